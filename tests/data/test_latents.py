@@ -1,0 +1,186 @@
+"""Laws of the latents: stated moments against draws (statistical) and against quadrature (exact)."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import truncnorm
+from scipy.stats import uniform as flat
+
+from vitdyn.data import LAWS, Beta, Constant, Custom, Law, TruncatedNormal, TwoPoint, Uniform
+
+
+def flat_draw(generator, shape):
+    return 0.5 + generator.random(shape)
+
+
+CONTINUOUS = {
+    "uniform": (Uniform(low=0.3, high=2.0), lambda z: 1.0),
+    "uniform from zero": (Uniform(low=0.0, high=1.0), lambda z: 1.0),
+    "beta": (Beta(low=0.5, high=2.0, alpha=3.0, beta=1.5), lambda z: (z - 0.5) ** 2 * (2.0 - z) ** 0.5),
+    "normal": (TruncatedNormal(), lambda z: np.exp(-((z - 1.25) ** 2) / (2 * 0.125**2))),
+    "half normal": (
+        TruncatedNormal(low=0.0, high=9.0, location=0.0, scale=1.0),
+        lambda z: np.exp(-(z**2) / 2),
+    ),
+    "normal tail": (
+        TruncatedNormal(location=0.0, scale=0.2),
+        lambda z: np.exp(-(z**2 - 1) / (2 * 0.2**2)),
+    ),
+}
+FAR = {
+    "location 1000 scales below": TruncatedNormal(location=-100.0, scale=0.1),
+    "location 1e6 scales above": TruncatedNormal(location=1e6, scale=1.0),
+    "scale a million": TruncatedNormal(location=1e3, scale=1e6),
+}
+OTHER = {
+    "two points": TwoPoint(low=0.5, high=2.0, probability_high=0.3),
+    "always low": TwoPoint(probability_high=0.0),
+    "always high": TwoPoint(probability_high=1.0),
+    "constant": Constant(value=1.7),
+    "one-point uniform": Uniform(low=1.2, high=1.2),
+    "spiky beta": Beta(alpha=0.01, beta=0.02),
+}
+ALL = {name: law for name, (law, _) in CONTINUOUS.items()} | FAR | OTHER
+by_name = pytest.mark.parametrize("law", ALL.values(), ids=ALL)
+
+
+@by_name
+def test_draws_have_the_shape_and_the_support(law, generator):
+    draws = law.sample(generator, (40, 3, 5))
+    assert draws.shape == (40, 3, 5)
+    assert draws.dtype == np.float64
+    assert draws.min() >= law.low >= 0
+    assert draws.max() <= law.high
+
+
+@by_name
+def test_draws_have_the_stated_moments(law, generator, statistics):
+    draws = law.sample(generator, (100_000,))
+    statistics.assert_mean(draws, law.mean)
+    statistics.assert_mean(draws**2, law.second_moment)
+
+
+@by_name
+def test_draws_are_those_of_the_generator_alone(law):
+    first, second, other = (law.sample(np.random.default_rng(seed), (50,)) for seed in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert law.mean**2 == pytest.approx(law.second_moment, rel=1e-12) or not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(("law", "density"), CONTINUOUS.values(), ids=CONTINUOUS)
+def test_moments_agree_with_quadrature(law, density):
+    mass, first, second = (
+        quad(lambda z, power=power: z**power * density(z), law.low, law.high, epsabs=0, epsrel=1e-12)[0]
+        for power in range(3)
+    )
+    assert law.mean == pytest.approx(first / mass, rel=1e-9)
+    assert law.second_moment == pytest.approx(second / mass, rel=1e-9)
+
+
+@pytest.mark.parametrize("location", [1.0, 1.2, 1.6, 2.0])
+def test_truncated_normal_agrees_with_scipy(location):
+    law = TruncatedNormal(location=location, scale=0.2)
+    reference = truncnorm((1.0 - location) / 0.2, (1.5 - location) / 0.2, loc=location, scale=0.2)
+    assert law.mean == pytest.approx(reference.mean(), rel=1e-11)
+    assert law.second_moment == pytest.approx(reference.moment(2), rel=1e-11)
+
+
+@pytest.mark.parametrize("location", [-1e6, 0.0, 1.0, 1.25, 1.5, 1e6])
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1.0, 1e6])
+def test_truncated_normal_stays_in_its_support_at_every_allowed_location(location, scale):
+    law = TruncatedNormal(location=location, scale=scale)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert 1.0 <= law.mean <= 1.5
+        assert law.mean**2 <= law.second_moment * (1 + 1e-14)
+
+
+def test_moments_in_closed_form():
+    two_points = TwoPoint(low=0.5, high=2.0, probability_high=0.3)
+    assert two_points.mean == pytest.approx(0.7 * 0.5 + 0.3 * 2.0, rel=1e-15)
+    assert two_points.second_moment == pytest.approx(0.7 * 0.25 + 0.3 * 4.0, rel=1e-15)
+    uniform, reference = Uniform(low=0.3, high=2.0), flat(0.3, 1.7)
+    assert uniform.mean == pytest.approx(reference.mean(), rel=1e-15)
+    assert uniform.second_moment == pytest.approx(reference.moment(2), rel=1e-14)
+    constant = Constant(value=1.7)
+    assert (constant.low, constant.high, constant.mean) == (1.7, 1.7, 1.7)
+    assert constant.second_moment == pytest.approx(2.89, rel=1e-15)
+
+
+def test_two_points_are_the_only_values(generator):
+    assert set(TwoPoint(low=0.5, high=2.0).sample(generator, (200,))) == {0.5, 2.0}
+
+
+def test_uniform_fills_its_support_evenly(generator, statistics):
+    draws = Uniform(low=0.5, high=2.5).sample(generator, (20_000,))
+    statistics.assert_uniform(np.histogram(draws, bins=20, range=(0.5, 2.5))[0])
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_registered_laws_are_laws_with_defaults_that_work(name, generator):
+    law = LAWS[name]()
+    assert isinstance(law, Law)
+    assert law.low <= law.mean <= law.high
+    assert law.sample(generator, (2, 3)).shape == (2, 3)
+
+
+class TestCustom:
+    def test_moments_are_estimated(self):
+        law = Custom(draw=flat_draw, low=0.5, high=1.5)
+        assert isinstance(law, Law)
+        assert law.mean == pytest.approx(1.0, rel=2e-3)
+        assert law.second_moment == pytest.approx(13 / 12, rel=2e-3)
+
+    def test_draws_are_the_functions(self):
+        law = Custom(draw=flat_draw, low=0.5, high=1.5)
+        drawn = law.sample(np.random.default_rng(5), (4, 2))
+        assert np.array_equal(drawn, flat_draw(np.random.default_rng(5), (4, 2)))
+
+    def test_draws_that_leave_the_support_later_are_caught(self, complaint):
+        def breaks_in_large_draws(generator, shape):
+            return np.full(shape, 1.0 if np.prod(shape) < 1000 else 3.0)
+
+        law = Custom(draw=breaks_in_large_draws, low=0.5, high=1.5)
+        with complaint("Custom.draw", "must return latents in [0.5, 1.5]"):
+            law.sample(np.random.default_rng(0), (1000,))
+
+    @pytest.mark.parametrize(
+        ("draw", "remedy"),
+        [
+            (lambda generator, shape: generator.random(shape), "must return latents in [0.5, 1.5]"),
+            (lambda generator, shape: np.full(shape, np.nan), "must return latents in [0.5, 1.5]"),
+            (lambda generator, shape: np.ones(shape[0]), "must return an array of the asked shape (64, 2)"),
+            (1.0, "must be a function (generator, shape) -> array"),
+        ],
+    )
+    def test_bad_functions_are_named(self, complaint, draw, remedy):
+        with complaint("Custom.draw", remedy):
+            Custom(draw=draw, low=0.5, high=1.5)
+
+
+@pytest.mark.parametrize(
+    ("law", "values", "field", "remedy"),
+    [
+        (Uniform, {"low": -0.1}, "low", "must be a number in [0, 1e+06]"),
+        (Uniform, {"low": 1.0, "high": 0.5}, "high", "must be a number in [1, 1e+06]"),
+        (Uniform, {"low": 0.0, "high": 0.0}, "high", "must be positive"),
+        (Uniform, {"high": float("inf")}, "high", "must be a number in [1, 1e+06]"),
+        (TwoPoint, {"low": -1.0}, "low", "must be a number in [0, 1e+06]"),
+        (TwoPoint, {"probability_high": 1.5}, "probability_high", "must be a number in [0, 1]"),
+        (TruncatedNormal, {"low": -1.0}, "low", "must be a number in [0, 1e+06]"),
+        (TruncatedNormal, {"scale": 0.0}, "scale", "must be a number in [1e-12, 1e+06]"),
+        (TruncatedNormal, {"location": float("nan")}, "location", "must be a number in [-1e+06, 1e+06]"),
+        (TruncatedNormal, {"low": 1.5}, "high", "must exceed low = 1.5; else take Constant"),
+        (Beta, {"low": -1.0}, "low", "must be a number in [0, 1e+06]"),
+        (Beta, {"alpha": 0.0}, "alpha", "must be a number in (0, 1e+06]"),
+        (Beta, {"beta": -1.0}, "beta", "must be a number in (0, 1e+06]"),
+        (Constant, {"value": 0.0}, "value", "must be a number in (0, 1e+06]"),
+        (Constant, {"value": True}, "value", "must be a number in (0, 1e+06]"),
+        (Custom, {"draw": flat_draw, "low": -1.0, "high": 2.0}, "low", "must be a number in [0, 1e+06]"),
+    ],
+)
+def test_bad_values_are_named(complaint, law, values, field, remedy):
+    with complaint(f"{law.__name__}.{field}", remedy):
+        law(**values)

@@ -1,0 +1,18 @@
+"""One softmax-attention layer on patch data: its correlations and the attention they give to areas."""
+
+from vitdyn.attention.area import area_attention
+from vitdyn.attention.correlations import Correlations
+from vitdyn.attention.dense import attend, dense_area_attention, dense_attention
+from vitdyn.attention.factored import Saved, Workspace, factored_forward, factored_pullback
+
+__all__ = [
+    "Correlations",
+    "Saved",
+    "Workspace",
+    "area_attention",
+    "attend",
+    "dense_area_attention",
+    "dense_attention",
+    "factored_forward",
+    "factored_pullback",
+]

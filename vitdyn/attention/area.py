@@ -1,0 +1,86 @@
+"""Area attention as one differentiable function of the correlations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vitdyn._errors import wrong
+from vitdyn.attention.composed import composed_attention
+from vitdyn.attention.correlations import Correlations
+from vitdyn.attention.factored import factored_forward, factored_pullback
+from vitdyn.data import PatchLayout
+
+
+def area_attention(
+    correlations: Correlations,
+    latents: Float[Tensor, "seed sample area"],
+    cluster: Int[Tensor, "seed sample"],
+    visible: Tensor,
+    layout: PatchLayout,
+) -> Float[Tensor, "seed sample area query"]:
+    """Return how much each position attends to the visible patches of each area.
+
+        A_{p→j} = Σ_{q visible, in area j} softmax_q( Υ_{pq} + u_q z_{a(q)} Φ_{p,a(q)} )
+
+    and, for visible queries of a model with content queries, the two terms of Ψ and Ξ besides (their
+    equation is in ``composed``). Exact, without any array of (sample, query, key): the cost is two matrix
+    products of P·P·samples each, for the value and for the gradient. The rows need not add up to 1: the
+    rest goes to masked patches.
+
+    ``visible`` (seed, sample, patch) is true or 1 where a patch is seen. Differentiable twice in the
+    correlations. Safe from overflow at any size of Φ; in float32 the entries of one row of Υ may differ
+    by up to about 80 before the smallest of them are lost (in float64, 700).
+
+    Raises ``ValueError`` where shapes do not fit the layout. Source: vitdyn's notes, ``gradients.md``.
+    """
+    _check_shapes(correlations, latents, cluster, visible, layout)
+    if correlations.content_queries or latents.requires_grad:
+        return composed_attention(correlations, latents, cluster, visible, layout)
+    return _AreaAttention.apply(
+        correlations.feature_position, correlations.position_position, latents, cluster, visible, layout
+    )
+
+
+class _AreaAttention(torch.autograd.Function):
+    """The factored forward and its closed-form pull-back, tied together for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, phi: Tensor, upsilon: Tensor, *batch: Any) -> Tensor:
+        attention, saved = factored_forward(Correlations(phi, upsilon), *batch)
+        ctx.save_for_backward(phi, upsilon)
+        ctx.batch, ctx.saved = batch, saved
+        return attention
+
+    @staticmethod
+    def backward(ctx: Any, *adjoints: Tensor) -> Any:
+        phi, upsilon = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            attention = composed_attention(Correlations(phi, upsilon), *ctx.batch)
+            first, second = torch.autograd.grad(attention, (phi, upsilon), adjoints[0], create_graph=True)
+        else:
+            if ctx.saved is None:  # a second backward through a retained graph: the first used up what was saved
+                ctx.saved = factored_forward(Correlations(phi, upsilon), *ctx.batch)[1]
+            gradient = factored_pullback(ctx.saved, adjoints[0])
+            ctx.saved = None
+            first, second = gradient.feature_position, gradient.position_position
+        return first, second, None, None, None, None
+
+
+def _check_shapes(
+    correlations: Correlations, latents: Tensor, cluster: Tensor, visible: Tensor, layout: PatchLayout
+) -> None:
+    seeds, samples = cluster.shape
+    expected = {
+        "correlations.feature_position": (seeds, layout.patches, layout.clusters, layout.areas),
+        "correlations.position_position": (seeds, layout.patches, layout.patches),
+        "latents": (seeds, samples, layout.areas),
+        "visible": (seeds, samples, layout.patches),
+    }
+    given = (correlations.feature_position, correlations.position_position, latents, visible)
+    for (name, shape), tensor in zip(expected.items(), given, strict=True):
+        if tuple(tensor.shape) != shape:
+            raise wrong(f"{name}.shape", tuple(tensor.shape), f"must be {shape} for this layout and batch")

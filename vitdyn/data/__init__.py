@@ -1,0 +1,29 @@
+"""The data model: which patch lies in which area, how strong each area is, which patches are seen.
+
+Importable on its own: nothing here knows attention, training or any theory of them.
+"""
+
+from vitdyn.data.latents import LAWS, Beta, Constant, Custom, Law, TruncatedNormal, TwoPoint, Uniform
+from vitdyn.data.layout import PatchLayout
+from vitdyn.data.masking import draw_visible, masked_count
+from vitdyn.data.patches import Basis, PatchBatch, PatchGenerator, orthonormal_basis
+from vitdyn.data.views import draw_view_pair
+
+__all__ = [
+    "LAWS",
+    "Basis",
+    "Beta",
+    "Constant",
+    "Custom",
+    "Law",
+    "PatchBatch",
+    "PatchGenerator",
+    "PatchLayout",
+    "TruncatedNormal",
+    "TwoPoint",
+    "Uniform",
+    "draw_view_pair",
+    "draw_visible",
+    "masked_count",
+    "orthonormal_basis",
+]

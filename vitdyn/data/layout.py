@@ -1,0 +1,283 @@
+"""Which patch lies in which area: one partition of the positions for each cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import log
+
+import numpy as np
+from jaxtyping import Int
+
+from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn.data.curve import grid_curve
+from vitdyn.seeds import stream
+
+KAPPA_C_RANGE = (0.5005, 1.0)
+KAPPA_S_RANGE = (0.001, 0.5)
+ARRANGEMENTS = ("scattered", "contiguous")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchLayout:
+    """The partition of P positions into areas, for each of K clusters.
+
+    ``partition[k][p]`` is the area index of position p in cluster k. Index 0 is the *global* area
+    (the literature's area 1), the others are *local*. ``grid`` gives (rows, columns) where the positions
+    are the cells of a grid, row by row. ``exponents`` keeps (κ_c, κ_s) where the layout was made from them.
+
+    Derived: C_1 = size of the global area, C_s = mean size of the local areas, N = number of areas,
+    κ_c = log C_1 / log P, κ_s = log C_s / log P and the information gap Δ = (1 − κ_s) − 2(1 − κ_c).
+    Sizes are means over the clusters where these differ.
+    """
+
+    partition: tuple[tuple[int, ...], ...]
+    grid: tuple[int, int] | None = None
+    exponents: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.partition:
+            raise wrong("partition", self.partition, "must hold at least one cluster")
+        patches = len(self.partition[0])
+        for cluster, areas in enumerate(self.partition):
+            field = f"partition[{cluster}]"
+            if len(areas) != patches:
+                raise wrong(field, len(areas), f"must give an area to each of the {patches} positions")
+            present = set(areas)
+            if len(present) < 2:
+                raise wrong(field, sorted(present), "must have at least two areas: one global, one local")
+            if present != set(range(len(present))):
+                raise wrong(field, sorted(present), f"area indices must be 0..{len(present) - 1}, none left out")
+        _require_grid(self.grid, patches)
+
+    @classmethod
+    def from_exponents(
+        cls,
+        patches: int,
+        kappa_c: float,
+        kappa_s: float,
+        *,
+        clusters: int = 1,
+        arrangement: str = "scattered",
+        grid: tuple[int, int] | None = None,
+        global_fraction: float = 0.5,
+        seed: int = 0,
+    ) -> PatchLayout:
+        """Build a layout with C_1 ≈ P^κ_c and N − 1 ≈ (P − C_1)/C_s local areas of C_s ≈ P^κ_s patches.
+
+        The sizes of the local areas differ by at most one. κ_c = 1 means C_1 = ``global_fraction`` · P.
+        Raises ``ValueError`` for exponents out of range or P too small for them.
+        """
+        require_integer("patches", patches, at_least=2)
+        require_real("kappa_c", kappa_c, low=KAPPA_C_RANGE[0], high=KAPPA_C_RANGE[1])
+        require_real("kappa_s", kappa_s, low=KAPPA_S_RANGE[0], high=KAPPA_S_RANGE[1])
+        require_real("global_fraction", global_fraction, low=0.0, high=1.0, open_low=True, open_high=True)
+        areas = _areas_from_exponents(patches, kappa_c, kappa_s, global_fraction)
+        if areas is None:
+            enough = next(
+                count
+                for power in range(2, 1000)
+                if _areas_from_exponents(count := 2**power, kappa_c, kappa_s, global_fraction)
+            )
+            raise wrong(
+                "patches",
+                patches,
+                f"too few for kappa_c = {kappa_c:g}, kappa_s = {kappa_s:g}, which need a global area larger "
+                f"than a local one and room for at least one local area: {enough} are enough",
+            )
+        rest, count = patches - areas[0], areas[1]
+        sizes = [areas[0]] + [rest // count + (index < rest % count) for index in range(count)]
+        made = cls.from_sizes(sizes, clusters=clusters, arrangement=arrangement, grid=grid, seed=seed)
+        return cls(partition=made.partition, grid=made.grid, exponents=(float(kappa_c), float(kappa_s)))
+
+    @classmethod
+    def from_sizes(
+        cls,
+        sizes: Sequence[int] | Sequence[Sequence[int]],
+        *,
+        patches: int | None = None,
+        clusters: int = 1,
+        arrangement: str = "scattered",
+        grid: tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> PatchLayout:
+        """Build a layout from area sizes, the global area first; one list, or one list for each cluster.
+
+        ``scattered`` draws each cluster's positions at random; ``contiguous`` cuts a space-filling curve
+        through the grid, so every area is connected (without a grid: intervals of positions; from the
+        second cluster on, the order of the areas and the way the curve runs are drawn at random).
+        """
+        require_choice("arrangement", arrangement, ARRANGEMENTS)
+        require_integer("clusters", clusters, at_least=1)
+        per_cluster = _sizes_by_cluster(sizes, clusters, patches)
+        total = sum(per_cluster[0])
+        _require_grid(grid, total)
+        curve = _curve_positions(total, grid)
+        generator = stream(seed, "layout")
+        rows = []
+        for cluster, counts in enumerate(per_cluster):
+            if arrangement == "scattered":
+                areas, order = np.arange(len(counts)), generator.permutation(total)
+            else:
+                moved = cluster > 0
+                areas = generator.permutation(len(counts)) if moved else np.arange(len(counts))
+                order = np.roll(curve, generator.integers(total)) if moved and grid is None else curve
+                order = order[::-1] if moved and generator.random() < 0.5 else order
+            row = np.empty(total, dtype=np.int64)
+            row[order] = np.repeat(areas, np.asarray(counts)[areas])
+            rows.append(tuple(row.tolist()))
+        return cls(partition=tuple(rows), grid=grid)
+
+    @classmethod
+    def from_labels(cls, labels: np.ndarray | Sequence[np.ndarray], *, patch_size: int) -> PatchLayout:
+        """Build a layout from 2-D integer label images, one for each cluster, cut into square patches.
+
+        Each patch takes the label that most of its pixels have (the smallest such label in a tie); what
+        does not fill a patch at the right and lower edge is left out. The largest area becomes the
+        global one, the others follow by size.
+        """
+        require_integer("patch_size", patch_size, at_least=1)
+        images = [labels] if isinstance(labels, np.ndarray) and labels.ndim == 2 else list(labels)
+        if not images:
+            raise wrong("labels", images, "must hold at least one label image")
+        grids, rows = set(), []
+        for image in images:
+            majority = _majority_labels(np.asarray(image), patch_size)
+            grids.add(majority.shape)
+            rows.append(_areas_by_size(majority))
+        if len(grids) > 1:
+            raise wrong("labels", sorted(grids), "the label images must give grids of one shape")
+        return cls(partition=tuple(rows), grid=tuple(grids.pop()))
+
+    @property
+    def patches(self) -> int:
+        """P, the number of positions."""
+        return len(self.partition[0])
+
+    @property
+    def clusters(self) -> int:
+        """K, the number of clusters."""
+        return len(self.partition)
+
+    @cached_property
+    def area_of_patch(self) -> Int[np.ndarray, "cluster patch"]:
+        """The area index of each position."""
+        return np.array(self.partition, dtype=np.int64)
+
+    @cached_property
+    def sizes(self) -> Int[np.ndarray, "cluster area"]:
+        """The number of positions in each area; 0 where a cluster has fewer areas than the most."""
+        most = int(self.area_of_patch.max()) + 1
+        return np.stack([np.bincount(row, minlength=most) for row in self.area_of_patch])
+
+    @property
+    def areas(self) -> int:
+        """N, the number of areas (of the cluster that has most)."""
+        return self.sizes.shape[1]
+
+    @property
+    def global_size(self) -> float:
+        """C_1, the size of the global area."""
+        return float(self.sizes[:, 0].mean())
+
+    @property
+    def local_size(self) -> float:
+        """C_s, the mean size of the local areas."""
+        local = self.sizes[:, 1:]
+        return float(local[local > 0].mean())
+
+    @property
+    def kappa_c(self) -> float:
+        """κ_c as measured: log C_1 / log P."""
+        return log(self.global_size) / log(self.patches)
+
+    @property
+    def kappa_s(self) -> float:
+        """κ_s as measured: log C_s / log P."""
+        return log(self.local_size) / log(self.patches)
+
+    @property
+    def information_gap(self) -> float:
+        """Δ = (1 − κ_s) − 2(1 − κ_c), from the exponents that were asked for, else from the measured ones."""
+        kappa_c, kappa_s = self.exponents or (self.kappa_c, self.kappa_s)
+        return (1 - kappa_s) - 2 * (1 - kappa_c)
+
+    def describe(self) -> str:
+        """Return one line for people: P, K, N, C_1, C_s, κ_c, κ_s, Δ."""
+        return (
+            f"P = {self.patches}, K = {self.clusters}, N = {self.areas}, C_1 = {self.global_size:.4g}, "
+            f"C_s = {self.local_size:.4g}, κ_c = {self.kappa_c:.3f}, κ_s = {self.kappa_s:.3f}, "
+            f"Δ = {self.information_gap:+.3f}"
+        )
+
+
+def _require_grid(grid: tuple[int, int] | None, patches: int) -> None:
+    if grid is None:
+        return
+    for side in grid:
+        require_integer("grid", side, at_least=1)
+    if len(grid) != 2 or grid[0] * grid[1] != patches:
+        raise wrong("grid", grid, f"rows times columns must be the {patches} positions")
+
+
+def _areas_from_exponents(
+    patches: int, kappa_c: float, kappa_s: float, fraction: float
+) -> tuple[int, int] | None:
+    """Return the size of the global area and the number of local ones, or None where P is too small."""
+    global_size = round(fraction * patches if kappa_c == 1 else patches**kappa_c)
+    local_size = patches**kappa_s
+    rest = patches - global_size
+    if rest < local_size or global_size <= local_size:
+        return None
+    count = max(1, round(rest / local_size))
+    # Rounding the count can leave local areas larger than P^κ_s, and in a small P larger than the global one.
+    return (global_size, count) if rest <= count * global_size else None
+
+
+def _sizes_by_cluster(
+    sizes: Sequence[int] | Sequence[Sequence[int]], clusters: int, patches: int | None
+) -> list[tuple[int, ...]]:
+    nested = [tuple(row) for row in sizes] if sizes and isinstance(sizes[0], Sequence) else [tuple(sizes)] * clusters
+    if clusters not in (1, len(nested)):
+        raise wrong("clusters", clusters, f"sizes are given for {len(nested)} clusters")
+    total = patches if patches is not None else sum(nested[0]) if nested else 0
+    for row in nested:
+        for size in row:
+            require_integer("sizes", size, at_least=1)
+        if sum(row) != total:
+            raise wrong("sizes", row, f"add up to {sum(row)}; they must add up to {total} patches")
+        if len(row) < 2:
+            raise wrong("sizes", row, "must name at least two areas: the global one first, then the local ones")
+    return nested
+
+
+def _curve_positions(total: int, grid: tuple[int, int] | None) -> np.ndarray:
+    if grid is None:
+        return np.arange(total)
+    return np.array([row * grid[1] + column for row, column in grid_curve(*grid)])
+
+
+def _majority_labels(image: np.ndarray, patch_size: int) -> np.ndarray:
+    if image.ndim != 2 or not np.issubdtype(image.dtype, np.integer):
+        raise wrong("labels", (image.shape, str(image.dtype)), "must be a 2-D array of whole numbers")
+    rows, columns = image.shape[0] // patch_size, image.shape[1] // patch_size
+    if rows * columns < 2:
+        raise wrong("patch_size", patch_size, f"an image of {image.shape} pixels must hold at least two patches")
+    if (image == image.flat[0]).all():
+        raise wrong("labels", int(image.flat[0]), "the image has one label only; it must have at least two areas")
+    cut = image[: rows * patch_size, : columns * patch_size].reshape(rows, patch_size, columns, patch_size)
+    blocks = np.sort(cut.transpose(0, 2, 1, 3).reshape(rows, columns, -1), axis=-1)
+    values, codes = np.unique(blocks, return_inverse=True)
+    flat = codes.reshape(rows * columns, -1)
+    counts = np.stack([np.bincount(row, minlength=len(values)) for row in flat])
+    return values[counts.argmax(1)].reshape(rows, columns)
+
+
+def _areas_by_size(majority: np.ndarray) -> tuple[int, ...]:
+    values, codes, counts = np.unique(majority, return_inverse=True, return_counts=True)
+    if len(values) < 2:
+        raise wrong("labels", values.tolist(), "every patch got one label; take smaller patches or a finer segmentation")
+    rank = np.empty(len(values), dtype=np.int64)
+    rank[np.argsort(-counts, kind="stable")] = np.arange(len(values))
+    return tuple(rank[codes].ravel().tolist())

@@ -1,0 +1,189 @@
+"""The generator of patch data and the batches it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vitdyn._errors import require_integer, wrong
+from vitdyn.data.latents import LAWS, Law, Uniform
+from vitdyn.data.layout import PatchLayout
+from vitdyn.seeds import stream
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Orthonormal features v_{k,j} and position codes e_p of one model, all in R^d.
+
+    ``features``: (cluster, area, feature); ``positions``: (patch, feature). Rows of areas that a cluster
+    does not have are 0.
+    """
+
+    features: Float[Tensor, "cluster area feature"]
+    positions: Float[Tensor, "patch feature"]
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return self.positions.shape[-1]
+
+
+def orthonormal_basis(
+    layout: PatchLayout,
+    *,
+    dimension: int | None = None,
+    seed: int | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Basis:
+    """Return features and position codes, all orthonormal, in R^d with d ≥ Σ_k N_k + P.
+
+    Without a seed they are coordinate vectors (features first, then positions; d as small as it can be
+    unless asked); with one, a random orthonormal set.
+    """
+    exists = torch.from_numpy(layout.sizes > 0)
+    count = int(exists.sum())
+    least = count + layout.patches
+    size = least if dimension is None else dimension
+    if size < least:
+        raise wrong("dimension", size, f"{count} features and {layout.patches} positions need {least} or more")
+    rows = _orthonormal_rows(least, size, seed).to(dtype)
+    features = torch.zeros(*layout.sizes.shape, size, dtype=dtype)
+    features[exists] = rows[:count]
+    return Basis(features, rows[count:])
+
+
+def _orthonormal_rows(count: int, size: int, seed: int | None) -> Float[Tensor, "row feature"]:
+    if seed is None:
+        return torch.eye(count, size, dtype=torch.float64)
+    normal = stream(seed, "basis").standard_normal((size, count))
+    orthogonal, triangular = np.linalg.qr(normal)
+    return torch.from_numpy((orthogonal * np.sign(np.diag(triangular))).T.copy())
+
+
+@dataclass(frozen=True)
+class PatchBatch:
+    """Samples of the data model, kept as what determines them; patches and images are made on demand.
+
+    ``cluster`` (seed, sample): k, uniform. ``latents`` (seed, sample, area): z_j of the sample's own
+    cluster, 0 for areas that it does not have.
+    """
+
+    layout: PatchLayout
+    seeds: tuple[int, ...]
+    cluster: Int[Tensor, "seed sample"]
+    latents: Float[Tensor, "seed sample area"]
+
+    @property
+    def count(self) -> int:
+        """Samples per seed."""
+        return self.cluster.shape[1]
+
+    @property
+    def area(self) -> Int[Tensor, "seed sample patch"]:
+        """The area index of each patch."""
+        table = torch.from_numpy(self.layout.area_of_patch).to(self.cluster.device)
+        return table[self.cluster]
+
+    @property
+    def strength(self) -> Float[Tensor, "seed sample patch"]:
+        """The latent z_{a(p)} of each patch's own area."""
+        return self.latents.gather(-1, self.area)
+
+    def patches(self, basis: Basis) -> Float[Tensor, "seed sample patch feature"]:
+        """Return the dense patches X_p = z_j v_{k,j} for p in area j of the sample's cluster k.
+
+        Position codes are not added. Memory: seeds · samples · P · d numbers.
+        """
+        features = basis.features.to(self.latents)
+        return self.strength[..., None] * features[self.cluster[..., None], self.area]
+
+    def images(
+        self, *, patch_size: int, channels: int = 3, seed: int = 0
+    ) -> Float[Tensor, "seed sample channel height width"]:
+        """Render each patch as a block of pixels: its feature through a random orthonormal dictionary.
+
+        Each feature v_{k,j} becomes one unit vector of R^{channels · patch_size²}, orthogonal to the
+        others; the image of a patch is z_j times that vector. Needs as many pixels in a patch as there
+        are features in all clusters, and a layout on a grid (a square one is assumed where P allows).
+        """
+        require_integer("patch_size", patch_size, at_least=1)
+        require_integer("channels", channels, at_least=1)
+        rows, columns = self.layout.grid or _square_grid(self.layout.patches)
+        exists = torch.from_numpy(self.layout.sizes > 0)
+        pixels, count = channels * patch_size**2, int(exists.sum())
+        if pixels < count:
+            least = int(np.ceil(sqrt(count / channels)))
+            raise wrong("patch_size", patch_size, f"{count} features need patches of {least} pixels a side or more")
+        dictionary = torch.zeros(*exists.shape, pixels, dtype=torch.float64)
+        dictionary[exists] = _orthonormal_rows(count, pixels, seed)
+        blocks = self.strength[..., None] * dictionary.to(self.latents)[self.cluster[..., None], self.area]
+        split = blocks.unflatten(-1, (channels, patch_size, patch_size)).unflatten(2, (rows, columns))
+        return split.permute(0, 1, 4, 2, 5, 3, 6).flatten(3, 4).flatten(-2, -1)
+
+
+def _square_grid(patches: int) -> tuple[int, int]:
+    side = round(sqrt(patches))
+    if side * side != patches:
+        raise wrong("layout.grid", None, f"{patches} patches fill no square: give the layout a grid")
+    return side, side
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchGenerator:
+    """The data distribution: a layout and a law of the latents.
+
+    A sample draws a cluster k uniformly and latents z_j, independent over areas; patch p of area j is
+    X_p = z_j v_{k,j}.
+    """
+
+    layout: PatchLayout
+    latents: Law = field(default_factory=Uniform)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layout, PatchLayout):
+            raise wrong("layout", self.layout, "must be a PatchLayout")
+        if isinstance(self.latents, type) or not isinstance(self.latents, Law):
+            raise wrong("latents", self.latents, f"must be a law: one of {', '.join(LAWS)}, or Custom(...)")
+
+    def sample(
+        self,
+        count: int,
+        seeds: Sequence[int],
+        *,
+        step: int = 0,
+        purpose: str = "",
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> PatchBatch:
+        """Draw ``count`` samples for each seed.
+
+        What seed s draws at a step depends on (s, purpose, step) alone, not on the other seeds.
+        ``purpose`` names a further family of streams: "" for training, "evaluation " for evaluation.
+        """
+        require_integer("count", count, at_least=1)
+        if not len(seeds):
+            raise wrong("seeds", tuple(seeds), "must name at least one seed")
+        clusters, latents = [], []
+        exists = self.layout.sizes > 0
+        for seed in seeds:
+            drawn = self._clusters(stream(seed, f"{purpose}clusters", step), count)
+            strengths = self.latents.sample(stream(seed, f"{purpose}latents", step), (count, self.layout.areas))
+            clusters.append(drawn)
+            latents.append(np.where(exists[drawn], strengths, 0.0))
+        return PatchBatch(
+            self.layout,
+            tuple(int(seed) for seed in seeds),
+            torch.from_numpy(np.stack(clusters)).to(device),
+            torch.from_numpy(np.stack(latents)).to(device=device, dtype=dtype),
+        )
+
+    def _clusters(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        if self.layout.clusters == 1:
+            return np.zeros(count, dtype=np.int64)
+        return generator.integers(0, self.layout.clusters, count)

@@ -1,0 +1,26 @@
+"""Pairs of masked views of one sample, as contrastive training needs them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool
+
+from vitdyn._errors import require_choice
+from vitdyn.data.masking import draw_visible
+
+VIEW_KINDS = ("independent", "complementary")
+
+
+def draw_view_pair(
+    generator: np.random.Generator, samples: int, patches: int, masked: int, kind: str = "independent"
+) -> tuple[Bool[np.ndarray, "sample patch"], Bool[np.ndarray, "sample patch"]]:
+    """Draw which patches each of two views shows.
+
+    ``independent``: two masks of the same size, drawn independently. ``complementary``: the second view
+    shows exactly what the first one hides (so it hides ``patches − masked``).
+    """
+    require_choice("views", kind, VIEW_KINDS)
+    first = draw_visible(generator, samples, patches, masked)
+    if kind == "complementary":
+        return first, ~first
+    return first, draw_visible(generator, samples, patches, masked)

@@ -1,0 +1,24 @@
+"""The full simulation: descent on every correlation of every seed, and what is recorded on the way."""
+
+from vitdyn.dynamics.batches import BatchSource
+from vitdyn.dynamics.checkpoint import CheckpointError
+from vitdyn.dynamics.descent import DESCENTS, Adam, Descent, GradientDescent, Momentum
+from vitdyn.dynamics.gradient import loss_gradient
+from vitdyn.dynamics.schedule import Schedule
+from vitdyn.dynamics.simulate import DivergenceError, estimate_memory, pick_device, simulate
+
+__all__ = [
+    "DESCENTS",
+    "Adam",
+    "BatchSource",
+    "CheckpointError",
+    "Descent",
+    "DivergenceError",
+    "GradientDescent",
+    "Momentum",
+    "Schedule",
+    "estimate_memory",
+    "loss_gradient",
+    "pick_device",
+    "simulate",
+]

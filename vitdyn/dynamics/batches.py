@@ -1,0 +1,84 @@
+"""The batches of a run: fresh samples at every step, or minibatches of a fixed data set; views always fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from vitdyn._errors import require_integer, wrong
+from vitdyn.data import PatchBatch, PatchGenerator
+from vitdyn.objectives import Objective
+from vitdyn.seeds import stream
+
+Views = tuple[Bool[Tensor, "seed sample patch"], ...]
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """Where the batches of a group of seeds come from.
+
+    With ``data_set_size`` None every step draws fresh samples: the surrogate of the population gradient.
+    Else each seed draws a data set of that size once, and each step picks ``samples`` of it without
+    replacement. The masks are drawn anew at every step in both cases.
+    """
+
+    generator: PatchGenerator
+    objective: Objective
+    seeds: tuple[int, ...]
+    samples: int
+    data_set_size: int | None
+    dtype: torch.dtype
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        require_integer("samples", self.samples, at_least=1)
+        if self.data_set_size is not None:
+            require_integer("data_set_size", self.data_set_size, at_least=1)
+            if self.data_set_size < self.samples:
+                raise wrong("data_set_size", self.data_set_size, f"must hold the {self.samples} samples of a batch")
+
+    def data_set(self) -> PatchBatch | None:
+        """Draw the fixed data set of each seed, or None where samples are fresh."""
+        if self.data_set_size is None:
+            return None
+        return self.generator.sample(
+            self.data_set_size, self.seeds, purpose="data set ", dtype=self.dtype, device=self.device
+        )
+
+    def training(self, step: int, data_set: PatchBatch | None) -> tuple[PatchBatch, Views]:
+        """Return the batch of a step, with its views."""
+        if data_set is None:
+            batch = self.generator.sample(
+                self.samples, self.seeds, step=step, dtype=self.dtype, device=self.device
+            )
+        else:
+            batch = self._minibatch(data_set, step)
+        return batch, self._views("masks", self.samples, step)
+
+    def evaluation(self, step: int, samples: int) -> tuple[PatchBatch, Views]:
+        """Return fresh samples that no training step sees, with their views."""
+        batch = self.generator.sample(
+            samples, self.seeds, step=step, purpose="evaluation ", dtype=self.dtype, device=self.device
+        )
+        return batch, self._views("evaluation masks", samples, step)
+
+    def _minibatch(self, data_set: PatchBatch, step: int) -> PatchBatch:
+        picks = np.stack(
+            [
+                stream(seed, "minibatches", step).choice(data_set.count, self.samples, replace=False)
+                for seed in self.seeds
+            ]
+        )
+        rows = torch.arange(len(self.seeds), device=self.device)[:, None]
+        columns = torch.from_numpy(picks).to(self.device)
+        return replace(data_set, cluster=data_set.cluster[rows, columns], latents=data_set.latents[rows, columns])
+
+    def _views(self, purpose: str, samples: int, step: int) -> Views:
+        patches = self.generator.layout.patches
+        drawn = [self.objective.draw_views(stream(seed, purpose, step), samples, patches) for seed in self.seeds]
+        return tuple(torch.from_numpy(np.stack(view)).to(self.device) for view in zip(*drawn, strict=True))

@@ -1,0 +1,118 @@
+"""Rules of descent: plain gradient descent, momentum, Adam. One step maps (Q, ∂L/∂Q) to the next Q, in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from vitdyn._errors import require_real
+from vitdyn.attention import Correlations
+
+State = dict[str, Correlations]
+"""What a rule carries from step to step, by name; every tensor has a leading seed axis."""
+
+
+@runtime_checkable
+class Descent(Protocol):
+    """A rule of descent. Time is ``learning_rate`` times the step."""
+
+    @property
+    def learning_rate(self) -> float:
+        """η."""
+        ...
+
+    def init(self, correlations: Correlations) -> State:
+        """Return the rule's state before the first step."""
+        ...
+
+    def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
+        """Change ``correlations`` and ``state`` in place; ``count`` is the number of steps done before."""
+        ...
+
+
+def _require_learning_rate(kind: str, value: object) -> None:
+    require_real(f"{kind}.learning_rate", value, low=0.0, high=1e12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientDescent:
+    """Q ← Q − η ∂L/∂Q."""
+
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        _require_learning_rate("GradientDescent", self.learning_rate)
+
+    def init(self, correlations: Correlations) -> State:
+        """Return the empty state."""
+        return {}
+
+    def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
+        """Take one step in place."""
+        correlations.map(lambda block, pull: block.sub_(pull, alpha=self.learning_rate), gradient)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Momentum:
+    """Heavy ball: V ← μV + ∂L/∂Q, Q ← Q − ηV, with V = 0 at the start and no dampening."""
+
+    learning_rate: float
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        _require_learning_rate("Momentum", self.learning_rate)
+        require_real("Momentum.momentum", self.momentum, low=0.0, high=1.0, open_high=True)
+
+    def init(self, correlations: Correlations) -> State:
+        """Return V = 0."""
+        return {"velocity": correlations.map(_zeros)}
+
+    def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
+        """Take one step in place."""
+        velocity = state["velocity"]
+        velocity.map(lambda speed, pull: speed.mul_(self.momentum).add_(pull), gradient)
+        correlations.map(lambda block, speed: block.sub_(speed, alpha=self.learning_rate), velocity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam (Kingma & Ba 2015): with g = ∂L/∂Q and t = 1, 2, ...
+
+    m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², Q ← Q − η (m / (1 − β₁^t)) / (√(v / (1 − β₂^t)) + ε).
+    """
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _require_learning_rate("Adam", self.learning_rate)
+        require_real("Adam.beta1", self.beta1, low=0.0, high=1.0, open_high=True)
+        require_real("Adam.beta2", self.beta2, low=0.0, high=1.0, open_high=True)
+        require_real("Adam.epsilon", self.epsilon, low=0.0, high=1.0, open_low=True)
+
+    def init(self, correlations: Correlations) -> State:
+        """Return m = v = 0."""
+        return {"first": correlations.map(_zeros), "second": correlations.map(_zeros)}
+
+    def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
+        """Take one step in place."""
+        first_bias, second_bias = 1 - self.beta1 ** (count + 1), 1 - self.beta2 ** (count + 1)
+
+        def move(block: Tensor, pull: Tensor, first: Tensor, second: Tensor) -> Tensor:
+            first.lerp_(pull, 1 - self.beta1)
+            second.mul_(self.beta2).addcmul_(pull, pull, value=1 - self.beta2)
+            spread = (second / second_bias).sqrt_().add_(self.epsilon)
+            return block.addcdiv_(first, spread, value=-self.learning_rate / first_bias)
+
+        correlations.map(move, gradient, state["first"], state["second"])
+
+
+def _zeros(block: Tensor) -> Tensor:
+    return block.new_zeros(block.shape)
+
+
+DESCENTS: dict[str, type] = {"gradient": GradientDescent, "momentum": Momentum, "adam": Adam}

@@ -1,0 +1,21 @@
+"""What is minimised: each objective is a differentiable function of area attention.
+
+To add one, write it in a file of its own and name it in ``OBJECTIVES``.
+"""
+
+from vitdyn.objectives.contrastive import Contrastive
+from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
+from vitdyn.objectives.objective import Adjoint, ForwardPass, Memory, Objective, autograd_adjoint
+
+OBJECTIVES: tuple[type[Objective], ...] = (MaskedReconstruction, Contrastive)
+
+__all__ = [
+    "OBJECTIVES",
+    "Adjoint",
+    "Contrastive",
+    "ForwardPass",
+    "MaskedReconstruction",
+    "Memory",
+    "Objective",
+    "autograd_adjoint",
+]

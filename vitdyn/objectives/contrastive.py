@@ -1,0 +1,102 @@
+"""Contrastive learning (CL): two masked views of one sample attract, views of other samples repel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vitdyn._errors import require_choice, require_real, wrong
+from vitdyn.attention import Workspace
+from vitdyn.data import PatchBatch, PatchLayout, draw_view_pair, masked_count
+from vitdyn.data.views import VIEW_KINDS
+from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrastive(Objective):
+    """InfoNCE on the mean-pooled output, the second view behind a stop-gradient.
+
+    F(X) = (1/P) Σ_p F_p = Σ_j z_j Ā_j v_{k,j} with Ā_j = mean_p A_{p→j}. With s_bc = ⟨F(X_b⁺), sg F(X_c⁺⁺)⟩
+
+        L = −E_b log( e^{s_bb/τ} / Σ_c e^{s_bc/τ} ) + (λ/2)‖Q‖²
+
+    The negatives of a sample are the second views of the other samples in the batch, of whatever cluster.
+    τ = ``temperature``, λ = ``weight_decay``, γ = ``mask_ratio`` in each of two ``views`` ("independent" or
+    "complementary"). No normalisation of features, no factor 2τ, one direction only. Source: Huang et al.
+    (2025), the form of the loss; gradients in the notes, ``gradients.md``.
+    """
+
+    name: ClassVar[str] = "cl"
+    family: ClassVar[str] = "contrastive"
+
+    mask_ratio: float = 0.5
+    temperature: float = 1.0
+    weight_decay: float = 0.0
+    views: str = "independent"
+
+    def __post_init__(self) -> None:
+        require_real("mask_ratio", self.mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
+        require_real("temperature", self.temperature, low=0.0, high=1e6, open_low=True)
+        require_real("weight_decay", self.weight_decay, low=0.0, high=1e6)
+        require_choice("views", self.views, VIEW_KINDS)
+
+    def check(self, layout: PatchLayout, samples: int) -> None:
+        """Raise ``ValueError`` where the ratio masks no patch or all, or a sample would have no negative."""
+        masked_count(layout.patches, self.mask_ratio)
+        if samples < 2:
+            raise wrong("samples", samples, "contrastive training takes its negatives from the batch: at least 2")
+
+    def draw_views(
+        self, generator: np.random.Generator, samples: int, patches: int
+    ) -> tuple[Bool[np.ndarray, "sample patch"], ...]:
+        """Draw two masked views."""
+        return draw_view_pair(generator, samples, patches, masked_count(patches, self.mask_ratio), self.views)
+
+    def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
+        """Return the InfoNCE term, averaged over the samples."""
+        logits = self._logits(forward)
+        return -torch.log_softmax(logits, -1).diagonal(dim1=1, dim2=2).mean(1)
+
+    def adjoint(self, forward: ForwardPass, work: Workspace) -> tuple[Adjoint | None, ...]:
+        """Return −h_j/P with h_j = (z_j/τ)[(1 − π_b) f⁺⁺_bj − Σ_{c≠b} π_c f⁺⁺_cj], over the number of samples."""
+        batch = forward.batch
+        target = _pooled(forward.attention[1], batch)
+        pull = torch.softmax(self._logits(forward), -1) - torch.eye(batch.count).to(target)
+        own = torch.einsum("sbc,sckj->sbkj", pull, target)
+        own = own.gather(2, batch.cluster[..., None, None].expand(-1, -1, 1, own.shape[3]))[:, :, 0]
+        scale = 1 / (self.temperature * batch.layout.patches * batch.count)
+        return Adjoint((own * batch.latents * scale)[..., None]), None
+
+    def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
+        """Return the mean of log(1 + (B − 1) e^{−max_j z_j² / τ}): all similarity at its bounds.
+
+        Not attained where negatives come from a sample's own cluster, whose similarity is positive.
+        """
+        strongest = forward.batch.latents.amax(-1).square()
+        return torch.log1p((forward.batch.count - 1) * torch.exp(-strongest / self.temperature)).mean(1)
+
+    def counted_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
+        """All patches: the pooled output averages over every query."""
+        return torch.ones_like(forward.views[0])
+
+    def default_learning_rate(self, layout: PatchLayout) -> float:
+        """Return 16 P K: mean pooling divides the gradient of one position by P, the draw of a cluster by K."""
+        return 16.0 * layout.patches * layout.clusters
+
+    def _logits(self, forward: ForwardPass) -> Float[Tensor, "seed sample sample"]:
+        anchor = _pooled(forward.attention[0], forward.batch)
+        target = _pooled(forward.attention[1], forward.batch).detach()
+        return torch.einsum("sbkj,sckj->sbc", anchor, target) / self.temperature
+
+
+def _pooled(
+    attention: Float[Tensor, "seed sample area query"], batch: PatchBatch
+) -> Float[Tensor, "seed sample cluster area"]:
+    """Return F(X) in the basis of features: z_j Ā_j at the sample's own cluster, 0 at the others."""
+    own = torch.nn.functional.one_hot(batch.cluster, batch.layout.clusters).to(attention)
+    return own[..., None] * (batch.latents * attention.mean(-1))[:, :, None]

@@ -1,0 +1,121 @@
+"""One frame of a trajectory: everything that is read off the correlations and one evaluation batch."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from vitdyn._axes import AREA, CLUSTER, KEY_AREA, QUERY_AREA, SEED, STATISTIC
+from vitdyn.attention import Correlations, attend
+from vitdyn.data import PatchBatch
+from vitdyn.metrics import attention_diversity
+from vitdyn.objectives import ForwardPass, Objective
+from vitdyn.observables.by_area import over_pairs, over_positions
+
+_DIVERSITY_SAMPLES = 2
+
+
+class Observable(NamedTuple):
+    """A recorded quantity: its axes after ``frame``, its symbol, and what it is."""
+
+    axes: tuple[str, ...]
+    symbol: str
+    meaning: str
+
+
+_BY_PAIR = (SEED, CLUSTER, QUERY_AREA, KEY_AREA, STATISTIC)
+_BY_QUERY = (SEED, CLUSTER, QUERY_AREA, STATISTIC)
+
+OBSERVABLES: dict[str, Observable] = {
+    "feature_position": Observable(_BY_PAIR, "Φ", "feature-position correlation, over query positions"),
+    "position_position": Observable(_BY_PAIR, "Υ", "position-position correlation, over pairs of distinct positions"),
+    "position_position_self": Observable(_BY_QUERY, "Υ_self", "correlation of a position with itself"),
+    "content_position": Observable((SEED, CLUSTER, AREA, KEY_AREA, STATISTIC), "Ψ", "query feature, key position"),
+    "content_content": Observable((SEED, CLUSTER, AREA, KEY_AREA), "Ξ", "query feature, key feature"),
+    "area_attention": Observable(
+        _BY_PAIR, "A", "attention to the visible patches of an area: each query's mean over samples, then over queries"
+    ),
+    "own_area_attention": Observable(
+        _BY_QUERY, "A_own", "attention to the query's own area, over samples that show some of it"
+    ),
+    "reconstruction_error": Observable(
+        (SEED, CLUSTER, QUERY_AREA), "½‖F_p − X_p‖²", "mean error of a masked patch, by its area"
+    ),
+    "loss": Observable((SEED,), "L", "the objective with its weight decay"),
+    "excess_loss": Observable((SEED,), "L − L_min", "loss above its lower bound on the same batch"),
+    "attention_diversity": Observable(
+        (SEED,), "D", "mean of the ten largest key scores of an attention map; lower is more diverse"
+    ),
+}
+
+
+def observe(correlations: Correlations, objective: Objective, forward: ForwardPass) -> dict[str, Tensor]:
+    """Return the values of all observables that this model has, by name, with the axes of ``OBSERVABLES``.
+
+    Attention is read on the first view, over the queries that the objective counts. Values that do not
+    exist (areas that a cluster lacks, positions that no sample counted) are NaN.
+    """
+    batch, layout = forward.batch, forward.batch.layout
+    counted = objective.counted_queries(forward)
+    member = torch.nn.functional.one_hot(batch.area, layout.areas)
+    shown = (member * forward.views[0][..., None]).sum(2) > 0
+    own_shown = shown.gather(2, batch.area)
+    own = forward.attention[0].gather(2, batch.area[:, :, None])[:, :, 0]
+    error = _reconstruction_error(forward, member)
+    tables = torch.from_numpy(layout.area_of_patch).to(batch.cluster.device)
+
+    by_cluster: dict[str, list[Tensor]] = {}
+    for cluster, areas in enumerate(tables):
+        drawn = (batch.cluster == cluster)[..., None]
+        attention = _sample_mean(forward.attention[0].transpose(2, 3), counted & drawn)
+        attention = attention.masked_fill(torch.from_numpy(layout.sizes[cluster] == 0).to(areas.device), nan)
+        found = {
+            "feature_position": over_positions(correlations.feature_position[:, :, cluster], areas, layout.areas),
+            "position_position": over_pairs(correlations.position_position, areas, layout.areas),
+            "position_position_self": over_positions(
+                correlations.position_position.diagonal(dim1=1, dim2=2), areas, layout.areas
+            ),
+            "area_attention": over_positions(attention, areas, layout.areas),
+            "own_area_attention": over_positions(_sample_mean(own, counted & drawn & own_shown), areas, layout.areas),
+            "reconstruction_error": over_positions(
+                _sample_mean(error, ~forward.views[0] & drawn), areas, layout.areas
+            )[..., 0],
+        }
+        if correlations.content_position is not None and correlations.content_content is not None:
+            psi = over_positions(correlations.content_position[:, cluster].transpose(1, 2), areas, layout.areas)
+            found["content_position"] = psi.transpose(1, 2)
+            found["content_content"] = correlations.content_content[:, cluster]
+        for name, values in found.items():
+            by_cluster.setdefault(name, []).append(values)
+
+    penalty = 0.5 * objective.weight_decay * correlations.squared_norm()
+    loss = objective.loss(forward)
+    return {
+        **{name: torch.stack(values, 1) for name, values in by_cluster.items()},
+        "loss": loss + penalty,
+        "excess_loss": loss + penalty - objective.bound(forward),
+        "attention_diversity": _diversity(correlations, forward),
+    }
+
+
+def _sample_mean(values: Tensor, counted: Bool[Tensor, "seed sample query"]) -> Tensor:
+    """Return each query's mean over the samples that count; NaN for a query that no sample counts."""
+    weight = counted.to(values).reshape(*counted.shape, *[1] * (values.ndim - counted.ndim))
+    return (values * weight).sum(1) / weight.sum(1)
+
+
+def _reconstruction_error(forward: ForwardPass, member: Tensor) -> Tensor:
+    """Return ½ Σ_j z_j² (A_j − 1{j = own})² for every sample and query."""
+    residual = (forward.attention[0] - member.transpose(2, 3)) * forward.batch.latents[..., None]
+    return 0.5 * residual.square().sum(2)
+
+
+def _diversity(correlations: Correlations, forward: ForwardPass) -> Tensor:
+    batch = forward.batch
+    few = slice(0, min(_DIVERSITY_SAMPLES, batch.count))
+    part = PatchBatch(batch.layout, batch.seeds, batch.cluster[:, few], batch.latents[:, few])
+    return attention_diversity(attend(correlations, part, forward.views[0][:, few])).mean(1)

@@ -1,0 +1,32 @@
+"""The regime that a trained model is in, read from its area attention."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vitdyn._axes import GLOBAL_AREA
+from vitdyn.trajectory import Trajectory
+
+LOCAL, GLOBAL, MIXED = "local", "global", "mixed"
+
+
+def learned_regime(trajectory: Trajectory, *, share: float = 0.5) -> tuple[str, ...]:
+    """Return each seed's regime at the last frame: "local", "global" or "mixed".
+
+    Local: the queries of every local area give, on average over each area, more than ``share`` of their
+    attention to their own area. Global: those of every local area give more than ``share`` to the
+    global area. Mixed: neither.
+    """
+    attention = trajectory.final["area_attention"].sel(statistic="mean").to_numpy()
+    home = trajectory.final["own_area_attention"].sel(statistic="mean").to_numpy()[:, :, GLOBAL_AREA + 1 :]
+    away = attention[:, :, GLOBAL_AREA + 1 :, GLOBAL_AREA]
+    regimes = []
+    for own, centre in zip(home, away, strict=True):
+        exists = ~np.isnan(centre)
+        if (own[exists & ~np.isnan(own)] > share).all():
+            regimes.append(LOCAL)
+        elif (centre[exists] > share).all():
+            regimes.append(GLOBAL)
+        else:
+            regimes.append(MIXED)
+    return tuple(regimes)
