@@ -1,4 +1,4 @@
-"""The formulas of theory_notes/, transcribed, against autograd through a literal softmax with a dense matrix Q.
+"""The formulas of theory_notes/, transcribed, against autograd through a literal softmax with a dense Q.
 
 Nothing of vitdyn's attention or objectives is used here: the notes have to be right on their own.
 """
@@ -75,7 +75,7 @@ def problem(offset: int = 0, scale: float = 0.8) -> Problem:
     return Problem(area, basis, torch.tensor([0, 1, 0, 0, 1]), z, mask(), mask(), blocks)
 
 
-# ---- the literal model: d×d matrix, tokens, one softmax over all P positions --------------------------------------
+# ---- the literal model: d×d matrix, tokens, one softmax over all P positions -------------------------------
 
 
 def matrix(s: Problem) -> Tensor:
@@ -130,7 +130,7 @@ def attention_to_areas(s: Problem, attention: Tensor, u: Tensor) -> Tensor:
     return attention @ onto
 
 
-# ---- the formulas of gradients.md --------------------------------------------------------------------------------
+# ---- the formulas of gradients.md --------------------------------------------------------------------------
 
 
 def factored(s: Problem, phi: Tensor, upsilon: Tensor, u: Tensor) -> dict[str, Tensor]:
@@ -184,7 +184,7 @@ def detached(s: Problem) -> tuple[Tensor, ...]:
     return tuple(block.detach() for block in s.blocks)
 
 
-# ---- exact tests -------------------------------------------------------------------------------------------------
+# ---- exact tests -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("offset", range(3))
@@ -224,6 +224,21 @@ def test_gradient_of_masked_reconstruction(offset: int) -> None:
     assert max(psi.abs().max(), xi.abs().max()) < 1e-14, (
         "a masked query has no content: Ψ and Ξ must not move"
     )
+
+
+@pytest.mark.parametrize("scale", [0.3, 2.0, 6.0])
+def test_own_area_correlation_never_falls_under_masked_reconstruction(scale: float) -> None:
+    """predictions.md: z_a A_a (g_a − ḡ) = z_a A_a [z_a² (1 − A_a)² + Σ_{j≠a} z_j² A_j²] ≥ 0 at any state."""
+    s = problem(8, scale=scale)
+    gradient = descent(literal_mae(s), s)[0]
+    a = factored(s, *detached(s)[:2], s.u)["A"]
+    own = torch.nn.functional.one_hot(s.own, 3).double()
+    error = (s.z[:, None] * (own - a)).square().sum(-1)
+    pull = (1 - s.u) * s.strength * (a * own).sum(-1) * error / len(s.z)
+    for k in range(2):
+        found = gradient[torch.arange(7), k, s.area[k]]
+        torch.testing.assert_close(found, pull[s.cluster == k].sum(0), **ROUND_OFF)
+        assert (found >= -1e-14).all() and found.max() > 0
 
 
 @pytest.mark.parametrize("offset", range(3))
@@ -289,7 +304,7 @@ def test_factored_content_queries() -> None:
 
 
 def test_contrast_from_zero_never_tells_queries_apart() -> None:
-    """With position-only queries equal rows of Φ and Υ get equal gradients; content queries and MAE break it."""
+    """Position-only queries: equal rows get equal gradients. Content queries and masked loss break it."""
     for objective, alike in (
         (literal_cl, True),
         (partial(literal_cl, content=True), False),
@@ -304,7 +319,7 @@ def test_contrast_from_zero_never_tells_queries_apart() -> None:
         assert (spread < 1e-13) == alike, (objective, spread)
 
 
-# ---- infima ------------------------------------------------------------------------------------------------------
+# ---- infima ------------------------------------------------------------------------------------------------
 
 
 def wholly_masked(patches: int, size: int, masked: int) -> float:
@@ -314,7 +329,7 @@ def wholly_masked(patches: int, size: int, masked: int) -> float:
 def enumerated_mae(
     sizes: tuple[int, ...], masked: int, z: Tensor, phi: Tensor, upsilon: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(loss, own-area attention of masked patches by area), averaged over every mask and every row of z; literal."""
+    """Loss and own-area attention of masked patches by area: literal means over all masks and rows of z."""
     area = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     patches, losses, own = len(area), [], []
     onto = torch.nn.functional.one_hot(area, len(sizes)).double()
@@ -389,11 +404,11 @@ def test_lower_bound_of_infonce() -> None:
     assert infonce(two, onto_global)[0] > bound[0] * 1.5
 
 
-# ---- range of validity, first drifts, layout ---------------------------------------------------------------------
+# ---- range of validity, first drifts, layout ---------------------------------------------------------------
 
 
 def test_range_of_the_shift_in_single_precision() -> None:
-    """Any Φ is safe; the spread of Υ is not: 55 keeps round-off, 150 loses the answer (and 600 is fine in double)."""
+    """Any Φ is safe, the spread of Υ is not: 55 keeps round-off, 150 does not (600 does in double)."""
 
     def error(spread: float, level: float, dtype: torch.dtype) -> float:
         s = problem(7)
@@ -458,7 +473,7 @@ def test_worked_layout_of_the_notes() -> None:
     assert with_fraction.global_size == 128 and np.ptp(with_fraction.sizes[0, 1:]) <= 1
 
 
-# ---- the files ---------------------------------------------------------------------------------------------------
+# ---- the files ---------------------------------------------------------------------------------------------
 
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 MENTION = re.compile(r"\b([a-z_]+\.md)#([\w-]+)")

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from vitdyn._errors import wrong
 
 
@@ -20,8 +22,8 @@ def encode(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
     if callable(value):
-        return {"function": f"{value.__module__}:{value.__qualname__}"}
-    return value
+        return {"function": f"{value.__module__}:{getattr(value, '__qualname__', type(value).__qualname__)}"}
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def decode(value: Any, kinds: Iterable[type]) -> Any:
@@ -50,7 +52,10 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
     unknown = sorted(set(value) - fields - {"kind"})
     if unknown:
         raise wrong(f"{kind}.{unknown[0]}", value[unknown[0]], f"{kind} has the fields {', '.join(sorted(fields))}")
-    return by_name[kind](**{key: _decode(item, by_name) for key, item in value.items() if key != "kind"})
+    try:
+        return by_name[kind](**{key: _decode(item, by_name) for key, item in value.items() if key != "kind"})
+    except TypeError as error:  # a field without a default is missing
+        raise wrong(kind, sorted(set(value) - {"kind"}), f"lacks a field: {error}") from error
 
 
 def to_text(value: Any) -> str:

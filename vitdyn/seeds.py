@@ -30,7 +30,7 @@ PURPOSES = (
 )
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=65536, typed=True)
 def _key(seed: int, purpose: str) -> tuple[int, int]:
     require_integer("seed", seed, at_least=0)
     require_choice("purpose", purpose, PURPOSES)

@@ -210,9 +210,11 @@ class TestContiguous:
         layout = PatchLayout.from_sizes([2, 3, 1], arrangement="contiguous")
         assert layout.partition == ((0, 0, 1, 1, 1, 2),)
 
-    def test_clusters_differ(self):
-        layout = PatchLayout.from_sizes([20, 9, 9], clusters=5, arrangement="contiguous")
-        assert len(set(layout.partition)) > 1
+    def test_order_of_the_areas_is_drawn_for_each_cluster(self):
+        """On one row of cells an order and its reverse would be 2 of the 24 possible."""
+        layout = PatchLayout.from_sizes([3, 3, 3, 3], clusters=50, arrangement="contiguous", grid=(1, 12))
+        assert layout.partition[0][::3] == (0, 1, 2, 3)
+        assert len({row[::3] for row in layout.partition}) > 10
 
     def test_areas_without_a_grid_are_intervals_of_the_circle_of_positions(self):
         layout = PatchLayout.from_sizes([7, 5, 4, 4], clusters=20, arrangement="contiguous")

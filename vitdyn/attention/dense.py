@@ -1,6 +1,6 @@
-"""The plain transcription of the layer: the matrix Q, tokens in R^d, the full softmax. Slow and exact.
+"""Attention in full: the plain transcription with the matrix Q and tokens in R^d, and maps of single images.
 
-It is the oracle that the factored path is tested against, and what is inspected for one image.
+The transcription is the oracle that the factored path is tested against; slow and exact.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn.attention.correlations import Correlations
-from vitdyn.data import Basis, PatchBatch, orthonormal_basis
+from vitdyn.data import Basis, PatchBatch
 
 
 def dense_attention(
@@ -44,14 +44,22 @@ def attend(
 ) -> Float[Tensor, "seed sample query key"]:
     """Return the full attention maps of a batch, for inspection of a few images.
 
-    Memory: seeds · samples · P · P numbers; take a small batch.
+        attn_{p→q} = softmax_q( Υ_pq + u_q z_a(q) Φ_{p,a(q)} + u_p z_a(p) Ψ_{a(p),q} + u_p u_q z_a(p) z_a(q) Ξ_{a(p),a(q)} )
+
+    the last two terms for content queries only. Memory: seeds · samples · P · P numbers; take a small batch.
     """
-    basis = orthonormal_basis(batch.layout, dtype=correlations.position_position.dtype)
-    basis = Basis(*(part.to(batch.cluster.device) for part in (basis.features, basis.positions)))
-    return dense_attention(
-        correlations.to_matrix(basis),
-        batch.patches(basis),
-        visible,
-        basis,
-        content_queries=correlations.content_queries,
-    )
+    upsilon, area = correlations.position_position, batch.area
+    content = (batch.strength * visible).to(upsilon)
+    maps = []
+    for sample in range(batch.count):
+        seeds, cluster, own = torch.arange(len(area), device=area.device), batch.cluster[:, sample], area[:, sample]
+        here = content[:, sample]
+        phi = correlations.feature_position[seeds, :, cluster].gather(2, own[:, None].expand_as(upsilon))
+        logits = upsilon + here[:, None] * phi
+        if correlations.content_position is not None and correlations.content_content is not None:
+            psi = correlations.content_position[seeds, cluster].gather(1, own[:, :, None].expand_as(upsilon))
+            xi = correlations.content_content[seeds, cluster]
+            xi = xi.gather(1, own[:, :, None].expand(-1, -1, xi.shape[2])).gather(2, own[:, None].expand_as(upsilon))
+            logits = logits + here[:, :, None] * (psi + here[:, None] * xi)
+        maps.append(torch.softmax(logits, -1))
+    return torch.stack(maps, 1)

@@ -82,7 +82,7 @@ class TwoPoint:
 
     def __post_init__(self) -> None:
         _require_support("TwoPoint", self.low, self.high)
-        require_real("TwoPoint.probability_high", self.probability_high, low=0.0, high=1.0)
+        require_real("TwoPoint.probability_high", self.probability_high, low=0.0, high=1.0, open_low=self.low == 0)
 
     @property
     def mean(self) -> float:

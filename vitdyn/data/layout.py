@@ -105,7 +105,7 @@ class PatchLayout:
         """Build a layout from area sizes, the global area first; one list, or one list for each cluster.
 
         ``scattered`` draws each cluster's positions at random; ``contiguous`` cuts a space-filling curve
-        through the grid, so every area is connected (without a grid: intervals of positions; from the
+        through the grid, so every area is connected (without a grid: intervals of the positions on a circle; from the
         second cluster on, the order of the areas and the way the curve runs are drawn at random).
         """
         require_choice("arrangement", arrangement, ARRANGEMENTS)

@@ -8,6 +8,10 @@ from jaxtyping import Bool
 from vitdyn._errors import require_integer, require_real, wrong
 
 
+_MOST_PATCHES = 2**15
+"""Beyond it ties among 16-bit keys are so frequent that redrawing them takes longer than sorting wider keys."""
+
+
 def masked_count(patches: int, ratio: float) -> int:
     """Return the number of masked patches, γP rounded to the nearest whole number.
 
@@ -35,6 +39,9 @@ def draw_visible(
     boundary is not tied with the next, every subset is equally likely; samples with a tie there are
     drawn again, so the law is exactly uniform.
     """
+    require_integer("masked", masked, at_least=1)
+    if not masked < patches <= _MOST_PATCHES:
+        raise wrong("masked", masked, f"must leave one of {patches} patches visible; {_MOST_PATCHES} patches at most")
     visible = np.empty((samples, patches), dtype=bool)
     pending = np.arange(samples)
     while pending.size:

@@ -95,6 +95,17 @@ class PatchBatch:
         """The latent z_{a(p)} of each patch's own area."""
         return self.latents.gather(-1, self.area)
 
+    @property
+    def membership(self) -> Float[Tensor, "#seed #sample area patch"]:
+        """Return 1 where a patch lies in an area of its sample's cluster; one matrix for all where K = 1."""
+        table = self.layout.area_of_patch[:, None] == np.arange(self.layout.areas)[:, None]
+        member = torch.from_numpy(table).to(self.latents)
+        return member[None] if self.layout.clusters == 1 else member[self.cluster]
+
+    def shown_count(self, visible: Tensor) -> Float[Tensor, "seed sample area"]:
+        """Return how many patches of each area a view shows."""
+        return (self.membership @ visible.to(self.latents)[..., None])[..., 0]
+
     def patches(self, basis: Basis) -> Float[Tensor, "seed sample patch feature"]:
         """Return the dense patches X_p = z_j v_{k,j} for p in area j of the sample's cluster k.
 

@@ -4,8 +4,9 @@ from vitdyn.dynamics.batches import BatchSource
 from vitdyn.dynamics.checkpoint import CheckpointError
 from vitdyn.dynamics.descent import DESCENTS, Adam, Descent, GradientDescent, Momentum
 from vitdyn.dynamics.gradient import loss_gradient
+from vitdyn.dynamics.resources import estimate_memory, pick_device
 from vitdyn.dynamics.schedule import Schedule
-from vitdyn.dynamics.simulate import DivergenceError, estimate_memory, pick_device, simulate
+from vitdyn.dynamics.simulate import DivergenceError, Training, simulate
 
 __all__ = [
     "DESCENTS",
@@ -17,6 +18,7 @@ __all__ = [
     "GradientDescent",
     "Momentum",
     "Schedule",
+    "Training",
     "estimate_memory",
     "loss_gradient",
     "pick_device",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vitdyn._errors import require_integer, wrong
 from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.objectives import Objective
 from vitdyn.seeds import stream
@@ -34,13 +32,6 @@ class BatchSource:
     data_set_size: int | None
     dtype: torch.dtype
     device: torch.device
-
-    def __post_init__(self) -> None:
-        require_integer("samples", self.samples, at_least=1)
-        if self.data_set_size is not None:
-            require_integer("data_set_size", self.data_set_size, at_least=1)
-            if self.data_set_size < self.samples:
-                raise wrong("data_set_size", self.data_set_size, f"must hold the {self.samples} samples of a batch")
 
     def data_set(self) -> PatchBatch | None:
         """Draw the fixed data set of each seed, or None where samples are fresh."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_real
 from vitdyn.attention import Workspace
-from vitdyn.data import PatchBatch, PatchLayout, draw_visible, masked_count
+from vitdyn.data import PatchLayout, draw_visible, masked_count
 from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
 
 
@@ -48,7 +48,7 @@ class MaskedReconstruction(Objective):
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L, averaged over the samples."""
-        residual = forward.attention[0] - _membership(forward.batch)
+        residual = forward.attention[0] - forward.batch.membership
         errors = (residual.square() * forward.batch.latents.square()[..., None]).sum(2)
         return 0.5 * (errors * ~forward.views[0]).sum((1, 2)) / forward.batch.count
 
@@ -56,7 +56,7 @@ class MaskedReconstruction(Objective):
         """Return z_j² (A_{p→j} − 1{j = a(p)}), weighted by 1{p masked} over the number of samples."""
         (attention,), batch = forward.attention, forward.batch
         value = work.take("adjoint", attention, *attention.shape)
-        torch.sub(attention, _membership(batch), out=value).mul_(batch.latents.square()[..., None])
+        torch.sub(attention, batch.membership, out=value).mul_(batch.latents.square()[..., None])
         weight = work.take("adjoint weight", attention, *forward.views[0].shape).copy_(forward.views[0])
         return (Adjoint(value, weight.sub_(1).mul_(-1 / batch.count)),)
 
@@ -66,9 +66,7 @@ class MaskedReconstruction(Objective):
         Such an area cannot be reconstructed; all else can, in the limit of diverging correlations.
         """
         batch = forward.batch
-        member = _membership(batch)
-        shown = torch.einsum("sbjp,sbp->sbj", member.expand(*batch.latents.shape, -1), forward.views[0].to(member))
-        lost = (shown == 0) * member.sum(-1) * batch.latents.square()
+        lost = (batch.shown_count(forward.views[0]) == 0) * batch.membership.sum(-1) * batch.latents.square()
         return 0.5 * lost.sum((1, 2)) / batch.count
 
     def counted_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
@@ -79,9 +77,3 @@ class MaskedReconstruction(Objective):
         """Return 4, in units where one masked patch's error has weight 1."""
         return 4.0 * layout.clusters
 
-
-def _membership(batch: PatchBatch) -> Float[Tensor, "#seed #sample area patch"]:
-    """Return 1 where a patch lies in an area of its sample's cluster; one matrix for all where K = 1."""
-    table = batch.layout.area_of_patch[:, None] == np.arange(batch.layout.areas)[:, None]
-    member = torch.from_numpy(table).to(batch.latents)
-    return member[None] if batch.layout.clusters == 1 else member[batch.cluster]

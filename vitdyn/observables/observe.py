@@ -6,7 +6,7 @@ from math import nan
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._axes import AREA, CLUSTER, KEY_AREA, QUERY_AREA, SEED, STATISTIC
@@ -61,11 +61,9 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
     """
     batch, layout = forward.batch, forward.batch.layout
     counted = objective.counted_queries(forward)
-    member = torch.nn.functional.one_hot(batch.area, layout.areas)
-    shown = (member * forward.views[0][..., None]).sum(2) > 0
-    own_shown = shown.gather(2, batch.area)
+    own_shown = batch.shown_count(forward.views[0]).gather(2, batch.area) > 0
     own = forward.attention[0].gather(2, batch.area[:, :, None])[:, :, 0]
-    error = _reconstruction_error(forward, member)
+    error = _reconstruction_error(forward, own)
     tables = torch.from_numpy(layout.area_of_patch).to(batch.cluster.device)
 
     by_cluster: dict[str, list[Tensor]] = {}
@@ -104,14 +102,16 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
 
 def _sample_mean(values: Tensor, counted: Bool[Tensor, "seed sample query"]) -> Tensor:
     """Return each query's mean over the samples that count; NaN for a query that no sample counts."""
-    weight = counted.to(values).reshape(*counted.shape, *[1] * (values.ndim - counted.ndim))
-    return (values * weight).sum(1) / weight.sum(1)
+    weight = counted.to(values)
+    return torch.einsum("sbp...,sbp->sp...", values, weight) / weight.sum(1).reshape(
+        len(weight), -1, *[1] * (values.ndim - 3)
+    )
 
 
-def _reconstruction_error(forward: ForwardPass, member: Tensor) -> Tensor:
-    """Return ½ Σ_j z_j² (A_j − 1{j = own})² for every sample and query."""
-    residual = (forward.attention[0] - member.transpose(2, 3)) * forward.batch.latents[..., None]
-    return 0.5 * residual.square().sum(2)
+def _reconstruction_error(forward: ForwardPass, own: Tensor) -> Float[Tensor, "seed sample query"]:
+    """Return ½ Σ_j z_j² (A_j − 1{j = own})² = ½ (Σ_j z_j² A_j² + z_own² (1 − 2 A_own))."""
+    squares = torch.einsum("sbjp,sbj->sbp", forward.attention[0].square(), forward.batch.latents.square())
+    return 0.5 * (squares + forward.batch.strength.square() * (1 - 2 * own))
 
 
 def _diversity(correlations: Correlations, forward: ForwardPass) -> Tensor:
