@@ -32,8 +32,8 @@ def area_attention(
     rest goes to masked patches.
 
     ``visible`` (seed, sample, patch) is true or 1 where a patch is seen. Differentiable twice in the
-    correlations. Safe from overflow at any size of Φ; in float32 the entries of one row of Υ may differ
-    by up to about 80 before the smallest of them are lost (in float64, 700).
+    correlations. Safe from overflow at any size of Φ; the entries of one row of Υ may differ by up to about
+    60 in float32 (600 in float64) before keys that Φ lifts again are lost to underflow.
 
     Raises ``ValueError`` where shapes do not fit the layout. Source: vitdyn's notes, ``gradients.md``.
     """

@@ -12,8 +12,10 @@ and for a loss with G = ∂L/∂A, Ḡ_bp = Σ_j A_bjp G_bjp:
     ∂L/∂Φ_pj  = Σ_b z_bj A_bjp (G_bjp − Ḡ_bp)
     ∂L/∂Υ_pq  = E_pq Σ_b [ u_bq R_{b a(q) p} (G_{b a(q) p} − Ḡ_bp) − (1 − u_bq) R_b0p Ḡ_bp ]
 
-Two matrix products of P·P·samples multiplications each. Where exponents are large they are shifted by
-c_bp = max(0, z_bj Φ_pj over the areas j that sample b shows), so none overflows and Z never vanishes.
+Two matrix products of P·P·samples multiplications each: W_0 is Σ_q E_pq − Σ_j W_j. Where correlations are
+large (|zΦ| beyond 12, or Υ spread over more than 3) that difference would lose digits, so W_0 is a product
+of its own, and exponents are shifted by c_bp = max(0, z_bj Φ_pj over the areas j that sample b shows), so
+that none overflows and Z never vanishes.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from vitdyn.attention.geometry import Group, sample_groups
 from vitdyn.data import PatchLayout
 
 
-_SAFE_EXPONENT = {torch.float32: 60.0, torch.float64: 500.0}
+_MODERATE_EXPONENT, _MODERATE_SPREAD = 12.0, 3.0
 
 
 class Workspace:
@@ -87,7 +89,7 @@ def factored_forward(
     phi, upsilon = correlations.feature_position.detach(), correlations.position_position.detach()
     kernel = torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=work.take("kernel", phi, *upsilon.shape)).exp_()
     seen = work.take("seen", phi, *visible.shape).copy_(visible)
-    shifted = phi.is_cuda or bool(phi.abs().amax() * latents.amax() > _SAFE_EXPONENT[phi.dtype])
+    careful = phi.is_cuda or _is_large(phi, upsilon, latents)
     attention, shares = _blank(phi, latents), []
     for group in sample_groups(layout, cluster):
         areas = group.areas
@@ -98,11 +100,18 @@ def factored_forward(
             areas.sort(kernel),
             phi[:, :, areas.cluster, : len(areas.spans)].transpose(1, 2)[:, None].contiguous(),
             work,
-            shifted,
+            careful,
         )
         shares.append(part)
         attention = group.put(attention, _widen(part.attention, layout.areas))
     return attention, Saved(layout, kernel, tuple(shares), work)
+
+
+def _is_large(phi: Tensor, upsilon: Tensor, latents: Tensor) -> bool:
+    """Say whether exponents could overflow, or a difference of masses could lose its digits."""
+    exponent = phi.abs().amax() * latents.amax()
+    spread = upsilon.amax() - upsilon.amin()
+    return bool((exponent > _MODERATE_EXPONENT) | (spread > _MODERATE_SPREAD))
 
 
 def _blank(phi: Tensor, latents: Tensor) -> Tensor:
@@ -115,7 +124,7 @@ def _widen(attention: Tensor, areas: int) -> Tensor:
 
 
 def _group_shares(
-    group: Group, visible: Tensor, latents: Tensor, kernel: Tensor, phi: Tensor, work: Workspace, shifted: bool
+    group: Group, visible: Tensor, latents: Tensor, kernel: Tensor, phi: Tensor, work: Workspace, careful: bool
 ) -> _Shares:
     cluster, queries = group.areas.cluster, phi.shape[-1]
     shape, rest = (*latents.shape, queries), (*visible.shape[:2], queries)
@@ -123,11 +132,15 @@ def _group_shares(
     for area, (start, stop) in enumerate(group.areas.spans):
         torch.bmm(visible[:, :, start:stop], kernel[:, :, start:stop].transpose(1, 2), out=masses[:, :, area])
     some_masked = (visible.sum(-1, keepdim=True) < visible.shape[-1]).to(phi)
-    inverse = torch.sum(masses, 2, out=work.take("sums", phi, *rest, part=cluster))
-    torch.sub(kernel.sum(-1)[:, None], inverse, out=inverse).clamp_min_(0).mul_(some_masked)
+    inverse = work.take("sums", phi, *rest, part=cluster)
+    if careful:
+        torch.bmm(1 - visible, kernel.transpose(1, 2), out=inverse)
+    else:
+        torch.sum(masses, 2, out=inverse)
+        torch.sub(kernel.sum(-1)[:, None], inverse, out=inverse).clamp_min_(0).mul_(some_masked)
 
     ratios = torch.mul(latents[..., None], phi, out=work.take("ratios", phi, *shape, part=cluster))
-    masked_ratio = _shift(ratios, masses, some_masked, work, cluster) if shifted else None
+    masked_ratio = _shift(ratios, masses, some_masked, work, cluster) if careful else None
     ratios.exp_()
     attention = torch.mul(ratios, masses, out=work.take("attention", phi, *shape, part=cluster))
     if masked_ratio is not None:

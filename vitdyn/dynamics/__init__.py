@@ -6,7 +6,8 @@ from vitdyn.dynamics.descent import DESCENTS, Adam, Descent, GradientDescent, Mo
 from vitdyn.dynamics.gradient import loss_gradient
 from vitdyn.dynamics.resources import estimate_memory, pick_device
 from vitdyn.dynamics.schedule import Schedule
-from vitdyn.dynamics.simulate import DivergenceError, Training, simulate
+from vitdyn.dynamics.simulate import DivergenceError, simulate
+from vitdyn.dynamics.training import Training
 
 __all__ = [
     "DESCENTS",

@@ -33,10 +33,20 @@ class Workspaces:
         return self.views.setdefault(index, Workspace())
 
 
-def forward_pass(correlations: Correlations, batch: PatchBatch, views: Views, memory: Memory) -> ForwardPass:
+def forward_pass(
+    correlations: Correlations,
+    batch: PatchBatch,
+    views: Views,
+    memory: Memory,
+    workspaces: Workspaces | None = None,
+) -> ForwardPass:
     """Return the area attention of the model on every view of a batch, for evaluation."""
-    attend = _attender(batch, views)
-    return ForwardPass(batch, views, tuple(attend(correlations, view) for view in range(len(views))), memory, attend)
+    work, attend = workspaces or Workspaces(), _attender(batch, views)
+    if correlations.content_queries:
+        attention = [attend(correlations, view) for view in range(len(views))]
+    else:
+        attention = [_factored(correlations, batch, views, view, work)[0] for view in range(len(views))]
+    return ForwardPass(batch, views, tuple(attention), memory, attend)
 
 
 def loss_gradient(
@@ -68,6 +78,14 @@ def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int], 
     return attend
 
 
+def _factored(
+    correlations: Correlations, batch: PatchBatch, views: Views, view: int, work: Workspaces
+) -> tuple[Tensor, Saved]:
+    return factored_forward(
+        correlations, batch.latents, batch.cluster, views[view], batch.layout, work.view(view)
+    )
+
+
 def _position_gradient(
     correlations: Correlations,
     objective: Objective,
@@ -76,15 +94,10 @@ def _position_gradient(
     memory: Memory,
     work: Workspaces,
 ) -> tuple[Correlations, ForwardPass]:
-    attention: list[Tensor] = []
-    saved: list[Saved] = []
-    for index, visible in enumerate(views):
-        seen, kept = factored_forward(
-            correlations, batch.latents, batch.cluster, visible, batch.layout, work.view(index)
-        )
-        attention.append(seen)
-        saved.append(kept)
-    forward = ForwardPass(batch, views, tuple(attention), memory, _attender(batch, views))
+    attention, saved = zip(
+        *(_factored(correlations, batch, views, view, work) for view in range(len(views))), strict=True
+    )
+    forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
     parts = [
         factored_pullback(kept, adjoint.value, adjoint.weight)
         for kept, adjoint in zip(saved, objective.adjoint(forward, work.objective), strict=True)

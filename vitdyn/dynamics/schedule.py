@@ -19,7 +19,7 @@ class Schedule:
     """
 
     spacing: str = "logarithmic"
-    frames: int = 60
+    frames: int = 48
     steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

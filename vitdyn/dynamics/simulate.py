@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,18 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn._errors import require_real
 from vitdyn._specs import to_text
 from vitdyn.attention import Correlations
-from vitdyn.data import PatchGenerator
 from vitdyn.dynamics.assemble import assemble
 from vitdyn.dynamics.batches import BatchSource
 from vitdyn.dynamics.checkpoint import Keeper, State
-from vitdyn.dynamics.descent import DESCENTS, Descent, GradientDescent
 from vitdyn.dynamics.gradient import Workspaces, forward_pass, loss_gradient
 from vitdyn.dynamics.resources import DEFAULT_MEMORY_MIB, PRECISIONS, device_name, estimate_memory, pick_device
-from vitdyn.dynamics.schedule import Schedule
-from vitdyn.objectives import OBJECTIVES, Memory, Objective
+from vitdyn.dynamics.training import Training
+from vitdyn.objectives import Memory
 from vitdyn.observables import observe
 from vitdyn.trajectory import Trajectory
 
@@ -34,71 +31,6 @@ _FINITE_CHECK_STEPS = 64
 
 class DivergenceError(ArithmeticError):
     """A run whose correlations stopped being finite numbers; says at which step, for which seed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """What is trained, and how: everything that decides a run's numbers but its device.
-
-    ``seeds`` is a count (seeds 0, 1, ...) or the seeds themselves. Each step draws ``samples`` samples per
-    seed: fresh ones, or from a fixed data set of ``data_set_size``. ``descent`` None means gradient descent
-    at the objective's own learning rate. Frames are measured on ``evaluation_samples`` samples that
-    training does not see.
-    """
-
-    generator: PatchGenerator
-    objective: Objective
-    descent: Descent | None = None
-    steps: int = 400
-    samples: int = 32
-    seeds: int | tuple[int, ...] = 8
-    schedule: Schedule = field(default_factory=Schedule)
-    data_set_size: int | None = None
-    evaluation_samples: int = 64
-    content_queries: bool = False
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.generator, PatchGenerator):
-            raise wrong("generator", self.generator, "must be a PatchGenerator")
-        if not isinstance(self.objective, Objective):
-            known = ", ".join(kind.__name__ for kind in OBJECTIVES)
-            raise wrong("objective", self.objective, f"must be an Objective: one of {known}, or your own")
-        if self.descent is not None and not isinstance(self.descent, Descent):
-            known = ", ".join(kind.__name__ for kind in DESCENTS.values())
-            raise wrong("descent", self.descent, f"must be one of {known}")
-        require_integer("steps", self.steps, at_least=0)
-        require_integer("samples", self.samples, at_least=1)
-        require_integer("evaluation_samples", self.evaluation_samples, at_least=1)
-        require_choice("precision", self.precision, PRECISIONS)
-        self.schedule.recorded_steps(self.steps)
-        if self.data_set_size is not None:
-            require_integer("data_set_size", self.data_set_size, at_least=1)
-            if self.data_set_size < self.samples:
-                raise wrong("data_set_size", self.data_set_size, f"must hold the {self.samples} samples of a batch")
-        self._check_seeds()
-        self.objective.check(self.generator.layout, self.samples)
-        self.objective.check(self.generator.layout, self.evaluation_samples)
-
-    def _check_seeds(self) -> None:
-        if not isinstance(self.seeds, Sequence):
-            require_integer("seeds", self.seeds, at_least=1)
-            return
-        for seed in self.seeds:
-            require_integer("seeds", seed, at_least=0)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise wrong("seeds", tuple(self.seeds), "must name at least one seed, and each once")
-
-    @property
-    def seed_numbers(self) -> tuple[int, ...]:
-        """The seeds."""
-        return tuple(self.seeds) if isinstance(self.seeds, Sequence) else tuple(range(self.seeds))
-
-    @property
-    def rule(self) -> Descent:
-        """The rule of descent, the default one filled in."""
-        rate = self.objective.default_learning_rate(self.generator.layout)
-        return self.descent or GradientDescent(learning_rate=rate)
 
 
 def simulate(
@@ -235,7 +167,7 @@ class _Loop:
         while len(group.frames) < len(recorded):
             if group.step == recorded[len(group.frames)]:
                 group.require_finite()
-                group.frames.append(self._frame(group, source))
+                group.frames.append(self._frame(group, source, workspaces))
                 continue
             batch, views = source.training(group.step, data_set)
             gradient, forward = loss_gradient(
@@ -273,9 +205,9 @@ class _Loop:
         memory = training.objective.init(correlations)
         return _Group(seeds, correlations, training.rule.init(correlations), memory, unset)
 
-    def _frame(self, group: _Group, source: BatchSource) -> dict[str, Tensor]:
+    def _frame(self, group: _Group, source: BatchSource, workspaces: Workspaces) -> dict[str, Tensor]:
         batch, views = source.evaluation(group.step, self.training.evaluation_samples)
-        forward = forward_pass(group.correlations, batch, views, group.memory)
+        forward = forward_pass(group.correlations, batch, views, group.memory, workspaces)
         values = observe(group.correlations, self.training.objective, forward)
         return {name: value.cpu() for name, value in values.items()}
 

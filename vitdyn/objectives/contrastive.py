@@ -85,8 +85,8 @@ class Contrastive(Objective):
         return torch.ones_like(forward.views[0])
 
     def default_learning_rate(self, layout: PatchLayout) -> float:
-        """Return 16 P K: mean pooling divides the gradient of one position by P, the draw of a cluster by K."""
-        return 16.0 * layout.patches * layout.clusters
+        """Return 4 P K: mean pooling divides the gradient of one position by P, the draw of a cluster by K."""
+        return 4.0 * layout.patches * layout.clusters
 
     def _logits(self, forward: ForwardPass) -> Float[Tensor, "seed sample sample"]:
         anchor = _pooled(forward.attention[0], forward.batch)

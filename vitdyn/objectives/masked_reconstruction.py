@@ -74,6 +74,6 @@ class MaskedReconstruction(Objective):
         return ~forward.views[0]
 
     def default_learning_rate(self, layout: PatchLayout) -> float:
-        """Return 4, in units where one masked patch's error has weight 1."""
+        """Return 4 K: the loss sums over patches, the draw of a cluster divides the gradient by K."""
         return 4.0 * layout.clusters
 

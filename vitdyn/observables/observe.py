@@ -63,7 +63,7 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
     counted = objective.counted_queries(forward)
     own_shown = batch.shown_count(forward.views[0]).gather(2, batch.area) > 0
     own = forward.attention[0].gather(2, batch.area[:, :, None])[:, :, 0]
-    error = _reconstruction_error(forward, own)
+    error = _reconstruction_error(forward)
     tables = torch.from_numpy(layout.area_of_patch).to(batch.cluster.device)
 
     by_cluster: dict[str, list[Tensor]] = {}
@@ -108,10 +108,10 @@ def _sample_mean(values: Tensor, counted: Bool[Tensor, "seed sample query"]) -> 
     )
 
 
-def _reconstruction_error(forward: ForwardPass, own: Tensor) -> Float[Tensor, "seed sample query"]:
-    """Return ½ Σ_j z_j² (A_j − 1{j = own})² = ½ (Σ_j z_j² A_j² + z_own² (1 − 2 A_own))."""
-    squares = torch.einsum("sbjp,sbj->sbp", forward.attention[0].square(), forward.batch.latents.square())
-    return 0.5 * (squares + forward.batch.strength.square() * (1 - 2 * own))
+def _reconstruction_error(forward: ForwardPass) -> Float[Tensor, "seed sample query"]:
+    """Return ½ Σ_j z_j² (A_j − 1{j = own})² for every sample and query."""
+    residual = forward.attention[0] - forward.batch.membership
+    return 0.5 * residual.mul_(forward.batch.latents[..., None]).square_().sum(2)
 
 
 def _diversity(correlations: Correlations, forward: ForwardPass) -> Tensor:

@@ -1,0 +1,78 @@
+"""The specification of a run: what is trained, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn.data import PatchGenerator
+from vitdyn.dynamics.descent import DESCENTS, Descent, GradientDescent
+from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.dynamics.schedule import Schedule
+from vitdyn.objectives import OBJECTIVES, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained, and how: everything that decides a run's numbers but its device.
+
+    ``seeds`` is a count (seeds 0, 1, ...) or the seeds themselves. Each step draws ``samples`` samples per
+    seed: fresh ones, or from a fixed data set of ``data_set_size``. ``descent`` None means gradient descent
+    at the objective's own learning rate. Frames are measured on ``evaluation_samples`` samples that
+    training does not see.
+    """
+
+    generator: PatchGenerator
+    objective: Objective
+    descent: Descent | None = None
+    steps: int = 400
+    samples: int = 32
+    seeds: int | tuple[int, ...] = 8
+    schedule: Schedule = field(default_factory=Schedule)
+    data_set_size: int | None = None
+    evaluation_samples: int = 32
+    content_queries: bool = False
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.generator, PatchGenerator):
+            raise wrong("generator", self.generator, "must be a PatchGenerator")
+        if not isinstance(self.objective, Objective):
+            known = ", ".join(kind.__name__ for kind in OBJECTIVES)
+            raise wrong("objective", self.objective, f"must be an Objective: one of {known}, or your own")
+        if self.descent is not None and not isinstance(self.descent, Descent):
+            known = ", ".join(kind.__name__ for kind in DESCENTS.values())
+            raise wrong("descent", self.descent, f"must be one of {known}")
+        require_integer("steps", self.steps, at_least=0)
+        require_integer("samples", self.samples, at_least=1)
+        require_integer("evaluation_samples", self.evaluation_samples, at_least=1)
+        require_choice("precision", self.precision, PRECISIONS)
+        self.schedule.recorded_steps(self.steps)
+        if self.data_set_size is not None:
+            require_integer("data_set_size", self.data_set_size, at_least=1)
+            if self.data_set_size < self.samples:
+                raise wrong("data_set_size", self.data_set_size, f"must hold the {self.samples} samples of a batch")
+        self._check_seeds()
+        self.objective.check(self.generator.layout, self.samples)
+        self.objective.check(self.generator.layout, self.evaluation_samples)
+
+    def _check_seeds(self) -> None:
+        if not isinstance(self.seeds, Sequence):
+            require_integer("seeds", self.seeds, at_least=1)
+            return
+        for seed in self.seeds:
+            require_integer("seeds", seed, at_least=0)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise wrong("seeds", tuple(self.seeds), "must name at least one seed, and each once")
+
+    @property
+    def seed_numbers(self) -> tuple[int, ...]:
+        """The seeds."""
+        return tuple(self.seeds) if isinstance(self.seeds, Sequence) else tuple(range(self.seeds))
+
+    @property
+    def rule(self) -> Descent:
+        """The rule of descent, the default one filled in."""
+        rate = self.objective.default_learning_rate(self.generator.layout)
+        return self.descent or GradientDescent(learning_rate=rate)

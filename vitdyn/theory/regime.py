@@ -1,0 +1,47 @@
+"""Which case of the theory a layout falls under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+from vitdyn.data import PatchLayout
+
+TWO_PHASES, ONE_PHASE, BOUNDARY = "two phases", "one phase", "boundary"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regime:
+    """The exponents of a layout and the sign of its information gap Δ = (1 − κ_s) − 2(1 − κ_c).
+
+    Δ compares P^{−2(1−κ_c)}, the squared attention that the global area has at the start, with P^{−(1−κ_s)},
+    the attention that one local area has. Δ > 0: masked reconstruction learns local areas in two phases;
+    Δ < 0: in one. The limits of training are the same in both cases.
+    """
+
+    patches: int
+    kappa_c: float
+    kappa_s: float
+
+    @classmethod
+    def of(cls, layout: PatchLayout) -> Regime:
+        """Read the regime off a layout: its nominal exponents where it has them, else the measured ones."""
+        kappa_c, kappa_s = layout.exponents or (layout.kappa_c, layout.kappa_s)
+        return cls(patches=layout.patches, kappa_c=kappa_c, kappa_s=kappa_s)
+
+    @property
+    def information_gap(self) -> float:
+        """Δ."""
+        return (1 - self.kappa_s) - 2 * (1 - self.kappa_c)
+
+    @property
+    def log_patches(self) -> float:
+        """The natural logarithm of P."""
+        return log(self.patches)
+
+    @property
+    def case(self) -> str:
+        """The case of the theorem: "two phases" (Δ > 0), "one phase" (Δ < 0) or "boundary"."""
+        if self.information_gap == 0:
+            return BOUNDARY
+        return TWO_PHASES if self.information_gap > 0 else ONE_PHASE
