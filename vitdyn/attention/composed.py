@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn.attention.correlations import Correlations
-from vitdyn.attention.geometry import Group, SortedCluster, sample_groups
+from vitdyn.attention.geometry import Block, SortedCluster, arrangement
 from vitdyn.data import PatchLayout
 
 
@@ -32,35 +32,38 @@ def composed_attention(
     """Return area attention, differentiable to any order in the correlations and the latents."""
     upsilon = correlations.position_position
     kernel = torch.exp(upsilon - upsilon.detach().amax(-1, keepdim=True))
-    seen = visible.to(upsilon.dtype)
-    attention = upsilon.new_zeros(*latents.shape, layout.patches)
-    for group in sample_groups(layout, cluster):
-        count = len(group.areas.spans)
-        part = _group_attention(
-            correlations, group, kernel, group.take(latents)[:, :, :count], group.areas.sort(group.take(seen))
+    by_cluster = arrangement(layout, cluster)
+    strengths, seen = by_cluster.arrange(latents), by_cluster.arrange(visible).to(upsilon.dtype)
+    parts: dict[int | None, list[Tensor]] = {}
+    for block in by_cluster.blocks:
+        count = len(block.areas.spans)
+        part = _block_attention(
+            correlations, block, kernel[block.seeds], block.of(strengths)[:, :, :count], block.areas.sort(block.of(seen))
         )
-        attention = group.put(attention, torch.nn.functional.pad(part, (0, 0, 0, layout.areas - count)))
-    return attention
+        widened = torch.nn.functional.pad(part, (0, 0, 0, layout.areas - count))
+        parts.setdefault(block.seeds.start, []).append(widened)
+    return by_cluster.restore(torch.cat([torch.cat(samples, 1) for samples in parts.values()]))
 
 
-def _group_attention(
-    correlations: Correlations, group: Group, kernel: Tensor, latents: Tensor, visible: Tensor
+def _block_attention(
+    correlations: Correlations, block: Block, kernel: Tensor, latents: Tensor, visible: Tensor
 ) -> Tensor:
-    areas = group.areas
-    phi = correlations.feature_position[:, :, areas.cluster, : len(areas.spans)].transpose(1, 2)[:, None]
+    areas, cluster = block.areas, block.areas.cluster
+    phi = correlations.feature_position[block.seeds, :, cluster, : len(areas.spans)].transpose(1, 2)[:, None]
     by_key = areas.sort(kernel).transpose(1, 2)
     attention = _normalised(areas, by_key, visible, 1 - visible, latents[..., None] * phi)
-    psi, xi = correlations.content_position, correlations.content_content
-    if psi is None or xi is None:
+    if correlations.content_position is None or correlations.content_content is None:
         return attention
+    psi = correlations.content_position[block.seeds, None, cluster]
+    xi = correlations.content_content[block.seeds, None, cluster]
     rows = areas.sort(torch.arange(kernel.shape[1], device=kernel.device))
     by_area = []
     for area, (start, stop) in enumerate(areas.spans):
         positions = rows[start:stop]
         own = latents[:, :, area, None]
-        tilt = own * areas.sort(psi[:, None, areas.cluster, area])
+        tilt = own * areas.sort(psi[:, :, area])
         weight = torch.exp(tilt - tilt.detach().amax(-1, keepdim=True))
-        pull = phi[..., positions] + (own * xi[:, None, areas.cluster, area, : len(areas.spans)])[..., None]
+        pull = phi[..., positions] + (own * xi[:, :, area, : len(areas.spans)])[..., None]
         with_content = _normalised(
             areas, by_key[:, :, positions], visible * weight, (1 - visible) * weight, latents[..., None] * pull
         )
@@ -81,4 +84,5 @@ def _normalised(
     shown = torch.where(present, exponent, -inf).detach()
     shift = torch.maximum(shown.amax(2), torch.where(masked_mass > 0, 0.0, -inf).to(shown))[:, :, None]
     unnormalised = torch.exp(torch.where(present, exponent, shift) - shift) * masses
-    return unnormalised / (unnormalised.sum(2) + torch.exp(-shift[:, :, 0]) * masked_mass)[:, :, None]
+    lowered = torch.exp(torch.where(masked_mass > 0, -shift[:, :, 0], 0.0))
+    return unnormalised / (unnormalised.sum(2) + lowered * masked_mass)[:, :, None]

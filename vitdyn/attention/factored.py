@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn.attention.correlations import Correlations
-from vitdyn.attention.geometry import Group, sample_groups
+from vitdyn.attention.geometry import Arrangement, arrangement
 from vitdyn.data import PatchLayout
 
 
@@ -42,38 +42,34 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._arrays: dict[tuple[str, int], Tensor] = {}
+        self._arrays: dict[str, Tensor] = {}
 
-    def take(self, name: str, like: Tensor, *shape: int, part: int = 0) -> Tensor:
-        """Return an uninitialised array, the same one as last time where name, part and shape agree."""
-        array = self._arrays.get((name, part))
+    def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
+        """Return an uninitialised array, the same one as last time where name, shape and kind agree."""
+        array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != like.dtype or array.device != like.device:
-            array = self._arrays[name, part] = torch.empty(shape, dtype=like.dtype, device=like.device)
+            array = self._arrays[name] = torch.empty(shape, dtype=like.dtype, device=like.device)
         return array
 
 
 @dataclass(frozen=True)
-class _Shares:
-    """What the pull-back needs of one group of samples; ``visible`` is sorted by area, R is kept times Z."""
-
-    group: Group
-    visible: Float[Tensor, "seed member key"]
-    latents: Float[Tensor, "seed member area"]
-    masses: Float[Tensor, "seed member area query"]
-    attention: Float[Tensor, "seed member area query"]
-    ratios: Float[Tensor, "seed member area query"]
-    masked_ratio: Float[Tensor, "seed member query"] | None
-    inverse: Float[Tensor, "seed member query"]
-
-
-@dataclass(frozen=True)
 class Saved:
-    """What the forward leaves for one pull-back."""
+    """What the forward leaves for one pull-back: samples in the order of their clusters, R kept times Z.
+
+    ``seen`` holds the visible patches sorted by area, each block in the order of its own cluster.
+    """
 
     layout: PatchLayout
-    kernel: Float[Tensor, "seed query key"]
-    shares: tuple[_Shares, ...]
     workspace: Workspace
+    by_cluster: Arrangement
+    kernel: Float[Tensor, "seed query key"]
+    seen: Float[Tensor, "seed sample key"]
+    latents: Float[Tensor, "seed sample area"]
+    masses: Float[Tensor, "seed sample area query"]
+    attention: Float[Tensor, "seed sample area query"]
+    ratios: Float[Tensor, "seed sample area query"]
+    masked_ratio: Float[Tensor, "seed sample query"] | None
+    inverse: Float[Tensor, "seed sample query"]
 
 
 def factored_forward(
@@ -85,26 +81,31 @@ def factored_forward(
     workspace: Workspace | None = None,
 ) -> tuple[Float[Tensor, "seed sample area query"], Saved]:
     """Return area attention and what ``factored_pullback`` needs. Records no autograd graph."""
-    work = workspace or Workspace()
+    work, by_cluster = workspace or Workspace(), arrangement(layout, cluster)
     phi, upsilon = correlations.feature_position.detach(), correlations.position_position.detach()
-    kernel = torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=work.take("kernel", phi, *upsilon.shape)).exp_()
-    seen = work.take("seen", phi, *visible.shape).copy_(visible)
+    latents, shown = by_cluster.arrange(latents.detach()), by_cluster.arrange(visible)
+    shape = (*latents.shape, layout.patches)
     careful = phi.is_cuda or _is_large(phi, upsilon, latents)
-    attention, shares = _blank(phi, latents), []
-    for group in sample_groups(layout, cluster):
-        areas = group.areas
-        part = _group_shares(
-            group,
-            areas.sort(group.take(seen)),
-            group.take(latents)[:, :, : len(areas.spans)],
-            areas.sort(kernel),
-            phi[:, :, areas.cluster, : len(areas.spans)].transpose(1, 2)[:, None].contiguous(),
-            work,
-            careful,
-        )
-        shares.append(part)
-        attention = group.put(attention, _widen(part.attention, layout.areas))
-    return attention, Saved(layout, kernel, tuple(shares), work)
+
+    kernel = torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=work.take("kernel", phi, *upsilon.shape)).exp_()
+    seen = work.take("seen", phi, *shown.shape).copy_(shown)
+    masses, ratios = work.take("masses", phi, *shape), work.take("ratios", phi, *shape)
+    inverse = torch.bmm(1 - seen, kernel.transpose(1, 2)) if careful else None
+    _fill_blocks(by_cluster, kernel, phi, latents, seen, masses, ratios)
+    some_masked = (seen.sum(-1, keepdim=True) < layout.patches).to(phi)
+    if inverse is None:
+        inverse = torch.sum(masses, 2, out=work.take("sums", phi, *shown.shape))
+        torch.sub(kernel.sum(-1)[:, None], inverse, out=inverse).clamp_min_(0).mul_(some_masked)
+
+    masked_ratio = _shift(ratios, masses, some_masked, work) if careful else None
+    ratios.exp_()
+    attention = torch.mul(ratios, masses, out=work.take("attention", phi, *shape))
+    if masked_ratio is not None:
+        inverse.mul_(masked_ratio)
+    inverse.add_(torch.sum(attention, 2, out=work.take("means", phi, *shown.shape))).reciprocal_()
+    attention.mul_(inverse[:, :, None])
+    saved = Saved(layout, work, by_cluster, kernel, seen, latents, masses, attention, ratios, masked_ratio, inverse)
+    return by_cluster.restore(attention), saved
 
 
 def _is_large(phi: Tensor, upsilon: Tensor, latents: Tensor) -> bool:
@@ -114,49 +115,38 @@ def _is_large(phi: Tensor, upsilon: Tensor, latents: Tensor) -> bool:
     return bool((exponent > _MODERATE_EXPONENT) | (spread > _MODERATE_SPREAD))
 
 
-def _blank(phi: Tensor, latents: Tensor) -> Tensor:
-    return phi.new_zeros(*latents.shape, phi.shape[1]) if phi.shape[2] > 1 else phi
+def _fill_blocks(
+    by_cluster: Arrangement,
+    kernel: Tensor,
+    phi: Tensor,
+    latents: Tensor,
+    seen: Tensor,
+    masses: Tensor,
+    ratios: Tensor,
+) -> None:
+    """Write W into ``masses`` and the exponents zΦ into ``ratios``, block by block, and sort ``seen`` by area."""
+    kernels = {}
+    for block in by_cluster.blocks:
+        areas, member = block.areas, block.of(seen)
+        member.copy_(areas.sort(member))
+        if areas.cluster not in kernels:
+            kernels[areas.cluster] = areas.sort(kernel)
+        by_key = kernels[areas.cluster][block.seeds].transpose(1, 2)
+        mass = block.of(masses)
+        for area, (start, stop) in enumerate(areas.spans):
+            torch.bmm(member[:, :, start:stop], by_key[:, start:stop], out=mass[:, :, area])
+        mass[:, :, len(areas.spans) :].zero_()
+        weights = phi[block.seeds, :, areas.cluster].transpose(1, 2)[:, None].contiguous()
+        torch.mul(block.of(latents)[..., None], weights, out=block.of(ratios))
 
 
-def _widen(attention: Tensor, areas: int) -> Tensor:
-    missing = areas - attention.shape[2]
-    return torch.nn.functional.pad(attention, (0, 0, 0, missing)) if missing else attention
-
-
-def _group_shares(
-    group: Group, visible: Tensor, latents: Tensor, kernel: Tensor, phi: Tensor, work: Workspace, careful: bool
-) -> _Shares:
-    cluster, queries = group.areas.cluster, phi.shape[-1]
-    shape, rest = (*latents.shape, queries), (*visible.shape[:2], queries)
-    masses = work.take("masses", phi, *shape, part=cluster)
-    for area, (start, stop) in enumerate(group.areas.spans):
-        torch.bmm(visible[:, :, start:stop], kernel[:, :, start:stop].transpose(1, 2), out=masses[:, :, area])
-    some_masked = (visible.sum(-1, keepdim=True) < visible.shape[-1]).to(phi)
-    inverse = work.take("sums", phi, *rest, part=cluster)
-    if careful:
-        torch.bmm(1 - visible, kernel.transpose(1, 2), out=inverse)
-    else:
-        torch.sum(masses, 2, out=inverse)
-        torch.sub(kernel.sum(-1)[:, None], inverse, out=inverse).clamp_min_(0).mul_(some_masked)
-
-    ratios = torch.mul(latents[..., None], phi, out=work.take("ratios", phi, *shape, part=cluster))
-    masked_ratio = _shift(ratios, masses, some_masked, work, cluster) if careful else None
-    ratios.exp_()
-    attention = torch.mul(ratios, masses, out=work.take("attention", phi, *shape, part=cluster))
-    if masked_ratio is not None:
-        inverse.mul_(masked_ratio)
-    inverse.add_(torch.sum(attention, 2, out=work.take("means", phi, *rest, part=cluster))).reciprocal_()
-    attention.mul_(inverse[:, :, None])
-    return _Shares(group, visible, latents, masses, attention, ratios, masked_ratio, inverse)
-
-
-def _shift(ratios: Tensor, masses: Tensor, some_masked: Tensor, work: Workspace, cluster: int) -> Tensor:
+def _shift(ratios: Tensor, masses: Tensor, some_masked: Tensor, work: Workspace) -> Tensor:
     """Subtract from the exponents, in place, the largest that counts; return what masked keys are left with."""
     ratios.masked_fill_(masses == 0, -inf)
-    shift = torch.amax(ratios, 2, out=work.take("shift", ratios, *some_masked.shape[:2], ratios.shape[-1], part=cluster))
+    shift = torch.amax(ratios, 2, out=work.take("shift", ratios, *ratios.shape[:2], ratios.shape[3]))
     torch.maximum(shift, some_masked.log(), out=shift)
     ratios.sub_(shift[:, :, None])
-    return shift.neg_().exp_().mul_(some_masked)
+    return shift.neg_().masked_fill_(some_masked == 0, -inf).exp_()  # not exp times 0: exp may be infinite
 
 
 def factored_pullback(
@@ -168,33 +158,40 @@ def factored_pullback(
 
     The result lies in the forward's workspace, and what the forward saved is used up.
     """
-    seeds, patches, _ = saved.kernel.shape
-    phi = saved.kernel.new_zeros(seeds, patches, saved.layout.clusters, saved.layout.areas)
-    upsilon = saved.workspace.take("gradient", phi, seeds, patches, patches)
-    for index, part in enumerate(saved.shares):
-        areas, group = part.group.areas, part.group
-        scale = part.inverse if weight is None else part.inverse.mul_(group.take(weight))
-        pulled, pulled_upsilon = _group_pullback(
-            part, group.take(adjoint)[:, :, : len(areas.spans)], group.blank_padding(scale), saved.workspace
-        )
-        phi[:, :, areas.cluster, : len(areas.spans)] = pulled
-        pulled_upsilon = areas.unsort(pulled_upsilon)
-        upsilon = upsilon.add_(pulled_upsilon) if index else upsilon.copy_(pulled_upsilon)
-    return Correlations(phi, upsilon.mul_(saved.kernel))
-
-
-def _group_pullback(part: _Shares, adjoint: Tensor, scale: Tensor, work: Workspace) -> tuple[Tensor, Tensor]:
-    cluster = part.group.areas.cluster
-    weighted = torch.mul(part.attention, adjoint, out=work.take("weighted", scale, *part.attention.shape, part=cluster))
-    mean = torch.sum(weighted, 2, out=work.take("means", scale, *scale.shape, part=cluster))
+    work, by_cluster, attention = saved.workspace, saved.by_cluster, saved.attention
+    adjoint = by_cluster.arrange(adjoint)
+    scale = saved.inverse if weight is None else saved.inverse.mul_(by_cluster.arrange(weight))
+    weighted = torch.mul(attention, adjoint, out=work.take("weighted", attention, *attention.shape))
+    mean = torch.sum(weighted, 2, out=work.take("means", attention, *scale.shape))
     pull = torch.sub(adjoint, mean[:, :, None], out=weighted)
-    pull.mul_(part.ratios.mul_(scale[:, :, None]))
-    phi = part.masses.mul_(pull).mul_(part.latents[..., None]).sum(1)
+    pull.mul_(saved.ratios.mul_(scale[:, :, None]))
+    by_feature = saved.masses.mul_(pull).mul_(saved.latents[..., None])
     masked = mean.mul_(scale)
-    if part.masked_ratio is not None:
-        masked.mul_(part.masked_ratio)
+    if saved.masked_ratio is not None:
+        masked.mul_(saved.masked_ratio)
     pull.add_(masked[:, :, None])
-    upsilon = work.take("pulled", pull, len(pull), pull.shape[-1], pull.shape[-1])
-    for area, (start, stop) in enumerate(part.group.areas.spans):
-        torch.bmm(pull[:, :, area].transpose(1, 2), part.visible[:, :, start:stop], out=upsilon[:, :, start:stop])
-    return phi.transpose(1, 2), upsilon.sub_(masked.sum(1)[:, :, None])
+    phi, upsilon = _collect_blocks(saved, by_feature, pull)
+    return Correlations(phi, upsilon.sub_(masked.sum(1)[:, :, None]).mul_(saved.kernel))
+
+
+def _collect_blocks(saved: Saved, by_feature: Tensor, pull: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum over the samples of each block: what pulls at Φ, and Σ_b u_bq pull_{b a(q) p} for Υ."""
+    seeds, patches, layout = len(pull), pull.shape[-1], saved.layout
+    phi = pull.new_zeros(seeds, patches, layout.clusters, layout.areas)
+    upsilon = saved.workspace.take("gradient", pull, seeds, patches, patches)
+    several = layout.clusters > 1
+    if several:
+        upsilon.zero_()
+    for block in saved.by_cluster.blocks:
+        areas = block.areas
+        phi[block.seeds, :, areas.cluster] = block.of(by_feature).sum(1).transpose(1, 2)
+        target = upsilon[block.seeds]
+        part = saved.workspace.take("part", pull, *target.shape) if several or areas.order is not None else target
+        member, pulled = block.of(saved.seen), block.of(pull)
+        for area, (start, stop) in enumerate(areas.spans):
+            torch.bmm(pulled[:, :, area].transpose(1, 2), member[:, :, start:stop], out=part[:, :, start:stop])
+        if several:
+            target.add_(areas.unsort(part))
+        elif areas.order is not None:
+            target.copy_(areas.unsort(part))
+    return phi, upsilon

@@ -1,4 +1,4 @@
-"""Positions sorted by area, once for each cluster, and the grouping of samples by cluster."""
+"""Positions sorted by area, once for each cluster, and samples arranged by cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn.data import PatchLayout
@@ -57,43 +57,57 @@ def sorted_clusters(layout: PatchLayout, device: torch.device) -> tuple[SortedCl
 
 
 @dataclass(frozen=True)
-class Group:
-    """The samples of one cluster, padded to one count for all seeds (``rows`` None: all samples)."""
+class Block:
+    """Samples of one cluster that lie together: ``samples`` of ``seeds``, both slices."""
 
     areas: SortedCluster
-    rows: Int[Tensor, "seed member"] | None
-    valid: Bool[Tensor, "seed member"] | None
+    seeds: slice
+    samples: slice
 
-    def take(self, values: Float[Tensor, "seed sample *rest"]) -> Float[Tensor, "seed member *rest"]:
-        """Pick the members' values."""
-        if self.rows is None:
+    def of(self, values: Float[Tensor, "seed sample *rest"]) -> Float[Tensor, "member_seed member *rest"]:
+        """Return the block's part of an arranged array, as a view."""
+        return values[self.seeds, self.samples]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """The samples of each seed in the order of their clusters, cut into blocks of one cluster each.
+
+    With one cluster all samples of all seeds are one block. ``order`` is None where samples come in order.
+    """
+
+    blocks: tuple[Block, ...]
+    order: Int[Tensor, "seed sample"] | None
+
+    def arrange(self, values: Float[Tensor, "seed sample *rest"]) -> Float[Tensor, "seed sample *rest"]:
+        """Bring samples into the order of the blocks."""
+        return values if self.order is None else values[_seed_index(self.order), self.order]
+
+    def restore(self, values: Float[Tensor, "seed sample *rest"]) -> Float[Tensor, "seed sample *rest"]:
+        """Bring samples back into their own order."""
+        if self.order is None:
             return values
-        return values[torch.arange(len(values), device=values.device)[:, None], self.rows]
-
-    def blank_padding(self, values: Float[Tensor, "seed member *rest"]) -> Float[Tensor, "seed member *rest"]:
-        """Put 0, in place, where a seed's group is padded."""
-        return values if self.valid is None else values.mul_(self.valid[..., None])
-
-    def put(
-        self, target: Float[Tensor, "seed sample *rest"], values: Float[Tensor, "seed member *rest"]
-    ) -> Float[Tensor, "seed sample *rest"]:
-        """Write the members' values into ``target`` where they belong, and return it."""
-        if self.rows is None or self.valid is None:
-            return values
-        seeds = torch.arange(len(target), device=target.device)[:, None].expand_as(self.rows)
-        return target.index_put((seeds[self.valid], self.rows[self.valid]), values[self.valid])
+        back = torch.argsort(self.order, dim=1)
+        return values[_seed_index(back), back]
 
 
-def sample_groups(layout: PatchLayout, cluster: Int[Tensor, "seed sample"]) -> list[Group]:
-    """Group the samples of a batch by cluster; clusters that no seed drew are left out."""
+def _seed_index(index: Tensor) -> Tensor:
+    return torch.arange(len(index), device=index.device)[:, None]
+
+
+def arrangement(layout: PatchLayout, cluster: Int[Tensor, "seed sample"]) -> Arrangement:
+    """Arrange a batch by cluster. Clusters that a seed did not draw have no block there."""
     clusters = sorted_clusters(layout, cluster.device)
     if len(clusters) == 1:
-        return [Group(clusters[0], None, None)]
-    groups = []
-    for areas in clusters:
-        members = cluster == areas.cluster
-        most = int(members.sum(1).max())
-        if most:
-            rows = torch.argsort((~members).int(), dim=1, stable=True)[:, :most]
-            groups.append(Group(areas, rows, members.gather(1, rows)))
-    return groups
+        return Arrangement((Block(clusters[0], slice(None), slice(None)),), None)
+    table = cluster.cpu()
+    stops = torch.nn.functional.one_hot(table, len(clusters)).sum(1).cumsum(1).tolist()
+    blocks = [
+        Block(areas, slice(seed, seed + 1), slice(start, stop))
+        for seed, ends in enumerate(stops)
+        for areas, start, stop in zip(clusters, [0, *ends[:-1]], ends, strict=True)
+        if stop > start
+    ]
+    in_order = bool((table[:, 1:] >= table[:, :-1]).all())
+    order = None if in_order else torch.argsort(table, dim=1, stable=True).to(cluster.device)
+    return Arrangement(tuple(blocks), order)

@@ -49,14 +49,14 @@ class BatchSource:
             )
         else:
             batch = self._minibatch(data_set, step)
-        return batch, self._views("masks", self.samples, step)
+        return _sorted_by_cluster(batch), self._views("masks", self.samples, step)
 
     def evaluation(self, step: int, samples: int) -> tuple[PatchBatch, Views]:
         """Return fresh samples that no training step sees, with their views."""
         batch = self.generator.sample(
             samples, self.seeds, step=step, purpose="evaluation ", dtype=self.dtype, device=self.device
         )
-        return batch, self._views("evaluation masks", samples, step)
+        return _sorted_by_cluster(batch), self._views("evaluation masks", samples, step)
 
     def _minibatch(self, data_set: PatchBatch, step: int) -> PatchBatch:
         picks = np.stack(
@@ -73,3 +73,12 @@ class BatchSource:
         patches = self.generator.layout.patches
         drawn = [self.objective.draw_views(stream(seed, purpose, step), samples, patches) for seed in self.seeds]
         return tuple(torch.from_numpy(np.stack(view)).to(self.device) for view in zip(*drawn, strict=True))
+
+
+def _sorted_by_cluster(batch: PatchBatch) -> PatchBatch:
+    """Order the samples of each seed by cluster, which changes no law (samples are exchangeable) and saves copies."""
+    if batch.layout.clusters == 1:
+        return batch
+    order = torch.argsort(batch.cluster, dim=1, stable=True)
+    latents = batch.latents.gather(1, order[..., None].expand_as(batch.latents))
+    return replace(batch, cluster=batch.cluster.gather(1, order), latents=latents)
