@@ -59,8 +59,10 @@ class _AreaAttention(torch.autograd.Function):
     def backward(ctx: Any, *adjoints: Tensor) -> Any:
         phi, upsilon = ctx.saved_tensors
         if torch.is_grad_enabled():
-            attention = composed_attention(Correlations(phi, upsilon), *ctx.batch)
-            first, second = torch.autograd.grad(attention, (phi, upsilon), adjoints[0], create_graph=True)
+            # views of their own: neither a block that is held fixed nor one made from the other may count
+            leaves = [x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in (phi, upsilon)]
+            attention = composed_attention(Correlations(*leaves), *ctx.batch)
+            first, second = torch.autograd.grad(attention, leaves, adjoints[0], create_graph=True)
         else:
             if ctx.saved is None:  # a second backward through a retained graph: the first used up what was saved
                 ctx.saved = factored_forward(Correlations(phi, upsilon), *ctx.batch)[1]

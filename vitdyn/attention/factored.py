@@ -1,7 +1,7 @@
 """The factored forward of area attention and its closed-form pull-back (queries by position).
 
 Within an area the content part of a logit is one number for each query and sample, so with
-E_{pq} = exp(Υ_{pq} − max_q Υ_{pq}), shared by all samples, and u_{bq} = 1 where patch q is visible,
+E_{pq} = exp(Υ_{pq}), shared by all samples, and u_{bq} = 1 where patch q is visible,
 
     W_{bjp} = Σ_{q in area j} u_{bq} E_{pq},      W_{b0p} = Σ_q (1 − u_{bq}) E_{pq}
     R_{bjp} = e^{z_bj Φ_pj} / Z_bp,   R_{b0p} = 1 / Z_bp,   Z_bp = W_{b0p} + Σ_j e^{z_bj Φ_pj} W_{bjp}
@@ -13,8 +13,8 @@ and for a loss with G = ∂L/∂A, Ḡ_bp = Σ_j A_bjp G_bjp:
     ∂L/∂Υ_pq  = E_pq Σ_b [ u_bq R_{b a(q) p} (G_{b a(q) p} − Ḡ_bp) − (1 − u_bq) R_b0p Ḡ_bp ]
 
 Two matrix products of P·P·samples multiplications each: W_0 is Σ_q E_pq − Σ_j W_j. Where correlations are
-large (|zΦ| beyond 12, or Υ spread over more than 3) that difference would lose digits, so W_0 is a product
-of its own, and exponents are shifted by c_bp = max(0, z_bj Φ_pj over the areas j that sample b shows), so
+large (|zΦ| beyond 12 or |Υ| beyond 2) that difference would lose digits, so W_0 is a product of its own, and
+exponents are shifted by the row maximum of Υ and by c_bp = max(0, z_bj Φ_pj over the areas j that sample b shows), so
 that none overflows and Z never vanishes.
 """
 
@@ -32,7 +32,7 @@ from vitdyn.attention.geometry import Arrangement, arrangement
 from vitdyn.data import PatchLayout
 
 
-_MODERATE_EXPONENT, _MODERATE_SPREAD = 12.0, 3.0
+_MODERATE_EXPONENT, _MODERATE_SPREAD = 12.0, 2.0
 
 
 class Workspace:
@@ -87,32 +87,39 @@ def factored_forward(
     shape = (*latents.shape, layout.patches)
     careful = phi.is_cuda or _is_large(phi, upsilon, latents)
 
-    kernel = torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=work.take("kernel", phi, *upsilon.shape)).exp_()
+    kernel = work.take("kernel", phi, *upsilon.shape)
+    torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=kernel).exp_() if careful else torch.exp(upsilon, out=kernel)
     seen = work.take("seen", phi, *shown.shape).copy_(shown)
     masses, ratios = work.take("masses", phi, *shape), work.take("ratios", phi, *shape)
     inverse = torch.bmm(1 - seen, kernel.transpose(1, 2)) if careful else None
     _fill_blocks(by_cluster, kernel, phi, latents, seen, masses, ratios)
-    some_masked = (seen.sum(-1, keepdim=True) < layout.patches).to(phi)
     if inverse is None:
-        inverse = torch.sum(masses, 2, out=work.take("sums", phi, *shown.shape))
-        torch.sub(kernel.sum(-1)[:, None], inverse, out=inverse).clamp_min_(0).mul_(some_masked)
+        inverse = _over_areas(masses, work.take("sums", phi, *shown.shape))
+        torch.sub(kernel.sum(-1)[:, None], inverse, out=inverse).clamp_min_(0)
 
-    masked_ratio = _shift(ratios, masses, some_masked, work) if careful else None
+    masked_ratio = _shift(ratios, masses, seen, work) if careful else None
     ratios.exp_()
     attention = torch.mul(ratios, masses, out=work.take("attention", phi, *shape))
     if masked_ratio is not None:
         inverse.mul_(masked_ratio)
-    inverse.add_(torch.sum(attention, 2, out=work.take("means", phi, *shown.shape))).reciprocal_()
+    inverse.add_(_over_areas(attention, work.take("means", phi, *shown.shape))).reciprocal_()
     attention.mul_(inverse[:, :, None])
     saved = Saved(layout, work, by_cluster, kernel, seen, latents, masses, attention, ratios, masked_ratio, inverse)
     return by_cluster.restore(attention), saved
 
 
+def _over_areas(values: Tensor, out: Tensor) -> Tensor:
+    """Sum over the areas into ``out``: as a product with ones, which is twice as fast on CPU as a sum."""
+    rows = values.flatten(0, 1)
+    torch.bmm(rows.new_ones(len(rows), 1, rows.shape[1]), rows, out=out.view(len(rows), 1, -1))
+    return out
+
+
 def _is_large(phi: Tensor, upsilon: Tensor, latents: Tensor) -> bool:
     """Say whether exponents could overflow, or a difference of masses could lose its digits."""
-    exponent = phi.abs().amax() * latents.amax()
-    spread = upsilon.amax() - upsilon.amin()
-    return bool((exponent > _MODERATE_EXPONENT) | (spread > _MODERATE_SPREAD))
+    least, most = torch.aminmax(upsilon)
+    large = (-least > _MODERATE_SPREAD) | (most > _MODERATE_SPREAD)
+    return bool(large | (phi.abs().amax() * latents.amax() > _MODERATE_EXPONENT))
 
 
 def _fill_blocks(
@@ -140,8 +147,9 @@ def _fill_blocks(
         torch.mul(block.of(latents)[..., None], weights, out=block.of(ratios))
 
 
-def _shift(ratios: Tensor, masses: Tensor, some_masked: Tensor, work: Workspace) -> Tensor:
+def _shift(ratios: Tensor, masses: Tensor, seen: Tensor, work: Workspace) -> Tensor:
     """Subtract from the exponents, in place, the largest that counts; return what masked keys are left with."""
+    some_masked = (seen.sum(-1, keepdim=True) < seen.shape[-1]).to(seen)
     ratios.masked_fill_(masses == 0, -inf)
     shift = torch.amax(ratios, 2, out=work.take("shift", ratios, *ratios.shape[:2], ratios.shape[3]))
     torch.maximum(shift, some_masked.log(), out=shift)
@@ -162,7 +170,7 @@ def factored_pullback(
     adjoint = by_cluster.arrange(adjoint)
     scale = saved.inverse if weight is None else saved.inverse.mul_(by_cluster.arrange(weight))
     weighted = torch.mul(attention, adjoint, out=work.take("weighted", attention, *attention.shape))
-    mean = torch.sum(weighted, 2, out=work.take("means", attention, *scale.shape))
+    mean = _over_areas(weighted, work.take("means", attention, *scale.shape))
     pull = torch.sub(adjoint, mean[:, :, None], out=weighted)
     pull.mul_(saved.ratios.mul_(scale[:, :, None]))
     by_feature = saved.masses.mul_(pull).mul_(saved.latents[..., None])

@@ -74,7 +74,7 @@ class Uniform:
 
 @dataclass(frozen=True, kw_only=True)
 class TwoPoint:
-    """Two-point law: ``high`` with probability ``probability_high``, else ``low``."""
+    """Two-point law: one end of [low, high], the upper one with probability ``probability_high``."""
 
     low: float = 1.0
     high: float = 1.5
@@ -101,7 +101,7 @@ class TwoPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class TruncatedNormal:
-    """Normal law N(location, scale²) conditioned on [low, high], drawn by inversion of its distribution."""
+    """Truncated normal law: N(location, scale²) conditioned on [low, high], drawn by inversion of its distribution."""
 
     low: float = 1.0
     high: float = 1.5
@@ -182,7 +182,7 @@ class Beta:
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """Every latent equals ``value``."""
+    """Constant law: every latent equals ``value``."""
 
     value: float = 1.0
 

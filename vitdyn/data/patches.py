@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import sqrt
 
 import numpy as np
@@ -98,8 +99,7 @@ class PatchBatch:
     @property
     def membership(self) -> Float[Tensor, "#seed #sample area patch"]:
         """Return 1 where a patch lies in an area of its sample's cluster; one matrix for all where K = 1."""
-        table = self.layout.area_of_patch[:, None] == np.arange(self.layout.areas)[:, None]
-        member = torch.from_numpy(table).to(self.latents)
+        member = _membership_table(self.layout, self.latents.dtype, self.latents.device)
         return member[None] if self.layout.clusters == 1 else member[self.cluster]
 
     def shown_count(self, visible: Tensor) -> Float[Tensor, "seed sample area"]:
@@ -136,6 +136,14 @@ class PatchBatch:
         blocks = self.strength[..., None] * dictionary.to(self.latents)[self.cluster[..., None], self.area]
         split = blocks.unflatten(-1, (channels, patch_size, patch_size)).unflatten(2, (rows, columns))
         return split.permute(0, 1, 4, 2, 5, 3, 6).flatten(3, 4).flatten(-2, -1)
+
+
+@lru_cache(maxsize=16)
+def _membership_table(
+    layout: PatchLayout, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "cluster area patch"]:
+    table = layout.area_of_patch[:, None] == np.arange(layout.areas)[:, None]
+    return torch.from_numpy(table).to(dtype=dtype, device=device)
 
 
 def _square_grid(patches: int) -> tuple[int, int]:

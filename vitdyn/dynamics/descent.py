@@ -38,7 +38,7 @@ def _require_learning_rate(kind: str, value: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientDescent:
-    """Q ← Q − η ∂L/∂Q."""
+    """Plain gradient descent: Q ← Q − η ∂L/∂Q."""
 
     learning_rate: float
 
@@ -56,7 +56,7 @@ class GradientDescent:
 
 @dataclass(frozen=True, kw_only=True)
 class Momentum:
-    """Heavy ball: V ← μV + ∂L/∂Q, Q ← Q − ηV, with V = 0 at the start and no dampening."""
+    """Heavy-ball momentum: V ← μV + ∂L/∂Q, Q ← Q − ηV, with V = 0 at the start and no dampening."""
 
     learning_rate: float
     momentum: float = 0.9
@@ -78,9 +78,10 @@ class Momentum:
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
-    """Adam (Kingma & Ba 2015): with g = ∂L/∂Q and t = 1, 2, ...
+    """Adam (Kingma & Ba 2015), a step of its own size for every correlation.
 
-    m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², Q ← Q − η (m / (1 − β₁^t)) / (√(v / (1 − β₂^t)) + ε).
+    With g = ∂L/∂Q and t = 1, 2, ...: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g²,
+    Q ← Q − η (m / (1 − β₁^t)) / (√(v / (1 − β₂^t)) + ε).
     """
 
     learning_rate: float

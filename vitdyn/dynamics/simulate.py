@@ -127,8 +127,11 @@ class _Group:
 
     @classmethod
     def from_state(cls, seeds: tuple[int, ...], state: State) -> _Group:
-        descent = {name: Correlations(**blocks) for name, blocks in state["descent"].items()}
-        return cls(seeds, **{**state, "correlations": Correlations(**state["correlations"]), "descent": descent})
+        """Go on from a copy: the keeper may have to write the stored state again, whole, for another group."""
+        descent = {name: Correlations(**blocks).map(torch.clone) for name, blocks in state["descent"].items()}
+        correlations = Correlations(**state["correlations"]).map(torch.clone)
+        copied = {"correlations": correlations, "descent": descent, "frames": list(state["frames"])}
+        return cls(seeds, **{**state, **copied})
 
     def note_bad_values(self) -> None:
         """Remember, without waiting for the device, the first step after which a seed is not finite."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -19,9 +19,10 @@ from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
 
 @dataclass(frozen=True, kw_only=True)
 class Contrastive(Objective):
-    """InfoNCE on the mean-pooled output, the second view behind a stop-gradient.
+    """Contrastive learning: InfoNCE between the mean-pooled outputs of two masked views of a sample.
 
-    F(X) = (1/P) Σ_p F_p = Σ_j z_j Ā_j v_{k,j} with Ā_j = mean_p A_{p→j}. With s_bc = ⟨F(X_b⁺), sg F(X_c⁺⁺)⟩
+    F(X) = (1/P) Σ_p F_p = Σ_j z_j Ā_j v_{k,j} with Ā_j = mean_p A_{p→j}; the second view is behind a
+    stop-gradient. With s_bc = ⟨F(X_b⁺), sg F(X_c⁺⁺)⟩
 
         L = −E_b log( e^{s_bb/τ} / Σ_c e^{s_bc/τ} ) + (λ/2)‖Q‖²
 
@@ -34,10 +35,12 @@ class Contrastive(Objective):
     name: ClassVar[str] = "cl"
     family: ClassVar[str] = "contrastive"
 
-    mask_ratio: float = 0.5
-    temperature: float = 1.0
-    weight_decay: float = 0.0
-    views: str = "independent"
+    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches masked in each view."})
+    temperature: float = field(default=1.0, metadata={"help": "τ, the temperature of InfoNCE."})
+    weight_decay: float = field(default=0.0, metadata={"help": "λ of the term (λ/2)‖Q‖²."})
+    views: str = field(
+        default="independent", metadata={"help": "How the two masks are drawn: independent or complementary."}
+    )
 
     def __post_init__(self) -> None:
         require_real("mask_ratio", self.mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +18,9 @@ from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedReconstruction(Objective):
-    """L = ½ E Σ_{p masked} ‖F_p − X_p‖², the mask uniform among subsets of γP patches.
+    """Masked reconstruction: squared error of the model's output at the patches that it does not see.
+
+        L = ½ E Σ_{p masked} ‖F_p − X_p‖²,   the mask uniform among subsets of γP patches
 
     In the orthonormal basis of features F_p − X_p has the coordinates z_j (A_{p→j} − 1{j = a(p)}), so
 
@@ -31,7 +33,7 @@ class MaskedReconstruction(Objective):
     name: ClassVar[str] = "mae"
     family: ClassVar[str] = "generative"
 
-    mask_ratio: float = 0.5
+    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
 
     def __post_init__(self) -> None:
         require_real("mask_ratio", self.mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
@@ -56,9 +58,11 @@ class MaskedReconstruction(Objective):
         """Return z_j² (A_{p→j} − 1{j = a(p)}), weighted by 1{p masked} over the number of samples."""
         (attention,), batch = forward.attention, forward.batch
         value = work.take("adjoint", attention, *attention.shape)
-        torch.sub(attention, batch.membership, out=value).mul_(batch.latents.square()[..., None])
-        weight = work.take("adjoint weight", attention, *forward.views[0].shape).copy_(forward.views[0])
-        return (Adjoint(value, weight.sub_(1).mul_(-1 / batch.count)),)
+        torch.sub(attention, batch.membership, out=value)
+        value.mul_((batch.latents.square() / batch.count)[..., None])
+        hidden = work.take("hidden", attention, *forward.views[0].shape)
+        torch.logical_not(forward.views[0], out=hidden)
+        return (Adjoint(value, hidden),)
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the infimum of L on this batch: ½ z_j² for each patch of an area that is wholly masked.

@@ -1,0 +1,33 @@
+# make figures: set up and regenerate the first figures.   make test: set up and pass the tests.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: figures test check lint bench clean
+
+figures: $(READY)
+	$(VENV)/bin/vitdyn figures --out figures --results results
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+check: $(READY)
+	$(VENV)/bin/vitdyn check --results results
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/ruff check --select D1 --ignore D105,D107 vitdyn sims
+
+bench: $(READY)
+	$(VENV)/bin/python -m pytest tests/benchmarks --benchmark-only --benchmark-disable-gc -p no:xdist
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) figures results

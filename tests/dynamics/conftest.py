@@ -1,0 +1,76 @@
+"""Small runs, and what it means that two of them agree."""
+
+import numpy as np
+import pytest
+
+from vitdyn.data import PatchGenerator, PatchLayout, Uniform
+from vitdyn.dynamics import Schedule, Training
+from vitdyn.objectives import Contrastive, MaskedReconstruction
+
+OBJECTIVES = {"mae": MaskedReconstruction(), "cl": Contrastive(weight_decay=0.001)}
+
+
+@pytest.fixture(scope="session")
+def make_training():
+    """Build a run of a few steps: P = 11, K = 2 with unequal areas, two seeds, float64."""
+
+    def make(objective="mae", *, sizes=((6, 3, 2), (5, 6)), **changes):
+        layout = PatchLayout.from_sizes(sizes, seed=2)
+        small = {
+            "steps": 12,
+            "samples": 6,
+            "evaluation_samples": 5,
+            "seeds": (3, 8),
+            "schedule": Schedule(spacing="linear", frames=5),
+            "precision": "float64",
+        }
+        generator = PatchGenerator(layout=layout, latents=Uniform(low=0.5, high=1.5))
+        return Training(generator=generator, objective=OBJECTIVES.get(objective, objective), **small | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def identical():
+    """Assert that two trajectories hold the same bits."""
+
+    def check(first, second):
+        assert first.dataset.equals(second.dataset)
+        assert first.dataset.attrs.keys() == second.dataset.attrs.keys()
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def agree():
+    """Assert that two datasets of the same variables agree to round-off."""
+
+    def check(first, second, tolerance=1e-12):
+        assert set(first) == set(second)
+        for name in first:
+            np.testing.assert_allclose(first[name], second[name], rtol=0, atol=tolerance, err_msg=str(name))
+
+    return check
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Make the n-th step of every run from here on raise an error, or call a function, instead of ending."""
+
+    def arrange(count, error):
+        done = []
+
+        def after_step(self, forward, correlations):
+            done.append(None)
+            if len(done) == count:
+                if callable(error) and not isinstance(error, type):
+                    error()
+                else:
+                    raise error
+            return forward.memory
+
+        for kind in (MaskedReconstruction, Contrastive):
+            monkeypatch.setattr(kind, "after_step", after_step)
+        return done
+
+    return arrange

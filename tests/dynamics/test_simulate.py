@@ -1,0 +1,345 @@
+"""The simulation: what must hold of any run (exact, to the round-off that is said)."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+from vitdyn.attention import Correlations
+from vitdyn.data import Constant, PatchGenerator, PatchLayout
+from vitdyn.dynamics import (
+    Adam,
+    BatchSource,
+    DivergenceError,
+    GradientDescent,
+    Momentum,
+    Schedule,
+    Training,
+    estimate_memory,
+    loss_gradient,
+    pick_device,
+    simulate,
+)
+from vitdyn.dynamics.gradient import forward_pass
+from vitdyn.objectives import Contrastive, MaskedReconstruction
+from vitdyn.observables import OBSERVABLES, observe
+
+BOTH = pytest.mark.parametrize("objective", ["mae", "cl"])
+CONTENT = pytest.mark.parametrize("content", [False, True], ids=["positions", "content"])
+RULES = pytest.mark.parametrize("rule", [GradientDescent, Momentum, Adam])
+
+
+def final_blocks(trajectory):
+    """The correlations at the end, by name."""
+    names = [str(name) for name in trajectory.dataset if str(name).startswith("final_")]
+    return {name.removeprefix("final_"): torch.from_numpy(trajectory[name].to_numpy()) for name in names}
+
+
+def random_start(training, rng, scale=1.0):
+    layout = training.generator.layout
+    zeros = Correlations.zeros(layout, len(training.seed_numbers), content_queries=training.content_queries)
+    return zeros.map(lambda block: scale * torch.from_numpy(rng.standard_normal(block.shape)))
+
+
+def source_of(training):
+    return BatchSource(
+        training.generator,
+        training.objective,
+        training.seed_numbers,
+        training.samples,
+        training.data_set_size,
+        torch.float64,
+        torch.device("cpu"),
+    )
+
+
+class TestStart:
+    @BOTH
+    @CONTENT
+    def test_step_0_is_the_start(self, objective, content, rng, make_training):
+        """Frame 0 is what is observed of the start, whatever comes after."""
+        training = make_training(objective, content_queries=content)
+        start = random_start(training, rng)
+        batch, views = source_of(training).evaluation(0, training.evaluation_samples)
+        expected = observe(start, training.objective, forward_pass(start, batch, views, {}))
+        frame = simulate(training, start=start).dataset.isel(frame=0)
+        assert {name for name in frame if not str(name).startswith("final_")} == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(frame[name], value, rtol=0, atol=1e-12, err_msg=name)
+
+    @BOTH
+    @CONTENT
+    def test_no_step_leaves_the_start(self, objective, content, rng, make_training):
+        training = make_training(objective, content_queries=content, steps=0)
+        start = random_start(training, rng)
+        for given, expected in ((start, start), (None, start.map(torch.zeros_like))):
+            trajectory = simulate(training, start=given)
+            assert trajectory["step"].to_numpy().tolist() == [0]
+            found = final_blocks(trajectory)
+            assert found.keys() == expected.named().keys()
+            assert all(torch.equal(found[name], block) for name, block in expected.named().items())
+
+    def test_the_start_is_not_written_to(self, rng, make_training):
+        training = make_training()
+        start = random_start(training, rng)
+        kept = start.map(torch.clone)
+        simulate(training, start=start)
+        assert all(torch.equal(kept.named()[name], block) for name, block in start.named().items())
+
+    @BOTH
+    @RULES
+    def test_zero_learning_rate_is_the_identity(self, objective, rule, rng, make_training):
+        training = make_training(objective, descent=rule(learning_rate=0.0))
+        start = random_start(training, rng)
+        found = final_blocks(simulate(training, start=start))
+        assert all(torch.equal(found[name], block) for name, block in start.named().items())
+
+
+class TestSeeds:
+    @BOTH
+    @CONTENT
+    def test_a_batch_of_seeds_equals_the_seeds_one_by_one(self, objective, content, make_training, agree):
+        training = make_training(objective, seeds=(5, 0, 11), content_queries=content)
+        together = simulate(training).dataset
+        for index, seed in enumerate(training.seeds):
+            alone = simulate(replace(training, seeds=(seed,))).dataset
+            assert float(abs(alone["final_feature_position"]).max()) > 0.1 * (objective == "mae")
+            agree(alone, together.isel(seed=[index]))
+
+    @BOTH
+    def test_how_seeds_are_split_does_not_matter(self, objective, make_training, agree):
+        training = make_training(objective, seeds=5)
+        one = estimate_memory(training.generator, training.samples, views=2, precision="float64") / 2**20
+        runs = [simulate(training, memory_limit_mib=limit).dataset for limit in (one / 1e3, 2.1 * one, 1e3)]
+        for run in runs[:2]:
+            agree(run, runs[2])
+
+    @pytest.mark.parametrize("precision", ["float32", "float64"])
+    def test_the_same_call_gives_the_same_bits(self, precision, make_training, identical):
+        training = make_training("cl", precision=precision)
+        identical(simulate(training), simulate(training))
+
+    def test_groups_side_by_side_give_the_same_bits(self, make_training, identical):
+        """Threads do not change a number, and the caller keeps its own number of threads."""
+        training, before = make_training(seeds=6, steps=30), torch.get_num_threads()
+        single = simulate(training, memory_limit_mib=1e-6)
+        torch.set_num_threads(3)
+        try:
+            identical(single, simulate(training, memory_limit_mib=1e-6))
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(before)
+
+    def test_seeds_differ(self, make_training):
+        final = simulate(make_training())["final_feature_position"].to_numpy()
+        assert abs(final[0] - final[1]).max() > 0.01
+
+
+class FixedMask(MaskedReconstruction):
+    """Always the same views, so that with constant latents the gradient has no noise."""
+
+    def draw_views(self, generator, samples, patches):
+        return (np.arange(samples)[:, None] % 3 != np.arange(patches)[None] % 3,)
+
+
+class TestFlow:
+    """Halving the learning rate at a fixed time: the error against the gradient flow halves."""
+
+    time = 30.0
+    generator = PatchGenerator(layout=PatchLayout.from_sizes([4, 2, 1]), latents=Constant(value=1.2))
+
+    def training(self, steps):
+        rule = GradientDescent(learning_rate=self.time / steps)
+        return Training(
+            generator=self.generator, objective=FixedMask(), descent=rule, steps=steps, samples=3, seeds=1,
+            evaluation_samples=3, precision="float64", schedule=Schedule(spacing="explicit"),
+        )  # fmt: skip
+
+    @pytest.fixture(scope="class")
+    def flow(self):
+        """The flow at the final time by an adaptive Runge-Kutta method."""
+        batch, views = source_of(self.training(1)).training(0, None)
+        patches, areas = 7, 3
+
+        def unpack(state):
+            blocks = torch.from_numpy(state).split([patches * areas, patches * patches])
+            return Correlations(blocks[0].reshape(1, patches, 1, areas), blocks[1].reshape(1, patches, patches))
+
+        def velocity(_, state):
+            gradient, _ = loss_gradient(unpack(state.copy()), FixedMask(), batch, views, {})
+            return -torch.cat([block.flatten() for block in gradient.named().values()]).numpy()
+
+        state = np.zeros(patches * (areas + patches))
+        return solve_ivp(velocity, (0, self.time), state, rtol=1e-10, atol=1e-12).y[:, -1]
+
+    def test_slope_1(self, flow):
+        errors = []
+        for steps in (40, 80, 160, 320):
+            blocks = final_blocks(simulate(self.training(steps)))
+            found = torch.cat([block.flatten() for block in blocks.values()]).numpy()
+            errors.append(abs(found - flow).max())
+        assert abs(flow).max() > 1
+        slopes = np.log2(np.divide(errors[:-1], errors[1:]))
+        np.testing.assert_allclose(slopes, 1.0, atol=0.1)
+        assert abs(slopes[-1] - 1) < 0.02
+
+
+class TestRecord:
+    def test_frames_are_taken_before_the_step_of_their_number(self, make_training):
+        """A run of fewer steps ends with the frame that a longer one has there."""
+        schedule = Schedule(spacing="explicit", steps=(0, 1, 4, 7))
+        longer = simulate(make_training(steps=12, schedule=schedule))
+        assert longer["step"].to_numpy().tolist() == [0, 1, 4, 7, 12]
+        for index, step in ((1, 1), (2, 4), (3, 7)):
+            shorter = simulate(make_training(steps=step, schedule=Schedule(spacing="explicit")))
+            for name in OBSERVABLES.keys() & set(longer.dataset):
+                np.testing.assert_array_equal(longer[name][index], shorter[name][-1], err_msg=name)
+            start = shorter["final_feature_position"].mean()
+            assert float(abs(start)) > 0
+
+    def test_clock_labels_and_attributes(self, make_training):
+        training = make_training(descent=GradientDescent(learning_rate=0.25))
+        trajectory = simulate(training, keep_final_state=False)
+        np.testing.assert_array_equal(trajectory["time"], 0.25 * trajectory["step"].to_numpy())
+        assert trajectory["seed"].to_numpy().tolist() == [3, 8]
+        assert not [name for name in trajectory.dataset if str(name).startswith("final_")]
+        attributes = trajectory.dataset.attrs
+        assert attributes["device"] == "CPU"
+        assert attributes["seconds"] > 0
+        assert "vitdyn=" in attributes["versions"]
+        assert json.loads(attributes["spec"])["training"]["steps"] == 12
+        for name, about in OBSERVABLES.items():
+            if name in trajectory.dataset:
+                assert trajectory[name].dims == ("frame", *about.axes)
+                assert trajectory[name].attrs["symbol"] == about.symbol
+
+    def test_training_does_what_it_should(self, make_training):
+        """Masked reconstruction lowers its loss and its queries find their own areas."""
+        final = simulate(make_training(steps=120, precision="float32")).dataset
+        loss = final["excess_loss"].mean("seed")
+        assert float(loss[-1]) < 0.4 * float(loss[0])
+        own = final["own_area_attention"].sel(statistic="mean").isel(frame=-1)
+        assert float(own.mean()) > 0.7
+
+
+class TestDivergence:
+    def test_step_and_seed_are_named(self, make_training):
+        """λη = 1e18: each step multiplies Φ by that. One step less is still finite."""
+        objective, rule = Contrastive(weight_decay=1e6), GradientDescent(learning_rate=1e12)
+        training = make_training(objective, descent=rule, precision="float32")
+        with pytest.raises(DivergenceError) as caught:
+            simulate(training)
+        found = re.fullmatch(r"step (\d+), seed 3: the correlations .* smaller learning rate .*", str(caught.value))
+        last = int(found[1]) - 1
+        assert last in (1, 2)
+        blocks = final_blocks(simulate(replace(training, steps=last)))
+        assert all(block.isfinite().all() for block in blocks.values())
+
+    def test_only_the_seed_that_diverged_is_named(self, make_training):
+        training = make_training(precision="float32", steps=4)
+        start = Correlations.zeros(training.generator.layout, 2, dtype=torch.float32)
+        start.feature_position[1, 2, 0, 0] = float("inf")
+        with pytest.raises(ArithmeticError, match="step 1, seed 8: "):
+            simulate(training, start=start)
+
+
+class TestDevice:
+    def test_the_cpu(self):
+        assert pick_device("cpu") == torch.device("cpu")
+        assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+    @pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+    def test_cuda_where_there_is_none(self, name, complaint, make_training):
+        with complaint("device", "no CUDA device"):
+            pick_device(name)
+        with complaint("device", "no CUDA device"):
+            simulate(make_training(), device=name)
+
+    @pytest.mark.parametrize("name", ["gpu", "", "tpu:0"])
+    def test_unknown_devices_are_named(self, name, complaint):
+        with complaint("device", "must be one of auto, cpu, cuda"):
+            pick_device(name)
+
+    @pytest.mark.parametrize("field", ["memory_limit_mib", "checkpoint_seconds"])
+    def test_bad_limits_are_named(self, field, complaint, make_training):
+        with complaint(field, "must be a number"):
+            simulate(make_training(), **{field: -1.0})
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+    @BOTH
+    def test_cuda_equals_the_cpu(self, objective, make_training, agree):
+        training = make_training(objective)
+        agree(simulate(training, device="cuda").dataset, simulate(training, device="cpu").dataset, 1e-5)
+
+
+MEASURE = """
+import sys
+import torch
+torch.set_num_threads(1)
+from vitdyn.data import PatchGenerator, PatchLayout
+from vitdyn.dynamics import Schedule, Training, estimate_memory, simulate
+from vitdyn.objectives import Contrastive, MaskedReconstruction
+
+def run(patches, samples, objective, seeds):
+    generator = PatchGenerator(layout=PatchLayout.from_exponents(patches, 0.9, 0.4))
+    training = Training(generator=generator, objective=objective, steps=2, samples=samples, seeds=seeds,
+                        evaluation_samples=2, schedule=Schedule(spacing="explicit"))
+    simulate(training, memory_limit_mib=1e6, keep_final_state=False)
+    return estimate_memory(generator, samples, views=2 if objective.name == "cl" else 1) * seeds
+
+objective = {"mae": MaskedReconstruction(), "cl": Contrastive()}[sys.argv[1]]
+run(64, 4, objective, 1)
+
+def status(field):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) * 1024
+
+open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
+before = status("VmRSS")
+estimate = run(256, 64, objective, 3)
+print((status("VmHWM") - before) / estimate)
+"""
+
+
+class TestMemory:
+    def test_more_of_anything_takes_more(self):
+        def estimate(patches=64, samples=8, clusters=1, **options):
+            layout = PatchLayout.from_exponents(patches, 0.9, 0.3, clusters=clusters)
+            return estimate_memory(PatchGenerator(layout=layout), samples, **options)
+
+        more = [{"patches": 128}, {"samples": 9}, {"clusters": 2}, {"views": 2}, {"precision": "float64"}]
+        assert all(estimate(**change) > estimate() for change in more)
+        assert estimate(precision="float64") == 2 * estimate()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from Linux's /proc")
+    @BOTH
+    def test_the_estimate_is_what_a_run_takes_within_a_factor_2(self, objective):
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, objective], capture_output=True, text=True, check=True, timeout=100
+        )
+        assert 0.5 < float(done.stdout) < 2
+
+
+def test_a_progress_bar_counts_every_step(make_training, monkeypatch):
+    updates = []
+
+    class Bar:
+        def __init__(self, total, **_):
+            updates.append(-total)
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda *_: None  # noqa: E731
+
+        def update(self, count):
+            updates.append(count)
+
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    simulate(make_training(), progress=True)
+    assert sum(updates) == 0
+    assert updates[0] == -2 * 12

@@ -1,0 +1,211 @@
+"""The specification of a run, its schedule and its batches (exact)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vitdyn.data import PatchGenerator
+from vitdyn.dynamics import BatchSource, GradientDescent, Schedule, Training, simulate
+from vitdyn.objectives import MaskedReconstruction
+
+
+def source_of(training):
+    return BatchSource(
+        training.generator,
+        training.objective,
+        training.seed_numbers,
+        training.samples,
+        training.data_set_size,
+        torch.float64,
+        torch.device("cpu"),
+    )
+
+
+def rows(batch, seed=0):
+    """Each sample as one row of numbers: its cluster and its latents."""
+    return [(int(k), *z.tolist()) for k, z in zip(batch.cluster[seed], batch.latents[seed], strict=True)]
+
+
+class TestSchedule:
+    @pytest.mark.parametrize(
+        ("schedule", "last", "steps"),
+        [
+            (Schedule(spacing="linear", frames=5), 12, (0, 3, 6, 9, 12)),
+            (Schedule(spacing="linear", frames=48), 3, (0, 1, 2, 3)),
+            (Schedule(spacing="logarithmic", frames=5), 1000, (0, 1, 10, 100, 1000)),
+            (Schedule(spacing="logarithmic", frames=2), 9, (0, 1, 9)),
+            (Schedule(spacing="explicit", steps=(7, 2)), 9, (0, 2, 7, 9)),
+            (Schedule(spacing="explicit"), 9, (0, 9)),
+            (Schedule(spacing="explicit", steps=(0, 9)), 9, (0, 9)),
+            *((Schedule(spacing=spacing), 0, (0,)) for spacing in ("linear", "logarithmic", "explicit")),
+        ],
+    )
+    def test_recorded_steps(self, schedule, last, steps):
+        assert schedule.recorded_steps(last) == steps
+
+    @pytest.mark.parametrize("spacing", ["linear", "logarithmic"])
+    @pytest.mark.parametrize("last", [1, 2, 47, 400, 100_000])
+    def test_at_most_as_many_frames_as_asked_and_the_start(self, spacing, last):
+        steps = Schedule(spacing=spacing, frames=40).recorded_steps(last)
+        assert steps[0] == 0
+        assert steps[-1] == last
+        assert list(steps) == sorted(set(steps))
+        assert len(steps) <= 41
+        assert all(type(step) is int for step in steps)
+
+    @pytest.mark.parametrize(
+        ("fields", "field", "remedy"),
+        [
+            ({"spacing": "cubic"}, "Schedule.spacing", "must be one of linear, logarithmic, explicit"),
+            ({"frames": 1}, "Schedule.frames", "2 or more"),
+            ({"spacing": "explicit", "steps": (3, -1)}, "Schedule.steps", "0 or more"),
+            ({"spacing": "explicit", "steps": (0.5,)}, "Schedule.steps", "whole number"),
+            ({"steps": (3,)}, "Schedule.steps", "only with spacing='explicit'"),
+        ],
+    )
+    def test_bad_fields_are_named(self, fields, field, remedy, complaint):
+        with complaint(field, remedy):
+            Schedule(**fields)
+
+    def test_a_step_beyond_the_run_is_named(self, complaint, make_training):
+        with complaint("Schedule.steps", "the run has 12 steps"):
+            make_training(schedule=Schedule(spacing="explicit", steps=(13,)))
+
+
+class TestTraining:
+    @pytest.mark.parametrize(
+        ("field", "value", "remedy"),
+        [
+            ("generator", None, "must be a PatchGenerator"),
+            ("objective", "mae", "must be an Objective: one of MaskedReconstruction, Contrastive"),
+            ("objective", MaskedReconstruction, "must be an Objective"),
+            ("descent", 0.1, "must be one of GradientDescent, Momentum, Adam"),
+            ("steps", -1, "0 or more"),
+            ("steps", 1.5, "whole number"),
+            ("samples", 0, "1 or more"),
+            ("samples", True, "whole number"),
+            ("evaluation_samples", 0, "1 or more"),
+            ("precision", "float16", "must be one of float32, float64"),
+            ("data_set_size", 0, "1 or more"),
+            ("data_set_size", 5, "must hold the 6 samples"),
+            ("seeds", 0, "1 or more"),
+            ("seeds", (), "at least one seed, and each once"),
+            ("seeds", (1, 1), "at least one seed, and each once"),
+            ("seeds", (1, -2), "0 or more"),
+            ("seeds", 2.0, "whole number"),
+        ],
+    )
+    def test_bad_fields_are_named(self, field, value, remedy, make_training, complaint):
+        with complaint(field, remedy):
+            replace(make_training(), **{field: value})
+
+    def test_what_the_objective_cannot_do_is_named_at_once(self, make_training, complaint):
+        with complaint("mask_ratio", "at least one must be masked"):
+            make_training(MaskedReconstruction(mask_ratio=0.01))
+        for field in ("samples", "evaluation_samples"):
+            with complaint("samples", "negatives"):
+                make_training("cl", **{field: 1})
+
+    def test_seeds_are_a_count_or_a_list(self, make_training):
+        assert make_training(seeds=3).seed_numbers == (0, 1, 2)
+        assert make_training(seeds=(9, 4)).seed_numbers == (9, 4)
+
+    @pytest.mark.parametrize("objective", ["mae", "cl"])
+    def test_the_default_rule_is_the_objectives(self, objective, make_training):
+        training = make_training(objective)
+        rate = training.objective.default_learning_rate(training.generator.layout)
+        assert training.rule == GradientDescent(learning_rate=rate)
+        named = make_training(objective, descent=GradientDescent(learning_rate=0.7))
+        assert named.rule.learning_rate == 0.7
+
+
+class TestBatches:
+    def test_fresh_samples_differ_from_step_to_step(self, make_training):
+        source = source_of(make_training())
+        drawn = [row for step in range(20) for row in rows(source.training(step, source.data_set())[0])]
+        assert len(set(drawn)) == len(drawn) == 120
+
+    def test_minibatches_come_from_the_data_set_each_sample_once(self, make_training):
+        training = make_training(data_set_size=9)
+        source = source_of(training)
+        data = source.data_set()
+        assert data.latents.shape[:2] == (2, 9)
+        for seed in range(2):
+            known = set(rows(data, seed))
+            assert len(known) == 9
+            met, orders = set(), set()
+            for step in range(30):
+                batch, _ = source.training(step, data)
+                picked = rows(batch, seed)
+                assert len(set(picked)) == len(picked) == training.samples
+                assert set(picked) <= known
+                met |= set(picked)
+                orders.add(tuple(picked))
+            assert met == known
+            assert len(orders) == 30
+
+    def test_the_whole_set_as_a_batch(self, make_training):
+        source = source_of(make_training(data_set_size=6))
+        data = source.data_set()
+        assert sorted(rows(source.training(3, data)[0])) == sorted(rows(data))
+
+    @pytest.mark.parametrize("size", [None, 8])
+    def test_masks_are_drawn_anew_at_every_step(self, size, make_training):
+        source = source_of(make_training("cl", data_set_size=size))
+        views = [source.training(step, source.data_set())[1] for step in range(6)]
+        assert all(view.shape == (2, 6, 11) for pair in views for view in pair)
+        assert len({view.numpy().tobytes() for pair in views for view in pair}) == 12
+
+    @pytest.mark.parametrize("size", [None, 8])
+    def test_evaluation_sees_what_training_never_does(self, size, make_training):
+        source = source_of(make_training(data_set_size=size))
+        data = source.data_set()
+        trained, masks = set(), set()
+        for step in range(13):
+            batch, (view,) = source.training(step, data)
+            trained |= set(rows(batch))
+            masks |= {row.numpy().tobytes() for row in view[0]}
+        for step in range(13):
+            batch, (view,) = source.evaluation(step, 5)
+            assert not trained & set(rows(batch))
+            assert view.shape == (2, 5, 11)
+            assert any(row.numpy().tobytes() not in masks for row in view[0])
+
+    @pytest.mark.parametrize("size", [None, 8])
+    def test_a_seed_draws_alone_what_it_draws_with_others(self, size, make_training):
+        training = make_training("cl", data_set_size=size)
+        together, alone = (source_of(replace(training, seeds=seeds)) for seeds in ((3, 8), (8,)))
+        (batch, views), (other, masks) = (source.training(4, source.data_set()) for source in (together, alone))
+        assert rows(batch, 1) == rows(other, 0)
+        assert all(torch.equal(view[1], mask[0]) for view, mask in zip(views, masks, strict=True))
+
+    def test_a_run_on_a_data_set_sees_no_other_sample(self, make_training, monkeypatch):
+        sampled, sample = [], PatchGenerator.sample
+
+        def noting(self, count, seeds, **options):
+            sampled.append((count, options.get("purpose", ""), options.get("step", 0)))
+            return sample(self, count, seeds, **options)
+
+        monkeypatch.setattr(PatchGenerator, "sample", noting)
+        simulate(make_training(data_set_size=9))
+        assert sampled[0] == (9, "data set ", 0)
+        assert {purpose for _, purpose, _ in sampled[1:]} == {"evaluation "}
+        assert [step for *_, step in sampled[1:]] == [0, 3, 6, 9, 12]
+
+
+def test_a_full_batch_of_one_mask_is_gradient_descent_on_one_function(make_training):
+    """With the whole set in each batch only the masks are random: two seeds of training differ by these alone."""
+    training = make_training(data_set_size=6, seeds=(1,))
+    first, second = (simulate(training)["loss"].to_numpy() for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    fresh = simulate(replace(training, data_set_size=None))["loss"].to_numpy()
+    assert first[0, 0] == fresh[0, 0]
+    assert (first[1:] != fresh[1:]).all()
+
+
+def test_training_is_a_plain_value(make_training):
+    assert make_training() == make_training()
+    assert hash(make_training()) == hash(make_training())
+    assert isinstance(make_training(), Training)

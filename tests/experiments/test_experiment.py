@@ -1,0 +1,87 @@
+import json
+
+import pytest
+import xarray
+
+from vitdyn.data import Beta, PatchGenerator, PatchLayout
+from vitdyn.dynamics import Adam, Schedule, Training
+from vitdyn.experiments import Experiment, ResultStore, run
+from vitdyn.experiments.cost import estimate_seconds
+from vitdyn.objectives import Contrastive
+
+
+@pytest.fixture
+def experiment():
+    layout = PatchLayout.from_sizes([[7, 3, 1], [5, 4, 2]], seed=2)
+    return Experiment(
+        name="small",
+        training=Training(
+            generator=PatchGenerator(layout=layout, latents=Beta(low=0.5, high=2.0)),
+            objective=Contrastive(temperature=0.5, views="complementary"),
+            descent=Adam(learning_rate=0.1),
+            steps=6,
+            samples=8,
+            seeds=(3, 5),
+            schedule=Schedule(spacing="explicit", steps=(2,)),
+        ),
+    )
+
+
+def test_json_goes_both_ways(experiment):
+    again = Experiment.from_json(experiment.to_json())
+    assert again == experiment
+    assert again.key == experiment.key
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "must be JSON"),
+        ("3", "must describe an Experiment"),
+        ('{"kind": "Magic"}', "must be one of"),
+        ('{"kind": "Experiment", "name": "a"}', "lacks a field"),
+        ('{"kind": "Experiment", "name": "a b", "training": 1}', "letters, digits"),
+        ('{"kind": "Experiment", "name": "a", "training": 1}', "must be a Training"),
+    ],
+)
+def test_other_json_is_refused_on_one_line(text, complaint):
+    with pytest.raises(ValueError, match=complaint) as caught:
+        Experiment.from_json(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_key_depends_on_the_numbers_and_not_on_the_name(experiment):
+    renamed = Experiment(name="other", training=experiment.training)
+    assert renamed.key == experiment.key
+    changed = json.loads(experiment.to_json())
+    changed["training"]["steps"] = 7
+    assert Experiment.from_json(json.dumps(changed)).key != experiment.key
+
+
+def test_a_result_describes_itself(experiment, tmp_path):
+    path = tmp_path / "deep" / "result.nc"
+    trajectory = run(experiment, out=path)
+    with xarray.open_dataset(path, engine="h5netcdf") as stored:
+        assert Experiment.from_json(stored.attrs["experiment"]) == experiment
+        assert stored["step"].values.tolist() == [0, 2, 6]
+        assert stored["seed"].values.tolist() == [3, 5]
+        assert stored.sizes["frame"] == trajectory.dataset.sizes["frame"]
+    assert [file.name for file in path.parent.iterdir()] == ["result.nc"]
+
+
+def test_store_runs_once_and_redraw_never_runs(experiment, tmp_path):
+    with pytest.raises(ValueError, match="without --redraw"):
+        ResultStore(tmp_path, redraw=True)(experiment)
+    store = ResultStore(tmp_path)
+    first = store(experiment)
+    stamp = store.path(experiment).stat().st_mtime_ns
+    again = ResultStore(tmp_path, redraw=True)(experiment)
+    assert store.path(experiment).stat().st_mtime_ns == stamp
+    xarray.testing.assert_identical(first.dataset, again.dataset)
+
+
+def test_cost_is_a_positive_number_that_grows_with_the_steps(experiment):
+    from dataclasses import replace
+
+    longer = replace(experiment, training=replace(experiment.training, steps=60000))
+    assert 0 < estimate_seconds(experiment, device="cpu") < estimate_seconds(longer, device="cpu")

@@ -1,0 +1,183 @@
+"""What it takes to add an objective: one class, here with all the memory that an objective may have.
+
+The toy has a teacher (moving average of the correlations), a centre and a queue, and no adjoint of its own.
+It is no part of the package, and everything of the package works with it (exact, unless said otherwise).
+"""
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from vitdyn._specs import decode, to_text
+from vitdyn.attention import Correlations, area_attention
+from vitdyn.data import LAWS, Constant, PatchGenerator, PatchLayout, Uniform, draw_view_pair, masked_count
+from vitdyn.dynamics import BatchSource, GradientDescent, Schedule, Training, simulate
+from vitdyn.objectives import OBJECTIVES, Objective
+
+LAYOUT = PatchLayout.from_sizes([5, 3, 3])
+RATE, KEEP, DRIFT, LENGTH = 2.0, 0.8, 0.6, 3
+
+
+def outputs(attention, batch):
+    """F(X) in the basis of features: z_j times the mean over queries of A."""
+    return batch.latents * attention.mean(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Objective):
+    """½‖F − (teacher's F on the other view − centre)‖² plus likeness to the queue."""
+
+    name: ClassVar[str] = "toy"
+    family: ClassVar[str] = "self-distillation"
+
+    mask_ratio: float = 0.4
+
+    def check(self, layout, samples):
+        masked_count(layout.patches, self.mask_ratio)
+
+    def draw_views(self, generator, samples, patches):
+        return draw_view_pair(generator, samples, patches, masked_count(patches, self.mask_ratio))
+
+    def loss(self, forward):
+        student = outputs(forward.attention[0], forward.batch)
+        distance = (student - self.target(forward)).square().sum(-1)
+        return 0.5 * distance.mean(1) + torch.einsum("sbj,slj->s", student, forward.memory["queue"])
+
+    def target(self, forward):
+        teacher = Correlations(forward.memory["phi"], forward.memory["upsilon"])
+        return outputs(forward.attend(teacher, 1), forward.batch) - forward.memory["centre"][:, None]
+
+    def bound(self, forward):
+        return torch.zeros(len(forward.batch.seeds))
+
+    def counted_queries(self, forward):
+        return torch.ones_like(forward.views[0])
+
+    def default_learning_rate(self, layout):
+        return RATE
+
+    def init(self, correlations):
+        phi, upsilon = correlations.feature_position, correlations.position_position
+        start = {"phi": phi.clone(), "upsilon": upsilon.clone()}
+        centre = phi.new_zeros(correlations.seeds, phi.shape[-1])
+        return {**start, "centre": centre, "queue": centre[:, None].expand(-1, LENGTH, -1)}
+
+    def after_step(self, forward, correlations):
+        seen = outputs(forward.attend(correlations, 1), forward.batch).mean(1)
+        memory = forward.memory
+        return {
+            "phi": memory["phi"].lerp(correlations.feature_position, 1 - KEEP),
+            "upsilon": memory["upsilon"].lerp(correlations.position_position, 1 - KEEP),
+            "centre": memory["centre"].lerp(seen, 1 - DRIFT),
+            "queue": torch.cat([memory["queue"][:, 1:], seen[:, None]], 1),
+        }
+
+
+@pytest.fixture
+def training():
+    return Training(
+        generator=PatchGenerator(layout=LAYOUT, latents=Uniform(low=0.5, high=1.5)),
+        objective=Toy(),
+        steps=9,
+        samples=6,
+        seeds=(4, 7),
+        precision="float64",
+        evaluation_samples=6,
+        schedule=Schedule(spacing="linear", frames=4),
+    )
+
+
+@pytest.fixture
+def memories(monkeypatch):
+    """Every memory that a run leaves behind, in order."""
+    kept, after = [], Toy.after_step
+
+    def keeping(self, forward, correlations):
+        kept.append(after(self, forward, correlations))
+        return {name: value.clone() for name, value in kept[-1].items()}
+
+    monkeypatch.setattr(Toy, "after_step", keeping)
+    return kept
+
+
+def by_hand(training, seed):
+    """Train one seed: plain arrays, dense gradients by autograd, moving averages written out."""
+    source = BatchSource(
+        training.generator, training.objective, (seed,), training.samples, None, torch.float64, torch.device("cpu")
+    )
+    phi, upsilon = (torch.zeros(1, 11, *rest, dtype=torch.float64) for rest in ((1, 3), (11,)))
+    teacher, centre, queue = (phi, upsilon), phi[0, 0, 0], [phi[0, 0, 0]] * LENGTH
+    for step in range(training.steps):
+        batch, views = source.training(step, None)
+
+        def features(model, view, batch=batch, views=views):
+            attention = area_attention(Correlations(*model), batch.latents, batch.cluster, views[view], LAYOUT)
+            return [batch.latents[0, b] * attention[0, b].mean(1) for b in range(training.samples)]
+
+        target = [value - centre for value in features(teacher, 1)]
+        live = phi.clone().requires_grad_(), upsilon.clone().requires_grad_()
+        loss = sum(
+            0.5 * (mine - aim).square().sum() / training.samples + sum(mine @ old for old in queue)
+            for mine, aim in zip(features(live, 0), target, strict=True)
+        )
+        pulls = torch.autograd.grad(loss, live)
+        phi, upsilon = phi - RATE * pulls[0], upsilon - RATE * pulls[1]
+        seen = sum(features((phi, upsilon), 1)) / training.samples
+        teacher = KEEP * teacher[0] + (1 - KEEP) * phi, KEEP * teacher[1] + (1 - KEEP) * upsilon
+        centre = DRIFT * centre + (1 - DRIFT) * seen
+        queue = [*queue[1:], seen]
+    return phi, upsilon, {"phi": teacher[0], "upsilon": teacher[1], "centre": centre, "queue": torch.stack(queue)}
+
+
+def test_it_trains_and_remembers_as_a_loop_written_by_hand(training, memories):
+    final = simulate(training).dataset
+    assert len(memories) == training.steps
+    for index, seed in enumerate(training.seeds):
+        phi, upsilon, memory = by_hand(training, seed)
+        assert float(phi.abs().max()) > 0.1
+        np.testing.assert_allclose(final["final_feature_position"][index], phi[0], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(final["final_position_position"][index], upsilon[0], rtol=0, atol=1e-12)
+        for name, value in memory.items():
+            found = memories[-1][name][index]
+            np.testing.assert_allclose(found, value.reshape(found.shape), rtol=0, atol=1e-12)
+
+
+def test_its_memory_survives_an_interruption(training, tmp_path, monkeypatch):
+    whole = simulate(training)
+    path, after, done = tmp_path / "run.pt", Toy.after_step, []
+
+    def failing(self, forward, correlations):
+        done.append(None)
+        if len(done) == 6:
+            raise KeyboardInterrupt
+        return after(self, forward, correlations)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Toy, "after_step", failing)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(training, checkpoint=path, checkpoint_seconds=0)
+    state = torch.load(path, weights_only=True)["state"][0]
+    assert (state["step"], sorted(state["memory"])) == (5, ["centre", "phi", "queue", "upsilon"])
+    resumed = simulate(training, checkpoint=path)
+    assert whole.dataset.equals(resumed.dataset)
+
+
+def test_seeds_keep_their_own_memory(training):
+    alone = simulate(training, memory_limit_mib=1e-6).dataset
+    together = simulate(training).dataset
+    for name, values in together.items():
+        np.testing.assert_allclose(alone[name], values, rtol=0, atol=1e-12)
+
+
+def test_its_specification_is_rebuilt_from_text(training):
+    kinds = (Training, PatchGenerator, PatchLayout, Schedule, GradientDescent, Constant, *LAWS.values(), Toy)
+    assert decode(json.loads(to_text(training)), kinds) == training
+
+
+def test_it_need_not_be_listed_to_be_trained(training):
+    assert Toy not in OBJECTIVES
+    assert simulate(training).dataset.sizes["frame"] == 4

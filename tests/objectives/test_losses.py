@@ -1,0 +1,201 @@
+"""Losses, adjoints and bounds of the objectives (exact: float64 round-off, unless a tolerance is named)."""
+
+from itertools import product
+from math import exp, log
+
+import numpy as np
+import pytest
+import torch
+
+from vitdyn.attention import Correlations, Workspace
+from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, Uniform
+from vitdyn.dynamics import GradientDescent, loss_gradient
+from vitdyn.dynamics.gradient import forward_pass
+from vitdyn.objectives import OBJECTIVES, Contrastive, MaskedReconstruction, autograd_adjoint
+from vitdyn.objectives.objective import FAMILIES
+
+TEN = pytest.mark.parametrize("case", range(10))
+MAE = MaskedReconstruction()
+CL = Contrastive(temperature=0.7)
+BOTH = pytest.mark.parametrize("objective", [MAE, CL], ids=["mae", "cl"])
+
+
+def seen_by(objective, problem):
+    """The forward pass with as many views as the objective takes."""
+    views = problem.views[:1] if objective.name == "mae" else problem.views
+    return forward_pass(problem.correlations, problem.batch, views, {})
+
+
+def literal_mae(forward, seed):
+    """½ Σ over samples, masked p and areas j of z_j² (A_pj − 1{j = own})², over the number of samples."""
+    batch, total = forward.batch, 0.0
+    for b, p in product(range(batch.count), range(batch.layout.patches)):
+        if forward.views[0][seed, b, p]:
+            continue
+        own = batch.layout.partition[int(batch.cluster[seed, b])][p]
+        for j in range(batch.layout.areas):
+            residual = float(forward.attention[0][seed, b, j, p]) - (j == own)
+            total += 0.5 * (float(batch.latents[seed, b, j]) * residual) ** 2
+    return total / batch.count
+
+
+def literal_cl(forward, seed, temperature):
+    """−mean_b log( e^{s_bb/τ} / Σ_c e^{s_bc/τ} ), with s_bc over the features that both samples have."""
+    batch = forward.batch
+    clusters = batch.cluster[seed].tolist()
+
+    def pooled(view, b, j):
+        attention = [float(value) for value in forward.attention[view][seed, b, j]]
+        return float(batch.latents[seed, b, j]) * sum(attention) / batch.layout.patches
+
+    def likeness(b, c):
+        if clusters[b] != clusters[c]:
+            return 0.0
+        return sum(pooled(0, b, j) * pooled(1, c, j) for j in range(batch.layout.areas)) / temperature
+
+    total = 0.0
+    for b in range(batch.count):
+        everyone = sum(exp(likeness(b, c)) for c in range(batch.count))
+        total -= log(exp(likeness(b, b)) / everyone)
+    return total / batch.count
+
+
+@TEN
+def test_losses_are_their_formulas_written_as_loops(case, make_problem):
+    problem = make_problem()
+    for objective, literal in ((MAE, literal_mae), (CL, lambda *at: literal_cl(*at, CL.temperature))):
+        forward = seen_by(objective, problem)
+        expected = [literal(forward, seed) for seed in range(len(problem.batch.seeds))]
+        np.testing.assert_allclose(objective.loss(forward), expected, rtol=1e-12)
+
+
+@TEN
+@BOTH
+@pytest.mark.parametrize("complementary", [False, True])
+def test_the_closed_adjoint_equals_autograd(case, objective, complementary, make_problem, close):
+    forward = seen_by(objective, make_problem(complementary=complementary))
+    closed = objective.adjoint(forward, Workspace())
+    automatic = autograd_adjoint(objective, forward)
+    assert [part is None for part in closed] == [part is None for part in automatic] == [False, True][: len(closed)]
+    weight = 1 if closed[0].weight is None else closed[0].weight[:, :, None]
+    dense = (closed[0].value * weight).expand_as(forward.attention[0])
+    close(dense, automatic[0].value, 1e-12)
+
+
+class TestBounds:
+    @TEN
+    @BOTH
+    @pytest.mark.parametrize("scale", [0.3, 3.0, 30.0])
+    def test_random_models_are_never_below(self, case, objective, scale, make_problem):
+        forward = seen_by(objective, make_problem(scale=scale))
+        assert (objective.loss(forward) >= objective.bound(forward) - 1e-12).all()
+
+    def saturated(self, problem, size):
+        """Φ = +T to a position's own area and −T to every other: the best that a model can do for MAE."""
+        layout = problem.batch.layout
+        own = torch.from_numpy(layout.area_of_patch).T[..., None] == torch.arange(layout.areas)
+        problem.correlations = Correlations.zeros(layout, len(problem.batch.seeds))
+        problem.correlations.feature_position.copy_(torch.where(own, size, -size))
+        return seen_by(MAE, problem)
+
+    @TEN
+    def test_masked_reconstruction_comes_as_near_as_asked(self, case, make_problem):
+        problem = make_problem()
+        excess = []
+        for size in (2.0, 20.0, 100.0):
+            forward = self.saturated(problem, size)
+            excess.append(MAE.loss(forward) - MAE.bound(forward))
+        assert (excess[0] > excess[1]).all()
+        assert (excess[2].abs() < 1e-12).all()
+
+    def test_an_area_that_is_wholly_masked_costs_half_its_square(self):
+        layout = PatchLayout(partition=((0, 0, 1, 1, 2),))
+        batch = PatchBatch(layout, (0,), torch.zeros(1, 1).long(), torch.tensor([[[1.0, 2.0, 3.0]]]))
+        visible = torch.tensor([[[True, False, False, False, True]]])
+        forward = forward_pass(Correlations.zeros(layout, 1, dtype=torch.float32), batch, (visible,), {})
+        assert MAE.bound(forward).tolist() == [2 * 0.5 * 2.0**2]
+
+    def test_contrastive_attains_its_bound_where_all_negatives_are_orthogonal(self):
+        """Two clusters, one sample of each, all attention on the strongest area."""
+        layout = PatchLayout.from_sizes([4, 2, 1], clusters=2)
+        latents = torch.tensor([[[1.0, 2.0, 0.5], [0.7, 1.2, 0.3]]], dtype=torch.float64)
+        batch = PatchBatch(layout, (0,), torch.tensor([[0, 1]]), latents)
+        model = Correlations.zeros(layout, 1)
+        model.feature_position[..., 1] = 60.0
+        visible = batch.area != 2
+        forward = forward_pass(model, batch, (visible, visible), {})
+        expected = np.mean([np.log1p(np.exp(-(z**2) / CL.temperature)) for z in (2.0, 1.2)])
+        np.testing.assert_allclose(CL.bound(forward), [expected], rtol=1e-12)
+        np.testing.assert_allclose(CL.loss(forward), [expected], rtol=1e-10)
+
+
+class TestViews:
+    @pytest.mark.parametrize(("ratio", "masked"), [(0.5, 5), (0.1, 1), (0.9, 9), (0.26, 3)])
+    def test_masked_reconstruction_draws_one_view(self, ratio, masked, rng):
+        (view,) = MaskedReconstruction(mask_ratio=ratio).draw_views(rng, 7, 10)
+        assert view.shape == (7, 10)
+        assert ((~view).sum(1) == masked).all()
+
+    @pytest.mark.parametrize("kind", ["independent", "complementary"])
+    def test_contrastive_draws_two(self, kind, rng):
+        first, second = Contrastive(mask_ratio=0.3, views=kind).draw_views(rng, 50, 10)
+        assert ((~first).sum(1) == 3).all()
+        assert ((~second).sum(1) == (7 if kind == "complementary" else 3)).all()
+        assert (first == ~second).all() == (kind == "complementary")
+
+    def test_counted_queries(self, make_problem):
+        problem = make_problem()
+        assert torch.equal(MAE.counted_queries(seen_by(MAE, problem)), ~problem.views[0])
+        assert CL.counted_queries(seen_by(CL, problem)).all()
+
+
+class TestComplaints:
+    layout = PatchLayout.from_sizes([6, 4])
+
+    @pytest.mark.parametrize("kind", [MaskedReconstruction, Contrastive])
+    @pytest.mark.parametrize("ratio", [0.04, 0.96])
+    def test_masks_of_nothing_or_of_everything(self, kind, ratio, complaint):
+        with complaint("mask_ratio", "at least one must be masked and one visible"):
+            kind(mask_ratio=ratio).check(self.layout, 4)
+        kind(mask_ratio=0.1).check(self.layout, 4)
+
+    def test_contrastive_needs_a_negative(self, complaint):
+        with complaint("samples", "at least 2"):
+            CL.check(self.layout, 1)
+        CL.check(self.layout, 2)
+        MAE.check(self.layout, 1)
+
+    @pytest.mark.parametrize(
+        ("kind", "field", "value"),
+        [
+            *((kind, "mask_ratio", value) for kind in OBJECTIVES for value in (0.0, 1.0, -0.5, "half", None)),
+            *((Contrastive, "temperature", value) for value in (0.0, -1.0, float("nan"), True)),
+            *((Contrastive, "weight_decay", value) for value in (-1e-9, float("inf"), "0")),
+            (Contrastive, "views", "same"),
+        ],
+    )
+    def test_bad_fields_are_named(self, kind, field, value, complaint):
+        with complaint(field, "must be"):
+            kind(**{field: value})
+
+
+def test_the_registry():
+    names = [kind.name for kind in OBJECTIVES]
+    assert names == ["mae", "cl"]
+    assert {kind.family for kind in OBJECTIVES} <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("clusters", [1, 3])
+@BOTH
+def test_the_default_learning_rate_lowers_the_loss(objective, clusters):
+    """One step from Q = 0 gains, for a layout of another size too."""
+    for sizes in ([6, 3, 2], [20, 5, 5, 3]):
+        layout = PatchLayout.from_sizes(sizes, clusters=clusters)
+        batch = PatchGenerator(layout=layout, latents=Uniform(low=0.2, high=2.0)).sample(64, [1])
+        drawn = objective.draw_views(np.random.default_rng(1), 64, layout.patches)
+        views = tuple(torch.from_numpy(view)[None] for view in drawn)
+        model, rule = Correlations.zeros(layout, 1), GradientDescent(learning_rate=objective.default_learning_rate(layout))
+        gradient, before = loss_gradient(model, objective, batch, views, {})
+        rule.step(model, gradient, {}, 0)
+        after = forward_pass(model, batch, views, {})
+        assert objective.loss(after) < objective.loss(before) - 1e-3

@@ -1,0 +1,49 @@
+"""A closer look at what a run ended with: what each single patch attends to."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from vitdyn._errors import wrong
+from vitdyn.attention import Correlations, area_attention
+from vitdyn.dynamics import BatchSource, Training
+from vitdyn.trajectory import Trajectory
+
+_BLOCKS = ("feature_position", "position_position", "content_position", "content_content")
+
+
+def patch_area_attention(
+    trajectory: Trajectory, training: Training, *, samples: int = 128
+) -> Float[np.ndarray, "seed cluster query area"]:
+    """Return how much each hidden patch attends to each area, for the model that a run ended with.
+
+    A_{p→j} in the mean over those of ``samples`` fresh samples per seed that hide the patch and show some of
+    its own area. NaN for a patch without such a sample (an area of one patch is hidden with its only
+    patch) and for areas that a cluster lacks. ``training`` is the specification that the run had.
+
+    Raises ``ValueError`` for a trajectory that was recorded without its final state.
+    """
+    correlations = _final_correlations(trajectory)
+    dtype, layout = correlations.feature_position.dtype, training.generator.layout
+    source = BatchSource(
+        training.generator, training.objective, training.seed_numbers, samples, None, dtype, torch.device("cpu")
+    )
+    batch, views = source.evaluation(training.steps + 1, samples)
+    attention = area_attention(correlations, batch.latents, batch.cluster, views[0], layout)
+    counted = ~views[0] & (batch.shown_count(views[0]).gather(2, batch.area) > 0)
+    means = []
+    for cluster, sizes in enumerate(layout.sizes):
+        weight = (counted & (batch.cluster == cluster)[..., None]).to(dtype)
+        mean = torch.einsum("sbjp,sbp->spj", attention, weight) / weight.sum(1)[..., None]
+        mean[..., torch.from_numpy(sizes == 0)] = torch.nan
+        means.append(mean)
+    return torch.stack(means, 1).numpy()
+
+
+def _final_correlations(trajectory: Trajectory) -> Correlations:
+    kept = {name: f"final_{name}" for name in _BLOCKS if f"final_{name}" in trajectory.dataset}
+    if "position_position" not in kept:
+        raise wrong("trajectory", "no final state", "run it again with keep_final_state=True")
+    return Correlations(**{name: torch.from_numpy(trajectory[stored].to_numpy()) for name, stored in kept.items()})
