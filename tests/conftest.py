@@ -120,7 +120,10 @@ def make_problem(rng):
         model = zeros.map(lambda block: size * torch.from_numpy(rng.standard_normal(block.shape)))
         kept = {"feature_position": exists}
         if content:
-            kept |= {"content_position": exists[..., None], "content_content": exists[..., None] * exists[:, None]}
+            kept |= {
+                "content_position": exists[..., None],
+                "content_content": exists[..., None] * exists[:, None],
+            }
         blocks = {name: block * kept.get(name, 1.0) for name, block in model.named().items()}
         return Problem(batch, views, Correlations(**blocks))
 
@@ -128,7 +131,7 @@ def make_problem(rng):
 
 
 class DenseModel:
-    """The theory in R^d, written out: tokens, softmax over all keys, F_p as vectors, the losses from these."""
+    """The theory in R^d, written out: tokens, softmax over all keys, F_p as vectors, losses of these."""
 
     def __init__(self, problem, *, content=False):
         self.batch, self.views, self.content = problem.batch, problem.views, content
@@ -152,7 +155,9 @@ class DenseModel:
         total = 0.5 * weight_decay * matrix.square().sum((1, 2))
         count = self.batch.count
         for b in range(count):
-            likeness = [(pooled[0][:, b] * pooled[1][:, c].detach()).sum(-1) / temperature for c in range(count)]
+            likeness = [
+                (pooled[0][:, b] * pooled[1][:, c].detach()).sum(-1) / temperature for c in range(count)
+            ]
             total = total - (likeness[b] - torch.stack(likeness).logsumexp(0)) / count
         return total
 

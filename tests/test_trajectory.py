@@ -39,7 +39,7 @@ def path(tmp_path):
 
 class TestRoundTrip:
     def test_nothing_is_lost(self, trajectory, path):
-        """Every value to the bit, types, labels and attributes; a variable large enough to be compressed too."""
+        """Every value to the bit, types, labels and attributes; one variable is compressed."""
         assert trajectory["final_position_position"].size > 4096
         assert trajectory.save(path) == path
         back = Trajectory.load(path)
@@ -162,7 +162,9 @@ class TestComplaints:
     def test_a_plain_hdf5_file(self, path):
         with h5py.File(path, "w") as file:
             file["numbers"] = np.arange(3)
-        with pytest.raises(ValueError, match=r"\A[^\n]*(not a readable result file|not written by this version)"):
+        with pytest.raises(
+            ValueError, match=r"\A[^\n]*(not a readable result file|not written by this version)"
+        ):
             Trajectory.load(path)
 
     @pytest.mark.parametrize("missing", ["nothing.nc", "."])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite, nan
 from numbers import Integral, Real
 
 
@@ -24,13 +25,9 @@ def require_real(
 ) -> None:
     """Raise unless ``value`` is a finite number in the interval, whose ends may be left out."""
     interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
-    inside = (
-        not isinstance(value, bool)
-        and isinstance(value, Real)
-        and (value > low if open_low else value >= low)
-        and (value < high if open_high else value <= high)
-        and abs(value) != float("inf")
-    )
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else nan
+    inside = isfinite(number) and (number > low if open_low else number >= low)
+    inside = inside and (number < high if open_high else number <= high)
     if not inside:
         raise wrong(field, value, f"must be a number in {interval}")
 

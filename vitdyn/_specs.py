@@ -42,7 +42,9 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
     if not isinstance(value, dict):
         return value
     if "function" in value:
-        raise wrong("function", value["function"], "a function is not rebuilt from JSON; build the spec in Python")
+        raise wrong(
+            "function", value["function"], "a function is not rebuilt from JSON; build the spec in Python"
+        )
     if "kind" not in value:
         return {key: _decode(item, by_name) for key, item in value.items()}
     kind = value["kind"]
@@ -51,7 +53,9 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
     fields = {field.name for field in dataclasses.fields(by_name[kind])}
     unknown = sorted(set(value) - fields - {"kind"})
     if unknown:
-        raise wrong(f"{kind}.{unknown[0]}", value[unknown[0]], f"{kind} has the fields {', '.join(sorted(fields))}")
+        raise wrong(
+            f"{kind}.{unknown[0]}", value[unknown[0]], f"{kind} has the fields {', '.join(sorted(fields))}"
+        )
     try:
         return by_name[kind](**{key: _decode(item, by_name) for key, item in value.items() if key != "kind"})
     except TypeError as error:  # a field without a default is missing

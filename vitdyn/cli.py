@@ -188,6 +188,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     from vitdyn.experiments import Experiment, run
     from vitdyn.experiments.cost import estimate_seconds
     from vitdyn.plotting import save_figure, summary_page
+    from vitdyn.trajectory import require_writable
 
     layout = PatchLayout.from_exponents(
         options.patches, options.kappa_c, options.kappa_s, clusters=options.clusters
@@ -207,7 +208,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     experiment = Experiment(name=objective.name, training=training)
     path = options.out / f"{experiment.name}-{experiment.key}.nc"
     pick_device(options.device)
-    _require_writable(path)
+    require_writable(path)
     print(layout.describe())
     expected = estimate_seconds(experiment, device=options.device)
     print(f"{options.seeds} seeds x {options.steps} steps: about {_duration(expected)}")
@@ -239,19 +240,6 @@ def _descent(options: RunOptions, natural: float) -> Any:
     return DESCENTS[options.descent](learning_rate=rate)
 
 
-def _require_writable(path: Path) -> None:
-    from vitdyn.trajectory import writable_beside
-
-    class Probed(Exception):
-        """Leaves the context without writing the target."""
-
-    try:
-        with writable_beside(path):
-            raise Probed
-    except Probed:
-        return
-
-
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
@@ -270,16 +258,28 @@ def _verdict_table(verdicts: Any) -> str:
         remark = "control: " + ("as it must be" if as_expected else f"MUST BE {REFUTED}")
         remark = remark if verdict.expected == REFUTED else verdict.reason
         rows.append(
-            (verdict.claim, verdict.experiment, verdict.predicted, interval, str(verdict.seeds), verdict.status, remark)
+            (
+                verdict.claim,
+                verdict.experiment,
+                verdict.predicted,
+                interval,
+                str(verdict.seeds),
+                verdict.status,
+                remark,
+            )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     lines.insert(1, "-" * max(map(len, lines)))
     counted = {
         status: sum(verdict.status == status and verdict.expected == SUPPORTED for verdict in verdicts)
         for status in (SUPPORTED, REFUTED, INCONCLUSIVE)
     }
-    lines.append(", ".join(f"{count} {status.lower()}" for status, count in counted.items()) + " (controls aside)")
+    lines.append(
+        ", ".join(f"{count} {status.lower()}" for status, count in counted.items()) + " (controls aside)"
+    )
     return "\n".join(lines)
 
 
@@ -288,7 +288,7 @@ class Run:
     """Train one model per seed and draw what it learned: ``vitdyn run mae --help`` has the options."""
 
 
-def _run_commands() -> dict[str, type]:
+def _run_commands() -> dict[str, Callable[..., Any]]:
     """Return one command for each objective: the objective's own fields and the options of every run."""
     from vitdyn.objectives import OBJECTIVES
 
@@ -298,7 +298,11 @@ def _run_commands() -> dict[str, type]:
 def _run_command(kind: Any) -> type:
     own = fields(kind)
     options = [
-        (option.name, Annotated[type(option.default), tyro.conf.arg(help=option.metadata["help"])], option.default)
+        (
+            option.name,
+            Annotated[type(option.default), tyro.conf.arg(help=option.metadata["help"])],
+            option.default,
+        )
         for option in own
     ]
 
@@ -306,12 +310,20 @@ def _run_command(kind: Any) -> type:
         return run_experiment(kind(**{option.name: getattr(self, option.name) for option in own}), self)
 
     name = f"Run{kind.__name__}"
-    made = make_dataclass(name, options, bases=(RunOptions,), frozen=True, kw_only=True, namespace={"__call__": call})
+    made = make_dataclass(
+        name, options, bases=(RunOptions,), frozen=True, kw_only=True, namespace={"__call__": call}
+    )
     made.__doc__ = f"{_first_line(kind)} {RunOptions.__doc__}"
     return made
 
 
-COMMANDS: dict[str, type] = {"list": List, "run": Run, "check": Check, "figures": Figures, "env": Env}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "list": List,
+    "run": Run,
+    "check": Check,
+    "figures": Figures,
+    "env": Env,
+}
 
 
 def _parse(given: list[str]) -> Callable[[], int]:
@@ -326,7 +338,7 @@ def _parse(given: list[str]) -> Callable[[], int]:
         commands,
         prog=program,
         args=given or ["--help"],
-        description=None if program == "vitdyn run" else __doc__.split("\n\n")[1],
+        description=None if program == "vitdyn run" else (__doc__ or "").split("\n\n")[1],
         config=(tyro.conf.OmitArgPrefixes,),
     )
 

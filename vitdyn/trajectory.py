@@ -34,7 +34,9 @@ class Trajectory:
 
     def __getitem__(self, name: str) -> xarray.DataArray:
         if name not in self.dataset.variables:
-            raise wrong("variable", name, f"this trajectory has {', '.join(sorted(map(str, self.dataset.variables)))}")
+            raise wrong(
+                "variable", name, f"this trajectory has {', '.join(sorted(map(str, self.dataset.variables)))}"
+            )
         return self.dataset[name]
 
     @property
@@ -52,7 +54,9 @@ class Trajectory:
         target = Path(path)
         with writable_beside(target) as scratch:
             encoding = {
-                name: {"zlib": True, "complevel": 1} for name, array in self.dataset.data_vars.items() if array.size > 4096
+                name: {"zlib": True, "complevel": 1}
+                for name, array in self.dataset.data_vars.items()
+                if array.size > 4096
             }
             self.dataset.to_netcdf(scratch, engine="h5netcdf", encoding=encoding)
         return target
@@ -73,10 +77,14 @@ class Trajectory:
                 dataset = stored.load()
         except Exception as error:  # h5py, h5netcdf and xarray each have their own errors for a broken file
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise wrong("path", str(path), f"not a readable result file ({reason}): run the experiment again") from error
+            raise wrong(
+                "path", str(path), f"not a readable result file ({reason}): run the experiment again"
+            ) from error
         schema = dataset.attrs.get("schema")
         if schema != SCHEMA:
-            raise wrong("schema", schema, f"{path} was not written by this version of vitdyn, which reads {SCHEMA!r}")
+            raise wrong(
+                "schema", schema, f"{path} was not written by this version of vitdyn, which reads {SCHEMA!r}"
+            )
         return cls(dataset)
 
 
@@ -86,17 +94,28 @@ def writable_beside(target: Path) -> Iterator[Path]:
 
     Raises ``ValueError`` where the folder cannot be made or written.
     """
-    folder = target.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=folder)
-    except OSError as error:
-        raise wrong("out", str(folder), f"cannot be written ({error.strerror}): name another folder") from error
-    os.close(handle)
-    scratch = Path(name)
+    scratch = _scratch(target)
     try:
         yield scratch
         scratch.chmod(0o644)
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def require_writable(target: Path) -> None:
+    """Raise ``ValueError`` unless a file could be written at ``target``; its folder is made."""
+    _scratch(target).unlink()
+
+
+def _scratch(target: Path) -> Path:
+    folder = target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=folder)
+    except OSError as error:
+        raise wrong(
+            "out", str(folder), f"cannot be written ({error.strerror}): name another folder"
+        ) from error
+    os.close(handle)
+    return Path(name)

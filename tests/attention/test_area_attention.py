@@ -204,9 +204,7 @@ class TestAutograd:
         weights, phi = self.weights(rng, problem), problem.correlations.feature_position.requires_grad_()
         patches = problem.batch.layout.patches
         mix = torch.from_numpy(rng.standard_normal((problem.batch.layout.areas, patches)))
-        value = (
-            weights * area_attention(Correlations(phi, phi[:, :, 0] @ mix), *problem.arguments())
-        ).sum()
+        value = (weights * area_attention(Correlations(phi, phi[:, :, 0] @ mix), *problem.arguments())).sum()
         (plain,) = torch.autograd.grad(value, phi, retain_graph=True)
         (live,) = torch.autograd.grad(value, phi, create_graph=True)
         close(live.detach(), plain)
@@ -358,7 +356,10 @@ def test_cuda_equals_the_cpu(content, make_problem, close):
         objective = Contrastive(weight_decay=0.1)
         expected, forward = loss_gradient(problem.correlations, objective, problem.batch, problem.views, {})
         batch = PatchBatch(
-            problem.batch.layout, problem.batch.seeds, problem.batch.cluster.cuda(), problem.batch.latents.cuda()
+            problem.batch.layout,
+            problem.batch.seeds,
+            problem.batch.cluster.cuda(),
+            problem.batch.latents.cuda(),
         )
         views = tuple(view.cuda() for view in problem.views)
         found, moved = loss_gradient(problem.correlations.map(torch.Tensor.cuda), objective, batch, views, {})

@@ -1,4 +1,4 @@
-"""What a user writes first: the layer as a module with Q in R^{d x d}, tokens in R^d, autograd, one seed after another."""
+"""What a user writes first: a module with Q in R^{d x d}, tokens in R^d, autograd, one seed after another."""
 
 import torch
 from torch import nn

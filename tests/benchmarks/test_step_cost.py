@@ -1,4 +1,4 @@
-"""What one gradient costs, beside what a user writes first. Run with ``make bench``; ratios, not seconds, carry over."""
+"""What one gradient costs, beside what a user writes first (``make bench``). Ratios carry over, seconds do not."""
 
 import subprocess
 import sys
@@ -19,10 +19,18 @@ SIZES = [(64, 64, 8), (128, 64, 8), (256, 64, 4)]
 
 
 def problem(patches: int, samples: int, seeds: int):
-    layout = PatchLayout.from_sizes([patches - 3 * (patches // 8)] + [patches // 8] * 3, arrangement="contiguous")
+    layout = PatchLayout.from_sizes(
+        [patches - 3 * (patches // 8)] + [patches // 8] * 3, arrangement="contiguous"
+    )
     objective = MaskedReconstruction()
     source = BatchSource(
-        PatchGenerator(layout=layout), objective, tuple(range(seeds)), samples, None, torch.float32, torch.device("cpu")
+        PatchGenerator(layout=layout),
+        objective,
+        tuple(range(seeds)),
+        samples,
+        None,
+        torch.float32,
+        torch.device("cpu"),
     )
     batch, views = source.training(0, None)
     correlations, workspaces = Correlations.zeros(layout, seeds, dtype=torch.float32), Workspaces()
@@ -84,7 +92,8 @@ test_step_cost.only_ours(20)
 print(status("VmHWM") - before)
 """
     found = benchmark.pedantic(
-        lambda: subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True), rounds=1
+        lambda: subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True),
+        rounds=1,
     )
     benchmark.extra_info["MiB above imports"] = float(found.stdout)
     print(f"\npeak memory above imports: {float(found.stdout):.1f} MiB")

@@ -39,12 +39,17 @@ def test_status_follows_the_interval(values, status):
 
 def test_an_unmet_assumption_is_inconclusive_and_named():
     one_cluster = replace(
-        EXPERIMENT, training=replace(EXPERIMENT.training, generator=PatchGenerator(layout=PatchLayout.from_sizes([9, 3])))
+        EXPERIMENT,
+        training=replace(
+            EXPERIMENT.training, generator=PatchGenerator(layout=PatchLayout.from_sizes([9, 3]))
+        ),
     )
     verdict = verdict_on([0.9, 0.9, 0.9], CL_GLOBAL, one_cluster)
     assert verdict.status == INCONCLUSIVE
     assert "cluster" in verdict.reason
-    vanishing = PatchGenerator(layout=EXPERIMENT.training.generator.layout, latents=Uniform(low=0.0, high=1.0))
+    vanishing = PatchGenerator(
+        layout=EXPERIMENT.training.generator.layout, latents=Uniform(low=0.0, high=1.0)
+    )
     weak = replace(EXPERIMENT, training=replace(EXPERIMENT.training, generator=vanishing))
     assert verdict_on([0.9, 0.9, 0.9], MAE_AREA, weak).status == INCONCLUSIVE
 
@@ -75,6 +80,8 @@ def test_claims_are_told_apart_and_controlled_by_the_other_objective():
         own = {type(experiment.training.objective) for experiment in claim.experiments("full")}
         other = {type(experiment.training.objective) for experiment in claim.controls("full")}
         assert not own & other
-        gaps = [experiment.training.generator.layout.information_gap for experiment in claim.experiments("full")]
+        gaps = [
+            experiment.training.generator.layout.information_gap for experiment in claim.experiments("full")
+        ]
         assert min(gaps) < 0 < max(gaps)
         assert all(len(experiment.training.seed_numbers) == 32 for experiment in claim.experiments("full"))

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from vitdyn.data import PatchGenerator, PatchLayout, Uniform
-from vitdyn.dynamics import Schedule, Training
+from vitdyn.dynamics import BatchSource, Schedule, Training
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 OBJECTIVES = {"mae": MaskedReconstruction(), "cl": Contrastive(weight_decay=0.001)}
@@ -25,9 +26,23 @@ def make_training():
             "precision": "float64",
         }
         generator = PatchGenerator(layout=layout, latents=Uniform(low=0.5, high=1.5))
-        return Training(generator=generator, objective=OBJECTIVES.get(objective, objective), **small | changes)
+        return Training(
+            generator=generator, objective=OBJECTIVES.get(objective, objective), **small | changes
+        )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def source_of():
+    """Where a run takes its batches from."""
+
+    def build(training):
+        seeds, samples, size = training.seed_numbers, training.samples, training.data_set_size
+        place = torch.float64, torch.device("cpu")
+        return BatchSource(training.generator, training.objective, seeds, samples, size, *place)
+
+    return build
 
 
 @pytest.fixture(scope="session")

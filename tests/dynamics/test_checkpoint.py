@@ -132,7 +132,8 @@ def child(folder):
     if pid == 0:
         code = 1
         try:
-            run = simulate(training, checkpoint=folder + "/run.pt", checkpoint_seconds=0, memory_limit_mib=1e-6)
+            options = {"checkpoint_seconds": 0, "memory_limit_mib": 1e-6}
+            run = simulate(training, checkpoint=folder + "/run.pt", **options)
             run.save(folder + "/run.nc")
             code = 0
         finally:

@@ -40,10 +40,18 @@ def test_equals_torch(rule, reference, options, rng, make_problem, close):
 
 @EVERY
 @pytest.mark.parametrize("objective", ["mae", "cl"])
-def test_a_run_is_torch_on_the_gradients_of_its_batches(rule, reference, options, objective, make_training, close):
+def test_a_run_is_torch_on_the_gradients_of_its_batches(
+    rule, reference, options, objective, make_training, close
+):
     training = make_training(objective, descent=rule, seeds=(8,))
     source = BatchSource(
-        training.generator, training.objective, (8,), training.samples, None, torch.float64, torch.device("cpu")
+        training.generator,
+        training.objective,
+        (8,),
+        training.samples,
+        None,
+        torch.float64,
+        torch.device("cpu"),
     )
     leaves = Correlations.zeros(training.generator.layout, 1).map(torch.Tensor.requires_grad_)
     optimiser = reference(leaves.named().values(), **options)
@@ -66,7 +74,11 @@ def test_the_registry():
 @pytest.mark.parametrize(
     ("kind", "field", "value"),
     [
-        *((kind, "learning_rate", value) for kind in DESCENTS.values() for value in (-1.0, 1e13, float("nan"), "1")),
+        *(
+            (kind, "learning_rate", value)
+            for kind in DESCENTS.values()
+            for value in (-1.0, 1e13, float("nan"), "1")
+        ),
         *((Momentum, "momentum", value) for value in (-0.1, 1.0)),
         *((Adam, field, value) for field in ("beta1", "beta2") for value in (-0.1, 1.0, None)),
         *((Adam, "epsilon", value) for value in (0.0, -1e-8)),

@@ -15,7 +15,6 @@ from vitdyn.attention import Correlations
 from vitdyn.data import Constant, PatchGenerator, PatchLayout
 from vitdyn.dynamics import (
     Adam,
-    BatchSource,
     DivergenceError,
     GradientDescent,
     Momentum,
@@ -47,22 +46,10 @@ def random_start(training, rng, scale=1.0):
     return zeros.map(lambda block: scale * torch.from_numpy(rng.standard_normal(block.shape)))
 
 
-def source_of(training):
-    return BatchSource(
-        training.generator,
-        training.objective,
-        training.seed_numbers,
-        training.samples,
-        training.data_set_size,
-        torch.float64,
-        torch.device("cpu"),
-    )
-
-
 class TestStart:
     @BOTH
     @CONTENT
-    def test_step_0_is_the_start(self, objective, content, rng, make_training):
+    def test_step_0_is_the_start(self, objective, content, rng, make_training, source_of):
         """Frame 0 is what is observed of the start, whatever comes after."""
         training = make_training(objective, content_queries=content)
         start = random_start(training, rng)
@@ -162,14 +149,16 @@ class TestFlow:
         )  # fmt: skip
 
     @pytest.fixture(scope="class")
-    def flow(self):
+    def flow(self, source_of):
         """The flow at the final time by an adaptive Runge-Kutta method."""
         batch, views = source_of(self.training(1)).training(0, None)
         patches, areas = 7, 3
 
         def unpack(state):
             blocks = torch.from_numpy(state).split([patches * areas, patches * patches])
-            return Correlations(blocks[0].reshape(1, patches, 1, areas), blocks[1].reshape(1, patches, patches))
+            return Correlations(
+                blocks[0].reshape(1, patches, 1, areas), blocks[1].reshape(1, patches, patches)
+            )
 
         def velocity(_, state):
             gradient, _ = loss_gradient(unpack(state.copy()), FixedMask(), batch, views, {})
@@ -235,7 +224,9 @@ class TestDivergence:
         training = make_training(objective, descent=rule, precision="float32")
         with pytest.raises(DivergenceError) as caught:
             simulate(training)
-        found = re.fullmatch(r"step (\d+), seed 3: the correlations .* smaller learning rate .*", str(caught.value))
+        found = re.fullmatch(
+            r"step (\d+), seed 3: the correlations .* smaller learning rate .*", str(caught.value)
+        )
         last = int(found[1]) - 1
         assert last in (1, 2)
         blocks = final_blocks(simulate(replace(training, steps=last)))
@@ -321,7 +312,11 @@ class TestMemory:
     @BOTH
     def test_the_estimate_is_what_a_run_takes_within_a_factor_2(self, objective):
         done = subprocess.run(
-            [sys.executable, "-c", MEASURE, objective], capture_output=True, text=True, check=True, timeout=100
+            [sys.executable, "-c", MEASURE, objective],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=100,
         )
         assert 0.5 < float(done.stdout) < 2
 

@@ -7,20 +7,8 @@ import pytest
 import torch
 
 from vitdyn.data import PatchGenerator
-from vitdyn.dynamics import BatchSource, GradientDescent, Schedule, Training, simulate
+from vitdyn.dynamics import GradientDescent, Schedule, Training, simulate
 from vitdyn.objectives import MaskedReconstruction
-
-
-def source_of(training):
-    return BatchSource(
-        training.generator,
-        training.objective,
-        training.seed_numbers,
-        training.samples,
-        training.data_set_size,
-        torch.float64,
-        torch.device("cpu"),
-    )
 
 
 def rows(batch, seed=0):
@@ -122,12 +110,12 @@ class TestTraining:
 
 
 class TestBatches:
-    def test_fresh_samples_differ_from_step_to_step(self, make_training):
+    def test_fresh_samples_differ_from_step_to_step(self, make_training, source_of):
         source = source_of(make_training())
         drawn = [row for step in range(20) for row in rows(source.training(step, source.data_set())[0])]
         assert len(set(drawn)) == len(drawn) == 120
 
-    def test_minibatches_come_from_the_data_set_each_sample_once(self, make_training):
+    def test_minibatches_come_from_the_data_set_each_sample_once(self, make_training, source_of):
         training = make_training(data_set_size=9)
         source = source_of(training)
         data = source.data_set()
@@ -146,20 +134,20 @@ class TestBatches:
             assert met == known
             assert len(orders) == 30
 
-    def test_the_whole_set_as_a_batch(self, make_training):
+    def test_the_whole_set_as_a_batch(self, make_training, source_of):
         source = source_of(make_training(data_set_size=6))
         data = source.data_set()
         assert sorted(rows(source.training(3, data)[0])) == sorted(rows(data))
 
     @pytest.mark.parametrize("size", [None, 8])
-    def test_masks_are_drawn_anew_at_every_step(self, size, make_training):
+    def test_masks_are_drawn_anew_at_every_step(self, size, make_training, source_of):
         source = source_of(make_training("cl", data_set_size=size))
         views = [source.training(step, source.data_set())[1] for step in range(6)]
         assert all(view.shape == (2, 6, 11) for pair in views for view in pair)
         assert len({view.numpy().tobytes() for pair in views for view in pair}) == 12
 
     @pytest.mark.parametrize("size", [None, 8])
-    def test_evaluation_sees_what_training_never_does(self, size, make_training):
+    def test_evaluation_sees_what_training_never_does(self, size, make_training, source_of):
         source = source_of(make_training(data_set_size=size))
         data = source.data_set()
         trained, masks = set(), set()
@@ -174,10 +162,12 @@ class TestBatches:
             assert any(row.numpy().tobytes() not in masks for row in view[0])
 
     @pytest.mark.parametrize("size", [None, 8])
-    def test_a_seed_draws_alone_what_it_draws_with_others(self, size, make_training):
+    def test_a_seed_draws_alone_what_it_draws_with_others(self, size, make_training, source_of):
         training = make_training("cl", data_set_size=size)
         together, alone = (source_of(replace(training, seeds=seeds)) for seeds in ((3, 8), (8,)))
-        (batch, views), (other, masks) = (source.training(4, source.data_set()) for source in (together, alone))
+        (batch, views), (other, masks) = (
+            source.training(4, source.data_set()) for source in (together, alone)
+        )
         assert rows(batch, 1) == rows(other, 0)
         assert all(torch.equal(view[1], mask[0]) for view, mask in zip(views, masks, strict=True))
 
@@ -195,8 +185,8 @@ class TestBatches:
         assert [step for *_, step in sampled[1:]] == [0, 3, 6, 9, 12]
 
 
-def test_a_full_batch_of_one_mask_is_gradient_descent_on_one_function(make_training):
-    """With the whole set in each batch only the masks are random: two seeds of training differ by these alone."""
+def test_a_data_set_changes_the_run(make_training):
+    """The same start on the same evaluation samples, and from the first step on another run."""
     training = make_training(data_set_size=6, seeds=(1,))
     first, second = (simulate(training)["loss"].to_numpy() for _ in range(2))
     np.testing.assert_array_equal(first, second)

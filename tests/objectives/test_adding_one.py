@@ -107,7 +107,13 @@ def memories(monkeypatch):
 def by_hand(training, seed):
     """Train one seed: plain arrays, dense gradients by autograd, moving averages written out."""
     source = BatchSource(
-        training.generator, training.objective, (seed,), training.samples, None, torch.float64, torch.device("cpu")
+        training.generator,
+        training.objective,
+        (seed,),
+        training.samples,
+        None,
+        torch.float64,
+        torch.device("cpu"),
     )
     phi, upsilon = (torch.zeros(1, 11, *rest, dtype=torch.float64) for rest in ((1, 3), (11,)))
     teacher, centre, queue = (phi, upsilon), phi[0, 0, 0], [phi[0, 0, 0]] * LENGTH
@@ -115,7 +121,9 @@ def by_hand(training, seed):
         batch, views = source.training(step, None)
 
         def features(model, view, batch=batch, views=views):
-            attention = area_attention(Correlations(*model), batch.latents, batch.cluster, views[view], LAYOUT)
+            attention = area_attention(
+                Correlations(*model), batch.latents, batch.cluster, views[view], LAYOUT
+            )
             return [batch.latents[0, b] * attention[0, b].mean(1) for b in range(training.samples)]
 
         target = [value - centre for value in features(teacher, 1)]
@@ -130,7 +138,11 @@ def by_hand(training, seed):
         teacher = KEEP * teacher[0] + (1 - KEEP) * phi, KEEP * teacher[1] + (1 - KEEP) * upsilon
         centre = DRIFT * centre + (1 - DRIFT) * seen
         queue = [*queue[1:], seen]
-    return phi, upsilon, {"phi": teacher[0], "upsilon": teacher[1], "centre": centre, "queue": torch.stack(queue)}
+    return (
+        phi,
+        upsilon,
+        {"phi": teacher[0], "upsilon": teacher[1], "centre": centre, "queue": torch.stack(queue)},
+    )
 
 
 def test_it_trains_and_remembers_as_a_loop_written_by_hand(training, memories):

@@ -76,7 +76,11 @@ def test_the_closed_adjoint_equals_autograd(case, objective, complementary, make
     forward = seen_by(objective, make_problem(complementary=complementary))
     closed = objective.adjoint(forward, Workspace())
     automatic = autograd_adjoint(objective, forward)
-    assert [part is None for part in closed] == [part is None for part in automatic] == [False, True][: len(closed)]
+    assert (
+        [part is None for part in closed]
+        == [part is None for part in automatic]
+        == [False, True][: len(closed)]
+    )
     weight = 1 if closed[0].weight is None else closed[0].weight[:, :, None]
     dense = (closed[0].value * weight).expand_as(forward.attention[0])
     close(dense, automatic[0].value, 1e-12)
@@ -194,7 +198,10 @@ def test_the_default_learning_rate_lowers_the_loss(objective, clusters):
         batch = PatchGenerator(layout=layout, latents=Uniform(low=0.2, high=2.0)).sample(64, [1])
         drawn = objective.draw_views(np.random.default_rng(1), 64, layout.patches)
         views = tuple(torch.from_numpy(view)[None] for view in drawn)
-        model, rule = Correlations.zeros(layout, 1), GradientDescent(learning_rate=objective.default_learning_rate(layout))
+        model, rule = (
+            Correlations.zeros(layout, 1),
+            GradientDescent(learning_rate=objective.default_learning_rate(layout)),
+        )
         gradient, before = loss_gradient(model, objective, batch, views, {})
         rule.step(model, gradient, {}, 0)
         after = forward_pass(model, batch, views, {})

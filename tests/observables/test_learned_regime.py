@@ -11,7 +11,7 @@ NAN = np.nan
 
 
 def trajectory(*seeds):
-    """Two frames, the first of them misleading; each seed gives (own, to the global area) of each local area."""
+    """Two frames, the first of them misleading; a seed is (own, to the global area) of each local area."""
     own = np.full((2, len(seeds), 1, 4, 3), 0.0)
     attention = np.full((2, len(seeds), 1, 4, 4, 3), 0.0)
     for seed, areas in enumerate(seeds):

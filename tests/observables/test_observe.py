@@ -31,7 +31,9 @@ class Frame:
     def cells(self):
         """Every seed, cluster and area, with the positions of that area."""
         table = self.layout.area_of_patch
-        for s, k, i in product(range(len(self.batch.seeds)), range(self.layout.clusters), range(self.layout.areas)):
+        for s, k, i in product(
+            range(len(self.batch.seeds)), range(self.layout.clusters), range(self.layout.areas)
+        ):
             yield s, k, i, np.flatnonzero(table[k] == i)
 
     def samples(self, s, k, p, *, masked_only):
@@ -46,17 +48,23 @@ class Frame:
         return any(self.visible[s, b, p] for p in np.flatnonzero(self.layout.area_of_patch[k] == i))
 
     def check(self, name, value):
-        """Compare an observable with ``value(seed, cluster, area, position)``, a list over keys, or NaN."""
+        """Compare an observable with ``value(seed, cluster, area, position)``: a number, or one per key area.
+
+        Areas that the cluster lacks are missing, as the area of the query and as that of the key.
+        """
         for s, k, i, positions in self.cells():
-            each = np.array([value(s, k, i, p) for p in positions], dtype=float)
-            each = each.reshape(len(positions), -1)
-            stored = self.found[name][s, k, i].numpy()
-            expected = np.full((*each.shape[1:], 3), np.nan) if len(each) else np.full_like(stored, np.nan)
-            for key in range(each.shape[1] if len(each) else 0):
-                kept = each[~np.isnan(each[:, key]), key]
-                if len(kept):
-                    expected[key] = kept.mean(), kept.min(), kept.max()
-            np.testing.assert_allclose(stored, expected.reshape(stored.shape), rtol=0, atol=1e-12)
+            stored = self.found[name][s, k, i].reshape(-1, 3)
+            each = np.reshape([value(s, k, i, p) for p in positions], (len(positions), len(stored)))
+            for j, found in enumerate(stored):
+                lacking = len(stored) > 1 and self.layout.sizes[k, j] == 0
+                expected = [np.nan] * 3 if lacking else statistics(each[:, j])
+                np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def statistics(values):
+    """Mean, minimum and maximum of the values that are numbers; three NaN where there is none."""
+    kept = [value for value in values if not np.isnan(value)]
+    return [np.mean(kept), min(kept), max(kept)] if kept else [np.nan] * 3
 
 
 def mean(values):
@@ -79,11 +87,7 @@ class TestAttention:
 
         def value(s, k, i, p):
             counted = seen.samples(s, k, p, masked_only=not seen.counts_all)
-            exists = seen.layout.sizes[k] > 0
-            return [
-                mean([seen.attention(s, b, p, j) for b in counted]) if exists[j] else np.nan
-                for j in range(seen.layout.areas)
-            ]
+            return [mean([seen.attention(s, b, p, j) for b in counted]) for j in range(seen.layout.areas)]
 
         seen.check("area_attention", value)
 
@@ -121,15 +125,20 @@ class TestAttention:
         for s, k, i, positions in seen.cells():
             for j in range(seen.layout.areas):
                 others = [(p, q) for p in positions for q in np.flatnonzero(table[k] == j) if p != q]
-                pairs = np.array([float(model.position_position[s, p, q]) for p, q in others])
-                expected = [pairs.mean(), pairs.min(), pairs.max()] if len(pairs) else [np.nan] * 3
-                stored = seen.found["position_position"][s, k, i, j]
-                np.testing.assert_allclose(stored, expected, rtol=0, atol=1e-12)
-                psi = [float(model.content_position[s, k, j, q]) for q in positions]
-                expected = [np.mean(psi), min(psi), max(psi)] if psi else [np.nan] * 3
-                stored = seen.found["content_position"][s, k, j, i]
-                np.testing.assert_allclose(stored, expected, rtol=0, atol=1e-12)
-                assert seen.found["content_content"][s, k, i, j] == model.content_content[s, k, i, j]
+                pairs = [float(model.position_position[s, p, q]) for p, q in others]
+                psi = [
+                    float(model.content_position[s, k, j, q]) for q in positions if seen.layout.sizes[k, j]
+                ]
+                both = seen.layout.sizes[k, i] and seen.layout.sizes[k, j]
+                for stored, expected in (
+                    (seen.found["position_position"][s, k, i, j], statistics(pairs)),
+                    (seen.found["content_position"][s, k, j, i], statistics(psi)),
+                    (
+                        seen.found["content_content"][s, k, i, j],
+                        model.content_content[s, k, i, j] if both else np.nan,
+                    ),
+                ):
+                    np.testing.assert_allclose(stored, expected, rtol=0, atol=1e-12)
 
 
 @CASES
@@ -145,7 +154,9 @@ def test_losses_and_diversity(case, objective, content, frame):
     maps = attend(seen.problem.correlations, seen.batch, seen.visible)
     for seed in range(len(seen.batch.seeds)):
         scores = [sorted(maps[seed, b].mean(0).tolist())[-10:] for b in range(2)]
-        np.testing.assert_allclose(seen.found["attention_diversity"][seed], np.mean([np.mean(s) for s in scores]))
+        np.testing.assert_allclose(
+            seen.found["attention_diversity"][seed], np.mean([np.mean(s) for s in scores])
+        )
 
 
 @BOTH

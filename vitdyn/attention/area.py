@@ -60,11 +60,15 @@ class _AreaAttention(torch.autograd.Function):
         phi, upsilon = ctx.saved_tensors
         if torch.is_grad_enabled():
             # views of their own: neither a block that is held fixed nor one made from the other may count
-            leaves = [x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in (phi, upsilon)]
+            leaves = [
+                x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in (phi, upsilon)
+            ]
             attention = composed_attention(Correlations(*leaves), *ctx.batch)
             first, second = torch.autograd.grad(attention, leaves, adjoints[0], create_graph=True)
         else:
-            if ctx.saved is None:  # a second backward through a retained graph: the first used up what was saved
+            if (
+                ctx.saved is None
+            ):  # a second backward through a retained graph: the first used up what was saved
                 ctx.saved = factored_forward(Correlations(phi, upsilon), *ctx.batch)[1]
             gradient = factored_pullback(ctx.saved, adjoints[0])
             ctx.saved = None

@@ -38,7 +38,11 @@ def composed_attention(
     for block in by_cluster.blocks:
         count = len(block.areas.spans)
         part = _block_attention(
-            correlations, block, kernel[block.seeds], block.of(strengths)[:, :, :count], block.areas.sort(block.of(seen))
+            correlations,
+            block,
+            kernel[block.seeds],
+            block.of(strengths)[:, :, :count],
+            block.areas.sort(block.of(seen)),
         )
         widened = torch.nn.functional.pad(part, (0, 0, 0, layout.areas - count))
         parts.setdefault(block.seeds.start, []).append(widened)
@@ -65,7 +69,11 @@ def _block_attention(
         weight = torch.exp(tilt - tilt.detach().amax(-1, keepdim=True))
         pull = phi[..., positions] + (own * xi[:, :, area, : len(areas.spans)])[..., None]
         with_content = _normalised(
-            areas, by_key[:, :, positions], visible * weight, (1 - visible) * weight, latents[..., None] * pull
+            areas,
+            by_key[:, :, positions],
+            visible * weight,
+            (1 - visible) * weight,
+            latents[..., None] * pull,
         )
         shown = visible[:, :, None, start:stop] > 0
         by_area.append(torch.where(shown, with_content, attention[..., positions]))

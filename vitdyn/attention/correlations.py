@@ -35,7 +35,9 @@ class Correlations:
 
     def __post_init__(self) -> None:
         if (self.content_position is None) != (self.content_content is None):
-            raise wrong("content_content", None, "content queries need both content blocks, position queries neither")
+            raise wrong(
+                "content_content", None, "content queries need both content blocks, position queries neither"
+            )
 
     @classmethod
     def zeros(
@@ -97,7 +99,10 @@ class Correlations:
         """Apply ``function`` to each block (and to the same block of ``others``)."""
         siblings = [other.named() for other in others]
         return Correlations(
-            **{name: function(block, *(other[name] for other in siblings)) for name, block in self.named().items()}
+            **{
+                name: function(block, *(other[name] for other in siblings))
+                for name, block in self.named().items()
+            }
         )
 
     def squared_norm(self) -> Float[Tensor, " seed"]:

@@ -44,7 +44,8 @@ def attend(
 ) -> Float[Tensor, "seed sample query key"]:
     """Return the full attention maps of a batch, for inspection of a few images.
 
-        attn_{p→q} = softmax_q( Υ_pq + u_q z_a(q) Φ_{p,a(q)} + u_p z_a(p) Ψ_{a(p),q} + u_p u_q z_a(p) z_a(q) Ξ_{a(p),a(q)} )
+        attn_{p→q} = softmax_q( Υ_pq + u_q z_a(q) Φ_{p,a(q)}
+                                + u_p z_a(p) Ψ_{a(p),q} + u_p u_q z_a(p) z_a(q) Ξ_{a(p),a(q)} )
 
     the last two terms for content queries only. Memory: seeds · samples · P · P numbers; take a small batch.
     """
@@ -52,14 +53,20 @@ def attend(
     content = (batch.strength * visible).to(upsilon)
     maps = []
     for sample in range(batch.count):
-        seeds, cluster, own = torch.arange(len(area), device=area.device), batch.cluster[:, sample], area[:, sample]
+        seeds, cluster, own = (
+            torch.arange(len(area), device=area.device),
+            batch.cluster[:, sample],
+            area[:, sample],
+        )
         here = content[:, sample]
         phi = correlations.feature_position[seeds, :, cluster].gather(2, own[:, None].expand_as(upsilon))
         logits = upsilon + here[:, None] * phi
         if correlations.content_position is not None and correlations.content_content is not None:
             psi = correlations.content_position[seeds, cluster].gather(1, own[:, :, None].expand_as(upsilon))
             xi = correlations.content_content[seeds, cluster]
-            xi = xi.gather(1, own[:, :, None].expand(-1, -1, xi.shape[2])).gather(2, own[:, None].expand_as(upsilon))
+            xi = xi.gather(1, own[:, :, None].expand(-1, -1, xi.shape[2])).gather(
+                2, own[:, None].expand_as(upsilon)
+            )
             logits = logits + here[:, :, None] * (psi + here[:, None] * xi)
         maps.append(torch.softmax(logits, -1))
     return torch.stack(maps, 1)

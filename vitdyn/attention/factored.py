@@ -31,7 +31,6 @@ from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.geometry import Arrangement, arrangement
 from vitdyn.data import PatchLayout
 
-
 _MODERATE_EXPONENT, _MODERATE_SPREAD = 12.0, 2.0
 
 
@@ -88,7 +87,9 @@ def factored_forward(
     careful = phi.is_cuda or _is_large(phi, upsilon, latents)
 
     kernel = work.take("kernel", phi, *upsilon.shape)
-    torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=kernel).exp_() if careful else torch.exp(upsilon, out=kernel)
+    torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=kernel).exp_() if careful else torch.exp(
+        upsilon, out=kernel
+    )
     seen = work.take("seen", phi, *shown.shape).copy_(shown)
     masses, ratios = work.take("masses", phi, *shape), work.take("ratios", phi, *shape)
     inverse = torch.bmm(1 - seen, kernel.transpose(1, 2)) if careful else None
@@ -104,7 +105,9 @@ def factored_forward(
         inverse.mul_(masked_ratio)
     inverse.add_(_over_areas(attention, work.take("means", phi, *shown.shape))).reciprocal_()
     attention.mul_(inverse[:, :, None])
-    saved = Saved(layout, work, by_cluster, kernel, seen, latents, masses, attention, ratios, masked_ratio, inverse)
+    saved = Saved(
+        layout, work, by_cluster, kernel, seen, latents, masses, attention, ratios, masked_ratio, inverse
+    )
     return by_cluster.restore(attention), saved
 
 
@@ -194,10 +197,16 @@ def _collect_blocks(saved: Saved, by_feature: Tensor, pull: Tensor) -> tuple[Ten
         areas = block.areas
         phi[block.seeds, :, areas.cluster] = block.of(by_feature).sum(1).transpose(1, 2)
         target = upsilon[block.seeds]
-        part = saved.workspace.take("part", pull, *target.shape) if several or areas.order is not None else target
+        part = (
+            saved.workspace.take("part", pull, *target.shape)
+            if several or areas.order is not None
+            else target
+        )
         member, pulled = block.of(saved.seen), block.of(pull)
         for area, (start, stop) in enumerate(areas.spans):
-            torch.bmm(pulled[:, :, area].transpose(1, 2), member[:, :, start:stop], out=part[:, :, start:stop])
+            torch.bmm(
+                pulled[:, :, area].transpose(1, 2), member[:, :, start:stop], out=part[:, :, start:stop]
+            )
         if several:
             target.add_(areas.unsort(part))
         elif areas.order is not None:

@@ -13,7 +13,9 @@ from vitdyn.experiments import Experiment, Runner
 from vitdyn.trajectory import Trajectory
 
 
-def judge(claim: Claim, experiment: Experiment, trajectory: Trajectory, *, expected: str = SUPPORTED) -> Verdict:
+def judge(
+    claim: Claim, experiment: Experiment, trajectory: Trajectory, *, expected: str = SUPPORTED
+) -> Verdict:
     """Return what a trajectory says of a claim.
 
     SUPPORTED where the interval of the mean over seeds lies above the margin, REFUTED where it lies below,
@@ -62,5 +64,6 @@ def check(claims: Iterable[Claim], runner: Runner, *, scale: str = "quick") -> t
 def passes(verdicts: Iterable[Verdict]) -> bool:
     """Say whether no claim is refuted and every control is; an inconclusive claim is no refutation."""
     return all(
-        verdict.status == REFUTED if verdict.expected == REFUTED else verdict.status != REFUTED for verdict in verdicts
+        verdict.status == REFUTED if verdict.expected == REFUTED else verdict.status != REFUTED
+        for verdict in verdicts
     )

@@ -8,7 +8,9 @@ from jaxtyping import Float
 CONFIDENCE = 0.999
 
 
-def mean_interval(values: Float[np.ndarray, " seed"], *, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+def mean_interval(
+    values: Float[np.ndarray, " seed"], *, confidence: float = CONFIDENCE
+) -> tuple[float, float, float]:
     """Return the mean over seeds and the two-sided Student interval of the expected value.
 
     A single seed has no interval: its ends are infinite.

@@ -25,7 +25,9 @@ def limit_experiments(objective: Objective, scale: str) -> tuple[Experiment, ...
         Experiment(
             name=f"{objective.name}-{label}",
             training=Training(
-                generator=PatchGenerator(layout=PatchLayout.from_exponents(256, kappa_c, kappa_s, clusters=2)),
+                generator=PatchGenerator(
+                    layout=PatchLayout.from_exponents(256, kappa_c, kappa_s, clusters=2)
+                ),
                 objective=objective,
                 steps=400,
                 seeds=_SEEDS[scale],
@@ -95,8 +97,8 @@ CL_GLOBAL = Claim(
     assumptions="At least two clusters, so that some negatives do not share the positive's features; "
     "latents bounded away from 0.",
     surrogate="A_{p→1} → 1 as P and time grow, read as: after 400 steps at P = 256 the position that attends least to "
-    "the global area still gives it more than the margin, in the mean over samples; the expected value over seeds, by a "
-    "99.9 % interval.",
+    "the global area still gives it more than the margin, in the mean over samples; the expected value over seeds, by "
+    "a 99.9 % interval.",
     symbol="min_p A_global",
     margin=0.8,
     measure=worst_global_attention,

@@ -82,7 +82,9 @@ class TwoPoint:
 
     def __post_init__(self) -> None:
         _require_support("TwoPoint", self.low, self.high)
-        require_real("TwoPoint.probability_high", self.probability_high, low=0.0, high=1.0, open_low=self.low == 0)
+        require_real(
+            "TwoPoint.probability_high", self.probability_high, low=0.0, high=1.0, open_low=self.low == 0
+        )
 
     @property
     def mean(self) -> float:
@@ -113,7 +115,9 @@ class TruncatedNormal:
         require_real("TruncatedNormal.location", self.location, low=-1e6, high=1e6)
         require_real("TruncatedNormal.scale", self.scale, low=1e-12, high=1e6)
         if self.low == self.high:
-            raise wrong("TruncatedNormal.high", self.high, f"must exceed low = {self.low:g}; else take Constant")
+            raise wrong(
+                "TruncatedNormal.high", self.high, f"must exceed low = {self.low:g}; else take Constant"
+            )
 
     def _quantile(self, probability: np.ndarray) -> np.ndarray:
         from scipy.stats import truncnorm
@@ -252,7 +256,9 @@ class Custom:
             raise wrong("Custom.draw", drawn.shape, f"must return an array of the asked shape {tuple(shape)}")
         if not ((drawn >= self.low) & (drawn <= self.high)).all():
             outside = drawn[~((drawn >= self.low) & (drawn <= self.high))].flat[0]
-            raise wrong("Custom.draw", float(outside), f"must return latents in [{self.low:g}, {self.high:g}]")
+            raise wrong(
+                "Custom.draw", float(outside), f"must return latents in [{self.low:g}, {self.high:g}]"
+            )
         return drawn
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -48,7 +49,9 @@ class PatchLayout:
             if len(present) < 2:
                 raise wrong(field, sorted(present), "must have at least two areas: one global, one local")
             if present != set(range(len(present))):
-                raise wrong(field, sorted(present), f"area indices must be 0..{len(present) - 1}, none left out")
+                raise wrong(
+                    field, sorted(present), f"area indices must be 0..{len(present) - 1}, none left out"
+                )
         _require_grid(self.grid, patches)
 
     @classmethod
@@ -238,7 +241,10 @@ def _areas_from_exponents(
 def _sizes_by_cluster(
     sizes: Sequence[int] | Sequence[Sequence[int]], clusters: int, patches: int | None
 ) -> list[tuple[int, ...]]:
-    nested = [tuple(row) for row in sizes] if sizes and isinstance(sizes[0], Sequence) else [tuple(sizes)] * clusters
+    rows: list[Any] = list(sizes)
+    nested = (
+        [tuple(row) for row in rows] if rows and isinstance(rows[0], Sequence) else [tuple(rows)] * clusters
+    )
     if clusters not in (1, len(nested)):
         raise wrong("clusters", clusters, f"sizes are given for {len(nested)} clusters")
     total = patches if patches is not None else sum(nested[0]) if nested else 0
@@ -248,7 +254,9 @@ def _sizes_by_cluster(
         if sum(row) != total:
             raise wrong("sizes", row, f"add up to {sum(row)}; they must add up to {total} patches")
         if len(row) < 2:
-            raise wrong("sizes", row, "must name at least two areas: the global one first, then the local ones")
+            raise wrong(
+                "sizes", row, "must name at least two areas: the global one first, then the local ones"
+            )
     return nested
 
 
@@ -263,9 +271,13 @@ def _majority_labels(image: np.ndarray, patch_size: int) -> np.ndarray:
         raise wrong("labels", (image.shape, str(image.dtype)), "must be a 2-D array of whole numbers")
     rows, columns = image.shape[0] // patch_size, image.shape[1] // patch_size
     if rows * columns < 2:
-        raise wrong("patch_size", patch_size, f"an image of {image.shape} pixels must hold at least two patches")
+        raise wrong(
+            "patch_size", patch_size, f"an image of {image.shape} pixels must hold at least two patches"
+        )
     if (image == image.flat[0]).all():
-        raise wrong("labels", int(image.flat[0]), "the image has one label only; it must have at least two areas")
+        raise wrong(
+            "labels", int(image.flat[0]), "the image has one label only; it must have at least two areas"
+        )
     cut = image[: rows * patch_size, : columns * patch_size].reshape(rows, patch_size, columns, patch_size)
     blocks = np.sort(cut.transpose(0, 2, 1, 3).reshape(rows, columns, -1), axis=-1)
     values, codes = np.unique(blocks, return_inverse=True)
@@ -277,7 +289,11 @@ def _majority_labels(image: np.ndarray, patch_size: int) -> np.ndarray:
 def _areas_by_size(majority: np.ndarray) -> tuple[int, ...]:
     values, codes, counts = np.unique(majority, return_inverse=True, return_counts=True)
     if len(values) < 2:
-        raise wrong("labels", values.tolist(), "every patch got one label; take smaller patches or a finer segmentation")
+        raise wrong(
+            "labels",
+            values.tolist(),
+            "every patch got one label; take smaller patches or a finer segmentation",
+        )
     rank = np.empty(len(values), dtype=np.int64)
     rank[np.argsort(-counts, kind="stable")] = np.arange(len(values))
     return tuple(rank[codes].ravel().tolist())

@@ -7,7 +7,6 @@ from jaxtyping import Bool
 
 from vitdyn._errors import require_integer, require_real, wrong
 
-
 _MOST_PATCHES = 2**15
 """Beyond it ties among 16-bit keys are so frequent that redrawing them takes longer than sorting wider keys."""
 
@@ -41,7 +40,9 @@ def draw_visible(
     """
     require_integer("masked", masked, at_least=1)
     if not masked < patches <= _MOST_PATCHES:
-        raise wrong("masked", masked, f"must leave one of {patches} patches visible; {_MOST_PATCHES} patches at most")
+        raise wrong(
+            "masked", masked, f"must leave one of {patches} patches visible; {_MOST_PATCHES} patches at most"
+        )
     visible = np.empty((samples, patches), dtype=bool)
     pending = np.arange(samples)
     while pending.size:

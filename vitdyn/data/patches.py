@@ -31,7 +31,7 @@ class Basis:
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """D."""
         return self.positions.shape[-1]
 
 
@@ -52,7 +52,9 @@ def orthonormal_basis(
     least = count + layout.patches
     size = least if dimension is None else dimension
     if size < least:
-        raise wrong("dimension", size, f"{count} features and {layout.patches} positions need {least} or more")
+        raise wrong(
+            "dimension", size, f"{count} features and {layout.patches} positions need {least} or more"
+        )
     rows = _orthonormal_rows(least, size, seed).to(dtype)
     features = torch.zeros(*layout.sizes.shape, size, dtype=dtype)
     features[exists] = rows[:count]
@@ -130,7 +132,9 @@ class PatchBatch:
         pixels, count = channels * patch_size**2, int(exists.sum())
         if pixels < count:
             least = int(np.ceil(sqrt(count / channels)))
-            raise wrong("patch_size", patch_size, f"{count} features need patches of {least} pixels a side or more")
+            raise wrong(
+                "patch_size", patch_size, f"{count} features need patches of {least} pixels a side or more"
+            )
         dictionary = torch.zeros(*exists.shape, pixels, dtype=torch.float64)
         dictionary[exists] = _orthonormal_rows(count, pixels, seed)
         blocks = self.strength[..., None] * dictionary.to(self.latents)[self.cluster[..., None], self.area]
@@ -192,7 +196,9 @@ class PatchGenerator:
         exists = self.layout.sizes > 0
         for seed in seeds:
             drawn = self._clusters(stream(seed, f"{purpose}clusters", step), count)
-            strengths = self.latents.sample(stream(seed, f"{purpose}latents", step), (count, self.layout.areas))
+            strengths = self.latents.sample(
+                stream(seed, f"{purpose}latents", step), (count, self.layout.areas)
+            )
             clusters.append(drawn)
             latents.append(np.where(exists[drawn], strengths, 0.0))
         return PatchBatch(

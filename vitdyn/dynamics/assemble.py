@@ -37,14 +37,19 @@ def assemble(
     variables = {}
     for name in groups[0]["frames"][0]:
         about = OBSERVABLES[name]
-        frames = [torch.cat([group["frames"][index][name] for group in groups]) for index in range(len(steps))]
+        frames = [
+            torch.cat([group["frames"][index][name] for group in groups]) for index in range(len(steps))
+        ]
         attributes = {"symbol": about.symbol, "long_name": about.meaning}
         variables[name] = ((FRAME, *about.axes), torch.stack(frames).numpy(), attributes)
     if keep_final_state:
         for name in groups[0]["correlations"]:
+            attributes = {
+                "symbol": OBSERVABLES[name].symbol,
+                "long_name": f"{name} of every position at the end",
+            }
             values = torch.cat([group["correlations"][name].cpu() for group in groups]).numpy()
-            about = {"symbol": OBSERVABLES[name].symbol, "long_name": f"{name} of every position at the end"}
-            variables[f"final_{name}"] = (FINAL_AXES[name], values, about)
+            variables[f"final_{name}"] = (FINAL_AXES[name], values, attributes)
     clock = np.array(steps)
     coordinates = {
         "step": (FRAME, clock, {"long_name": "steps of descent done"}),
@@ -52,11 +57,11 @@ def assemble(
         SEED: (SEED, np.array(seeds)),
         STATISTIC: (STATISTIC, list(STATISTICS)),
     }
-    attributes = {
+    about_run = {
         "schema": SCHEMA,
         "spec": spec,
         "device": device,
         "seconds": seconds,
         "versions": " ".join(f"{name}={version(name)}" for name in ("vitdyn", "torch", "numpy", "xarray")),
     }
-    return Trajectory(xarray.Dataset(variables, coordinates, attributes))
+    return Trajectory(xarray.Dataset(variables, coordinates, about_run))

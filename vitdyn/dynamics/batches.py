@@ -67,11 +67,15 @@ class BatchSource:
         )
         rows = torch.arange(len(self.seeds), device=self.device)[:, None]
         columns = torch.from_numpy(picks).to(self.device)
-        return replace(data_set, cluster=data_set.cluster[rows, columns], latents=data_set.latents[rows, columns])
+        return replace(
+            data_set, cluster=data_set.cluster[rows, columns], latents=data_set.latents[rows, columns]
+        )
 
     def _views(self, purpose: str, samples: int, step: int) -> Views:
         patches = self.generator.layout.patches
-        drawn = [self.objective.draw_views(stream(seed, purpose, step), samples, patches) for seed in self.seeds]
+        drawn = [
+            self.objective.draw_views(stream(seed, purpose, step), samples, patches) for seed in self.seeds
+        ]
         return tuple(torch.from_numpy(np.stack(view)).to(self.device) for view in zip(*drawn, strict=True))
 
 

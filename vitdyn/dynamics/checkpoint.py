@@ -35,7 +35,9 @@ def read_checkpoint(path: Path, spec: str, device: torch.device) -> State | None
         stored = torch.load(path, map_location=device, weights_only=True)
         written, state = stored["spec"], stored["state"]
     except Exception as error:  # torch.load raises whatever its unpickler meets
-        raise CheckpointError(f"checkpoint = {str(path)!r}: unreadable; delete it to start the run anew") from error
+        raise CheckpointError(
+            f"checkpoint = {str(path)!r}: unreadable; delete it to start the run anew"
+        ) from error
     if written != spec:
         raise CheckpointError(
             f"checkpoint = {str(path)!r}: written by a run of another specification; delete it or name another folder"
@@ -61,7 +63,10 @@ class Keeper:
 
     def due(self, group: int) -> bool:
         """Say whether a group should deposit its state now."""
-        return self.path is not None and time.monotonic() - self.last.setdefault(group, time.monotonic()) >= self.seconds
+        return (
+            self.path is not None
+            and time.monotonic() - self.last.setdefault(group, time.monotonic()) >= self.seconds
+        )
 
     def deposit(self, group: int, state: State) -> None:
         """Take over a group's state, which nobody changes any more, and write the checkpoint."""

@@ -66,7 +66,9 @@ def loss_gradient(
     route = _content_gradient if correlations.content_queries else _position_gradient
     gradient, forward = route(correlations, objective, batch, views, memory, work)
     if objective.weight_decay:
-        gradient = gradient.map(lambda pull, block: pull.add(block, alpha=objective.weight_decay), correlations)
+        gradient = gradient.map(
+            lambda pull, block: pull.add(block, alpha=objective.weight_decay), correlations
+        )
     return gradient, forward
 
 
@@ -116,7 +118,9 @@ def _content_gradient(
 ) -> tuple[Correlations, ForwardPass]:
     leaves = correlations.map(lambda block: block.detach().requires_grad_())
     with torch.enable_grad():
-        live = [area_attention(leaves, batch.latents, batch.cluster, visible, batch.layout) for visible in views]
+        live = [
+            area_attention(leaves, batch.latents, batch.cluster, visible, batch.layout) for visible in views
+        ]
     forward = ForwardPass(
         batch, views, tuple(attention.detach() for attention in live), memory, _attender(batch, views)
     )

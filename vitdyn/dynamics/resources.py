@@ -30,7 +30,9 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
-def estimate_memory(generator: PatchGenerator, samples: int, *, views: int = 1, precision: str = "float32") -> int:
+def estimate_memory(
+    generator: PatchGenerator, samples: int, *, views: int = 1, precision: str = "float32"
+) -> int:
     """Return the bytes of working memory that one seed needs while it trains, as the split of seeds counts them.
 
     For each view: six arrays of (sample, area, query), eight of (sample, query) and three of (query, key);

@@ -20,7 +20,13 @@ from vitdyn.dynamics.assemble import assemble
 from vitdyn.dynamics.batches import BatchSource
 from vitdyn.dynamics.checkpoint import Keeper, State
 from vitdyn.dynamics.gradient import Workspaces, forward_pass, loss_gradient
-from vitdyn.dynamics.resources import DEFAULT_MEMORY_MIB, PRECISIONS, device_name, estimate_memory, pick_device
+from vitdyn.dynamics.resources import (
+    DEFAULT_MEMORY_MIB,
+    PRECISIONS,
+    device_name,
+    estimate_memory,
+    pick_device,
+)
 from vitdyn.dynamics.training import Training
 from vitdyn.objectives import Memory
 from vitdyn.observables import observe
@@ -140,7 +146,9 @@ class _Group:
         self.first_bad = torch.where(fresh, self.step, self.first_bad)
 
     def require_finite(self) -> None:
-        bad = [(step, seed) for step, seed in zip(self.first_bad.tolist(), self.seeds, strict=True) if step >= 0]
+        bad = [
+            (step, seed) for step, seed in zip(self.first_bad.tolist(), self.seeds, strict=True) if step >= 0
+        ]
         if bad:
             step, seed = min(bad)
             raise DivergenceError(

@@ -52,7 +52,9 @@ class Training:
         if self.data_set_size is not None:
             require_integer("data_set_size", self.data_set_size, at_least=1)
             if self.data_set_size < self.samples:
-                raise wrong("data_set_size", self.data_set_size, f"must hold the {self.samples} samples of a batch")
+                raise wrong(
+                    "data_set_size", self.data_set_size, f"must hold the {self.samples} samples of a batch"
+                )
         self._check_seeds()
         self.objective.check(self.generator.layout, self.samples)
         self.objective.check(self.generator.layout, self.evaluation_samples)

@@ -19,7 +19,9 @@ def estimate_seconds(experiment: Experiment, *, device: str = "auto") -> float:
     train together are a little cheaper than one alone, and other work on the machine counts.
     """
     training = experiment.training
-    once = replace(training, steps=_TRIAL_STEPS, seeds=training.seed_numbers[:1], schedule=Schedule(spacing="explicit"))
+    once = replace(
+        training, steps=_TRIAL_STEPS, seeds=training.seed_numbers[:1], schedule=Schedule(spacing="explicit")
+    )
     frames = len(training.schedule.recorded_steps(training.steps))
 
     def seconds(trial: object) -> float:

@@ -16,7 +16,16 @@ from vitdyn.dynamics import DESCENTS, Schedule, Training, simulate
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.trajectory import Trajectory
 
-SPEC_KINDS = (PatchLayout, PatchGenerator, Custom, Schedule, Training, *LAWS.values(), *OBJECTIVES, *DESCENTS.values())
+SPEC_KINDS = (
+    PatchLayout,
+    PatchGenerator,
+    Custom,
+    Schedule,
+    Training,
+    *LAWS.values(),
+    *OBJECTIVES,
+    *DESCENTS.values(),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

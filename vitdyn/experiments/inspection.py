@@ -28,7 +28,13 @@ def patch_area_attention(
     correlations = _final_correlations(trajectory)
     dtype, layout = correlations.feature_position.dtype, training.generator.layout
     source = BatchSource(
-        training.generator, training.objective, training.seed_numbers, samples, None, dtype, torch.device("cpu")
+        training.generator,
+        training.objective,
+        training.seed_numbers,
+        samples,
+        None,
+        dtype,
+        torch.device("cpu"),
     )
     batch, views = source.evaluation(training.steps + 1, samples)
     attention = area_attention(correlations, batch.latents, batch.cluster, views[0], layout)
@@ -46,4 +52,6 @@ def _final_correlations(trajectory: Trajectory) -> Correlations:
     kept = {name: f"final_{name}" for name in _BLOCKS if f"final_{name}" in trajectory.dataset}
     if "position_position" not in kept:
         raise wrong("trajectory", "no final state", "run it again with keep_final_state=True")
-    return Correlations(**{name: torch.from_numpy(trajectory[stored].to_numpy()) for name, stored in kept.items()})
+    return Correlations(
+        **{name: torch.from_numpy(trajectory[stored].to_numpy()) for name, stored in kept.items()}
+    )

@@ -52,7 +52,9 @@ class Contrastive(Objective):
         """Raise ``ValueError`` where the ratio masks no patch or all, or a sample would have no negative."""
         masked_count(layout.patches, self.mask_ratio)
         if samples < 2:
-            raise wrong("samples", samples, "contrastive training takes its negatives from the batch: at least 2")
+            raise wrong(
+                "samples", samples, "contrastive training takes its negatives from the batch: at least 2"
+            )
 
     def draw_views(
         self, generator: np.random.Generator, samples: int, patches: int

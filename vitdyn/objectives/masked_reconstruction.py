@@ -80,4 +80,3 @@ class MaskedReconstruction(Objective):
     def default_learning_rate(self, layout: PatchLayout) -> float:
         """Return 4 K: the loss sums over patches, the draw of a cluster divides the gradient by K."""
         return 4.0 * layout.clusters
-

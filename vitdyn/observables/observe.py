@@ -32,12 +32,18 @@ _BY_QUERY = (SEED, CLUSTER, QUERY_AREA, STATISTIC)
 
 OBSERVABLES: dict[str, Observable] = {
     "feature_position": Observable(_BY_PAIR, "Φ", "feature-position correlation, over query positions"),
-    "position_position": Observable(_BY_PAIR, "Υ", "position-position correlation, over pairs of distinct positions"),
+    "position_position": Observable(
+        _BY_PAIR, "Υ", "position-position correlation, over pairs of distinct positions"
+    ),
     "position_position_self": Observable(_BY_QUERY, "Υ_self", "correlation of a position with itself"),
-    "content_position": Observable((SEED, CLUSTER, AREA, KEY_AREA, STATISTIC), "Ψ", "query feature, key position"),
+    "content_position": Observable(
+        (SEED, CLUSTER, AREA, KEY_AREA, STATISTIC), "Ψ", "query feature, key position"
+    ),
     "content_content": Observable((SEED, CLUSTER, AREA, KEY_AREA), "Ξ", "query feature, key feature"),
     "area_attention": Observable(
-        _BY_PAIR, "A", "attention to the visible patches of an area: each query's mean over samples, then over queries"
+        _BY_PAIR,
+        "A",
+        "attention to the visible patches of an area: each query's mean over samples, then over queries",
     ),
     "own_area_attention": Observable(
         _BY_QUERY, "A_own", "attention to the query's own area, over samples that show some of it"
@@ -70,23 +76,28 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
     for cluster, areas in enumerate(tables):
         drawn = (batch.cluster == cluster)[..., None]
         attention = _sample_mean(forward.attention[0].transpose(2, 3), counted & drawn)
-        attention = attention.masked_fill(torch.from_numpy(layout.sizes[cluster] == 0).to(areas.device), nan)
+        lacking = torch.from_numpy(layout.sizes[cluster] == 0).to(areas.device)
+        attention = attention.masked_fill(lacking, nan)
+        phi = correlations.feature_position[:, :, cluster].masked_fill(lacking, nan)
         found = {
-            "feature_position": over_positions(correlations.feature_position[:, :, cluster], areas, layout.areas),
+            "feature_position": over_positions(phi, areas, layout.areas),
             "position_position": over_pairs(correlations.position_position, areas, layout.areas),
             "position_position_self": over_positions(
                 correlations.position_position.diagonal(dim1=1, dim2=2), areas, layout.areas
             ),
             "area_attention": over_positions(attention, areas, layout.areas),
-            "own_area_attention": over_positions(_sample_mean(own, counted & drawn & own_shown), areas, layout.areas),
+            "own_area_attention": over_positions(
+                _sample_mean(own, counted & drawn & own_shown), areas, layout.areas
+            ),
             "reconstruction_error": over_positions(
                 _sample_mean(error, ~forward.views[0] & drawn), areas, layout.areas
             )[..., 0],
         }
         if correlations.content_position is not None and correlations.content_content is not None:
-            psi = over_positions(correlations.content_position[:, cluster].transpose(1, 2), areas, layout.areas)
-            found["content_position"] = psi.transpose(1, 2)
-            found["content_content"] = correlations.content_content[:, cluster]
+            psi = correlations.content_position[:, cluster].transpose(1, 2).masked_fill(lacking, nan)
+            found["content_position"] = over_positions(psi, areas, layout.areas).transpose(1, 2)
+            pairs = lacking[:, None] | lacking
+            found["content_content"] = correlations.content_content[:, cluster].masked_fill(pairs, nan)
         for name, values in found.items():
             by_cluster.setdefault(name, []).append(values)
 

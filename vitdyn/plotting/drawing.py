@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 
 from vitdyn.plotting.style import styled
 from vitdyn.trajectory import writable_beside
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 COLUMNS = ("panel", "series", "x", "y", "value", "low", "high")
 """Columns of the table of drawn numbers. Curves fill x, value and (bands) low, high; pictures x, y and value."""
@@ -55,7 +57,7 @@ class Drawing:
             self.rows.append((panel, series, column, row, value, "", ""))
 
 
-def drawn_in_style[**P, R](draw: Callable[P, R]) -> Callable[P, R]:
+def drawn_in_style(draw: Callable[P, R]) -> Callable[P, R]:
     """Make a drawing function draw in the one style."""
 
     @wraps(draw)

@@ -3,10 +3,10 @@
 from vitdyn.theory.predictions import (
     Prediction,
     contrastive_level,
+    global_query_level,
     own_area_level,
     phase_one_level,
     reconstruction_infimum,
-    global_query_level,
 )
 from vitdyn.theory.regime import Regime
 

@@ -1,0 +1,115 @@
+"""What a curve shows: one quantity of a trajectory for a kind of query and a kind of key."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+
+from vitdyn._axes import GLOBAL_AREA, STATISTIC
+from vitdyn.plotting.drawing import Drawing
+from vitdyn.plotting.style import BLUE, GREEN, GREY, PURPLE, VERMILLION
+from vitdyn.trajectory import Trajectory
+
+
+class Pair(NamedTuple):
+    """A kind of query and of key, with the look of its curve and the name of its correlation."""
+
+    words: str
+    symbol: str
+    colour: str
+    dashes: str
+
+
+PAIRS = {
+    "local to own": Pair("local query to its own area", r"$\varphi_a$", BLUE, "-"),
+    "local to global": Pair("local query to the global area", r"$\varphi_1$", VERMILLION, "-"),
+    "local to other": Pair("local query to another local area", r"$\varphi_o$", GREY, ":"),
+    "global to own": Pair("global query to the global area", r"$\varphi_1$", GREEN, "--"),
+    "global to other": Pair("global query to a local area", r"$\varphi_o$", PURPLE, ":"),
+}
+"""Kinds of curves. A global query's own area is the global one."""
+
+
+def by_pair(trajectory: Trajectory, name: str, pair: str) -> Float[np.ndarray, "frame seed"]:
+    """Return an observable of (query area, key area), averaged over clusters and over the areas of the kind."""
+    values = trajectory[name]
+    if STATISTIC in values.dims:
+        values = values.sel(statistic="mean")
+    array = values.to_numpy().astype(np.float64)
+    return _mean(array[..., _wanted(pair, array.shape[-1])])
+
+
+def attention_by_pair(trajectory: Trajectory, pair: str) -> Float[np.ndarray, "frame seed"]:
+    """Return area attention by kind; to a query's own area over samples that show some of it."""
+    if not pair.endswith("own"):
+        return by_pair(trajectory, "area_attention", pair)
+    own = trajectory["own_area_attention"].sel(statistic="mean").to_numpy().astype(np.float64)
+    return _mean(own[..., GLOBAL_AREA + 1 :] if pair.startswith("local") else own[..., [GLOBAL_AREA]])
+
+
+def least_attention(trajectory: Trajectory, target: str) -> Float[np.ndarray, "frame seed"]:
+    """Return the least attention of any position to its own area (``target`` "own") or to the global one."""
+    if target == "own":
+        least = trajectory["own_area_attention"].sel(statistic="minimum").min(("cluster", "query_area"))
+    else:
+        least = trajectory["area_attention"].sel(statistic="minimum").isel(key_area=GLOBAL_AREA)
+        least = least.min(("cluster", "query_area"))
+    return least.to_numpy().astype(np.float64)
+
+
+def draw_curve(
+    axes: Axes,
+    drawing: Drawing,
+    panel: str,
+    series: str,
+    clock: Float[np.ndarray, " frame"],
+    values: Float[np.ndarray, "frame seed"],
+    **look: object,
+) -> Float[np.ndarray, " frame"]:
+    """Draw the median over seeds with a band from the least to the largest seed; return the median."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a frame without any value stays empty
+        middle, low, high = np.nanmedian(values, 1), np.nanmin(values, 1), np.nanmax(values, 1)
+    (line,) = axes.plot(clock, middle, **look)
+    axes.fill_between(clock, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
+    drawing.note_curve(panel, series, clock, middle, low, high)
+    return middle
+
+
+def log_clock(axes: Axes, clock: Float[np.ndarray, " frame"]) -> None:
+    """Scale the horizontal axis logarithmically with the start, 0, at its left end."""
+    later = clock[clock > 0]
+    if later.size == 0:
+        return
+    first, last = float(later.min()), float(later.max())
+    axes.set_xscale("symlog", linthresh=first, linscale=0.35)
+    powers = 10.0 ** np.arange(np.ceil(np.log10(first) - 1e-9), np.floor(np.log10(last) + 1e-9) + 1)
+    axes.set_xticks([0.0, *powers], ["0", *(_power(power) for power in powers)])
+    axes.set_xlim(0, last)
+
+
+def _power(value: float) -> str:
+    return f"{value:g}" if 0.01 <= value <= 1000 else rf"$10^{{{round(np.log10(value))}}}$"
+
+
+def _wanted(pair: str, areas: int) -> Bool[np.ndarray, "query_area key_area"]:
+    query, key = np.indices((areas, areas))
+    local = query != GLOBAL_AREA
+    chosen = {
+        "local to own": local & (query == key),
+        "local to global": local & (key == GLOBAL_AREA),
+        "local to other": local & (key != GLOBAL_AREA) & (query != key),
+        "global to own": ~local & (key == GLOBAL_AREA),
+        "global to other": ~local & (key != GLOBAL_AREA),
+    }
+    return chosen[pair]
+
+
+def _mean(values: Float[np.ndarray, "frame seed cluster case"]) -> Float[np.ndarray, "frame seed"]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no such pair (a single local area): NaN
+        return np.nanmean(values.reshape(*values.shape[:2], -1), -1)

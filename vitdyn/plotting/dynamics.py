@@ -1,0 +1,170 @@
+"""Correlations and area attention over time, for local and for global queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from vitdyn.claims import Verdict
+from vitdyn.plotting.curves import PAIRS, attention_by_pair, by_pair, draw_curve, least_attention, log_clock
+from vitdyn.plotting.drawing import Drawing, drawn_in_style
+from vitdyn.plotting.style import BLACK, PAGE_WIDTH, panel_title
+from vitdyn.theory import Prediction
+from vitdyn.trajectory import Trajectory
+
+_QUERIES = (("local to own", "local to global", "local to other"), ("global to own", "global to other"))
+_ATTENTION = ("local to own", "local to global", "global to own")
+_CLOCKS = {"step": "steps of descent", "time": r"time $t = \eta\,\cdot$ step"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of the figure: a run with its title, the levels predicted for it (by pair) and its verdict."""
+
+    title: str
+    trajectory: Trajectory
+    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    verdict: Verdict | None = None
+
+
+@drawn_in_style
+def draw_dynamics(columns: Sequence[Column], *, target: str = "own", clock: str = "step") -> Drawing:
+    """Draw one column for each run: correlations of a local query, of a global query, and area attention.
+
+    Lines are medians over seeds, bands reach from the least to the largest seed. Shaded bars are the predicted
+    levels. A dot marks where the attention that belongs to a curve passes 1/2. A ring and a square mark
+    where φ_1 of a local query has fallen below −1 and where its φ_a passes half its final value, if in this
+    order. The thin black line is the position that attends least to its ``target`` area ("own" or "global"),
+    the dotted line the margin of the verdict.
+    """
+    drawing = Drawing.of_size(PAGE_WIDTH, 6.3)
+    grid = drawing.figure.subplots(3, len(columns) + 1, width_ratios=[1] * len(columns) + [0.72], squeeze=False)
+    for index, column in enumerate(columns):
+        time = column.trajectory[clock].to_numpy().astype(float)
+        for row, pairs in enumerate(_QUERIES):
+            panel = chr(ord("a") + row * len(columns) + index)
+            _draw_correlations(grid[row, index], drawing, panel, column, pairs, time)
+            words = (f"{column.title}: local query", f"{column.title}: global query")[row]
+            panel_title(grid[row, index], panel, words)
+        panel = chr(ord("a") + 2 * len(columns) + index)
+        _draw_attention(grid[2, index], drawing, panel, column, target, time)
+        panel_title(grid[2, index], panel, f"{column.title}: attention")
+        for axes in grid[:, index]:
+            log_clock(axes, time)
+        grid[2, index].set_xlabel(_CLOCKS[clock])
+    for row, label in enumerate((r"correlation $\Phi$", r"correlation $\Phi$", "area attention $A$")):
+        grid[row, 0].set_ylabel(label)
+        _share_limits(grid[row, :-1])
+    _draw_legends(grid[:, -1], drawing, columns, target)
+    return drawing
+
+
+def phase_marks(clock: np.ndarray, to_global: np.ndarray, to_own: np.ndarray) -> tuple[int, int] | None:
+    """Return the frames where φ_1 is first below −1 and where φ_a first passes half its final value.
+
+    None unless the first comes before the second.
+    """
+    fallen, risen = np.flatnonzero(to_global < -1), np.flatnonzero(to_own > to_own[-1] / 2)
+    if not fallen.size or not risen.size or fallen[0] >= risen[0]:
+        return None
+    return int(fallen[0]), int(risen[0])
+
+
+def _draw_correlations(
+    axes: Axes, drawing: Drawing, panel: str, column: Column, pairs: tuple[str, ...], clock: Float[np.ndarray, " frame"]
+) -> None:
+    medians = {}
+    axes.axhline(0, color=BLACK, linewidth=0.5)
+    for pair in pairs:
+        look = PAIRS[pair]
+        prediction = column.predictions.get(pair)
+        if prediction and prediction.low < prediction.high:
+            axes.axhspan(prediction.low, prediction.high, color=look.colour, alpha=0.22, linewidth=0)
+        elif prediction:
+            axes.axhline(prediction.low, color=look.colour, alpha=0.5, linewidth=3)
+        if prediction:
+            drawing.note_level(panel, f"predicted {pair}", prediction.low, prediction.high)
+        series = by_pair(column.trajectory, "feature_position", pair)
+        medians[pair] = draw_curve(axes, drawing, panel, pair, clock, series, color=look.colour, linestyle=look.dashes)
+        attention = np.median(attention_by_pair(column.trajectory, pair), axis=1)
+        over = np.flatnonzero(attention >= 0.5)
+        if over.size:
+            _mark(axes, drawing, panel, f"half attention {pair}", clock[over[0]], medians[pair][over[0]], look.colour, "o")
+    marks = phase_marks(clock, medians["local to global"], medians["local to own"]) if "local to own" in medians else None
+    if marks:
+        for frame, pair, name in zip(marks, ("local to global", "local to own"), ("fallen", "half risen"), strict=True):
+            marker = "D" if name == "fallen" else "s"
+            place = clock[frame], medians[pair][frame]
+            _mark(axes, drawing, panel, f"{name} {pair}", *place, "white", marker, edge=PAIRS[pair].colour)
+
+
+def _mark(
+    axes: Axes, drawing: Drawing, panel: str, name: str, x: float, y: float, colour: str, marker: str, *, edge: str = ""
+) -> None:
+    axes.plot(x, y, marker=marker, color=colour, markeredgecolor=edge or colour, markersize=4.5, linestyle="", zorder=5)
+    drawing.note_point(panel, name, x, y)
+
+
+def _draw_attention(
+    axes: Axes, drawing: Drawing, panel: str, column: Column, target: str, clock: Float[np.ndarray, " frame"]
+) -> None:
+    for pair in _ATTENTION:
+        values, look = attention_by_pair(column.trajectory, pair), PAIRS[pair]
+        draw_curve(axes, drawing, panel, pair, clock, values, color=look.colour, linestyle=look.dashes)
+    least = least_attention(column.trajectory, target)
+    draw_curve(axes, drawing, panel, f"least to {target}", clock, least, color=BLACK, linewidth=0.8)
+    if column.verdict:
+        axes.axhline(column.verdict.margin, color=BLACK, linestyle=":", linewidth=0.9)
+        drawing.note_level(panel, f"margin of {column.verdict.claim}", column.verdict.margin, column.verdict.margin)
+    axes.set_ylim(-0.03, 1.03)
+
+
+def _share_limits(panels: Sequence[Axes]) -> None:
+    limits = np.array([axes.get_ylim() for axes in panels])
+    for axes in panels:
+        axes.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+
+
+def _draw_legends(panels: Sequence[Axes], drawing: Drawing, columns: Sequence[Column], target: str) -> None:
+    predicted = {pair: prediction for column in columns for pair, prediction in column.predictions.items()}
+    for axes, pairs in zip(panels, _QUERIES, strict=False):
+        entries = [_line(pair, f"{PAIRS[pair].symbol}  {_to(pair)}") for pair in pairs]
+        entries += [
+            Patch(color=PAIRS[pair].colour, alpha=0.22, linewidth=0, label=f"predicted {PAIRS[pair].symbol}")
+            for pair in pairs
+            if pair in predicted
+        ]
+        entries.append(_marker("o", BLACK, BLACK, "attention passes 1/2"))
+        if "local to own" in pairs and any(row[1].startswith("fallen") for row in drawing.rows):
+            entries.append(_marker("D", "white", PAIRS["local to global"].colour, r"$\varphi_1$ falls below $-1$"))
+            entries.append(_marker("s", "white", PAIRS["local to own"].colour, r"$\varphi_a$ at half its end"))
+        _legend(axes, entries)
+    entries = [_line(pair, words) for pair, words in zip(_ATTENTION, ("local to own", "local to global", "global to global"), strict=True)]
+    words = "own" if target == "own" else "global"
+    entries.append(Line2D([], [], color=BLACK, linewidth=0.8, label=f"least of all patches,\nto its {words} area"))
+    claims = {column.verdict.claim for column in columns if column.verdict}
+    entries += [Line2D([], [], color=BLACK, linestyle=":", linewidth=0.9, label=f"margin of {claim}") for claim in sorted(claims)]
+    _legend(panels[2], entries)
+
+
+def _to(pair: str) -> str:
+    return {"own": "to own area", "global": "to global area", "other": "to other areas"}[pair.split()[-1]]
+
+
+def _line(pair: str, label: str) -> Line2D:
+    return Line2D([], [], color=PAIRS[pair].colour, linestyle=PAIRS[pair].dashes, label=label)
+
+
+def _marker(marker: str, face: str, edge: str, label: str) -> Line2D:
+    return Line2D([], [], marker=marker, color=face, markeredgecolor=edge, markersize=4.5, linestyle="", label=label)
+
+
+def _legend(axes: Axes, entries: Sequence[Line2D | Patch]) -> None:
+    axes.axis("off")
+    axes.legend(handles=entries, loc="center left", bbox_to_anchor=(-0.08, 0.5), borderpad=0, labelspacing=0.55)

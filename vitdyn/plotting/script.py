@@ -1,0 +1,67 @@
+"""What the figure scripts share: their options, their store of results, their table, their way to end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from vitdyn._errors import wrong
+from vitdyn.experiments import ResultStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureOptions:
+    """Options of a figure script."""
+
+    quick: bool = False
+    """Eight seeds; this is the default too."""
+    full: bool = False
+    """Thirty-two seeds."""
+    redraw: bool = False
+    """Draw from kept runs; never simulate."""
+    out: Path = Path("figures")
+    """Folder for PDF, PNG and the drawn numbers."""
+    results: Path = Path("results")
+    """Folder where runs are kept."""
+
+    def __post_init__(self) -> None:
+        if self.quick and self.full:
+            raise wrong("full", self.full, "choose one of --quick and --full")
+
+    @property
+    def scale(self) -> str:
+        """The scale of the experiments, "quick" or "full"."""
+        return "full" if self.full else "quick"
+
+    @property
+    def store(self) -> ResultStore:
+        """Where the script gets its trajectories."""
+        return ResultStore(self.results, progress=True, redraw=self.redraw)
+
+
+Options = TypeVar("Options", bound=FigureOptions)
+
+
+def run_script(main: Callable[[Options], None], options: type[Options], description: str | None) -> None:
+    """Run a script with the options of its command line; a bad input ends it with one line, without a traceback."""
+    import tyro
+
+    try:
+        main(tyro.cli(options, description=description))
+    except (ValueError, ArithmeticError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+def text_table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as lines of aligned columns; numbers that are not whole get three decimals."""
+    lines = [list(header), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
