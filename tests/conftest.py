@@ -87,12 +87,13 @@ def random_layout(rng, clusters):
 
 
 def random_visible(rng, batch):
-    """Draw views with every kind of sample: half seen, all seen, one patch seen, one area hidden."""
+    """Draw views with every kind of sample: half seen, one patch seen, one area hidden; at times all seen."""
     seeds, samples, patches = batch.area.shape
-    visible = rng.random((seeds, samples, patches)) < rng.choice([0.3, 0.5, 0.8])
+    visible = rng.random((seeds, samples, patches)) < rng.choice([0.3, 0.5, 0.7])
+    all_seen = rng.random() < 0.3
     for seed in range(seeds):
         kinds = rng.permutation(samples)
-        visible[seed, kinds[0]] = True
+        visible[seed, kinds[0]] |= all_seen
         visible[seed, kinds[1]] = np.arange(patches) == rng.integers(patches)
         visible[seed, kinds[2]] &= batch.area[seed, kinds[2]].numpy() != rng.integers(2)
     return torch.from_numpy(visible)

@@ -13,7 +13,7 @@ and for a loss with G = ∂L/∂A, Ḡ_bp = Σ_j A_bjp G_bjp:
     ∂L/∂Υ_pq  = E_pq Σ_b [ u_bq R_{b a(q) p} (G_{b a(q) p} − Ḡ_bp) − (1 − u_bq) R_b0p Ḡ_bp ]
 
 Two matrix products of P·P·samples multiplications each: W_0 is Σ_q E_pq − Σ_j W_j. Where correlations are
-large (|zΦ| beyond 12 or |Υ| beyond 2) that difference would lose digits, so W_0 is a product of its own, and
+large (|zΦ| beyond 12 or |Υ| beyond 2), or a sample shows over 90 % of its patches, that difference would lose digits, so W_0 is a product of its own, and
 exponents are shifted by the row maximum of Υ and by c_bp = max(0, z_bj Φ_pj over the areas j that sample b shows), so
 that none overflows and Z never vanishes.
 """
@@ -31,7 +31,7 @@ from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.geometry import Arrangement, arrangement
 from vitdyn.data import PatchLayout
 
-_MODERATE_EXPONENT, _MODERATE_SPREAD = 12.0, 2.0
+_MODERATE_EXPONENT, _MODERATE_SPREAD, _MODERATE_SHARE = 12.0, 2.0, 0.9
 
 
 class Workspace:
@@ -84,13 +84,13 @@ def factored_forward(
     phi, upsilon = correlations.feature_position.detach(), correlations.position_position.detach()
     latents, shown = by_cluster.arrange(latents.detach()), by_cluster.arrange(visible)
     shape = (*latents.shape, layout.patches)
-    careful = phi.is_cuda or _is_large(phi, upsilon, latents)
+    seen = work.take("seen", phi, *shown.shape).copy_(shown)
+    careful = phi.is_cuda or _loses_digits(phi, upsilon, latents, seen)
 
     kernel = work.take("kernel", phi, *upsilon.shape)
     torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=kernel).exp_() if careful else torch.exp(
         upsilon, out=kernel
     )
-    seen = work.take("seen", phi, *shown.shape).copy_(shown)
     masses, ratios = work.take("masses", phi, *shape), work.take("ratios", phi, *shape)
     inverse = torch.bmm(1 - seen, kernel.transpose(1, 2)) if careful else None
     _fill_blocks(by_cluster, kernel, phi, latents, seen, masses, ratios)
@@ -118,11 +118,12 @@ def _over_areas(values: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def _is_large(phi: Tensor, upsilon: Tensor, latents: Tensor) -> bool:
+def _loses_digits(phi: Tensor, upsilon: Tensor, latents: Tensor, seen: Tensor) -> bool:
     """Say whether exponents could overflow, or a difference of masses could lose its digits."""
     least, most = torch.aminmax(upsilon)
     large = (-least > _MODERATE_SPREAD) | (most > _MODERATE_SPREAD)
-    return bool(large | (phi.abs().amax() * latents.amax() > _MODERATE_EXPONENT))
+    few_masked = seen.mean(-1).amax() > _MODERATE_SHARE
+    return bool(large | few_masked | (phi.abs().amax() * latents.amax() > _MODERATE_EXPONENT))
 
 
 def _fill_blocks(
@@ -174,10 +175,9 @@ def factored_pullback(
     scale = saved.inverse if weight is None else saved.inverse.mul_(by_cluster.arrange(weight))
     weighted = torch.mul(attention, adjoint, out=work.take("weighted", attention, *attention.shape))
     mean = _over_areas(weighted, work.take("means", attention, *scale.shape))
-    pull = torch.sub(adjoint, mean[:, :, None], out=weighted)
-    pull.mul_(saved.ratios.mul_(scale[:, :, None]))
-    by_feature = saved.masses.mul_(pull).mul_(saved.latents[..., None])
     masked = mean.mul_(scale)
+    pull = torch.addcmul(-masked[:, :, None], adjoint, scale[:, :, None], out=weighted).mul_(saved.ratios)
+    by_feature = saved.masses.mul_(pull).mul_(saved.latents[..., None])
     if saved.masked_ratio is not None:
         masked.mul_(saved.masked_ratio)
     pull.add_(masked[:, :, None])

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from torch import Tensor
 
-from vitdyn.attention import (
-    Correlations,
-    Saved,
-    Workspace,
-    area_attention,
-    factored_forward,
-    factored_pullback,
-)
+from vitdyn.attention import Correlations, Workspace, area_attention, factored_forward, factored_pullback
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
 from vitdyn.objectives import Adjoint, ForwardPass, Memory, Objective
@@ -33,6 +27,10 @@ class Workspaces:
         return self.views.setdefault(index, Workspace())
 
 
+Pull = Callable[[tuple[Adjoint | None, ...]], Correlations]
+"""From ∂L/∂A of each view to ∂L/∂Q."""
+
+
 def forward_pass(
     correlations: Correlations,
     batch: PatchBatch,
@@ -41,12 +39,8 @@ def forward_pass(
     workspaces: Workspaces | None = None,
 ) -> ForwardPass:
     """Return the area attention of the model on every view of a batch, for evaluation."""
-    work, attend = workspaces or Workspaces(), _attender(batch, views)
-    if correlations.content_queries:
-        attention = [attend(correlations, view) for view in range(len(views))]
-    else:
-        attention = [_factored(correlations, batch, views, view, work)[0] for view in range(len(views))]
-    return ForwardPass(batch, views, tuple(attention), memory, attend)
+    attention, _ = _attend_to_views(correlations, batch, views, workspaces or Workspaces())
+    return ForwardPass(batch, views, attention, memory, _attender(batch, views))
 
 
 def loss_gradient(
@@ -63,12 +57,11 @@ def loss_gradient(
     autograd. Both lie in ``workspaces`` and hold until its next use.
     """
     work = workspaces or Workspaces()
-    route = _content_gradient if correlations.content_queries else _position_gradient
-    gradient, forward = route(correlations, objective, batch, views, memory, work)
+    attention, pull = _attend_to_views(correlations, batch, views, work)
+    forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
+    gradient = pull(objective.adjoint(forward, work.objective))
     if objective.weight_decay:
-        gradient = gradient.map(
-            lambda pull, block: pull.add(block, alpha=objective.weight_decay), correlations
-        )
+        gradient = gradient.map(lambda part, block: part.add(block, alpha=objective.weight_decay), correlations)
     return gradient, forward
 
 
@@ -80,68 +73,56 @@ def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int], 
     return attend
 
 
+def _attend_to_views(
+    correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
+) -> tuple[tuple[Tensor, ...], Pull]:
+    route = _by_autograd if correlations.content_queries else _factored
+    return route(correlations, batch, views, work)
+
+
 def _factored(
-    correlations: Correlations, batch: PatchBatch, views: Views, view: int, work: Workspaces
-) -> tuple[Tensor, Saved]:
-    return factored_forward(
-        correlations, batch.latents, batch.cluster, views[view], batch.layout, work.view(view)
-    )
-
-
-def _position_gradient(
-    correlations: Correlations,
-    objective: Objective,
-    batch: PatchBatch,
-    views: Views,
-    memory: Memory,
-    work: Workspaces,
-) -> tuple[Correlations, ForwardPass]:
+    correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
+) -> tuple[tuple[Tensor, ...], Pull]:
     attention, saved = zip(
-        *(_factored(correlations, batch, views, view, work) for view in range(len(views))), strict=True
+        *(
+            factored_forward(correlations, batch.latents, batch.cluster, visible, batch.layout, work.view(index))
+            for index, visible in enumerate(views)
+        ),
+        strict=True,
     )
-    forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
-    parts = [
-        factored_pullback(kept, adjoint.value, adjoint.weight)
-        for kept, adjoint in zip(saved, objective.adjoint(forward, work.objective), strict=True)
-        if adjoint is not None
-    ]
-    return _total(parts), forward
+
+    def pull(adjoints: tuple[Adjoint | None, ...]) -> Correlations:
+        parts = [
+            factored_pullback(kept, adjoint.value, adjoint.weight)
+            for kept, adjoint in zip(saved, adjoints, strict=True)
+            if adjoint is not None
+        ]
+        return reduce(lambda total, part: total.map(torch.add, part), parts)
+
+    return attention, pull
 
 
-def _content_gradient(
-    correlations: Correlations,
-    objective: Objective,
-    batch: PatchBatch,
-    views: Views,
-    memory: Memory,
-    work: Workspaces,
-) -> tuple[Correlations, ForwardPass]:
+def _by_autograd(
+    correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
+) -> tuple[tuple[Tensor, ...], Pull]:
     leaves = correlations.map(lambda block: block.detach().requires_grad_())
     with torch.enable_grad():
-        live = [
-            area_attention(leaves, batch.latents, batch.cluster, visible, batch.layout) for visible in views
+        live = [area_attention(leaves, batch.latents, batch.cluster, visible, batch.layout) for visible in views]
+
+    def pull(adjoints: tuple[Adjoint | None, ...]) -> Correlations:
+        pairs = [
+            (attention, _dense(adjoint, attention))
+            for attention, adjoint in zip(live, adjoints, strict=True)
+            if adjoint is not None
         ]
-    forward = ForwardPass(
-        batch, views, tuple(attention.detach() for attention in live), memory, _attender(batch, views)
-    )
-    pairs = [
-        (attention, _dense(adjoint, attention))
-        for attention, adjoint in zip(live, objective.adjoint(forward, work.objective), strict=True)
-        if adjoint is not None
-    ]
-    names = leaves.named()
-    outputs, adjoints = zip(*pairs, strict=True)
-    gradients = torch.autograd.grad(outputs, list(names.values()), adjoints, materialize_grads=True)
-    return Correlations(**dict(zip(names, gradients, strict=True))), forward
+        names = leaves.named()
+        outputs, values = zip(*pairs, strict=True)
+        gradients = torch.autograd.grad(outputs, list(names.values()), values, materialize_grads=True)
+        return Correlations(**dict(zip(names, gradients, strict=True)))
+
+    return tuple(attention.detach() for attention in live), pull
 
 
 def _dense(adjoint: Adjoint, attention: Tensor) -> Tensor:
     value = adjoint.value if adjoint.weight is None else adjoint.value * adjoint.weight[:, :, None]
     return value.expand_as(attention)
-
-
-def _total(parts: list[Correlations]) -> Correlations:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.map(torch.add, part)
-    return total

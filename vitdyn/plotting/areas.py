@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.colors import to_rgb
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from vitdyn._axes import GLOBAL_AREA
 from vitdyn._errors import wrong
@@ -69,7 +69,7 @@ def area_grid(layout: PatchLayout, cluster: int) -> Int[np.ndarray, "row column"
 
 def draw_areas(axes: Axes, areas: Int[np.ndarray, "row column"]) -> None:
     """Colour the cells by area, outline each area and write its number into it."""
-    cycle = np.array([to_rgb(colour) for colour in AREA_COLOURS])
+    cycle = 0.75 * np.array([to_rgb(colour) for colour in AREA_COLOURS]) + 0.25
     colours = np.where((areas == GLOBAL_AREA)[..., None], to_rgb(PALE), cycle[(areas - 1) % len(cycle)])
     axes.imshow(colours, extent=_cells(areas.shape))
     draw_outlines(axes, areas, colour=BLACK)
@@ -82,13 +82,14 @@ def draw_areas(axes: Axes, areas: Int[np.ndarray, "row column"]) -> None:
 def draw_view(axes: Axes, pixels: Float[np.ndarray, "height width channel"], visible: Bool[np.ndarray, "row column"]) -> None:
     """Draw a picture with its hidden patches hatched."""
     axes.imshow(pixels, extent=_cells(visible.shape))
-    rows, columns = visible.shape
-    hidden = np.ma.masked_array(np.ones(visible.shape), visible)
-    if not visible.all():
-        axes.pcolor(
-            np.arange(columns + 1), np.arange(rows + 1), hidden, cmap="Greys_r", hatch="//////", edgecolor=GREY, linewidth=0
-        )
+    hatch_cells(axes, ~visible, "//////")
     _frame(axes)
+
+
+def hatch_cells(axes: Axes, chosen: Bool[np.ndarray, "row column"], hatch: str) -> None:
+    """Cover cells with hatching on white."""
+    cells = [Rectangle((column, row), 1, 1) for row, column in np.argwhere(chosen)]
+    axes.add_collection(PatchCollection(cells, facecolor="white", edgecolor=GREY, hatch=hatch, linewidth=0))
 
 
 def draw_outlines(axes: Axes, areas: Int[np.ndarray, "row column"], *, colour: str, width: float = 0.9) -> None:

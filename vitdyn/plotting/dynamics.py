@@ -20,6 +20,7 @@ from vitdyn.trajectory import Trajectory
 
 _QUERIES = (("local to own", "local to global", "local to other"), ("global to own", "global to other"))
 _ATTENTION = ("local to own", "local to global", "global to own")
+_SIZES = {"o": 3.6, "D": 5.2, "s": 6.6}
 _CLOCKS = {"step": "steps of descent", "time": r"time $t = \eta\,\cdot$ step"}
 
 
@@ -38,7 +39,7 @@ def draw_dynamics(columns: Sequence[Column], *, target: str = "own", clock: str 
     """Draw one column for each run: correlations of a local query, of a global query, and area attention.
 
     Lines are medians over seeds, bands reach from the least to the largest seed. Shaded bars are the predicted
-    levels. A dot marks where the attention that belongs to a curve passes 1/2. A ring and a square mark
+    levels. A dot marks where the attention that belongs to a curve passes 1/2. A diamond and a square mark
     where φ_1 of a local query has fallen below −1 and where its φ_a passes half its final value, if in this
     order. The thin black line is the position that attends least to its ``target`` area ("own" or "global"),
     the dotted line the margin of the verdict.
@@ -76,6 +77,15 @@ def phase_marks(clock: np.ndarray, to_global: np.ndarray, to_own: np.ndarray) ->
     return int(fallen[0]), int(risen[0])
 
 
+def _at_half(attention: np.ndarray, clock: np.ndarray, values: np.ndarray) -> tuple[float, float] | None:
+    """Return the moment when attention rises through 1/2 and the value then, interpolated between two frames."""
+    over = np.flatnonzero((attention[1:] >= 0.5) & (attention[:-1] < 0.5))
+    if not over.size:
+        return None
+    ends = slice(over[0], over[0] + 2)
+    return float(np.interp(0.5, attention[ends], clock[ends])), float(np.interp(0.5, attention[ends], values[ends]))
+
+
 def _draw_correlations(
     axes: Axes, drawing: Drawing, panel: str, column: Column, pairs: tuple[str, ...], clock: Float[np.ndarray, " frame"]
 ) -> None:
@@ -93,9 +103,9 @@ def _draw_correlations(
         series = by_pair(column.trajectory, "feature_position", pair)
         medians[pair] = draw_curve(axes, drawing, panel, pair, clock, series, color=look.colour, linestyle=look.dashes)
         attention = np.median(attention_by_pair(column.trajectory, pair), axis=1)
-        over = np.flatnonzero(attention >= 0.5)
-        if over.size:
-            _mark(axes, drawing, panel, f"half attention {pair}", clock[over[0]], medians[pair][over[0]], look.colour, "o")
+        place = _at_half(attention, clock, medians[pair])
+        if place:
+            _mark(axes, drawing, panel, f"half attention {pair}", *place, look.colour, "o")
     marks = phase_marks(clock, medians["local to global"], medians["local to own"]) if "local to own" in medians else None
     if marks:
         for frame, pair, name in zip(marks, ("local to global", "local to own"), ("fallen", "half risen"), strict=True):
@@ -107,18 +117,19 @@ def _draw_correlations(
 def _mark(
     axes: Axes, drawing: Drawing, panel: str, name: str, x: float, y: float, colour: str, marker: str, *, edge: str = ""
 ) -> None:
-    axes.plot(x, y, marker=marker, color=colour, markeredgecolor=edge or colour, markersize=4.5, linestyle="", zorder=5)
+    axes.plot(x, y, marker=marker, color=colour, markeredgecolor=edge or colour, markersize=_SIZES[marker], linestyle="", zorder=6 if marker == "o" else 5)
     drawing.note_point(panel, name, x, y)
 
 
 def _draw_attention(
     axes: Axes, drawing: Drawing, panel: str, column: Column, target: str, clock: Float[np.ndarray, " frame"]
 ) -> None:
-    for pair in _ATTENTION:
-        values, look = attention_by_pair(column.trajectory, pair), PAIRS[pair]
-        draw_curve(axes, drawing, panel, pair, clock, values, color=look.colour, linestyle=look.dashes)
     least = least_attention(column.trajectory, target)
     draw_curve(axes, drawing, panel, f"least to {target}", clock, least, color=BLACK, linewidth=0.8)
+    for pair in _ATTENTION:
+        values, look = attention_by_pair(column.trajectory, pair), PAIRS[pair]
+        width = 2.4 if pair == "local to global" else 1.4  # a wide line is seen under the dashes of its twin
+        draw_curve(axes, drawing, panel, pair, clock, values, color=look.colour, linestyle=look.dashes, linewidth=width)
     if column.verdict:
         axes.axhline(column.verdict.margin, color=BLACK, linestyle=":", linewidth=0.9)
         drawing.note_level(panel, f"margin of {column.verdict.claim}", column.verdict.margin, column.verdict.margin)
@@ -146,8 +157,8 @@ def _draw_legends(panels: Sequence[Axes], drawing: Drawing, columns: Sequence[Co
             entries.append(_marker("s", "white", PAIRS["local to own"].colour, r"$\varphi_a$ at half its end"))
         _legend(axes, entries)
     entries = [_line(pair, words) for pair, words in zip(_ATTENTION, ("local to own", "local to global", "global to global"), strict=True)]
-    words = "own" if target == "own" else "global"
-    entries.append(Line2D([], [], color=BLACK, linewidth=0.8, label=f"least of all patches,\nto its {words} area"))
+    words = "its own" if target == "own" else "the global"
+    entries.append(Line2D([], [], color=BLACK, linewidth=0.8, label=f"least of all patches,\nto {words} area"))
     claims = {column.verdict.claim for column in columns if column.verdict}
     entries += [Line2D([], [], color=BLACK, linestyle=":", linewidth=0.9, label=f"margin of {claim}") for claim in sorted(claims)]
     _legend(panels[2], entries)
@@ -162,7 +173,7 @@ def _line(pair: str, label: str) -> Line2D:
 
 
 def _marker(marker: str, face: str, edge: str, label: str) -> Line2D:
-    return Line2D([], [], marker=marker, color=face, markeredgecolor=edge, markersize=4.5, linestyle="", label=label)
+    return Line2D([], [], marker=marker, color=face, markeredgecolor=edge, markersize=_SIZES[marker], linestyle="", label=label)
 
 
 def _legend(axes: Axes, entries: Sequence[Line2D | Patch]) -> None:

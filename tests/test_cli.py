@@ -1,0 +1,191 @@
+"""The command line as a user meets it: what it prints, what it writes, how it refuses."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import xarray
+
+from vitdyn import cli
+from vitdyn.claims import CLAIMS, REFUTED, SUPPORTED, Verdict
+
+SMALL = ["--patches", "32", "--kappa-c", "0.7", "--kappa-s", "0.4", "--seeds", "2", "--steps", "3", "--frames", "3"]
+
+
+def error_of(arguments, capsys):
+    status = cli.main(arguments)
+    captured = capsys.readouterr()
+    assert "\n" not in captured.err.strip(), "one line"
+    return status, captured.err.strip()
+
+
+@pytest.mark.parametrize("objective", ["mae", "cl"])
+def test_run_writes_a_result_and_a_picture(objective, tmp_path, capsys):
+    assert cli.main(["run", objective, *SMALL, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "Δ = " in printed
+    assert "about" in printed
+    (result,) = tmp_path.glob("*.nc")
+    with xarray.open_dataset(result, engine="h5netcdf") as stored:
+        assert stored.sizes["seed"] == 2
+        assert stored["step"].values[-1] == 3
+    (picture,) = tmp_path.glob("*.png")
+    assert picture.stat().st_size > 10_000
+    assert not list(tmp_path.glob("*checkpoint*"))
+
+
+def test_run_takes_the_objectives_own_options_and_every_law(tmp_path):
+    for law in ("two-point", "truncated-normal", "beta", "constant"):
+        arguments = ["run", "cl", *SMALL, "--out", str(tmp_path / law), "--law", law]
+        assert cli.main([*arguments, "--temperature", "0.5", "--views", "complementary", "--descent", "adam"]) == 0
+        (result,) = (tmp_path / law).glob("*.nc")
+        with xarray.open_dataset(result, engine="h5netcdf") as stored:
+            training = json.loads(stored.attrs["experiment"])["training"]
+        assert training["objective"]["temperature"] == 0.5
+        assert training["objective"]["views"] == "complementary"
+        assert training["descent"]["kind"] == "Adam"
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "remedy"),
+    [
+        (["--kappa-c", "0.3"], "kappa_c = 0.3", "[0.5005, 1]"),
+        (["--kappa-s", "0.7"], "kappa_s = 0.7", "[0.001, 0.5]"),
+        (["--patches", "4", "--kappa-c", "0.6"], "patches = 4", "are enough"),
+        (["--mask-ratio", "0"], "mask_ratio = 0.0", "(0, 1)"),
+        (["--mask-ratio", "0.0001"], "mask_ratio = 0.0001", "masks 0 of 256"),
+        (["--mask-ratio", "0.9999"], "mask_ratio = 0.9999", "masks 256 of 256"),
+        (["--low", "-1"], "Uniform.low = -1.0", "[0, "),
+        (["--low", "2"], "Uniform.high = 1.5", "[2, "),
+        (["--law", "cauchy"], "law = 'cauchy'", "uniform"),
+        (["--seeds", "0"], "seeds = 0", "1 or more"),
+        (["--seeds", "-2"], "seeds = -2", "1 or more"),
+        (["--steps", "-1"], "steps = -1", "0 or more"),
+        (["--samples", "0"], "samples = 0", "1 or more"),
+        (["--clusters", "0"], "clusters = 0", "1 or more"),
+        (["--frames", "1"], "Schedule.frames = 1", "2 or more"),
+        (["--descent", "newton"], "descent = 'newton'", "gradient, momentum, adam"),
+        (["--learning-rate", "-1"], "GradientDescent.learning_rate = -1.0", "[0, "),
+        (["--precision", "float16"], "precision = 'float16'", "float32, float64"),
+        (["--data-set-size", "8"], "data_set_size = 8", "32 samples"),
+        (["--device", "tpu"], "device = 'tpu'", "auto, cpu, cuda"),
+    ],
+)
+def test_a_wrong_option_is_refused_on_one_line_with_status_2(options, field, remedy, capsys, tmp_path):
+    status, message = error_of(["run", "mae", "--out", str(tmp_path / "out"), *options], capsys)
+    assert status == 2
+    assert field in message
+    assert remedy in message
+    assert not (tmp_path / "out").exists(), "nothing starts on bad input"
+
+
+def test_unknown_names_are_refused(capsys):
+    assert error_of(["train"], capsys) == (
+        2, "vitdyn: command = 'train': must be one of list, run, check, figures, env"
+    )  # fmt: skip
+    assert error_of(["run", "byol"], capsys) == (2, "vitdyn: objective = 'byol': must be one of mae, cl")
+    assert error_of(["check", "--claims", "P=NP"], capsys)[0] == 2
+
+
+def test_cuda_is_refused_where_there_is_none(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for command in (["run", "mae"], ["check", "--quick"]):
+        status, message = error_of([*command, "--device", "cuda"], capsys)
+        assert status == 2
+        assert "'cpu' or 'auto'" in message
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_run(capsys, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    status, message = error_of(["run", "mae", "--out", str(tmp_path / "file" / "out")], capsys)
+    assert status == 2
+    assert "name another folder" in message
+
+
+def test_a_diverging_run_names_step_and_seed(capsys, tmp_path):
+    rate = ["--learning-rate", "1e12", "--low", "1e5", "--high", "1e6", "--steps", "40"]
+    status, message = error_of(["run", "mae", *SMALL, *rate, "--out", str(tmp_path)], capsys)
+    assert status == 1
+    assert "step" in message
+    assert "seed" in message
+
+
+def verdict(status, expected):
+    return Verdict(claim="C", experiment="e", symbol="x", margin=0.5, measured=0.9, low=0.8, high=1.0, seeds=3,
+                   status=status, expected=expected)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status"),
+    [
+        ([verdict(SUPPORTED, SUPPORTED), verdict(REFUTED, REFUTED)], 0),
+        ([verdict(REFUTED, SUPPORTED)], 1),
+        ([verdict(SUPPORTED, SUPPORTED), verdict(SUPPORTED, REFUTED)], 1),
+    ],
+)
+def test_check_prints_a_table_and_exits_with_one_on_a_refutation(verdicts, status, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale: tuple(verdicts))
+    assert cli.main(["check", "--quick", "--json", str(tmp_path / "report.json")]) == status
+    printed = capsys.readouterr().out
+    assert "x > 0.5" in printed
+    assert "0.9000  [0.8000, 1.0000]" in printed
+    assert ("MUST BE REFUTED" in printed) == (verdicts[-1].expected == REFUTED and verdicts[-1].status != REFUTED)
+    stored = json.loads((tmp_path / "report.json").read_text())
+    assert [entry["status"] for entry in stored] == [entry.status for entry in verdicts]
+
+
+def test_check_chooses_claims_and_scale(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        "vitdyn.claims.check", lambda claims, runner, scale: asked.append(([c.id for c in claims], scale)) or ()
+    )
+    assert cli.main(["check", "--claims", "CL-GLOBAL", "--results", str(tmp_path)]) == 0
+    assert cli.main(["check", "--quick", "--results", str(tmp_path)]) == 0
+    assert asked == [(["CL-GLOBAL"], "full"), ([claim.id for claim in CLAIMS], "quick")]
+
+
+def test_list_and_env_say_what_there_is(capsys):
+    assert cli.main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(word in listed for word in ("mae", "cl", "uniform", "adam", "MAE-AREA", "CL-GLOBAL"))
+    assert cli.main(["env"]) == 0
+    facts = capsys.readouterr().out
+    assert all(word in facts for word in ("torch", "device", "threads"))
+
+
+def test_figures_runs_each_script_in_order_and_stops_at_a_failure(tmp_path, capfd):
+    for name, body in (("1_a.py", "print('first')"), ("2_b.py", "raise SystemExit(3)"), ("3_c.py", "print('third')")):
+        (tmp_path / name).write_text(body)
+    assert cli.main(["figures", "--sims", str(tmp_path)]) == 3
+    printed = capfd.readouterr().out
+    assert "first" in printed
+    assert "third" not in printed
+    assert cli.main(["figures", "--sims", str(tmp_path / "none")]) == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["run", "--help"], ["run", "cl", "--help"], ["check", "--help"]])
+def test_help_is_there(arguments, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        cli.main(arguments)
+    assert leaving.value.code == 0
+    assert "usage: vitdyn" in capsys.readouterr().out
+
+
+def test_an_interrupt_leaves_a_message_and_status_130(monkeypatch, capsys):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_experiment", interrupt)
+    status, message = error_of(["run", "mae"], capsys)
+    assert status == 130
+    assert "goes on" in message
+
+
+def test_importing_vitdyn_loads_no_heavy_library():
+    script = (
+        "import sys, vitdyn, vitdyn.cli, vitdyn.data, vitdyn.dynamics, vitdyn.objectives, vitdyn.theory;"
+        "print([n for n in ('matplotlib', 'xarray', 'sympy', 'scipy.integrate', 'distributed') if n in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,22 @@
+"""Figures: trajectories, verdicts and layouts drawn in one style. The only room that knows matplotlib."""
+
+from vitdyn.plotting.areas import draw_data
+from vitdyn.plotting.drawing import Drawing, save_figure
+from vitdyn.plotting.dynamics import Column, draw_dynamics
+from vitdyn.plotting.photograph import Photograph, draw_photographs
+from vitdyn.plotting.script import FigureOptions, run_script, text_table
+from vitdyn.plotting.summary import summary_page
+
+__all__ = [
+    "Column",
+    "Drawing",
+    "FigureOptions",
+    "Photograph",
+    "draw_data",
+    "draw_dynamics",
+    "draw_photographs",
+    "run_script",
+    "save_figure",
+    "summary_page",
+    "text_table",
+]
