@@ -1,4 +1,6 @@
-"""Figure 1: the data model. Areas of two clusters on a 16 x 16 grid, a sample, its masked view, its two contrastive views.
+"""Figure 1: the data model.
+
+Areas of two clusters on a 16 x 16 grid, a sample, its masked view and its two contrastive views.
 
 Claims: none; this is what MAE-AREA and CL-GLOBAL are about, with areas that are connected.
 Run:    python sims/01_data.py

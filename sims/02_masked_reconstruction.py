@@ -1,9 +1,9 @@
 """Figure 2: masked reconstruction learns every area, local or global, at either sign of the information gap.
 
-Correlations and area attention over training at Δ = +0.4, where φ_1 of a local query falls before its φ_a grows (two
-phases), and at Δ = -0.3 (one phase).
-The predicted levels are those at which attention shifts, not final values, and hold to leading order in log P: constants
-that they leave out, such as log(1/(1 - γ))/z, about 0.6 here, are visible at P = 256.
+Correlations and area attention over training at Δ = +0.4, where φ_1 of a local query falls before its φ_a
+grows (two phases), and at Δ = -0.3 (one phase).
+The predicted levels are those at which attention shifts, not final values, and hold to leading order in
+log P: constants that they leave out, such as log(1/(1 - γ))/z, about 0.6 here, are visible at P = 256.
 
 Claims: MAE-AREA.
 Run:    python sims/02_masked_reconstruction.py [--quick | --full] [--redraw]
@@ -14,7 +14,16 @@ from vitdyn.claims import MAE_AREA, judge
 from vitdyn.claims.limits import limit_experiments
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import MaskedReconstruction
-from vitdyn.plotting import Column, Drawing, FigureOptions, draw_dynamics, run_script, save_figure, text_table
+from vitdyn.plotting import (
+    Column,
+    Drawing,
+    FigureOptions,
+    draw_dynamics,
+    gap_words,
+    run_script,
+    save_figure,
+    verdict_table,
+)
 from vitdyn.theory import Regime, global_query_level, own_area_level, phase_one_level
 from vitdyn.trajectory import Trajectory
 
@@ -34,7 +43,7 @@ def column(experiment: Experiment, trajectory: Trajectory) -> Column:
         "global to own": global_query_level(regime, law),
     }
     return Column(
-        title=f"Δ = {regime.information_gap:+.1f}".replace("-", "\N{MINUS SIGN}"),
+        title=gap_words(regime.information_gap),
         trajectory=trajectory,
         predictions=predictions,
         verdict=judge(MAE_AREA, experiment, trajectory),
@@ -50,11 +59,7 @@ def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
     store = options.store
     columns = [column(experiment, store(experiment)) for experiment in experiments(options.scale)]
-    rows = [
-        (each.title, each.verdict.symbol, each.verdict.measured, each.verdict.low, each.verdict.high, each.verdict.status)
-        for each in columns
-    ]
-    print(text_table(("run", "measured", "mean", "low", "high", MAE_AREA.id), rows))
+    print(verdict_table({each.title: each.verdict for each in columns}))
     print(save_figure(draw(columns), options.out / "02_masked_reconstruction"))
 
 

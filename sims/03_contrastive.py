@@ -1,9 +1,9 @@
 """Figure 3: contrast draws every query, local ones too, to the global area, at either sign of the information gap.
 
-Correlations and area attention over training at Δ = +0.4 and Δ = -0.3. Local and global queries move alike: the mean
-pooling has removed the question which patch asks.
-The predicted levels are those at which attention shifts, not final values, and hold to leading order in log P: constants
-that they leave out, such as log(1/(1 - γ))/z, about 0.6 here, are visible at P = 256.
+Correlations and area attention over training at Δ = +0.4 and Δ = -0.3. Local and global queries move alike:
+the mean pooling has removed the question which patch asks.
+The predicted levels are those at which attention shifts, not final values, and hold to leading order in
+log P: constants that they leave out, such as log(1/(1 - γ))/z, about 0.6 here, are visible at P = 256.
 
 Claims: CL-GLOBAL.
 Run:    python sims/03_contrastive.py [--quick | --full] [--redraw]
@@ -14,7 +14,16 @@ from vitdyn.claims import CL_GLOBAL, judge
 from vitdyn.claims.limits import limit_experiments
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import Contrastive
-from vitdyn.plotting import Column, Drawing, FigureOptions, draw_dynamics, run_script, save_figure, text_table
+from vitdyn.plotting import (
+    Column,
+    Drawing,
+    FigureOptions,
+    draw_dynamics,
+    gap_words,
+    run_script,
+    save_figure,
+    verdict_table,
+)
 from vitdyn.theory import Regime, contrastive_level
 from vitdyn.trajectory import Trajectory
 
@@ -30,7 +39,7 @@ def column(experiment: Experiment, trajectory: Trajectory) -> Column:
     regime, law = Regime.of(generator.layout), generator.latents
     level = contrastive_level(regime, law)
     return Column(
-        title=f"Δ = {regime.information_gap:+.1f}".replace("-", "\N{MINUS SIGN}"),
+        title=gap_words(regime.information_gap),
         trajectory=trajectory,
         predictions={"local to global": level, "global to own": level},
         verdict=judge(CL_GLOBAL, experiment, trajectory),
@@ -46,11 +55,7 @@ def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
     store = options.store
     columns = [column(experiment, store(experiment)) for experiment in experiments(options.scale)]
-    rows = [
-        (each.title, each.verdict.symbol, each.verdict.measured, each.verdict.low, each.verdict.high, each.verdict.status)
-        for each in columns
-    ]
-    print(text_table(("run", "measured", "mean", "low", "high", CL_GLOBAL.id), rows))
+    print(verdict_table({each.title: each.verdict for each in columns}))
     print(save_figure(draw(columns), options.out / "03_contrastive"))
 
 

@@ -14,8 +14,10 @@ from vitdyn.attention import (
     attend,
     dense_area_attention,
     dense_attention,
+    factored,
     factored_forward,
     factored_pullback,
+    shares,
 )
 from vitdyn.data import Constant, PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.dynamics import loss_gradient
@@ -25,6 +27,15 @@ from vitdyn.objectives import Contrastive, MaskedReconstruction
 TWENTY = pytest.mark.parametrize("case", range(20))
 CONTENT = pytest.mark.parametrize("content", [False, True], ids=["positions", "content"])
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+@pytest.fixture(autouse=True, params=["compiled", "plain"])
+def engine(request, monkeypatch):
+    """Every test runs with the compiled arithmetic of the CPU and with the plain one of other devices."""
+    if request.param == "plain":
+        monkeypatch.setattr(factored, "_engine", lambda device: shares)
+    else:
+        pytest.importorskip("numba")
 
 
 def leaves_of(correlations):

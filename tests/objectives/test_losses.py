@@ -189,6 +189,13 @@ def test_the_registry():
     assert {kind.family for kind in OBJECTIVES} <= set(FAMILIES)
 
 
+def test_how_default_learning_rates_scale():
+    """With the number of clusters; for the pooled output of contrastive training with the positions too."""
+    small, large = PatchLayout.from_sizes([6, 3, 2]), PatchLayout.from_sizes([12, 6, 4], clusters=3)
+    assert MAE.default_learning_rate(large) == 3 * MAE.default_learning_rate(small)
+    assert CL.default_learning_rate(large) == 6 * CL.default_learning_rate(small)
+
+
 @pytest.mark.parametrize("clusters", [1, 3])
 @BOTH
 def test_the_default_learning_rate_lowers_the_loss(objective, clusters):

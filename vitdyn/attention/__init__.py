@@ -3,7 +3,8 @@
 from vitdyn.attention.area import area_attention
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.dense import attend, dense_area_attention, dense_attention
-from vitdyn.attention.factored import Saved, Workspace, factored_forward, factored_pullback
+from vitdyn.attention.factored import Saved, factored_forward, factored_pullback
+from vitdyn.attention.workspace import Workspace
 
 __all__ = [
     "Correlations",

@@ -66,9 +66,7 @@ class _AreaAttention(torch.autograd.Function):
             attention = composed_attention(Correlations(*leaves), *ctx.batch)
             first, second = torch.autograd.grad(attention, leaves, adjoints[0], create_graph=True)
         else:
-            if (
-                ctx.saved is None
-            ):  # a second backward through a retained graph: the first used up what was saved
+            if ctx.saved is None:  # a second backward through a retained graph: the first used it up
                 ctx.saved = factored_forward(Correlations(phi, upsilon), *ctx.batch)[1]
             gradient = factored_pullback(ctx.saved, adjoints[0])
             ctx.saved = None

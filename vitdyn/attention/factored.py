@@ -13,47 +13,33 @@ and for a loss with G = ∂L/∂A, Ḡ_bp = Σ_j A_bjp G_bjp:
     ∂L/∂Υ_pq  = E_pq Σ_b [ u_bq R_{b a(q) p} (G_{b a(q) p} − Ḡ_bp) − (1 − u_bq) R_b0p Ḡ_bp ]
 
 Two matrix products of P·P·samples multiplications each: W_0 is Σ_q E_pq − Σ_j W_j. Where correlations are
-large (|zΦ| beyond 12 or |Υ| beyond 2), or a sample shows over 90 % of its patches, that difference would lose digits, so W_0 is a product of its own, and
-exponents are shifted by the row maximum of Υ and by c_bp = max(0, z_bj Φ_pj over the areas j that sample b shows), so
-that none overflows and Z never vanishes.
+large (|zΦ| beyond 12 or |Υ| beyond 2), or a sample shows over 90 % of its patches, that difference would
+lose digits, so W_0 is a product of its own, and exponents are shifted by the row maximum of Υ and by
+c_bp = max(0, z_bj Φ_pj over the areas j that sample b shows), so that none overflows and Z never vanishes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from functools import cache
+from types import ModuleType
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vitdyn.attention import shares
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.geometry import Arrangement, arrangement
+from vitdyn.attention.workspace import Workspace
 from vitdyn.data import PatchLayout
 
 _MODERATE_EXPONENT, _MODERATE_SPREAD, _MODERATE_SHARE = 12.0, 2.0, 0.9
 
 
-class Workspace:
-    """Arrays that are used again from step to step: fresh pages cost more than the arithmetic on them.
-
-    What a forward returned lies in its workspace and holds until the next forward with the same one.
-    """
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, Tensor] = {}
-
-    def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
-        """Return an uninitialised array, the same one as last time where name, shape and kind agree."""
-        array = self._arrays.get(name)
-        if array is None or array.shape != shape or array.dtype != like.dtype or array.device != like.device:
-            array = self._arrays[name] = torch.empty(shape, dtype=like.dtype, device=like.device)
-        return array
-
-
 @dataclass(frozen=True)
 class Saved:
-    """What the forward leaves for one pull-back: samples in the order of their clusters, R kept times Z.
+    """What the forward leaves for one pull-back: samples in the order of their clusters.
 
     ``seen`` holds the visible patches sorted by area, each block in the order of its own cluster.
     """
@@ -65,10 +51,7 @@ class Saved:
     seen: Float[Tensor, "seed sample key"]
     latents: Float[Tensor, "seed sample area"]
     masses: Float[Tensor, "seed sample area query"]
-    attention: Float[Tensor, "seed sample area query"]
-    ratios: Float[Tensor, "seed sample area query"]
-    masked_ratio: Float[Tensor, "seed sample query"] | None
-    inverse: Float[Tensor, "seed sample query"]
+    shares: shares.Shares
 
 
 def factored_forward(
@@ -83,82 +66,22 @@ def factored_forward(
     work, by_cluster = workspace or Workspace(), arrangement(layout, cluster)
     phi, upsilon = correlations.feature_position.detach(), correlations.position_position.detach()
     latents, shown = by_cluster.arrange(latents.detach()), by_cluster.arrange(visible)
-    shape = (*latents.shape, layout.patches)
-    seen = work.take("seen", phi, *shown.shape).copy_(shown)
-    careful = phi.is_cuda or _loses_digits(phi, upsilon, latents, seen)
+    careful = phi.is_cuda or _loses_digits(phi, upsilon, latents, shown)
 
     kernel = work.take("kernel", phi, *upsilon.shape)
     torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=kernel).exp_() if careful else torch.exp(
         upsilon, out=kernel
     )
-    masses, ratios = work.take("masses", phi, *shape), work.take("ratios", phi, *shape)
-    inverse = torch.bmm(1 - seen, kernel.transpose(1, 2)) if careful else None
-    _fill_blocks(by_cluster, kernel, phi, latents, seen, masses, ratios)
-    if inverse is None:
-        inverse = _over_areas(masses, work.take("sums", phi, *shown.shape))
-        torch.sub(kernel.sum(-1)[:, None], inverse, out=inverse).clamp_min_(0)
-
-    masked_ratio = _shift(ratios, masses, seen, work) if careful else None
-    ratios.exp_()
-    attention = torch.mul(ratios, masses, out=work.take("attention", phi, *shape))
-    if masked_ratio is not None:
-        inverse.mul_(masked_ratio)
-    inverse.add_(_over_areas(attention, work.take("means", phi, *shown.shape))).reciprocal_()
-    attention.mul_(inverse[:, :, None])
-    saved = Saved(
-        layout, work, by_cluster, kernel, seen, latents, masses, attention, ratios, masked_ratio, inverse
+    seen = work.take("seen", phi, *shown.shape).copy_(shown)
+    masked_mass = torch.bmm(1 - seen, kernel.transpose(1, 2)) if careful else None
+    masses = work.take("masses", phi, *latents.shape, layout.patches)
+    _fill_masses(by_cluster, kernel, seen, masses)
+    by_query = phi.permute(0, 2, 3, 1).contiguous()
+    found = _engine(phi.device.type).shares(
+        by_cluster, by_query, latents.contiguous(), masses, masked_mass, kernel.sum(-1), work
     )
-    return by_cluster.restore(attention), saved
-
-
-def _over_areas(values: Tensor, out: Tensor) -> Tensor:
-    """Sum over the areas into ``out``: as a product with ones, which is twice as fast on CPU as a sum."""
-    rows = values.flatten(0, 1)
-    torch.bmm(rows.new_ones(len(rows), 1, rows.shape[1]), rows, out=out.view(len(rows), 1, -1))
-    return out
-
-
-def _loses_digits(phi: Tensor, upsilon: Tensor, latents: Tensor, seen: Tensor) -> bool:
-    """Say whether exponents could overflow, or a difference of masses could lose its digits."""
-    least, most = torch.aminmax(upsilon)
-    large = (-least > _MODERATE_SPREAD) | (most > _MODERATE_SPREAD)
-    few_masked = seen.mean(-1).amax() > _MODERATE_SHARE
-    return bool(large | few_masked | (phi.abs().amax() * latents.amax() > _MODERATE_EXPONENT))
-
-
-def _fill_blocks(
-    by_cluster: Arrangement,
-    kernel: Tensor,
-    phi: Tensor,
-    latents: Tensor,
-    seen: Tensor,
-    masses: Tensor,
-    ratios: Tensor,
-) -> None:
-    """Write W into ``masses`` and the exponents zΦ into ``ratios``, block by block, and sort ``seen`` by area."""
-    kernels = {}
-    for block in by_cluster.blocks:
-        areas, member = block.areas, block.of(seen)
-        member.copy_(areas.sort(member))
-        if areas.cluster not in kernels:
-            kernels[areas.cluster] = areas.sort(kernel)
-        by_key = kernels[areas.cluster][block.seeds].transpose(1, 2)
-        mass = block.of(masses)
-        for area, (start, stop) in enumerate(areas.spans):
-            torch.bmm(member[:, :, start:stop], by_key[:, start:stop], out=mass[:, :, area])
-        mass[:, :, len(areas.spans) :].zero_()
-        weights = phi[block.seeds, :, areas.cluster].transpose(1, 2)[:, None].contiguous()
-        torch.mul(block.of(latents)[..., None], weights, out=block.of(ratios))
-
-
-def _shift(ratios: Tensor, masses: Tensor, seen: Tensor, work: Workspace) -> Tensor:
-    """Subtract from the exponents, in place, the largest that counts; return what masked keys are left with."""
-    some_masked = (seen.sum(-1, keepdim=True) < seen.shape[-1]).to(seen)
-    ratios.masked_fill_(masses == 0, -inf)
-    shift = torch.amax(ratios, 2, out=work.take("shift", ratios, *ratios.shape[:2], ratios.shape[3]))
-    torch.maximum(shift, some_masked.log(), out=shift)
-    ratios.sub_(shift[:, :, None])
-    return shift.neg_().masked_fill_(some_masked == 0, -inf).exp_()  # not exp times 0: exp may be infinite
+    saved = Saved(layout, work, by_cluster, kernel, seen, latents, masses, found)
+    return by_cluster.restore(found.attention), saved
 
 
 def factored_pullback(
@@ -170,45 +93,70 @@ def factored_pullback(
 
     The result lies in the forward's workspace, and what the forward saved is used up.
     """
-    work, by_cluster, attention = saved.workspace, saved.by_cluster, saved.attention
-    adjoint = by_cluster.arrange(adjoint)
-    scale = saved.inverse if weight is None else saved.inverse.mul_(by_cluster.arrange(weight))
-    weighted = torch.mul(attention, adjoint, out=work.take("weighted", attention, *attention.shape))
-    mean = _over_areas(weighted, work.take("means", attention, *scale.shape))
-    masked = mean.mul_(scale)
-    pull = torch.addcmul(-masked[:, :, None], adjoint, scale[:, :, None], out=weighted).mul_(saved.ratios)
-    by_feature = saved.masses.mul_(pull).mul_(saved.latents[..., None])
-    if saved.masked_ratio is not None:
-        masked.mul_(saved.masked_ratio)
-    pull.add_(masked[:, :, None])
-    phi, upsilon = _collect_blocks(saved, by_feature, pull)
-    return Correlations(phi, upsilon.sub_(masked.sum(1)[:, :, None]).mul_(saved.kernel))
+    by_cluster, work = saved.by_cluster, saved.workspace
+    phi, pulled, masked = _engine(saved.masses.device.type).pull(
+        saved.shares,
+        by_cluster,
+        saved.latents,
+        saved.masses,
+        by_cluster.arrange(adjoint),
+        None if weight is None else by_cluster.arrange(weight),
+        saved.layout.clusters,
+        work,
+    )
+    upsilon = _collect_keys(saved, pulled).sub_(masked[:, :, None]).mul_(saved.kernel)
+    return Correlations(phi.permute(0, 3, 1, 2), upsilon)
 
 
-def _collect_blocks(saved: Saved, by_feature: Tensor, pull: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum over the samples of each block: what pulls at Φ, and Σ_b u_bq pull_{b a(q) p} for Υ."""
-    seeds, patches, layout = len(pull), pull.shape[-1], saved.layout
-    phi = pull.new_zeros(seeds, patches, layout.clusters, layout.areas)
-    upsilon = saved.workspace.take("gradient", pull, seeds, patches, patches)
-    several = layout.clusters > 1
-    if several:
-        upsilon.zero_()
-    for block in saved.by_cluster.blocks:
-        areas = block.areas
-        phi[block.seeds, :, areas.cluster] = block.of(by_feature).sum(1).transpose(1, 2)
-        target = upsilon[block.seeds]
-        part = (
-            saved.workspace.take("part", pull, *target.shape)
-            if several or areas.order is not None
-            else target
-        )
-        member, pulled = block.of(saved.seen), block.of(pull)
+@cache
+def _engine(device: str) -> ModuleType:
+    """Return the module that does the work between the products: compiled on CPU where numba is at hand."""
+    if device == "cpu":
+        try:
+            from vitdyn.attention import fused
+        except ImportError:  # numba has no build for this Python or machine
+            return shares
+        return fused
+    return shares
+
+
+def _loses_digits(phi: Tensor, upsilon: Tensor, latents: Tensor, shown: Tensor) -> bool:
+    """Say whether exponents could overflow, or a difference of masses could lose its digits."""
+    least, most = torch.aminmax(upsilon)
+    large = (-least > _MODERATE_SPREAD) | (most > _MODERATE_SPREAD)
+    few_masked = shown.sum(-1).amax() > _MODERATE_SHARE * shown.shape[-1]
+    return bool(large | few_masked | (phi.abs().amax() * latents.amax() > _MODERATE_EXPONENT))
+
+
+def _fill_masses(by_cluster: Arrangement, kernel: Tensor, seen: Tensor, masses: Tensor) -> None:
+    """Write W into ``masses``, block by block, and sort ``seen`` by area on the way."""
+    kernels = {}
+    for block in by_cluster.blocks:
+        areas, member, mass = block.areas, block.of(seen), block.of(masses)
+        member.copy_(areas.sort(member))
+        if areas.cluster not in kernels:
+            kernels[areas.cluster] = areas.sort(kernel)
+        by_key = kernels[areas.cluster][block.seeds].transpose(1, 2)
         for area, (start, stop) in enumerate(areas.spans):
-            torch.bmm(
-                pulled[:, :, area].transpose(1, 2), member[:, :, start:stop], out=part[:, :, start:stop]
-            )
+            torch.bmm(member[:, :, start:stop], by_key[:, start:stop], out=mass[:, :, area])
+        mass[:, :, len(areas.spans) :].zero_()
+
+
+def _collect_keys(saved: Saved, pulled: Tensor) -> Float[Tensor, "seed query key"]:
+    """Return Σ_b u_bq pulled_{b a(q) p}, the keys in their own order."""
+    seeds, patches, several = len(pulled), pulled.shape[-1], saved.layout.clusters > 1
+    total = saved.workspace.take("gradient", pulled, seeds, patches, patches)
+    if several:
+        total.zero_()
+    for block in saved.by_cluster.blocks:
+        areas, target = block.areas, total[block.seeds]
+        direct = areas.order is None and not several
+        part = target if direct else saved.workspace.take("part", pulled, *target.shape)
+        member, pull = block.of(saved.seen), block.of(pulled)
+        for area, (start, stop) in enumerate(areas.spans):
+            torch.bmm(pull[:, :, area].transpose(1, 2), member[:, :, start:stop], out=part[:, :, start:stop])
         if several:
             target.add_(areas.unsort(part))
-        elif areas.order is not None:
+        elif not direct:
             target.copy_(areas.unsort(part))
-    return phi, upsilon
+    return total

@@ -73,11 +73,13 @@ class Block:
 class Arrangement:
     """The samples of each seed in the order of their clusters, cut into blocks of one cluster each.
 
-    With one cluster all samples of all seeds are one block. ``order`` is None where samples come in order.
+    With one cluster all samples of all seeds are one block. ``order`` is None where samples come in order;
+    ``cluster`` is the arranged samples' own.
     """
 
     blocks: tuple[Block, ...]
     order: Int[Tensor, "seed sample"] | None
+    cluster: Int[Tensor, "seed sample"]
 
     def arrange(self, values: Float[Tensor, "seed sample *rest"]) -> Float[Tensor, "seed sample *rest"]:
         """Bring samples into the order of the blocks."""
@@ -99,7 +101,7 @@ def arrangement(layout: PatchLayout, cluster: Int[Tensor, "seed sample"]) -> Arr
     """Arrange a batch by cluster. Clusters that a seed did not draw have no block there."""
     clusters = sorted_clusters(layout, cluster.device)
     if len(clusters) == 1:
-        return Arrangement((Block(clusters[0], slice(None), slice(None)),), None)
+        return Arrangement((Block(clusters[0], slice(None), slice(None)),), None, cluster)
     table = cluster.cpu()
     stops = torch.nn.functional.one_hot(table, len(clusters)).sum(1).cumsum(1).tolist()
     blocks = [
@@ -110,4 +112,4 @@ def arrangement(layout: PatchLayout, cluster: Int[Tensor, "seed sample"]) -> Arr
     ]
     in_order = bool((table[:, 1:] >= table[:, :-1]).all())
     order = None if in_order else torch.argsort(table, dim=1, stable=True).to(cluster.device)
-    return Arrangement(tuple(blocks), order)
+    return Arrangement(tuple(blocks), order, cluster.sort(1).values)

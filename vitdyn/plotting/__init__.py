@@ -4,7 +4,7 @@ from vitdyn.plotting.areas import draw_data
 from vitdyn.plotting.drawing import Drawing, save_figure
 from vitdyn.plotting.dynamics import Column, draw_dynamics
 from vitdyn.plotting.photograph import Photograph, draw_photographs
-from vitdyn.plotting.script import FigureOptions, run_script, text_table
+from vitdyn.plotting.script import FigureOptions, gap_words, run_script, text_table, verdict_table
 from vitdyn.plotting.summary import summary_page
 
 __all__ = [
@@ -15,8 +15,10 @@ __all__ = [
     "draw_data",
     "draw_dynamics",
     "draw_photographs",
+    "gap_words",
     "run_script",
     "save_figure",
     "summary_page",
     "text_table",
+    "verdict_table",
 ]

@@ -41,7 +41,12 @@ def draw_data(
         drawing.note_grid("ab"[index], "area", areas)
     pixels = rendered(image)
     shown = [np.ones(layout.patches, dtype=bool), *views]
-    titles = (f"a sample of cluster {cluster + 1}", "masked for reconstruction", "contrast: first view", "second view")
+    titles = (
+        f"a sample of cluster {cluster + 1}",
+        "masked for reconstruction",
+        "contrast: first view",
+        "second view",
+    )
     for axes, letter, words, view in zip(panels[2:], "cdef", titles, shown, strict=True):
         visible = view.reshape(areas.shape)
         draw_view(axes, pixels, visible)
@@ -79,7 +84,9 @@ def draw_areas(axes: Axes, areas: Int[np.ndarray, "row column"]) -> None:
     _frame(axes)
 
 
-def draw_view(axes: Axes, pixels: Float[np.ndarray, "height width channel"], visible: Bool[np.ndarray, "row column"]) -> None:
+def draw_view(
+    axes: Axes, pixels: Float[np.ndarray, "height width channel"], visible: Bool[np.ndarray, "row column"]
+) -> None:
     """Draw a picture with its hidden patches hatched."""
     axes.imshow(pixels, extent=_cells(visible.shape))
     hatch_cells(axes, ~visible, "//////")
@@ -92,7 +99,9 @@ def hatch_cells(axes: Axes, chosen: Bool[np.ndarray, "row column"], hatch: str) 
     axes.add_collection(PatchCollection(cells, facecolor="white", edgecolor=GREY, hatch=hatch, linewidth=0))
 
 
-def draw_outlines(axes: Axes, areas: Int[np.ndarray, "row column"], *, colour: str, width: float = 0.9) -> None:
+def draw_outlines(
+    axes: Axes, areas: Int[np.ndarray, "row column"], *, colour: str, width: float = 0.9
+) -> None:
     """Draw the borders between areas; a cell is 1 wide and the upper left corner of the grid is (0, 0)."""
     rows, columns = areas.shape
     across = np.argwhere(areas[:, 1:] != areas[:, :-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,7 +21,7 @@ class Pair(NamedTuple):
     words: str
     symbol: str
     colour: str
-    dashes: str
+    dashes: Literal["-", "--", ":"]
 
 
 PAIRS = {
@@ -68,12 +68,14 @@ def draw_curve(
     series: str,
     clock: Float[np.ndarray, " frame"],
     values: Float[np.ndarray, "frame seed"],
-    **look: object,
+    **look: Any,
 ) -> Float[np.ndarray, " frame"]:
     """Draw the median over seeds with a band from the least to the largest seed; return the median."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a frame without any value stays empty
         middle, low, high = np.nanmedian(values, 1), np.nanmin(values, 1), np.nanmax(values, 1)
+    if len(clock) == 1:
+        look["marker"] = "o"
     (line,) = axes.plot(clock, middle, **look)
     axes.fill_between(clock, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
     drawing.note_curve(panel, series, clock, middle, low, high)

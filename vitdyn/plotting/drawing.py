@@ -37,7 +37,13 @@ class Drawing:
         return cls(figure)
 
     def note_curve(
-        self, panel: str, series: str, x: Iterable[float], value: np.ndarray, low: np.ndarray, high: np.ndarray
+        self,
+        panel: str,
+        series: str,
+        x: Iterable[float],
+        value: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
     ) -> None:
         """Write down a curve with its band."""
         for point in zip(x, value, low, high, strict=True):

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from vitdyn.data import PatchLayout
@@ -18,9 +17,8 @@ from vitdyn.plotting.areas import area_grid, draw_outlines, hatch_cells
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import BLACK, PAGE_WIDTH, SHARE_MAP, YELLOW
 
-
-_DARK = 0.12
-"""How bright a picture stays where no attention goes."""
+_DARK, _COVER = 0.12, 0.68
+"""How bright a picture stays where no attention goes, and how much of it a colour covers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +43,9 @@ def draw_photographs(
     measure (an area of one patch is hidden with its only patch). All values are medians over seeds.
     """
     columns = 1 + 2 * len(attention)
-    drawing = Drawing.of_size(PAGE_WIDTH, 0.95 + 1.36 * len(photographs))
+    drawing = Drawing.of_size(PAGE_WIDTH, 0.83 + 1.29 * len(photographs))
     panels = drawing.figure.subplots(len(photographs), columns, squeeze=False)
     letters = iter("abcdefghijklmnopqrstuvwxyz")
-    scale = None
     for row, photograph in zip(panels, photographs, strict=True):
         _draw_picture(row[0], photograph)
         _letter(row[0], next(letters))
@@ -57,25 +54,31 @@ def draw_photographs(
             first, second = next(letters), next(letters)
             _draw_followed(row[1 + 2 * index], drawing, first, name, photograph, median)
             _letter(row[1 + 2 * index], first)
-            scale = _draw_own(row[2 + 2 * index], drawing, second, name, photograph, median)
+            _draw_own(row[2 + 2 * index], drawing, second, name, photograph, median)
             _letter(row[2 + 2 * index], second)
     panels[0, 0].set_title("areas,\nmarked patch")
     for index, name in enumerate(attention):
         panels[0, 1 + 2 * index].set_title(f"{name}:\nmarked patch")
         panels[0, 2 + 2 * index].set_title(f"{name}:\nevery patch")
-    _draw_scales(drawing, panels, scale)
+    _draw_scales(drawing, panels)
     return drawing
 
 
-def _draw_scales(drawing: Drawing, panels: np.ndarray, own: AxesImage | None) -> None:
+def _draw_scales(drawing: Drawing, panels: np.ndarray) -> None:
     half = panels.shape[1] // 2 + 1
-    bright = ScalarMappable(Normalize(0, 1), LinearSegmentedColormap.from_list("brightness", [(_DARK,) * 3, (1, 1, 1)]))
+    bright = ScalarMappable(
+        Normalize(0, 1), LinearSegmentedColormap.from_list("brightness", [(_DARK,) * 3, (1, 1, 1)])
+    )
+    own = ScalarMappable(Normalize(0, 1), SHARE_MAP)
     for scale, axes, label in (
         (bright, panels[:, :half], "marked patch: attention to an area (brightness)"),
         (own, panels[:, half:], "every patch: attention to its own area"),
     ):
-        bar = drawing.figure.colorbar(scale, ax=axes, location="bottom", shrink=0.8, aspect=30, pad=0.03)
+        aspect = 12 * axes.shape[1]
+        bar = drawing.figure.colorbar(scale, ax=axes, location="bottom", shrink=0.8, aspect=aspect, pad=0.03)
         bar.set_label(label)
+        if scale is own:
+            bar.solids.set_alpha(_COVER)
 
 
 def _draw_picture(axes: Axes, photograph: Photograph) -> None:
@@ -85,29 +88,40 @@ def _draw_picture(axes: Axes, photograph: Photograph) -> None:
 
 
 def _draw_followed(
-    axes: Axes, drawing: Drawing, panel: str, name: str, photograph: Photograph, attention: Float[np.ndarray, "query area"]
+    axes: Axes,
+    drawing: Drawing,
+    panel: str,
+    name: str,
+    photograph: Photograph,
+    attention: Float[np.ndarray, "query area"],
 ) -> None:
     areas = area_grid(photograph.layout, photograph.cluster)
     row, column = photograph.patch
     seen = attention[row * areas.shape[1] + column][areas]
-    drawing.note_grid(panel, f"{photograph.name}, {name}: attention of patch ({row}, {column}) to each area", seen)
+    drawing.note_grid(
+        panel, f"{photograph.name}, {name}: attention of patch ({row}, {column}) to each area", seen
+    )
     light = np.kron(np.clip(seen, 0, 1), np.ones(_patch_shape(photograph)))[..., None]
     axes.imshow((_DARK + (1 - _DARK) * light) * photograph.picture, extent=_extent(photograph))
     _finish(axes, photograph, "#BBBBBB")
 
 
 def _draw_own(
-    axes: Axes, drawing: Drawing, panel: str, name: str, photograph: Photograph, attention: Float[np.ndarray, "query area"]
-) -> AxesImage:
+    axes: Axes,
+    drawing: Drawing,
+    panel: str,
+    name: str,
+    photograph: Photograph,
+    attention: Float[np.ndarray, "query area"],
+) -> None:
     areas = area_grid(photograph.layout, photograph.cluster)
     own = np.take_along_axis(attention, areas.reshape(-1, 1), 1).reshape(areas.shape)
     drawing.note_grid(panel, f"{photograph.name}, {name}: attention to own area", own)
     grey = photograph.picture.mean(-1)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=_extent(photograph))
-    scale = axes.imshow(own, cmap=SHARE_MAP, vmin=0, vmax=1, alpha=0.68, extent=_extent(photograph))
+    axes.imshow(own, cmap=SHARE_MAP, vmin=0, vmax=1, alpha=_COVER, extent=_extent(photograph))
     hatch_cells(axes, np.isnan(own), "xxxxxx")
     _finish(axes, photograph, "white", followed=False)
-    return scale
 
 
 def _finish(axes: Axes, photograph: Photograph, colour: str, *, followed: bool = True) -> None:
@@ -116,7 +130,9 @@ def _finish(axes: Axes, photograph: Photograph, colour: str, *, followed: bool =
     if followed:
         row, column = photograph.patch
         for edge, width in ((BLACK, 2.8), (YELLOW, 1.4)):
-            axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=edge, linewidth=width, zorder=5))
+            axes.add_patch(
+                Rectangle((column, row), 1, 1, fill=False, edgecolor=edge, linewidth=width, zorder=5)
+            )
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)

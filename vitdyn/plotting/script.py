@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from vitdyn._errors import wrong
+from vitdyn.claims import Verdict
 from vitdyn.experiments import ResultStore
 
 
@@ -59,8 +60,25 @@ def text_table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """Return rows as lines of aligned columns; numbers that are not whole get three decimals."""
     lines = [list(header), *([_cell(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
     return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])
+
+
+def verdict_table(verdicts: Mapping[str, Verdict]) -> str:
+    """Return a table of verdicts, one line for each named run."""
+    rows = [
+        (name, each.predicted, each.measured, each.low, each.high, each.seeds, f"{each.claim} {each.status}")
+        for name, each in verdicts.items()
+    ]
+    return text_table(("run", "predicted", "measured", "low", "high", "seeds", "verdict"), rows)
+
+
+def gap_words(gap: float) -> str:
+    """Return "Δ = +0.4" or "Δ = −0.3" for an information gap."""
+    return f"Δ = {gap:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _cell(value: object) -> str:

@@ -9,49 +9,54 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from vitdyn._specs import decode
 from vitdyn.data import PatchLayout
 from vitdyn.plotting.curves import PAIRS, attention_by_pair, by_pair, draw_curve, log_clock
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
-from vitdyn.plotting.style import BLACK, BLUE, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION, panel_title
+from vitdyn.plotting.style import BLACK, GREY, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION, panel_title
 from vitdyn.trajectory import Trajectory
 
 _ATTENTION = ("local to own", "local to global", "global to own")
-_NAMES = {"mae": "masked reconstruction (MAE)", "cl": "contrastive learning (CL)"}
+_CONTENT = (
+    ("content_position", "Ψ", r"content-position $\Psi$, local to own", BLACK, "-"),
+    ("content_content", "Ξ", r"content-content $\Xi$, local to own", ORANGE, "--"),
+)
 
 
 @drawn_in_style
 def summary_page(trajectory: Trajectory) -> Drawing:
     """Draw one page about a run of any objective.
 
-    Correlations Φ; area attention; the loss and its excess over the lower bound; the other correlations; and the
-    final attention between areas for the first two clusters. Lines are medians over seeds of means over
-    positions, bands reach from the least to the largest seed. The specification stands on top, in words.
+    The panels are the correlations Φ, area attention, the loss and its excess over the lower bound, the other
+    correlations, and the final attention between areas for the first two clusters (with one cluster, the
+    diversity of attention takes the second place). Lines are medians over seeds of means over positions,
+    bands reach from the least to the largest seed. The specification stands on top, in words.
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 8.6)
-    head, body = drawing.figure.subfigures(2, 1, height_ratios=[0.16, 1])
+    head, body = np.ravel(drawing.figure.subfigures(2, 1, height_ratios=[0.2, 1]))
     _write_head(head, trajectory)
     panels = body.subplots(3, 2).ravel()
     clock = trajectory["step"].to_numpy().astype(float)
 
-    panel_title(panels[0], "a", r"feature-position correlations")
+    panel_title(panels[0], "a", "feature-position correlations")
     for pair, look in PAIRS.items():
         values = by_pair(trajectory, "feature_position", pair)
-        words = f"{look.symbol} {pair}"
-        draw_curve(panels[0], drawing, "a", pair, clock, values, color=look.colour, linestyle=look.dashes, label=words)
+        draw_curve(panels[0], drawing, "a", pair, clock, values, color=look.colour, linestyle=look.dashes)
     panel_title(panels[1], "b", "attention to areas")
     for pair in _ATTENTION:
         look, values = PAIRS[pair], attention_by_pair(trajectory, pair)
-        draw_curve(panels[1], drawing, "b", pair, clock, values, color=look.colour, linestyle=look.dashes, label=pair)
+        draw_curve(panels[1], drawing, "b", pair, clock, values, color=look.colour, linestyle=look.dashes)
     panels[1].set_ylim(-0.03, 1.03)
     _draw_loss(panels[2], drawing, clock, trajectory)
     _draw_other_correlations(panels[3], drawing, clock, trajectory)
-    for axes, label in zip(panels, (r"correlation $\Phi$", "area attention $A$", "loss", "correlation"), strict=False):
+    for axes, label in zip(
+        panels, (r"correlation $\Phi$", "area attention $A$", "loss", "correlation"), strict=False
+    ):
         axes.set(ylabel=label, xlabel="steps of descent")
         log_clock(axes, clock)
-        axes.legend(loc="best", fontsize=7, labelspacing=0.3, handlelength=1.5)
     _draw_last_row(panels[4:], drawing, clock, trajectory)
     return drawing
 
@@ -61,56 +66,79 @@ def describe_run(trajectory: Trajectory) -> list[str]:
     training = trajectory.spec["training"]
     layout = decode(training["generator"]["layout"], (PatchLayout,))
     objective, law = training["objective"], training["generator"]["latents"]
-    descent = training["descent"] or {"kind": "GradientDescent", "learning_rate": "the objective's own"}
+    steps, time = (float(trajectory.final[name]) for name in ("step", "time"))
+    rate = f"{time / steps:g}" if steps else "the objective's own"
+    descent = training["descent"] or {"kind": "GradientDescent", "learning_rate": rate}
     source = f"a data set of {training['data_set_size']}" if training["data_set_size"] else "fresh samples"
     queries = "queries carry content" if training["content_queries"] else "queries carry their position only"
-    attributes = trajectory.dataset.attrs
+    attributes, count = trajectory.dataset.attrs, trajectory.dataset.sizes["seed"]
     return [
         f"{layout.describe()}; latents {law['kind']} ({_fields(law)})",
-        f"{objective['kind']} ({_fields(objective)}); {descent['kind']} ({_fields(descent)}), {training['steps']} steps, "
-        f"{training['samples']} samples a step from {source}; {queries}",
-        f"{trajectory.dataset.sizes['seed']} seeds, {training['precision']} on {attributes['device']}, "
+        f"{objective['kind']} ({_fields(objective)}); {descent['kind']} ({_fields(descent)}), "
+        f"{training['steps']} steps, {training['samples']} samples a step from {source}; {queries}",
+        f"{count} {'seed' if count == 1 else 'seeds'}, {training['precision']} on {attributes['device']}, "
         f"{attributes['seconds']:.0f} s; {attributes['versions'].split()[0].replace('=', ' ')}",
     ]
 
 
 def _fields(spec: dict[str, Any]) -> str:
-    shown = [f"{name.replace('_', ' ')} {value}" for name, value in spec.items() if name not in ("kind", "layout")]
+    shown = [
+        f"{name.replace('_', ' ')} {value}" for name, value in spec.items() if name not in ("kind", "layout")
+    ]
     return ", ".join(text if len(text) < 60 else f"{text[:57]}..." for text in shown)
 
 
 def _write_head(head: SubFigure, trajectory: Trajectory) -> None:
     kind = trajectory.spec["training"]["objective"]["kind"]
-    title = f"What one layer learned: {''.join(f' {part}' if part.isupper() else part for part in kind).strip().lower()}"
-    head.text(0.01, 0.97, title, fontsize=10.5, fontweight="bold", va="top")
+    words = "".join(f" {letter}" if letter.isupper() else letter for letter in kind).strip().lower()
+    head.text(0.01, 0.97, f"What one layer learned: {words}", fontsize=10.5, fontweight="bold", va="top")
     lines = [line for text in describe_run(trajectory) for line in textwrap.wrap(text, 122)]
-    head.text(0.01, 0.74, "\n".join(lines[:7]), fontsize=7.5, va="top", linespacing=1.35)
+    head.text(0.01, 0.78, "\n".join(lines[:6]), fontsize=7.5, va="top", linespacing=1.35)
+    keys = [
+        Line2D([], [], color=look.colour, linestyle=look.dashes, label=f"{look.symbol}  {look.words}")
+        for look in PAIRS.values()
+    ]
+    head.legend(handles=keys, loc="lower left", ncols=3, bbox_to_anchor=(0, -0.06), columnspacing=1.5)
 
 
-def _draw_loss(axes: Axes, drawing: Drawing, clock: Float[np.ndarray, " frame"], trajectory: Trajectory) -> None:
-    panel_title(axes, "c", "loss")
+def _draw_loss(
+    axes: Axes, drawing: Drawing, clock: Float[np.ndarray, " frame"], trajectory: Trajectory
+) -> None:
+    panel_title(axes, "c", "objective")
     for name, words, colour in (("loss", "loss", BLACK), ("excess_loss", "above its lower bound", ORANGE)):
         values = trajectory[name].to_numpy().astype(float)
-        draw_curve(axes, drawing, "c", words, clock, np.where(values > 0, values, np.nan), color=colour, label=words)
-    axes.set_yscale("log")
+        draw_curve(
+            axes, drawing, "c", words, clock, np.where(values > 0, values, np.nan), color=colour, label=words
+        )
+    low, high = axes.dataLim.intervaly
+    axes.set_yscale("log" if high > 10 * low > 0 else "linear")
+    axes.legend(loc="best")
 
 
 def _draw_other_correlations(
     axes: Axes, drawing: Drawing, clock: Float[np.ndarray, " frame"], trajectory: Trajectory
 ) -> None:
     content = "content_position" in trajectory.dataset
-    panel_title(axes, "d", "position and content correlations" if content else "position-position correlations")
-    wanted = [("position_position", r"$\Upsilon$", ("local to own", "local to global", "global to own"))]
-    if content:
-        wanted += [("content_position", r"$\Psi$", ("local to own",)), ("content_content", r"$\Xi$", ("local to own",))]
-    for (name, symbol, pairs), dashes in zip(wanted, ("-", "--", ":"), strict=False):
-        for pair in pairs:
-            values = by_pair(trajectory, name, pair)
-            look = {"color": PAIRS[pair].colour, "linestyle": dashes, "label": f"{symbol} {pair}"}
-            draw_curve(axes, drawing, "d", f"{name} {pair}", clock, values, **look)
+    panel_title(
+        axes, "d", "position and content correlations" if content else "position-position correlations"
+    )
+    for pair in _ATTENTION:
+        values, look = by_pair(trajectory, "position_position", pair), PAIRS[pair]
+        draw_curve(axes, drawing, "d", f"Υ {pair}", clock, values, color=look.colour, linestyle=look.dashes)
+    if not content:
+        return
+    axes.plot([], [], color=GREY, label=r"position-position $\Upsilon$, as above")
+    for name, symbol, words, colour, dashes in _CONTENT:
+        values = by_pair(trajectory, name, "local to own")
+        draw_curve(
+            axes, drawing, "d", f"{symbol} local to own", clock, values, color=colour, ls=dashes, label=words
+        )
+    axes.legend(loc="best")
 
 
-def _draw_last_row(panels: np.ndarray, drawing: Drawing, clock: Float[np.ndarray, " frame"], trajectory: Trajectory) -> None:
+def _draw_last_row(
+    panels: np.ndarray, drawing: Drawing, clock: Float[np.ndarray, " frame"], trajectory: Trajectory
+) -> None:
     clusters = trajectory.dataset.sizes["cluster"]
     for index, axes in enumerate(panels):
         if index < clusters:
@@ -119,13 +147,18 @@ def _draw_last_row(panels: np.ndarray, drawing: Drawing, clock: Float[np.ndarray
         panel_title(axes, "f", "diversity of attention")
         values = trajectory["attention_diversity"].to_numpy().astype(float)
         draw_curve(axes, drawing, "f", "attention diversity", clock, values, color=VERMILLION)
-        axes.axhline(float(values[0].mean()), color=BLUE, linewidth=0.8, linestyle=":")
         axes.set(xlabel="steps of descent", ylabel="mean of the 10 largest key scores")
         log_clock(axes, clock)
 
 
 def _draw_matrix(axes: Axes, drawing: Drawing, panel: str, trajectory: Trajectory, cluster: int) -> None:
-    values = trajectory.final["area_attention"].sel(statistic="mean").isel(cluster=cluster).to_numpy().astype(float)
+    values = (
+        trajectory.final["area_attention"]
+        .sel(statistic="mean")
+        .isel(cluster=cluster)
+        .to_numpy()
+        .astype(float)
+    )
     exists = ~np.isnan(values[0].mean(0))
     matrix = np.median(values, axis=0)[np.ix_(exists, exists)]
     picture = axes.imshow(matrix, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="equal")

@@ -1,0 +1,185 @@
+"""The scripts of the figures run from end to end, here at a tiny cost; and what photographs are inspected with. Exact."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vitdyn.attention import Correlations, attend
+from vitdyn.data import PatchGenerator, PatchLayout
+from vitdyn.dynamics import BatchSource, Training, simulate
+from vitdyn.experiments.inspection import patch_area_attention
+from vitdyn.objectives import Contrastive, MaskedReconstruction
+from vitdyn.plotting import FigureOptions, text_table
+
+torch.set_num_threads(1)
+
+SIMS = Path(__file__).parents[1] / "sims"
+SCRIPTS = sorted(path.stem for path in SIMS.glob("[0-9]*.py"))
+TRAINED = [name for name in SCRIPTS if name != "01_data"]
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"sims_{name}", SIMS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def shrink(module, monkeypatch):
+    """Let a script run its own experiments for a few steps of a few seeds; return how many samples it then trains on."""
+    whole = getattr(module, "experiments", None)
+    if whole is None:
+        return
+
+    def shrunk(experiment):
+        training = replace(experiment.training, steps=3, seeds=2, samples=4, evaluation_samples=8)
+        return replace(experiment, training=training)
+
+    def few(*arguments):
+        made = whole(*arguments)
+        if isinstance(made, dict):
+            return {name: shrunk(experiment) for name, experiment in made.items()}
+        return tuple(shrunk(experiment) for experiment in made)
+
+    monkeypatch.setattr(module, "experiments", few)
+
+
+def options_of(module, folder, **flags):
+    kind = getattr(module, "Options", FigureOptions)
+    return kind(out=folder / "figures", results=folder / "results", **flags)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_simulates_prints_and_draws(name, tmp_path, monkeypatch, capsys):
+    module = load(name)
+    shrink(module, monkeypatch)
+    module.main(options_of(module, tmp_path))
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        f"{name}.{kind}" for kind in ("csv", "pdf", "png")
+    ]
+    printed = capsys.readouterr().out
+    assert "---" in printed and f"{name}.pdf" in printed
+
+    drawn = (tmp_path / "figures" / f"{name}.pdf").read_bytes()
+    monkeypatch.setattr(
+        "vitdyn.experiments.store.run", lambda *_, **__: pytest.fail("--redraw must not simulate")
+    )
+    module.main(options_of(module, tmp_path, redraw=True))
+    assert (tmp_path / "figures" / f"{name}.pdf").read_bytes() == drawn
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_redraw_without_results_says_so_in_one_line(name, tmp_path, complaint):
+    module = load(name)
+    with complaint("redraw", "run without --redraw first"):
+        module.main(options_of(module, tmp_path, redraw=True))
+    assert not (tmp_path / "figures").exists()
+
+
+def test_the_command_line_ends_without_a_traceback(tmp_path):
+    script = SIMS / "02_masked_reconstruction.py"
+    ended = subprocess.run(
+        [sys.executable, str(script), "--redraw", "--results", str(tmp_path), "--out", str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert len(ended.stderr.strip().splitlines()) == 1 and ended.stderr.startswith(
+        "02_masked_reconstruction.py: redraw = "
+    )
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_says_what_it_costs_and_stays_short(name):
+    text = (SIMS / f"{name}.py").read_text()
+    assert len(text.splitlines()) <= 120
+    assert all(word in load(name).__doc__ for word in ("Figure", "Claims:", "Run:", "two cores", "GPU"))
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if name != "04_photograph"])
+def test_figures_and_claims_share_their_runs(name):
+    from vitdyn.claims import CLAIMS
+
+    checked = {experiment.key for claim in CLAIMS for experiment in claim.experiments("quick")}
+    assert {experiment.key for experiment in load(name).experiments("quick")} <= checked
+
+
+def test_photographs_can_be_segmented_otherwise(tmp_path, monkeypatch):
+    module = load("04_photograph")
+    shrink(module, monkeypatch)
+    module.main(options_of(module, tmp_path, first="chelsea", second="rocket", segments="slic"))
+    assert (tmp_path / "figures" / "04_photograph.png").is_file()
+
+
+def test_the_default_segments_can_be_reconstructed():
+    module = load("04_photograph")
+    labels = [module.segments(module.picture(name), "felzenszwalb") for name in ("astronaut", "coffee")]
+    sizes = PatchLayout.from_labels(labels, patch_size=module.PATCH).sizes
+    assert sizes[sizes > 0].min() >= 3
+
+
+def test_scales_exclude_each_other(complaint):
+    assert (FigureOptions().scale, FigureOptions(full=True).scale) == ("quick", "full")
+    with complaint("full"):
+        FigureOptions(quick=True, full=True)
+
+
+def test_tables_align():
+    assert text_table(("name", "value"), [("a", 1.0), ("longer", 2)]).splitlines() == [
+        "name    value", "-------------", "a       1.000", "longer  2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [False, True])
+@pytest.mark.parametrize("objective", [MaskedReconstruction(), Contrastive()], ids=["mae", "cl"])
+def test_patch_area_attention_is_the_mean_over_samples_that_hide_the_patch(objective, content):
+    layout = PatchLayout.from_sizes([[6, 4, 1], [7, 4]], seed=2)
+    training = Training(
+        generator=PatchGenerator(layout=layout), objective=objective, steps=4, samples=6, seeds=(1, 4),
+        content_queries=content, precision="float64",
+    )  # fmt: skip
+    trajectory = simulate(training)
+    found = patch_area_attention(trajectory, training, samples=24)
+
+    blocks = {
+        name[len("final_") :]: trajectory[name] for name in trajectory.dataset if name.startswith("final_")
+    }
+    model = Correlations(**{name: torch.from_numpy(values.to_numpy()) for name, values in blocks.items()})
+    source = BatchSource(training.generator, objective, (1, 4), 24, None, torch.float64, torch.device("cpu"))
+    batch, (visible, *_) = source.evaluation(5, 24)
+    maps = attend(model, batch, visible)
+    for seed in range(2):
+        for cluster, areas in enumerate(layout.area_of_patch):
+            for query in range(layout.patches):
+                drawn = [
+                    [
+                        float(maps[seed, b, query, visible[seed, b].numpy() & (areas == area)].sum())
+                        for area in range(3)
+                    ]
+                    for b in range(24)
+                    if batch.cluster[seed, b] == cluster
+                    and not visible[seed, b, query]
+                    and (visible[seed, b].numpy() & (areas == areas[query])).any()
+                ]
+                expected = np.mean(drawn, 0) if drawn else np.full(3, np.nan)
+                expected = np.where(layout.sizes[cluster] > 0, expected, np.nan)
+                np.testing.assert_allclose(found[seed, cluster, query], expected, rtol=1e-10)
+    assert np.isnan(found[:, 0, layout.area_of_patch[0] == 2]).all()
+
+
+def test_patch_area_attention_needs_the_final_state(complaint):
+    training = Training(
+        generator=PatchGenerator(layout=PatchLayout.from_sizes([5, 3])),
+        objective=MaskedReconstruction(),
+        steps=1,
+        seeds=1,
+    )
+    with complaint("trajectory", "keep_final_state"):
+        patch_area_attention(simulate(training, keep_final_state=False), training)

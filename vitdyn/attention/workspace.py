@@ -1,0 +1,23 @@
+"""Arrays that are used again from step to step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Workspace:
+    """A set of arrays by name: fresh pages cost more than the arithmetic on them.
+
+    What a forward returned lies in its workspace and holds until the next forward with the same one.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Tensor] = {}
+
+    def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
+        """Return an uninitialised array, the same one as last time where name, shape and kind agree."""
+        array = self._arrays.get(name)
+        if array is None or array.shape != shape or array.dtype != like.dtype or array.device != like.device:
+            array = self._arrays[name] = torch.empty(shape, dtype=like.dtype, device=like.device)
+        return array
