@@ -1,4 +1,4 @@
-"""The scripts of the figures run from end to end, here at a tiny cost; and what photographs are inspected with. Exact."""
+"""The scripts of the figures run from end to end, here at a tiny cost; and the inspection of patches. Exact."""
 
 import importlib.util
 import os
@@ -34,7 +34,7 @@ def load(name):
 
 
 def shrink(module, monkeypatch):
-    """Let a script run its own experiments for a few steps of a few seeds; return how many samples it then trains on."""
+    """Let a script run its own experiments for a few steps of a few seeds."""
     whole = getattr(module, "experiments", None)
     if whole is None:
         return

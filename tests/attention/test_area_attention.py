@@ -4,6 +4,7 @@ import gc
 import weakref
 from math import inf
 
+import numpy as np
 import pytest
 import torch
 
@@ -293,6 +294,23 @@ class TestExtremes:
         torch.testing.assert_close(attention[0, 0, 1], torch.full((5,), 0.4), rtol=1e-6, atol=0)
         assert not gradient[..., 0].any()
         torch.testing.assert_close(gradient[0, :, 0, 1], torch.full((5,), 0.24), rtol=1e-5, atol=0)
+
+    @pytest.mark.parametrize("masked", [0, 1])
+    def test_what_is_left_to_few_masked_patches_keeps_its_digits(self, masked, rng):
+        """With Φ = −9 all visible patches together weigh less than a masked one, and than a lost digit of one."""
+        layout = PatchLayout.from_sizes([400, 100])
+        batch = PatchGenerator(layout=layout, latents=Constant()).sample(1, [0])
+        visible = torch.arange(500).expand(1, 1, 500) >= masked
+        upsilon = torch.from_numpy(rng.uniform(-0.5, 0.5, (1, 500, 500)).astype(np.float32))
+        phi = torch.full((1, 500, 1, 2), -9.0)
+        narrow, wide = (
+            area_attention(
+                Correlations(phi, upsilon).map(cast), cast(batch.latents), batch.cluster, visible, layout
+            )
+            for cast in (torch.Tensor.float, torch.Tensor.double)
+        )
+        assert float((narrow - wide).abs().max()) <= 1e-5
+        assert (wide.sum(2) > 0.99).all() == (masked == 0)
 
     def test_a_wholly_hidden_image_gets_no_attention(self, make_problem):
         problem = make_problem(scale=3.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -71,15 +72,20 @@ def draw_curve(
     **look: Any,
 ) -> Float[np.ndarray, " frame"]:
     """Draw the median over seeds with a band from the least to the largest seed; return the median."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a frame without any value stays empty
-        middle, low, high = np.nanmedian(values, 1), np.nanmin(values, 1), np.nanmax(values, 1)
+    middle, low, high = (present(statistic, values, 1) for statistic in (np.nanmedian, np.nanmin, np.nanmax))
     if len(clock) == 1:
         look["marker"] = "o"
     (line,) = axes.plot(clock, middle, **look)
     axes.fill_between(clock, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
     drawing.note_curve(panel, series, clock, middle, low, high)
     return middle
+
+
+def present(statistic: Callable[..., Any], values: np.ndarray, axis: int) -> np.ndarray:
+    """Apply a statistic that leaves NaN out; where there is nothing else, the result is NaN, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return statistic(values, axis)
 
 
 def log_clock(axes: Axes, clock: Float[np.ndarray, " frame"]) -> None:
@@ -112,6 +118,4 @@ def _wanted(pair: str, areas: int) -> Bool[np.ndarray, "query_area key_area"]:
 
 
 def _mean(values: Float[np.ndarray, "frame seed cluster case"]) -> Float[np.ndarray, "frame seed"]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no such pair (a single local area): NaN
-        return np.nanmean(values.reshape(*values.shape[:2], -1), -1)
+    return present(np.nanmean, values.reshape(*values.shape[:2], -1), -1)

@@ -82,6 +82,8 @@ def save_figure(drawing: Drawing, stem: Path) -> Path:
     """
     paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png", "csv")}
     with styled():
+        drawing.figure.draw_without_rendering()
+        drawing.figure.set_layout_engine("none")  # the layout is found: do not search it again for each file
         with writable_beside(paths["pdf"]) as scratch:
             drawing.figure.savefig(scratch, format="pdf", metadata={"CreationDate": None})
         with writable_beside(paths["png"]) as scratch:

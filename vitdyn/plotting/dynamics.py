@@ -14,7 +14,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from vitdyn.claims import Verdict
-from vitdyn.plotting.curves import PAIRS, attention_by_pair, by_pair, draw_curve, least_attention, log_clock
+from vitdyn.plotting.curves import (
+    PAIRS,
+    attention_by_pair,
+    by_pair,
+    draw_curve,
+    least_attention,
+    log_clock,
+    present,
+)
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import BLACK, PAGE_WIDTH, panel_title
 from vitdyn.theory import Prediction
@@ -126,7 +134,7 @@ def _draw_correlations(
         medians[pair] = draw_curve(
             axes, drawing, panel, pair, clock, series, color=look.colour, linestyle=look.dashes
         )
-        attention = np.median(attention_by_pair(column.trajectory, pair), axis=1)
+        attention = present(np.nanmedian, attention_by_pair(column.trajectory, pair), 1)
         place = _at_half(attention, clock, medians[pair])
         if place:
             _mark(axes, drawing, panel, f"half attention {pair}", *place, look.colour, "o")

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from vitdyn.data import PatchLayout
 from vitdyn.plotting.areas import area_grid, draw_outlines, hatch_cells
+from vitdyn.plotting.curves import present
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import BLACK, PAGE_WIDTH, SHARE_MAP, YELLOW
 
@@ -50,7 +51,7 @@ def draw_photographs(
         _draw_picture(row[0], photograph)
         _letter(row[0], next(letters))
         for index, (name, values) in enumerate(attention.items()):
-            median = np.median(values[:, photograph.cluster], axis=0)
+            median = present(np.nanmedian, values[:, photograph.cluster], 0)
             first, second = next(letters), next(letters)
             _draw_followed(row[1 + 2 * index], drawing, first, name, photograph, median)
             _letter(row[1 + 2 * index], first)
@@ -70,15 +71,13 @@ def _draw_scales(drawing: Drawing, panels: np.ndarray) -> None:
         Normalize(0, 1), LinearSegmentedColormap.from_list("brightness", [(_DARK,) * 3, (1, 1, 1)])
     )
     own = ScalarMappable(Normalize(0, 1), SHARE_MAP)
-    for scale, axes, label in (
-        (bright, panels[:, :half], "marked patch: attention to an area (brightness)"),
-        (own, panels[:, half:], "every patch: attention to its own area"),
+    for scale, axes, alpha, label in (
+        (bright, panels[:, :half], 1.0, "marked patch: attention to an area (brightness)"),
+        (own, panels[:, half:], _COVER, "every patch: attention to its own area"),
     ):
-        aspect = 12 * axes.shape[1]
-        bar = drawing.figure.colorbar(scale, ax=axes, location="bottom", shrink=0.8, aspect=aspect, pad=0.03)
+        look = {"shrink": 0.8, "aspect": 12 * axes.shape[1], "pad": 0.03, "alpha": alpha}
+        bar = drawing.figure.colorbar(scale, ax=axes, location="bottom", **look)
         bar.set_label(label)
-        if scale is own:
-            bar.solids.set_alpha(_COVER)
 
 
 def _draw_picture(axes: Axes, photograph: Photograph) -> None:

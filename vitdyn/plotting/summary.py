@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vitdyn._specs import decode
 from vitdyn.data import PatchLayout
-from vitdyn.plotting.curves import PAIRS, attention_by_pair, by_pair, draw_curve, log_clock
+from vitdyn.plotting.curves import PAIRS, attention_by_pair, by_pair, draw_curve, log_clock, present
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import BLACK, GREY, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION, panel_title
 from vitdyn.trajectory import Trajectory
@@ -36,7 +36,7 @@ def summary_page(trajectory: Trajectory) -> Drawing:
     bands reach from the least to the largest seed. The specification stands on top, in words.
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 8.6)
-    head, body = np.ravel(drawing.figure.subfigures(2, 1, height_ratios=[0.2, 1]))
+    head, body = np.asarray(drawing.figure.subfigures(2, 1, height_ratios=[0.2, 1]))
     _write_head(head, trajectory)
     panels = body.subplots(3, 2).ravel()
     clock = trajectory["step"].to_numpy().astype(float)
@@ -159,8 +159,8 @@ def _draw_matrix(axes: Axes, drawing: Drawing, panel: str, trajectory: Trajector
         .to_numpy()
         .astype(float)
     )
-    exists = ~np.isnan(values[0].mean(0))
-    matrix = np.median(values, axis=0)[np.ix_(exists, exists)]
+    exists = ~np.isnan(values).all((0, 1))
+    matrix = present(np.nanmedian, values, 0)[np.ix_(exists, exists)]
     picture = axes.imshow(matrix, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="equal")
     drawing.note_grid(panel, f"final area attention, cluster {cluster + 1}", matrix)
     panel_title(axes, panel, f"final attention, cluster {cluster + 1}")
