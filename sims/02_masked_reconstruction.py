@@ -7,7 +7,7 @@ log P: constants that they leave out, such as log(1/(1 - γ))/z, about 0.6 here,
 
 Claims: MAE-AREA.
 Run:    python sims/02_masked_reconstruction.py [--quick | --full] [--redraw]
-Takes:  0.5 minutes on two cores (--full: 1.6); on a GPU: not measured.
+Takes:  0.4 minutes on two cores (--full trains four times as many seeds); on a GPU: not measured.
 """
 
 from vitdyn.claims import MAE_AREA, judge

@@ -7,7 +7,7 @@ log P: constants that they leave out, such as log(1/(1 - γ))/z, about 0.6 here,
 
 Claims: CL-GLOBAL.
 Run:    python sims/03_contrastive.py [--quick | --full] [--redraw]
-Takes:  0.6 minutes on two cores (--full: 2.2); on a GPU: not measured.
+Takes:  0.6 minutes on two cores (--full trains four times as many seeds); on a GPU: not measured.
 """
 
 from vitdyn.claims import CL_GLOBAL, judge

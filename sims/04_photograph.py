@@ -4,11 +4,11 @@ Two photographs that come with scikit-image are segmented; the segments, cut int
 areas of two clusters of the data model. After masked reconstruction a patch attends to its own segment; after
 contrast every patch attends to the largest segment of its photograph. A segment of one patch cannot be
 reconstructed (it is hidden with its only patch) and is hatched; the default segments have three or more.
-Segments of photographs are larger than the theory's local areas: their κ_s lies just above 1/2.
+Segments of photographs are larger than the local areas of the theory: their κ_s exceeds its range, which ends at 1/2.
 
 Claims: MAE-AREA and CL-GLOBAL, outside their checked runs.
 Run:    python sims/04_photograph.py [--first astronaut] [--segments felzenszwalb | slic] [--quick | --full] [--redraw]
-Takes:  0.6 minutes on two cores (--full: 2.0); on a GPU: not measured.
+Takes:  0.5 minutes on two cores (--full trains four times as many seeds); on a GPU: not measured.
 """
 
 from dataclasses import dataclass

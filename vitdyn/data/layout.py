@@ -86,7 +86,7 @@ class PatchLayout:
             raise wrong(
                 "patches",
                 patches,
-                f"too few for kappa_c = {kappa_c:g}, kappa_s = {kappa_s:g}, which need a global area larger "
+                f"too few for kappa_c = {kappa_c:g}, kappa_s = {kappa_s:g}, which need a global area no smaller "
                 f"than a local one and room for at least one local area: {enough} are enough",
             )
         rest, count = patches - areas[0], areas[1]

@@ -61,7 +61,9 @@ def loss_gradient(
     forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
     gradient = pull(objective.adjoint(forward, work.objective))
     if objective.weight_decay:
-        gradient = gradient.map(lambda part, block: part.add(block, alpha=objective.weight_decay), correlations)
+        gradient = gradient.map(
+            lambda part, block: part.add(block, alpha=objective.weight_decay), correlations
+        )
     return gradient, forward
 
 
@@ -85,7 +87,9 @@ def _factored(
 ) -> tuple[tuple[Tensor, ...], Pull]:
     attention, saved = zip(
         *(
-            factored_forward(correlations, batch.latents, batch.cluster, visible, batch.layout, work.view(index))
+            factored_forward(
+                correlations, batch.latents, batch.cluster, visible, batch.layout, work.view(index)
+            )
             for index, visible in enumerate(views)
         ),
         strict=True,
@@ -107,7 +111,9 @@ def _by_autograd(
 ) -> tuple[tuple[Tensor, ...], Pull]:
     leaves = correlations.map(lambda block: block.detach().requires_grad_())
     with torch.enable_grad():
-        live = [area_attention(leaves, batch.latents, batch.cluster, visible, batch.layout) for visible in views]
+        live = [
+            area_attention(leaves, batch.latents, batch.cluster, visible, batch.layout) for visible in views
+        ]
 
     def pull(adjoints: tuple[Adjoint | None, ...]) -> Correlations:
         pairs = [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
-from vitdyn._errors import require_choice, wrong
+from vitdyn._errors import wrong
 from vitdyn.data import PatchGenerator
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
@@ -16,7 +18,8 @@ def pick_device(name: str = "auto") -> torch.device:
 
     Raises ``ValueError`` where CUDA is asked for and there is none.
     """
-    require_choice("device", name.split(":")[0], ("auto", "cpu", "cuda"))
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(name)):
+        raise wrong("device", name, "must be one of auto, cpu, cuda, cuda:0, cuda:1, ...")
     available = torch.cuda.is_available()
     if name.startswith("cuda") and not available:
         raise wrong("device", name, "no CUDA device is available here: take 'cpu' or 'auto'")
@@ -35,11 +38,10 @@ def estimate_memory(
 ) -> int:
     """Return the bytes of working memory that one seed needs while it trains, as the split of seeds counts them.
 
-    For each view: six arrays of (sample, area, query), eight of (sample, query) and three of (query, key);
+    For each view: five arrays of (sample, area, query), eight of (sample, query) and five of (query, key);
     besides, Q, its gradient and an optimiser's two moments.
     """
     layout = generator.layout
-    areas = layout.areas * (2 if layout.clusters > 1 else 1)
-    view = 6 * samples * areas * layout.patches + 8 * samples * layout.patches + 3 * layout.patches**2
+    view = 5 * samples * layout.areas * layout.patches + 8 * samples * layout.patches + 5 * layout.patches**2
     blocks = layout.patches**2 + layout.patches * layout.areas * layout.clusters
     return (views * view + 4 * blocks) * torch.finfo(PRECISIONS[precision]).bits // 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -67,7 +68,7 @@ def simulate(
     limit = DEFAULT_MEMORY_MIB[where.type] if memory_limit_mib is None else memory_limit_mib
     require_real("memory_limit_mib", limit, low=0.0, high=1e9, open_low=True)
     require_real("checkpoint_seconds", checkpoint_seconds, low=0.0, high=1e9)
-    spec = to_text({"training": training, "memory_limit_mib": limit, "from_start": start is not None})
+    spec = to_text({"training": training, "memory_limit_mib": limit, "start": _digest(start)})
     keeper = Keeper(checkpoint, spec, checkpoint_seconds, where)
     groups = _split(training, limit)
     with _progress_bar(progress, len(training.seed_numbers) * training.steps) as bar:
@@ -84,6 +85,14 @@ def simulate(
     )
     keeper.remove()
     return trajectory
+
+
+def _digest(start: Correlations | None) -> str | None:
+    """Return a name for a given start, so that a checkpoint knows its own."""
+    if start is None:
+        return None
+    blocks = start.map(lambda block: block.detach().cpu().contiguous()).named()
+    return hashlib.sha256(b"".join(block.numpy().tobytes() for block in blocks.values())).hexdigest()
 
 
 def _split(training: Training, limit_mib: float) -> list[tuple[int, ...]]:

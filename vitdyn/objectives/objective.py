@@ -85,11 +85,11 @@ class Objective(ABC):
         return autograd_adjoint(self, forward)
 
     def init(self, correlations: Correlations) -> Memory:
-        """Return what the objective remembers before the first step."""
+        """Return what the objective remembers before the first step: tensors of its own, not the model's blocks."""
         return {}
 
     def after_step(self, forward: ForwardPass, correlations: Correlations) -> Memory:
-        """Return what it remembers after a step that left the model at ``correlations``."""
+        """Return what it remembers after a step that left the model at ``correlations``: tensors of its own."""
         return forward.memory
 
 

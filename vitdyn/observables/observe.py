@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdyn._axes import AREA, CLUSTER, KEY_AREA, QUERY_AREA, SEED, STATISTIC
 from vitdyn.attention import Correlations, attend
-from vitdyn.data import PatchBatch
+from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.metrics import attention_diversity
 from vitdyn.objectives import ForwardPass, Objective
 from vitdyn.observables.by_area import over_pairs, over_positions
@@ -65,50 +65,58 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
     Attention is read on the first view, over the queries that the objective counts. Values that do not
     exist (areas that a cluster lacks, positions that no sample counted) are NaN.
     """
-    batch, layout = forward.batch, forward.batch.layout
+    batch = forward.batch
     counted = objective.counted_queries(forward)
     own_shown = batch.shown_count(forward.views[0]).gather(2, batch.area) > 0
     own = forward.attention[0].gather(2, batch.area[:, :, None])[:, :, 0]
     error = _reconstruction_error(forward)
-    tables = torch.from_numpy(layout.area_of_patch).to(batch.cluster.device)
 
     by_cluster: dict[str, list[Tensor]] = {}
-    for cluster, areas in enumerate(tables):
+    for cluster in range(batch.layout.clusters):
         drawn = (batch.cluster == cluster)[..., None]
-        attention = _sample_mean(forward.attention[0].transpose(2, 3), counted & drawn)
-        lacking = torch.from_numpy(layout.sizes[cluster] == 0).to(areas.device)
-        attention = attention.masked_fill(lacking, nan)
-        phi = correlations.feature_position[:, :, cluster].masked_fill(lacking, nan)
-        found = {
-            "feature_position": over_positions(phi, areas, layout.areas),
-            "position_position": over_pairs(correlations.position_position, areas, layout.areas),
-            "position_position_self": over_positions(
-                correlations.position_position.diagonal(dim1=1, dim2=2), areas, layout.areas
-            ),
-            "area_attention": over_positions(attention, areas, layout.areas),
-            "own_area_attention": over_positions(
-                _sample_mean(own, counted & drawn & own_shown), areas, layout.areas
-            ),
-            "reconstruction_error": over_positions(
-                _sample_mean(error, ~forward.views[0] & drawn), areas, layout.areas
-            )[..., 0],
+        by_position = {
+            "area_attention": _sample_mean(forward.attention[0].transpose(2, 3), counted & drawn),
+            "own_area_attention": _sample_mean(own, counted & drawn & own_shown),
+            "reconstruction_error": _sample_mean(error, ~forward.views[0] & drawn),
         }
-        if correlations.content_position is not None and correlations.content_content is not None:
-            psi = correlations.content_position[:, cluster].transpose(1, 2).masked_fill(lacking, nan)
-            found["content_position"] = over_positions(psi, areas, layout.areas).transpose(1, 2)
-            pairs = lacking[:, None] | lacking
-            found["content_content"] = correlations.content_content[:, cluster].masked_fill(pairs, nan)
-        for name, values in found.items():
+        for name, values in _by_area(correlations, batch.layout, cluster, by_position).items():
             by_cluster.setdefault(name, []).append(values)
 
-    penalty = 0.5 * objective.weight_decay * correlations.squared_norm()
-    loss = objective.loss(forward)
+    loss = objective.loss(forward) + 0.5 * objective.weight_decay * correlations.squared_norm()
     return {
         **{name: torch.stack(values, 1) for name, values in by_cluster.items()},
-        "loss": loss + penalty,
-        "excess_loss": loss + penalty - objective.bound(forward),
+        "loss": loss,
+        "excess_loss": loss - objective.bound(forward),
         "attention_diversity": _diversity(correlations, forward),
     }
+
+
+def _by_area(
+    correlations: Correlations, layout: PatchLayout, cluster: int, by_position: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Summarise one cluster's correlations and attention over the positions of its areas."""
+    device = correlations.position_position.device
+    areas = torch.from_numpy(layout.area_of_patch[cluster]).to(device)
+    lacking = torch.from_numpy(layout.sizes[cluster] == 0).to(device)
+
+    def summary(values: Tensor) -> Tensor:
+        return over_positions(values, areas, layout.areas)
+
+    upsilon = correlations.position_position
+    found = {
+        "feature_position": summary(correlations.feature_position[:, :, cluster].masked_fill(lacking, nan)),
+        "position_position": over_pairs(upsilon, areas, layout.areas),
+        "position_position_self": summary(upsilon.diagonal(dim1=1, dim2=2)),
+        "area_attention": summary(by_position["area_attention"].masked_fill(lacking, nan)),
+        "own_area_attention": summary(by_position["own_area_attention"]),
+        "reconstruction_error": summary(by_position["reconstruction_error"])[..., 0],
+    }
+    if correlations.content_position is not None and correlations.content_content is not None:
+        psi = correlations.content_position[:, cluster].transpose(1, 2).masked_fill(lacking, nan)
+        found["content_position"] = summary(psi).transpose(1, 2)
+        pairs = lacking[:, None] | lacking
+        found["content_content"] = correlations.content_content[:, cluster].masked_fill(pairs, nan)
+    return found
 
 
 def _sample_mean(values: Tensor, counted: Bool[Tensor, "seed sample query"]) -> Tensor:
@@ -125,8 +133,9 @@ def _reconstruction_error(forward: ForwardPass) -> Float[Tensor, "seed sample qu
     return 0.5 * residual.mul_(forward.batch.latents[..., None]).square_().sum(2)
 
 
-def _diversity(correlations: Correlations, forward: ForwardPass) -> Tensor:
+def _diversity(correlations: Correlations, forward: ForwardPass) -> Float[Tensor, " seed"]:
+    """Return the mean diversity of a few maps, spread over the batch and so over its clusters."""
     batch = forward.batch
-    few = slice(0, min(_DIVERSITY_SAMPLES, batch.count))
+    few = torch.linspace(0, batch.count - 1, min(_DIVERSITY_SAMPLES, batch.count)).long()
     part = PatchBatch(batch.layout, batch.seeds, batch.cluster[:, few], batch.latents[:, few])
     return attention_diversity(attend(correlations, part, forward.views[0][:, few])).mean(1)

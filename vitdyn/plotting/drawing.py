@@ -62,6 +62,10 @@ class Drawing:
         for (row, column), value in np.ndenumerate(values):
             self.rows.append((panel, series, column, row, value, "", ""))
 
+    def table(self) -> list[tuple[str, ...]]:
+        """Return the rows as text that gives back the same numbers; NaN becomes an empty cell."""
+        return [tuple(_cell(value) for value in row) for row in self.rows]
+
 
 def drawn_in_style(draw: Callable[P, R]) -> Callable[P, R]:
     """Make a drawing function draw in the one style."""
@@ -89,9 +93,7 @@ def save_figure(drawing: Drawing, stem: Path) -> Path:
         with writable_beside(paths["png"]) as scratch:
             drawing.figure.savefig(scratch, format="png")
     with writable_beside(paths["csv"]) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-        table.writerows([_cell(value) for value in row] for row in drawing.rows)
+        csv.writer(file).writerows([COLUMNS, *drawing.table()])
     return paths["pdf"]
 
 

@@ -16,13 +16,13 @@ from vitdyn._specs import decode
 from vitdyn.data import PatchLayout
 from vitdyn.plotting.curves import PAIRS, attention_by_pair, by_pair, draw_curve, log_clock, present
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
-from vitdyn.plotting.style import BLACK, GREY, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION, panel_title
+from vitdyn.plotting.style import BLACK, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION, panel_title
 from vitdyn.trajectory import Trajectory
 
 _ATTENTION = ("local to own", "local to global", "global to own")
 _CONTENT = (
-    ("content_position", "Ψ", r"content-position $\Psi$, local to own", BLACK, "-"),
-    ("content_content", "Ξ", r"content-content $\Xi$, local to own", ORANGE, "--"),
+    ("content_position", "Ψ", r"$\Psi$ local to own", BLACK, "-"),
+    ("content_content", "Ξ", r"$\Xi$ local to own", ORANGE, "--"),
 )
 
 
@@ -119,21 +119,23 @@ def _draw_other_correlations(
     axes: Axes, drawing: Drawing, clock: Float[np.ndarray, " frame"], trajectory: Trajectory
 ) -> None:
     content = "content_position" in trajectory.dataset
-    panel_title(
-        axes, "d", "position and content correlations" if content else "position-position correlations"
+    words = (
+        r"position ($\Upsilon$) and content ($\Psi$, $\Xi$)" if content else "position-position correlations"
     )
+    panel_title(axes, "d", words)
     for pair in _ATTENTION:
         values, look = by_pair(trajectory, "position_position", pair), PAIRS[pair]
         draw_curve(axes, drawing, "d", f"Υ {pair}", clock, values, color=look.colour, linestyle=look.dashes)
     if not content:
         return
-    axes.plot([], [], color=GREY, label=r"position-position $\Upsilon$, as above")
     for name, symbol, words, colour, dashes in _CONTENT:
         values = by_pair(trajectory, name, "local to own")
         draw_curve(
             axes, drawing, "d", f"{symbol} local to own", clock, values, color=colour, ls=dashes, label=words
         )
-    axes.legend(loc="best")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.2 * (high - low))  # room for the legend
+    axes.legend(loc="upper left", ncols=2)
 
 
 def _draw_last_row(
