@@ -83,7 +83,7 @@ def _draw_scales(drawing: Drawing, panels: np.ndarray) -> None:
 def _draw_picture(axes: Axes, photograph: Photograph) -> None:
     axes.imshow(photograph.picture, extent=_extent(photograph))
     _finish(axes, photograph, "white")
-    axes.set_ylabel(photograph.name)
+    axes.set_ylabel(f"{photograph.name}\n{_exponents(photograph)}")
 
 
 def _draw_followed(
@@ -142,6 +142,14 @@ def _letter(axes: Axes, letter: str) -> None:
         0.03, 0.97, letter, transform=axes.transAxes, va="top", fontsize=8, fontweight="bold",
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2},
     )  # fmt: skip
+
+
+def _exponents(photograph: Photograph) -> str:
+    layout = PatchLayout(partition=(photograph.layout.partition[photograph.cluster],))
+    return (
+        rf"$\kappa_c$ = {layout.kappa_c:.2f}, $\kappa_s$ = {layout.kappa_s:.2f}"
+        f"\n$\\Delta$ = {layout.information_gap:+.2f}"
+    )
 
 
 def _extent(photograph: Photograph) -> tuple[float, float, float, float]:
