@@ -10,7 +10,20 @@ import xarray
 from vitdyn import cli
 from vitdyn.claims import CLAIMS, REFUTED, SUPPORTED, Verdict
 
-SMALL = ["--patches", "32", "--kappa-c", "0.7", "--kappa-s", "0.4", "--seeds", "2", "--steps", "3", "--frames", "3"]
+SMALL = [
+    "--patches",
+    "32",
+    "--kappa-c",
+    "0.7",
+    "--kappa-s",
+    "0.4",
+    "--seeds",
+    "2",
+    "--steps",
+    "3",
+    "--frames",
+    "3",
+]
 
 
 def error_of(arguments, capsys):
@@ -38,7 +51,10 @@ def test_run_writes_a_result_and_a_picture(objective, tmp_path, capsys):
 def test_run_takes_the_objectives_own_options_and_other_laws(tmp_path):
     for law in ("truncated-normal", "constant"):
         arguments = ["run", "cl", *SMALL, "--out", str(tmp_path / law), "--law", law]
-        assert cli.main([*arguments, "--temperature", "0.5", "--views", "complementary", "--descent", "adam"]) == 0
+        assert (
+            cli.main([*arguments, "--temperature", "0.5", "--views", "complementary", "--descent", "adam"])
+            == 0
+        )
         (result,) = (tmp_path / law).glob("*.nc")
         with xarray.open_dataset(result, engine="h5netcdf") as stored:
             training = json.loads(stored.attrs["experiment"])["training"]
@@ -124,13 +140,17 @@ def verdict(status, expected):
         ([verdict(SUPPORTED, SUPPORTED), verdict(SUPPORTED, REFUTED)], 1),
     ],
 )
-def test_check_prints_a_table_and_exits_with_one_on_a_refutation(verdicts, status, monkeypatch, capsys, tmp_path):
+def test_check_prints_a_table_and_exits_with_one_on_a_refutation(
+    verdicts, status, monkeypatch, capsys, tmp_path
+):
     monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale: tuple(verdicts))
     assert cli.main(["check", "--quick", "--json", str(tmp_path / "report.json")]) == status
     printed = capsys.readouterr().out
     assert "x > 0.5" in printed
     assert "0.9000  [0.8000, 1.0000]" in printed
-    assert ("MUST BE REFUTED" in printed) == (verdicts[-1].expected == REFUTED and verdicts[-1].status != REFUTED)
+    assert ("MUST BE REFUTED" in printed) == (
+        verdicts[-1].expected == REFUTED and verdicts[-1].status != REFUTED
+    )
     stored = json.loads((tmp_path / "report.json").read_text())
     assert [entry["status"] for entry in stored] == [entry.status for entry in verdicts]
 
@@ -138,7 +158,8 @@ def test_check_prints_a_table_and_exits_with_one_on_a_refutation(verdicts, statu
 def test_check_chooses_claims_and_scale(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(
-        "vitdyn.claims.check", lambda claims, runner, scale: asked.append(([c.id for c in claims], scale)) or ()
+        "vitdyn.claims.check",
+        lambda claims, runner, scale: asked.append(([c.id for c in claims], scale)) or (),
     )
     assert cli.main(["check", "--claims", "CL-GLOBAL", "--results", str(tmp_path)]) == 0
     assert cli.main(["check", "--quick", "--results", str(tmp_path)]) == 0
@@ -155,7 +176,11 @@ def test_list_and_env_say_what_there_is(capsys):
 
 
 def test_figures_runs_each_script_in_order_and_stops_at_a_failure(tmp_path, capfd):
-    for name, body in (("1_a.py", "print('first')"), ("2_b.py", "raise SystemExit(3)"), ("3_c.py", "print('third')")):
+    for name, body in (
+        ("1_a.py", "print('first')"),
+        ("2_b.py", "raise SystemExit(3)"),
+        ("3_c.py", "print('third')"),
+    ):
         (tmp_path / name).write_text(body)
     assert cli.main(["figures", "--sims", str(tmp_path)]) == 3
     printed = capfd.readouterr().out
@@ -164,7 +189,9 @@ def test_figures_runs_each_script_in_order_and_stops_at_a_failure(tmp_path, capf
     assert cli.main(["figures", "--sims", str(tmp_path / "none")]) == 2
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["run", "--help"], ["run", "cl", "--help"], ["check", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["run", "--help"], ["run", "cl", "--help"], ["check", "--help"]]
+)
 def test_help_is_there(arguments, capsys):
     with pytest.raises(SystemExit) as leaving:
         cli.main(arguments)
