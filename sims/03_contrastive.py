@@ -1,7 +1,7 @@
 """Figure 3: contrast draws every query, local ones too, to the global area, at either sign of the information gap.
 
 Correlations and area attention over training at Δ = +0.4 and Δ = -0.3. Local and global queries move alike:
-the mean pooling has removed the question which patch asks.
+mean pooling treats all queries alike, so that from Q = 0 their rows of Φ and Υ stay equal.
 The predicted levels are those at which attention shifts, not final values, and hold to leading order in
 log P: constants that they leave out, such as log(1/(1 - γ))/z, about 0.6 here, are visible at P = 256.
 

@@ -9,6 +9,7 @@ import xarray
 
 from vitdyn import cli
 from vitdyn.claims import CLAIMS, REFUTED, SUPPORTED, Verdict
+from vitdyn.experiments import ResultStore
 
 SMALL = [
     "--patches",
@@ -39,6 +40,7 @@ def test_run_writes_a_result_and_a_picture(objective, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Δ = " in printed
     assert "about" in printed
+    assert "of 2 seeds" in printed
     (result,) = tmp_path.glob("*.nc")
     with xarray.open_dataset(result, engine="h5netcdf") as stored:
         assert stored.sizes["seed"] == 2
@@ -117,6 +119,18 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_run(capsys, tmp_p
     status, message = error_of(["run", "mae", "--out", str(tmp_path / "file" / "out")], capsys)
     assert status == 2
     assert "name another folder" in message
+
+
+@pytest.mark.parametrize("broken", ["truncated", "of another schema"])
+def test_check_refuses_a_result_file_it_cannot_trust(broken, capsys, tmp_path):
+    (experiment, *_) = CLAIMS[0].experiments("quick")
+    path = ResultStore(tmp_path).path(experiment)
+    xarray.Dataset({"x": ("frame", list(range(5000)))}).to_netcdf(path, engine="h5netcdf")
+    if broken == "truncated":
+        path.write_bytes(path.read_bytes()[:3000])
+    status, message = error_of(["check", "--quick", "--results", str(tmp_path)], capsys)
+    assert status == 2
+    assert str(path)[-20:] in message
 
 
 def test_a_diverging_run_names_step_and_seed(capsys, tmp_path):

@@ -143,7 +143,7 @@ class TestComplaints:
     def test_a_truncated_file(self, share, trajectory, path, complaint):
         whole = trajectory.save(path).read_bytes()
         path.write_bytes(whole[: int(share * len(whole))])
-        with complaint("path", "run the experiment again"):
+        with complaint("path", "delete it and run again"):
             Trajectory.load(path)
 
     def test_a_file_of_something_else(self, path, complaint):

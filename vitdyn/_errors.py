@@ -10,7 +10,7 @@ from numbers import Integral, Real
 def wrong(field: str, value: object, remedy: str) -> ValueError:
     """Build the error for a bad input: ``field = value: remedy``, on one line."""
     shown = " ".join(repr(value).split())
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    shown = shown if len(shown) <= 240 else shown[:237] + "..."
     return ValueError(f"{field} = {shown}: {remedy}")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, make_dataclass
 from pathlib import Path
@@ -187,6 +188,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     from vitdyn.dynamics import Schedule, Training, pick_device
     from vitdyn.experiments import Experiment, run
     from vitdyn.experiments.cost import estimate_seconds
+    from vitdyn.observables import learned_regime
     from vitdyn.plotting import save_figure, summary_page
     from vitdyn.trajectory import require_writable
 
@@ -214,6 +216,11 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     print(f"{options.seeds} seeds x {options.steps} steps: about {_duration(expected)}")
     trajectory = run(experiment, out=path, device=options.device, progress=True)
     picture = save_figure(summary_page(trajectory), path.with_suffix(""))
+    regimes = Counter(learned_regime(trajectory))
+    print(
+        "learned  "
+        + ", ".join(f"{name}: {count} of {options.seeds} seeds" for name, count in regimes.items())
+    )
     print(f"result   {path}\npicture  {picture}")
     return 0
 

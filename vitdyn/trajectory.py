@@ -78,7 +78,7 @@ class Trajectory:
         except Exception as error:  # h5py, h5netcdf and xarray each have their own errors for a broken file
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise wrong(
-                "path", str(path), f"not a readable result file ({reason}): run the experiment again"
+                "path", str(path), f"not a readable result file ({reason}): delete it and run again"
             ) from error
         schema = dataset.attrs.get("schema")
         if schema != SCHEMA:
