@@ -69,9 +69,10 @@ def factored_forward(
     careful = phi.is_cuda or _loses_digits(phi, upsilon, latents, shown)
 
     kernel = work.take("kernel", phi, *upsilon.shape)
-    torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=kernel).exp_() if careful else torch.exp(
-        upsilon, out=kernel
-    )
+    if careful:
+        torch.sub(upsilon, upsilon.amax(-1, keepdim=True), out=kernel).exp_()
+    else:
+        torch.exp(upsilon, out=kernel)
     seen = work.take("seen", phi, *shown.shape).copy_(shown)
     masked_mass = torch.bmm(1 - seen, kernel.transpose(1, 2)) if careful else None
     masses = work.take("masses", phi, *latents.shape, layout.patches)
@@ -114,7 +115,7 @@ def _engine(device: str) -> ModuleType:
     if device == "cpu":
         try:
             from vitdyn.attention import fused
-        except ImportError:  # numba has no build for this Python or machine
+        except (ImportError, RuntimeError):  # no numba for this Python or machine, or no folder for its cache
             return shares
         return fused
     return shares
