@@ -307,7 +307,7 @@ def _run_command(kind: Any) -> type:
     options = [
         (
             option.name,
-            Annotated[type(option.default), tyro.conf.arg(help=option.metadata["help"])],
+            Annotated[type(option.default), tyro.conf.arg(help=option.metadata.get("help", ""))],
             option.default,
         )
         for option in own
