@@ -9,7 +9,7 @@ figures: $(READY)
 	$(VENV)/bin/vitdyn figures --out figures --results results
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 check: $(READY)
 	$(VENV)/bin/vitdyn check --results results
