@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from vitdyn._errors import require_choice, wrong
+from vitdyn._tables import text_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +259,8 @@ def _first_line(kind: type) -> str:
 def _verdict_table(verdicts: Any) -> str:
     from vitdyn.claims import INCONCLUSIVE, REFUTED, SUPPORTED
 
-    rows = [("claim", "run", "predicted", "measured (99.9 % interval)", "seeds", "verdict", "")]
+    header = ("claim", "run", "predicted", "measured (99.9 % interval)", "seeds", "verdict", "")
+    rows = []
     for verdict in verdicts:
         interval = f"{verdict.measured:.4f}  [{verdict.low:.4f}, {verdict.high:.4f}]"
         as_expected = verdict.status == verdict.expected
@@ -270,24 +272,17 @@ def _verdict_table(verdicts: Any) -> str:
                 verdict.experiment,
                 verdict.predicted,
                 interval,
-                str(verdict.seeds),
+                verdict.seeds,
                 verdict.status,
                 remark,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
     counted = {
         status: sum(verdict.status == status and verdict.expected == SUPPORTED for verdict in verdicts)
         for status in (SUPPORTED, REFUTED, INCONCLUSIVE)
     }
-    lines.append(
-        ", ".join(f"{count} {status.lower()}" for status, count in counted.items()) + " (controls aside)"
-    )
-    return "\n".join(lines)
+    total = ", ".join(f"{count} {status.lower()}" for status, count in counted.items())
+    return f"{text_table(header, rows)}\n{total} (controls aside)"
 
 
 @dataclass(frozen=True, kw_only=True)

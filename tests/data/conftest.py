@@ -6,7 +6,6 @@ with probability 5.7e-7, and one of the about 100 comparisons below this folder 
 """
 
 import os
-from contextlib import contextmanager
 from zlib import crc32
 
 import numpy as np
@@ -47,19 +46,3 @@ def test_seed():
 def generator(test_seed, request):
     """A generator of this test alone: tests do not share draws."""
     return np.random.default_rng([test_seed, crc32(request.node.nodeid.encode())])
-
-
-@pytest.fixture(scope="session")
-def complaint():
-    """Assert that a block raises a ValueError of one line, ``field = value: remedy``."""
-
-    @contextmanager
-    def expect(field, remedy):
-        with pytest.raises(ValueError) as caught:
-            yield caught
-        message = str(caught.value)
-        assert "\n" not in message
-        assert message.startswith(f"{field} = ")
-        assert remedy in message.removeprefix(f"{field} = ").split(": ", 1)[1]
-
-    return expect

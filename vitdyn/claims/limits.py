@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Float
-
-from vitdyn._axes import CLUSTER, GLOBAL_AREA, QUERY_AREA
 from vitdyn._errors import require_choice
 from vitdyn.claims.claim import SCALES, Claim
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
-from vitdyn.trajectory import Trajectory
+from vitdyn.observables import least_global_attention, least_own_area_attention
 
 _EXPONENTS = {"gap-positive": (0.9, 0.4), "gap-negative": (0.6, 0.5)}
 _SEEDS = {"quick": 8, "full": 32}
@@ -45,21 +41,6 @@ def _contrast(scale: str) -> tuple[Experiment, ...]:
     return limit_experiments(Contrastive(), scale)
 
 
-def worst_own_area_attention(trajectory: Trajectory) -> Float[np.ndarray, " seed"]:
-    """Return, for each seed, the least own-area attention of any position at the last frame.
-
-    A position's value is its mean over the evaluation samples that hide it and show some of its area.
-    """
-    least = trajectory.final["own_area_attention"].sel(statistic="minimum")
-    return least.min((CLUSTER, QUERY_AREA)).to_numpy()
-
-
-def worst_global_attention(trajectory: Trajectory) -> Float[np.ndarray, " seed"]:
-    """Return, for each seed, the least attention to the global area of any position at the last frame."""
-    least = trajectory.final["area_attention"].sel(statistic="minimum").isel(key_area=GLOBAL_AREA)
-    return least.min((CLUSTER, QUERY_AREA)).to_numpy()
-
-
 def _no_assumption_unmet(training: Training) -> str | None:
     return "the latents can vanish: L = 0" if training.generator.latents.low == 0 else None
 
@@ -82,7 +63,7 @@ MAE_AREA = Claim(
     "some of its area; the expected value over seeds, by a 99.9 % interval.",
     symbol="min_p A_own",
     margin=0.8,
-    measure=worst_own_area_attention,
+    measure=lambda trajectory: least_own_area_attention(trajectory)[-1],
     unmet=_no_assumption_unmet,
     experiments=_reconstruction,
     controls=_contrast,
@@ -101,7 +82,7 @@ CL_GLOBAL = Claim(
     "a 99.9 % interval.",
     symbol="min_p A_global",
     margin=0.8,
-    measure=worst_global_attention,
+    measure=lambda trajectory: least_global_attention(trajectory)[-1],
     unmet=_single_cluster,
     experiments=_contrast,
     controls=_reconstruction,

@@ -4,7 +4,7 @@ Importable on its own: nothing here knows attention, training or any theory of t
 """
 
 from vitdyn.data.latents import LAWS, Beta, Constant, Custom, Law, TruncatedNormal, TwoPoint, Uniform
-from vitdyn.data.layout import PatchLayout
+from vitdyn.data.layout import PatchLayout, information_gap
 from vitdyn.data.masking import draw_visible, masked_count
 from vitdyn.data.patches import Basis, PatchBatch, PatchGenerator, orthonormal_basis
 from vitdyn.data.views import draw_view_pair
@@ -24,6 +24,7 @@ __all__ = [
     "Uniform",
     "draw_view_pair",
     "draw_visible",
+    "information_gap",
     "masked_count",
     "orthonormal_basis",
 ]

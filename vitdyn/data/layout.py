@@ -20,6 +20,11 @@ KAPPA_S_RANGE = (0.001, 0.5)
 ARRANGEMENTS = ("scattered", "contiguous")
 
 
+def information_gap(kappa_c: float, kappa_s: float) -> float:
+    """Return Δ = (1 − κ_s) − 2(1 − κ_c)."""
+    return (1 - kappa_s) - 2 * (1 - kappa_c)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PatchLayout:
     """The partition of P positions into areas, for each of K clusters.
@@ -203,8 +208,7 @@ class PatchLayout:
     @property
     def information_gap(self) -> float:
         """Δ = (1 − κ_s) − 2(1 − κ_c), from the exponents that were asked for, else from the measured ones."""
-        kappa_c, kappa_s = self.exponents or (self.kappa_c, self.kappa_s)
-        return (1 - kappa_s) - 2 * (1 - kappa_c)
+        return information_gap(*(self.exponents or (self.kappa_c, self.kappa_s)))
 
     def describe(self) -> str:
         """Return one line for people: P, K, N, C_1, C_s, κ_c, κ_s, Δ."""

@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitdyn._errors import require_integer, wrong
@@ -107,6 +107,10 @@ class PatchBatch:
     def shown_count(self, visible: Tensor) -> Float[Tensor, "seed sample area"]:
         """Return how many patches of each area a view shows."""
         return (self.membership @ visible.to(self.latents)[..., None])[..., 0]
+
+    def own_area_shown(self, visible: Tensor) -> Bool[Tensor, "seed sample patch"]:
+        """Say for each patch whether a view shows any patch of its area."""
+        return self.shown_count(visible).gather(2, self.area) > 0
 
     def patches(self, basis: Basis) -> Float[Tensor, "seed sample patch feature"]:
         """Return the dense patches X_p = z_j v_{k,j} for p in area j of the sample's cluster k.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -9,9 +11,8 @@ from jaxtyping import Float
 from vitdyn._errors import wrong
 from vitdyn.attention import Correlations, area_attention
 from vitdyn.dynamics import BatchSource, Training
+from vitdyn.observables import sample_mean
 from vitdyn.trajectory import Trajectory
-
-_BLOCKS = ("feature_position", "position_position", "content_position", "content_content")
 
 
 def patch_area_attention(
@@ -38,18 +39,18 @@ def patch_area_attention(
     )
     batch, views = source.evaluation(training.steps + 1, samples)
     attention = area_attention(correlations, batch.latents, batch.cluster, views[0], layout)
-    counted = ~views[0] & (batch.shown_count(views[0]).gather(2, batch.area) > 0)
+    counted = ~views[0] & batch.own_area_shown(views[0])
     means = []
     for cluster, sizes in enumerate(layout.sizes):
-        weight = (counted & (batch.cluster == cluster)[..., None]).to(dtype)
-        mean = torch.einsum("sbjp,sbp->spj", attention, weight) / weight.sum(1)[..., None]
+        mean = sample_mean(attention.transpose(2, 3), counted & (batch.cluster == cluster)[..., None])
         mean[..., torch.from_numpy(sizes == 0)] = torch.nan
         means.append(mean)
     return torch.stack(means, 1).numpy()
 
 
 def _final_correlations(trajectory: Trajectory) -> Correlations:
-    kept = {name: f"final_{name}" for name in _BLOCKS if f"final_{name}" in trajectory.dataset}
+    names = [block.name for block in fields(Correlations)]
+    kept = {name: f"final_{name}" for name in names if f"final_{name}" in trajectory.dataset}
     if "position_position" not in kept:
         raise wrong("trajectory", "no final state", "run it again with keep_final_state=True")
     return Correlations(

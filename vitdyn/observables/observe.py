@@ -67,7 +67,7 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
     """
     batch = forward.batch
     counted = objective.counted_queries(forward)
-    own_shown = batch.shown_count(forward.views[0]).gather(2, batch.area) > 0
+    own_shown = batch.own_area_shown(forward.views[0])
     own = forward.attention[0].gather(2, batch.area[:, :, None])[:, :, 0]
     error = _reconstruction_error(forward)
 
@@ -75,9 +75,9 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
     for cluster in range(batch.layout.clusters):
         drawn = (batch.cluster == cluster)[..., None]
         by_position = {
-            "area_attention": _sample_mean(forward.attention[0].transpose(2, 3), counted & drawn),
-            "own_area_attention": _sample_mean(own, counted & drawn & own_shown),
-            "reconstruction_error": _sample_mean(error, ~forward.views[0] & drawn),
+            "area_attention": sample_mean(forward.attention[0].transpose(2, 3), counted & drawn),
+            "own_area_attention": sample_mean(own, counted & drawn & own_shown),
+            "reconstruction_error": sample_mean(error, ~forward.views[0] & drawn),
         }
         for name, values in _by_area(correlations, batch.layout, cluster, by_position).items():
             by_cluster.setdefault(name, []).append(values)
@@ -119,7 +119,7 @@ def _by_area(
     return found
 
 
-def _sample_mean(values: Tensor, counted: Bool[Tensor, "seed sample query"]) -> Tensor:
+def sample_mean(values: Tensor, counted: Bool[Tensor, "seed sample query"]) -> Tensor:
     """Return each query's mean over the samples that count; NaN for a query that no sample counts."""
     weight = counted.to(values)
     return torch.einsum("sbp...,sbp->sp...", values, weight) / weight.sum(1).reshape(

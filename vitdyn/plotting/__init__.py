@@ -1,10 +1,11 @@
 """Figures: trajectories, verdicts and layouts drawn in one style. The only room that knows matplotlib."""
 
+from vitdyn._tables import text_table
 from vitdyn.plotting.areas import draw_data
 from vitdyn.plotting.drawing import Drawing, save_figure
 from vitdyn.plotting.dynamics import Column, draw_dynamics
 from vitdyn.plotting.photograph import Photograph, draw_photographs
-from vitdyn.plotting.script import FigureOptions, gap_words, run_script, text_table, verdict_table
+from vitdyn.plotting.script import FigureOptions, gap_words, run_script, verdict_table
 from vitdyn.plotting.summary import summary_page
 
 __all__ = [

@@ -52,16 +52,6 @@ def attention_by_pair(trajectory: Trajectory, pair: str) -> Float[np.ndarray, "f
     return _mean(own[..., GLOBAL_AREA + 1 :] if pair.startswith("local") else own[..., [GLOBAL_AREA]])
 
 
-def least_attention(trajectory: Trajectory, target: str) -> Float[np.ndarray, "frame seed"]:
-    """Return the least attention of any position to its own area (``target`` "own") or to the global one."""
-    if target == "own":
-        least = trajectory["own_area_attention"].sel(statistic="minimum").min(("cluster", "query_area"))
-    else:
-        least = trajectory["area_attention"].sel(statistic="minimum").isel(key_area=GLOBAL_AREA)
-        least = least.min(("cluster", "query_area"))
-    return least.to_numpy().astype(np.float64)
-
-
 def draw_curve(
     axes: Axes,
     drawing: Drawing,

@@ -14,12 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from vitdyn.claims import Verdict
+from vitdyn.observables import least_global_attention, least_own_area_attention
 from vitdyn.plotting.curves import (
     PAIRS,
     attention_by_pair,
     by_pair,
     draw_curve,
-    least_attention,
     log_clock,
     present,
 )
@@ -38,6 +38,7 @@ _AIMS = {
     "global to other": "local areas",
 }
 _LEAST: dict[str, Any] = {"color": BLACK, "linestyle": "", "marker": ".", "markersize": 2.6, "zorder": 4}
+_LEAST_ATTENTION = {"own": least_own_area_attention, "global": least_global_attention}
 _PHASES = ("fallen", "half risen")
 _SIZES = {"o": 3.6, "D": 5.2, "s": 6.6}
 _CLOCKS = {"step": "steps of descent", "time": r"time $t = \eta\,\cdot$ step"}
@@ -193,7 +194,7 @@ def _draw_attention(
         panel,
         f"least to {target}",
         clock,
-        least_attention(column.trajectory, target),
+        _LEAST_ATTENTION[target](column.trajectory),
         **_LEAST,
     )
     if column.verdict:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from vitdyn._errors import wrong
+from vitdyn._tables import text_table
 from vitdyn.claims import Verdict
 from vitdyn.experiments import ResultStore
 
@@ -56,17 +57,6 @@ def run_script(main: Callable[[Options], None], options: type[Options], descript
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
 
-def text_table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return rows as lines of aligned columns; numbers that are not whole get three decimals."""
-    lines = [list(header), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])
-
-
 def verdict_table(verdicts: Mapping[str, Verdict]) -> str:
     """Return a table of verdicts, one line for each named run."""
     rows = [
@@ -79,7 +69,3 @@ def verdict_table(verdicts: Mapping[str, Verdict]) -> str:
 def gap_words(gap: float) -> str:
     """Return "Δ = +0.4" or "Δ = −0.3" for an information gap."""
     return f"Δ = {gap:+.1f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _cell(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log
 
-from vitdyn.data import PatchLayout
+from vitdyn.data import PatchLayout, information_gap
 
 TWO_PHASES, ONE_PHASE, BOUNDARY = "two phases", "one phase", "boundary"
 
@@ -32,7 +32,7 @@ class Regime:
     @property
     def information_gap(self) -> float:
         """Δ."""
-        return (1 - self.kappa_s) - 2 * (1 - self.kappa_c)
+        return information_gap(self.kappa_c, self.kappa_s)
 
     @property
     def log_patches(self) -> float:
