@@ -194,7 +194,7 @@ def _draw_attention(
         panel,
         f"least to {target}",
         clock,
-        _LEAST_ATTENTION[target](column.trajectory),
+        _LEAST_ATTENTION[target](column.trajectory).astype(float),
         **_LEAST,
     )
     if column.verdict:
