@@ -10,7 +10,7 @@ Run:    python sims/02_masked_reconstruction.py [--quick | --full] [--redraw]
 Takes:  0.4 minutes on two cores (--full trains four times as many seeds); on a GPU: not measured.
 """
 
-from vitdyn.claims import MAE_AREA, judge
+from vitdyn.claims import MAE_AREA, Case, judge
 from vitdyn.claims.limits import limit_experiments
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import MaskedReconstruction
@@ -46,7 +46,7 @@ def column(experiment: Experiment, trajectory: Trajectory) -> Column:
         title=gap_words(regime.information_gap),
         trajectory=trajectory,
         predictions=predictions,
-        verdict=judge(MAE_AREA, experiment, trajectory),
+        verdict=judge(MAE_AREA, Case.of(experiment), (trajectory,)),
     )
 
 

@@ -10,7 +10,7 @@ Run:    python sims/03_contrastive.py [--quick | --full] [--redraw]
 Takes:  0.6 minutes on two cores (--full trains four times as many seeds); on a GPU: not measured.
 """
 
-from vitdyn.claims import CL_GLOBAL, judge
+from vitdyn.claims import CL_GLOBAL, Case, judge
 from vitdyn.claims.limits import limit_experiments
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import Contrastive
@@ -42,7 +42,7 @@ def column(experiment: Experiment, trajectory: Trajectory) -> Column:
         title=gap_words(regime.information_gap),
         trajectory=trajectory,
         predictions={"local to global": level, "global to own": level},
-        verdict=judge(CL_GLOBAL, experiment, trajectory),
+        verdict=judge(CL_GLOBAL, Case.of(experiment), (trajectory,)),
     )
 
 

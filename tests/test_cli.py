@@ -1,14 +1,17 @@
 """The command line as a user meets it: what it prints, what it writes, how it refuses."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from html import unescape
 
 import pytest
 import xarray
 
 from vitdyn import cli
-from vitdyn.claims import CLAIMS, REFUTED, SUPPORTED, Verdict
+from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
 from vitdyn.experiments import ResultStore
 
 SMALL = [
@@ -34,7 +37,7 @@ def error_of(arguments, capsys):
     return status, captured.err.strip()
 
 
-@pytest.mark.parametrize("objective", ["mae", "cl"])
+@pytest.mark.parametrize("objective", ["mae", "cl", "mixture"])
 def test_run_writes_a_result_and_a_picture(objective, tmp_path, capsys):
     assert cli.main(["run", objective, *SMALL, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
@@ -102,7 +105,10 @@ def test_unknown_names_are_refused(capsys):
     assert error_of(["train"], capsys) == (
         2, "vitdyn: command = 'train': must be one of list, run, check, figures, env"
     )  # fmt: skip
-    assert error_of(["run", "byol"], capsys) == (2, "vitdyn: objective = 'byol': must be one of mae, cl")
+    assert error_of(["run", "byol"], capsys) == (
+        2,
+        "vitdyn: objective = 'byol': must be one of mae, cl, mixture",
+    )
     assert error_of(["check", "--claims", "P=NP"], capsys)[0] == 2
 
 
@@ -123,8 +129,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_run(capsys, tmp_p
 
 @pytest.mark.parametrize("broken", ["truncated", "of another schema"])
 def test_check_refuses_a_result_file_it_cannot_trust(broken, capsys, tmp_path):
-    (experiment, *_) = CLAIMS[0].experiments("quick")
-    path = ResultStore(tmp_path).path(experiment)
+    (case, *_) = CLAIMS[0].cases("quick")
+    path = ResultStore(tmp_path).path(case.runs[0])
     xarray.Dataset({"x": ("frame", list(range(5000)))}).to_netcdf(path, engine="h5netcdf")
     if broken == "truncated":
         path.write_bytes(path.read_bytes()[:3000])
@@ -141,32 +147,102 @@ def test_a_diverging_run_names_step_and_seed(capsys, tmp_path):
     assert "seed" in message
 
 
-def verdict(status, expected):
-    return Verdict(claim="C", experiment="e", symbol="x", margin=0.5, measured=0.9, low=0.8, high=1.0, seeds=3,
-                   status=status, expected=expected)  # fmt: skip
+def verdict(status, expected=SUPPORTED, **changes):
+    made = Verdict(claim="C", case="e", symbol="x", predicted_low=0.5, predicted_high=float("inf"), measured=0.9,
+                   low=0.8, high=1.0, count=3, status=status, expected=expected)  # fmt: skip
+    return replace(made, **changes)
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "status"),
+    ("verdicts", "status", "told"),
     [
-        ([verdict(SUPPORTED, SUPPORTED), verdict(REFUTED, REFUTED)], 0),
-        ([verdict(REFUTED, SUPPORTED)], 1),
-        ([verdict(SUPPORTED, SUPPORTED), verdict(SUPPORTED, REFUTED)], 1),
+        ([verdict(SUPPORTED), verdict(REFUTED, REFUTED)], 0, "1 supported, 0 refuted, 0 inconclusive"),
+        ([verdict(REFUTED)], 1, "0 supported, 1 refuted, 0 inconclusive"),
+        ([verdict(INCONCLUSIVE), verdict(REFUTED, REFUTED)], 0, "0 supported, 0 refuted, 1 inconclusive"),
+        ([verdict(SUPPORTED), verdict(SUPPORTED, REFUTED)], 1, "0 of 1 controls refuted"),
     ],
 )
 def test_check_prints_a_table_and_exits_with_one_on_a_refutation(
-    verdicts, status, monkeypatch, capsys, tmp_path
+    verdicts, status, told, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale: tuple(verdicts))
     assert cli.main(["check", "--quick", "--json", str(tmp_path / "report.json")]) == status
     printed = capsys.readouterr().out
     assert "x > 0.5" in printed
     assert "0.9000  [0.8000, 1.0000]" in printed
+    assert told in printed
     assert ("MUST BE REFUTED" in printed) == (
         verdicts[-1].expected == REFUTED and verdicts[-1].status != REFUTED
     )
     stored = json.loads((tmp_path / "report.json").read_text())
     assert [entry["status"] for entry in stored] == [entry.status for entry in verdicts]
+    assert [(entry["predicted_low"], entry["predicted_high"]) for entry in stored] == [(0.5, None)] * len(
+        verdicts
+    )
+
+
+def test_json_holds_no_number_that_json_lacks(monkeypatch, tmp_path):
+    empty = verdict(INCONCLUSIVE, measured=float("nan"), low=float("-inf"), reason="stalls")
+    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale: (empty,))
+    assert cli.main(["check", "--json", str(tmp_path / "report.json")]) == 0
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    (entry,) = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
+    assert (entry["measured"], entry["low"], entry["reason"]) == (None, None, "stalls")
+
+
+def test_check_writes_a_page_that_needs_no_other_file(monkeypatch, tmp_path, capsys):
+    def fake(claims, runner, scale):
+        return tuple(
+            verdict(status, expected, claim=claim.id, case=f"{claim.id}<{expected}>")
+            for claim in claims
+            for status, expected in ((SUPPORTED, SUPPORTED), (REFUTED, REFUTED))
+        )
+
+    monkeypatch.setattr("vitdyn.claims.check", fake)
+    page = tmp_path / "deep" / "page.html"
+    assert cli.main(["check", "--quick", "--html", str(page)]) == 0
+    assert str(page) in capsys.readouterr().out
+    text = page.read_text(encoding="utf-8")
+    for claim in CLAIMS:
+        for words in (claim.id, claim.statement, claim.source, claim.assumptions, claim.surrogate):
+            assert words in unescape(text)
+        assert f'<section id="{claim.id}">' in text
+        assert f"{claim.id}&lt;REFUTED&gt;" in text
+    assert f"{len(CLAIMS)} supported, 0 refuted, 0 inconclusive" in text
+    sources = re.findall(r'(?:src|href)="([^"]{5})', text)
+    assert sources.count("data:") == len(CLAIMS)
+    assert all(source == "data:" or source.startswith("#") for source in sources)
+    assert not re.search(r"@import|url\(|<script|<link|srcset", text)
+    assert [path.name for path in page.parent.iterdir()] == ["page.html"]
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_runs(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("vitdyn.claims.check", lambda *given, **options: pytest.fail("it ran"))
+    for option in ("--html", "--json"):
+        status, message = error_of(["check", option, str(tmp_path / "file" / "page")], capsys)
+        assert status == 2
+        assert "name another folder" in message
+
+
+@pytest.mark.parametrize("broken", ["replace", "write"])
+def test_a_page_is_written_whole_or_not_at_all(broken, monkeypatch, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("the old page")
+    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale: ())
+    method = {"replace": "replace", "write": "write_text"}[broken]
+
+    def fail(*given, **options):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(f"pathlib.Path.{method}", fail)
+    with pytest.raises(OSError, match="full"):
+        cli.main(["check", "--html", str(page)])
+    assert page.read_text() == "the old page"
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
 def test_check_chooses_claims_and_scale(monkeypatch, tmp_path):

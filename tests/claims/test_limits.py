@@ -1,9 +1,9 @@
-"""The claims themselves, at their full scale: 32 seeds at P = 256, both signs of Δ, each with its controls."""
+"""The limits of training at their full scale: 32 seeds at P = 256, both signs of Δ, each claim with its controls."""
 
 import numpy as np
 import pytest
 
-from vitdyn.claims import CLAIMS, MAE_AREA, check, passes
+from vitdyn.claims import CL_GLOBAL, MAE_AREA, check, passes
 from vitdyn.experiments import ResultStore
 
 pytestmark = [pytest.mark.verdict, pytest.mark.xdist_group("limits")]
@@ -15,15 +15,16 @@ def store(tmp_path_factory):
 
 
 def test_claims_hold_and_controls_are_refuted(store):
-    verdicts = check(CLAIMS, store, scale="full")
-    told = "\n".join(f"{verdict.claim} on {verdict.experiment}: {verdict.status}" for verdict in verdicts)
+    verdicts = check((MAE_AREA, CL_GLOBAL), store, scale="full")
+    told = "\n".join(f"{verdict.claim} on {verdict.case}: {verdict.status}" for verdict in verdicts)
     assert all(verdict.status == verdict.expected for verdict in verdicts), told
     assert passes(verdicts)
 
 
 def test_first_phase_comes_first_iff_the_gap_is_positive(store):
     """φ_1 of local queries falls below −1 before their own φ_a passes half its final value, or never does."""
-    for experiment in MAE_AREA.experiments("full"):
+    for case in MAE_AREA.cases("full"):
+        (experiment,) = case.runs
         phi = store(experiment)["feature_position"].sel(statistic="mean").mean("cluster")
         areas = range(1, phi.sizes["key_area"])
         to_global = phi.isel(query_area=list(areas), key_area=0).mean("query_area").to_numpy()

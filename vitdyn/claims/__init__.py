@@ -1,10 +1,46 @@
 """Judgement: each claim of the theory as a check that can fail, with a control that must fail it."""
 
-from vitdyn.claims.check import check, judge, passes
-from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Claim, Verdict
+from vitdyn.claims.check import check, judge, overall, passes
+from vitdyn.claims.claim import (
+    INCONCLUSIVE,
+    REFUTED,
+    SCALES,
+    SUPPORTED,
+    Case,
+    Claim,
+    Measurement,
+    Verdict,
+)
+from vitdyn.claims.contrast import CL_LOCAL_LOST, CL_LOSS, CL_TIME, HYBRID_THRESHOLD, SYMMETRY
+from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import CL_GLOBAL, MAE_AREA
+from vitdyn.claims.reconstruction import (
+    MAE_GLOBAL_TIME,
+    MAE_LOSS,
+    MAE_PHASES,
+    MAE_PP,
+    MAE_TAIL,
+    MAE_TIME,
+    MAE_TIME_BOUND,
+)
 
-CLAIMS: tuple[Claim, ...] = (MAE_AREA, CL_GLOBAL)
+CLAIMS: tuple[Claim, ...] = (
+    MAE_AREA,
+    MAE_LOSS,
+    MAE_PHASES,
+    MAE_TIME,
+    MAE_TIME_BOUND,
+    MAE_GLOBAL_TIME,
+    MAE_TAIL,
+    MAE_PP,
+    CL_GLOBAL,
+    CL_TIME,
+    CL_LOSS,
+    CL_LOCAL_LOST,
+    SYMMETRY,
+    HYBRID_THRESHOLD,
+)
+"""All claims, in the order in which they are reported."""
 
 __all__ = [
     "CLAIMS",
@@ -14,9 +50,13 @@ __all__ = [
     "REFUTED",
     "SCALES",
     "SUPPORTED",
+    "Case",
     "Claim",
+    "Measurement",
     "Verdict",
     "check",
     "judge",
+    "over_seeds",
+    "overall",
     "passes",
 ]

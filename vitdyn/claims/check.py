@@ -2,68 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import numpy as np
+from collections.abc import Callable, Iterable
+from math import nan
 
 from vitdyn._errors import require_choice
-from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Claim, Verdict
-from vitdyn.claims.judgement import mean_interval
-from vitdyn.experiments import Experiment, Runner
+from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Case, Claim, Measurement, Verdict
+from vitdyn.claims.judgement import compare
+from vitdyn.experiments import Runner
 from vitdyn.trajectory import Trajectory
 
 
 def judge(
-    claim: Claim, experiment: Experiment, trajectory: Trajectory, *, expected: str = SUPPORTED
+    claim: Claim, case: Case, trajectories: tuple[Trajectory, ...], *, expected: str = SUPPORTED
 ) -> Verdict:
-    """Return what a trajectory says of a claim.
+    """Return what the trajectories of a case's runs, in their order, say of a claim.
 
-    SUPPORTED where the interval of the mean over seeds lies above the margin, REFUTED where it lies below,
-    INCONCLUSIVE where it straddles the margin, an assumption is unmet or a seed gave no number.
+    SUPPORTED where the measured interval lies inside the predicted one, REFUTED where it lies wholly outside,
+    INCONCLUSIVE where it straddles an end, an assumption is unmet, a number is not finite or the measurement
+    fails with an ``ArithmeticError``.
     """
-    values = claim.measure(trajectory)
-    reason = claim.unmet(experiment.training) or ""
-    if not np.isfinite(values).all():
-        reason = reason or "a seed gave no finite value"
-    mean, low, high = mean_interval(values)
-    if reason:
-        status = INCONCLUSIVE
-    elif low > claim.margin:
-        status = SUPPORTED
-    elif high < claim.margin:
-        status = REFUTED
-    else:
-        status, reason = INCONCLUSIVE, "the interval straddles the margin"
-    return Verdict(
-        claim=claim.id,
-        experiment=experiment.name,
-        symbol=claim.symbol,
-        margin=claim.margin,
-        measured=mean,
-        low=low,
-        high=high,
-        seeds=len(values),
-        status=status,
-        expected=expected,
-        reason=reason,
-    )
+    return _judge(claim, case, lambda: trajectories, expected)
 
 
 def check(claims: Iterable[Claim], runner: Runner, *, scale: str = "quick") -> tuple[Verdict, ...]:
-    """Run every claim's experiments and controls and return a verdict for each, controls after experiments."""
+    """Run every claim's cases and controls and return a verdict for each, controls after cases.
+
+    A run that fails with an ``ArithmeticError`` (it diverges, its flow stalls) makes its case inconclusive.
+    """
     require_choice("scale", scale, SCALES)
-    verdicts = []
-    for claim in claims:
-        for experiment in claim.experiments(scale):
-            verdicts.append(judge(claim, experiment, runner(experiment)))
-        for experiment in claim.controls(scale):
-            verdicts.append(judge(claim, experiment, runner(experiment), expected=REFUTED))
-    return tuple(verdicts)
+    return tuple(
+        _judge(claim, case, lambda case=case: tuple(runner(run) for run in case.runs), expected)  # type: ignore[misc]
+        for claim in claims
+        for cases, expected in ((claim.cases(scale), SUPPORTED), (claim.controls(scale), REFUTED))
+        for case in cases
+    )
 
 
 def passes(verdicts: Iterable[Verdict]) -> bool:
     """Say whether no claim is refuted and every control is; an inconclusive claim is no refutation."""
     return all(
-        verdict.status == REFUTED if verdict.expected == REFUTED else verdict.status != REFUTED
-        for verdict in verdicts
+        verdict.status == REFUTED if verdict.is_control else verdict.status != REFUTED for verdict in verdicts
+    )
+
+
+def overall(verdicts: Iterable[Verdict]) -> str:
+    """Return the status of one claim from the verdicts on all of its cases and controls.
+
+    REFUTED where a case refutes it. SUPPORTED where every case supports it and every control refutes it, and
+    there is a case. Else INCONCLUSIVE: a check that its own control passes has shown nothing.
+    """
+    told = tuple(verdicts)
+    cases = [verdict.status for verdict in told if not verdict.is_control]
+    if REFUTED in cases:
+        return REFUTED
+    sound = all(verdict.status == verdict.expected for verdict in told)
+    return SUPPORTED if cases and sound else INCONCLUSIVE
+
+
+def _judge(
+    claim: Claim, case: Case, trajectories: Callable[[], tuple[Trajectory, ...]], expected: str
+) -> Verdict:
+    predicted, measured = (nan, nan), Measurement(nan, nan, nan, 0)
+    try:
+        predicted = claim.predicted(case)
+        measured = claim.measure(case, trajectories())
+        status, reason = compare(predicted, measured)
+    except ArithmeticError as error:
+        status, reason = INCONCLUSIVE, " ".join(str(error).split()) or type(error).__name__
+    unmet = claim.unmet(case)
+    if unmet:
+        status, reason = INCONCLUSIVE, unmet
+    return Verdict(
+        claim=claim.id,
+        case=case.name,
+        symbol=claim.symbol,
+        predicted_low=float(predicted[0]),
+        predicted_high=float(predicted[1]),
+        measured=float(measured.value),
+        low=float(measured.low),
+        high=float(measured.high),
+        count=int(measured.count),
+        status=status,
+        expected=expected,
+        reason=reason,
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isinf, isnan
+from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Float
-
-from vitdyn.dynamics import Training
+from vitdyn._errors import wrong
 from vitdyn.experiments import Experiment
 from vitdyn.trajectory import Trajectory
 
@@ -17,13 +16,47 @@ SCALES = ("quick", "full")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Case:
+    """What one verdict is made of: a run, or several that are read together (a ladder of P, say)."""
+
+    name: str
+    runs: tuple[Experiment, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise wrong("Case.name", self.name, "must be a name that is not blank")
+        if not isinstance(self.runs, tuple) or not self.runs:
+            raise wrong("Case.runs", self.runs, "must be a tuple of one experiment or more")
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Case:
+        """Return the case of a single run, under the run's own name."""
+        return cls(name=experiment.name, runs=(experiment,))
+
+
+class Measurement(NamedTuple):
+    """A number read off the runs of a case, its interval [low, high], and how many values it was made from.
+
+    A ``reason`` says why the runs do not decide; the verdict is then inconclusive, whatever the numbers.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int  # type: ignore[assignment]  # a field of this name hides the method of tuples
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """A statement of the theory as a check of finite runs.
 
-    ``surrogate`` says how the asymptotic statement became finite; ``measure`` gives one number per seed that
-    the claim predicts to exceed ``margin``, which was written before the first run. ``unmet`` names an
-    assumption of the claim that a run breaks, or None. ``experiments`` must support the claim and
-    ``controls``, which break only the cause that the claim names, must refute it; both take a scale.
+    ``surrogate`` says how the asymptotic statement became finite; ``symbol`` names the number it speaks of.
+    ``predicted`` gives the ends of the accepted open interval of that number (±inf where it has none), with
+    margins that were written before the first run; ``measure`` gives the number, from the trajectories of
+    the case's runs in their order, and may raise ``ArithmeticError`` where they give none. ``unmet`` names an
+    assumption of the claim that a case breaks, or None. ``cases`` must support the claim and ``controls``,
+    which break only the cause that the claim names, must refute it; both take a scale.
     """
 
     id: str
@@ -33,34 +66,66 @@ class Claim:
     assumptions: str
     surrogate: str
     symbol: str
-    margin: float
-    measure: Callable[[Trajectory], Float[np.ndarray, " seed"]]
-    unmet: Callable[[Training], str | None]
-    experiments: Callable[[str], tuple[Experiment, ...]]
-    controls: Callable[[str], tuple[Experiment, ...]]
+    predicted: Callable[[Case], tuple[float, float]]
+    measure: Callable[[Case, tuple[Trajectory, ...]], Measurement]
+    unmet: Callable[[Case], str | None]
+    cases: Callable[[str], tuple[Case, ...]]
+    controls: Callable[[str], tuple[Case, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What one run says of one claim: the measured mean over seeds with its interval, and the status.
+    """What one case says of one claim: predicted and measured interval, and the status.
 
-    ``expected`` is the status that a sound theory and a sound program give: SUPPORTED, or REFUTED for a
-    control.
+    The prediction is the open interval from ``predicted_low`` to ``predicted_high``; ``measured`` has the
+    closed interval [``low``, ``high``] and was made from ``count`` values. ``expected`` is the status that a
+    sound theory and a sound program give: SUPPORTED, or REFUTED for a control. NaN stands for a number that
+    there is not.
     """
 
     claim: str
-    experiment: str
+    case: str
     symbol: str
-    margin: float
+    predicted_low: float
+    predicted_high: float
     measured: float
     low: float
     high: float
-    seeds: int
+    count: int
     status: str
     expected: str
     reason: str = ""
 
     @property
+    def is_control(self) -> bool:
+        """Whether the case must refute the claim."""
+        return self.expected == REFUTED
+
+    @property
+    def remark(self) -> str:
+        """What the status alone does not say: whether a control is as it must be, and why nothing is decided."""
+        as_it_must_be = "as it must be" if self.status == REFUTED else f"MUST BE {REFUTED}"
+        told = [f"control: {as_it_must_be}"] if self.is_control else []
+        return "; ".join([*told, *([self.reason] if self.reason else [])])
+
+    @property
     def predicted(self) -> str:
         """The prediction in a few characters."""
-        return f"{self.symbol} > {self.margin:g}"
+        if isnan(self.predicted_low) or isnan(self.predicted_high):
+            return f"{self.symbol}: no prediction"
+        below, above = not isinf(self.predicted_low), not isinf(self.predicted_high)
+        if below and above:
+            return f"{self.predicted_low:g} < {self.symbol} < {self.predicted_high:g}"
+        if above:
+            return f"{self.symbol} < {self.predicted_high:g}"
+        return f"{self.symbol} > {self.predicted_low:g}"
+
+    @property
+    def interval(self) -> str:
+        """The measured number with its interval in a few characters."""
+        return f"{short(self.measured)}  [{short(self.low)}, {short(self.high)}]"
+
+
+def short(value: float) -> str:
+    """Return a number with four decimals, or with four digits where these would hide it."""
+    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 10_000 else f"{value:.4g}"

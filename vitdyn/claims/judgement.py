@@ -1,9 +1,13 @@
-"""The one statistical rule of judgement: a Student interval of the mean over seeds."""
+"""The statistical rules of judgement: a Student interval over seeds, and an interval against a prediction."""
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 from jaxtyping import Float
+
+from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SUPPORTED, Measurement
 
 CONFIDENCE = 0.999
 
@@ -22,3 +26,39 @@ def mean_interval(
         return mean, -np.inf, np.inf
     half = float(t.ppf((1 + confidence) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
     return mean, mean - half, mean + half
+
+
+def over_seeds(values: Float[np.ndarray, " seed"], *, confidence: float = CONFIDENCE) -> Measurement:
+    """Return the mean over seeds with its Student interval as a measurement.
+
+    It carries a reason, and so decides nothing, where there are fewer than two seeds or one gave no number.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if not len(numbers):
+        return Measurement(np.nan, np.nan, np.nan, 0, "no seed gave a value")
+    if not np.isfinite(numbers).all():
+        return Measurement(np.nan, np.nan, np.nan, len(numbers), "a seed gave no finite value")
+    reason = "" if len(numbers) > 1 else "one seed has no interval"
+    return Measurement(*mean_interval(numbers, confidence=confidence), len(numbers), reason)
+
+
+def compare(predicted: tuple[float, float], measured: Measurement) -> tuple[str, str]:
+    """Return the status of a measurement, and why where it is inconclusive.
+
+    SUPPORTED where the closed interval [low, high] lies inside the open predicted interval (a, b): a < low and
+    high < b. REFUTED where it has no point of it: high ≤ a or low ≥ b. INCONCLUSIVE where it straddles an
+    end, where one of its numbers is not finite, or where the measurement itself has a reason.
+    """
+    value, low, high, _, reason = measured
+    least, most = predicted
+    if reason:
+        return INCONCLUSIVE, reason
+    if not all(isfinite(number) for number in (value, low, high)):
+        return INCONCLUSIVE, "the measured interval is not finite"
+    if not low <= high or not least < most:
+        return INCONCLUSIVE, "an interval's low end is not below its high end"
+    if least < low and high < most:
+        return SUPPORTED, ""
+    if high <= least or low >= most:
+        return REFUTED, ""
+    return INCONCLUSIVE, "the measured interval straddles an end of the predicted one"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from vitdyn._errors import require_choice
-from vitdyn.claims.claim import SCALES, Claim
+from vitdyn.claims.claim import SCALES, Case, Claim, Measurement
+from vitdyn.claims.judgement import over_seeds
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
 from vitdyn.observables import least_global_attention, least_own_area_attention
+from vitdyn.trajectory import Trajectory
 
 _EXPONENTS = {"gap-positive": (0.9, 0.4), "gap-negative": (0.6, 0.5)}
 _SEEDS = {"quick": 8, "full": 32}
+_MARGIN = 0.8
 
 
 def limit_experiments(objective: Objective, scale: str) -> tuple[Experiment, ...]:
@@ -33,22 +38,37 @@ def limit_experiments(objective: Objective, scale: str) -> tuple[Experiment, ...
     )
 
 
-def _reconstruction(scale: str) -> tuple[Experiment, ...]:
-    return limit_experiments(MaskedReconstruction(), scale)
+def _reconstruction(scale: str) -> tuple[Case, ...]:
+    return tuple(map(Case.of, limit_experiments(MaskedReconstruction(), scale)))
 
 
-def _contrast(scale: str) -> tuple[Experiment, ...]:
-    return limit_experiments(Contrastive(), scale)
+def _contrast(scale: str) -> tuple[Case, ...]:
+    return tuple(map(Case.of, limit_experiments(Contrastive(), scale)))
 
 
-def _no_assumption_unmet(training: Training) -> str | None:
-    return "the latents can vanish: L = 0" if training.generator.latents.low == 0 else None
+def _above_margin(case: Case) -> tuple[float, float]:
+    return _MARGIN, inf
 
 
-def _single_cluster(training: Training) -> str | None:
-    if training.generator.layout.clusters < 2:
+def _least_own(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
+    (trajectory,) = trajectories
+    return over_seeds(least_own_area_attention(trajectory)[-1])
+
+
+def _least_global(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
+    (trajectory,) = trajectories
+    return over_seeds(least_global_attention(trajectory)[-1])
+
+
+def _no_assumption_unmet(case: Case) -> str | None:
+    vanish = any(run.training.generator.latents.low == 0 for run in case.runs)
+    return "the latents can vanish: L = 0" if vanish else None
+
+
+def _single_cluster(case: Case) -> str | None:
+    if any(run.training.generator.layout.clusters < 2 for run in case.runs):
         return "one cluster: every negative shares the positive's features"
-    return _no_assumption_unmet(training)
+    return _no_assumption_unmet(case)
 
 
 MAE_AREA = Claim(
@@ -62,10 +82,10 @@ MAE_AREA = Claim(
     "least to its own area still gives it more than the margin, in the mean over samples that hide the patch and show "
     "some of its area; the expected value over seeds, by a 99.9 % interval.",
     symbol="min_p A_own",
-    margin=0.8,
-    measure=lambda trajectory: least_own_area_attention(trajectory)[-1],
+    predicted=_above_margin,
+    measure=_least_own,
     unmet=_no_assumption_unmet,
-    experiments=_reconstruction,
+    cases=_reconstruction,
     controls=_contrast,
 )
 
@@ -81,9 +101,9 @@ CL_GLOBAL = Claim(
     "the global area still gives it more than the margin, in the mean over samples; the expected value over seeds, by "
     "a 99.9 % interval.",
     symbol="min_p A_global",
-    margin=0.8,
-    measure=lambda trajectory: least_global_attention(trajectory)[-1],
+    predicted=_above_margin,
+    measure=_least_global,
     unmet=_single_cluster,
-    experiments=_contrast,
+    cases=_contrast,
     controls=_reconstruction,
 )

@@ -7,10 +7,12 @@ from vitdyn.data.latents import LAWS, Beta, Constant, Custom, Law, TruncatedNorm
 from vitdyn.data.layout import PatchLayout, information_gap
 from vitdyn.data.masking import draw_visible, masked_count
 from vitdyn.data.patches import Basis, PatchBatch, PatchGenerator, orthonormal_basis
+from vitdyn.data.sizes import AreaSizes
 from vitdyn.data.views import draw_view_pair
 
 __all__ = [
     "LAWS",
+    "AreaSizes",
     "Basis",
     "Beta",
     "Constant",

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from vitdyn._errors import wrong
 from vitdyn._specs import decode, to_text
-from vitdyn.data import LAWS, Custom, PatchGenerator, PatchLayout
+from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import DESCENTS, Schedule, Training, simulate
+from vitdyn.lumped import MeanField, integrate
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.trajectory import Trajectory
 
@@ -22,6 +23,8 @@ SPEC_KINDS = (
     Custom,
     Schedule,
     Training,
+    AreaSizes,
+    MeanField,
     *LAWS.values(),
     *OBJECTIVES,
     *DESCENTS.values(),
@@ -30,19 +33,19 @@ SPEC_KINDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A run with a name: everything that decides its numbers, as JSON both ways.
+    """A run with a name, a full simulation or a mean-field flow: everything that decides its numbers, as JSON both ways.
 
     Equal experiments have equal ``key``s, whatever their names.
     """
 
     name: str
-    training: Training
+    training: Training | MeanField
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.+-]+", self.name):
             raise wrong("name", self.name, "must be made of letters, digits and . + - _")
-        if not isinstance(self.training, Training):
-            raise wrong("training", self.training, "must be a Training")
+        if not isinstance(self.training, (Training, MeanField)):
+            raise wrong("training", self.training, "must be a Training or a MeanField")
 
     @property
     def key(self) -> str:
@@ -88,13 +91,18 @@ def run(
     an interrupted run goes on from there when it is started again.
     """
     target = Path(out) if out is not None else None
-    trajectory = simulate(
-        experiment.training,
-        device=device,
-        progress=progress,
-        checkpoint=target.with_name(target.name + ".checkpoint") if target else None,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    if isinstance(
+        experiment.training, MeanField
+    ):  # a fraction of a second: nothing to show, nothing to resume
+        trajectory = integrate(experiment.training)
+    else:
+        trajectory = simulate(
+            experiment.training,
+            device=device,
+            progress=progress,
+            checkpoint=target.with_name(target.name + ".checkpoint") if target else None,
+            checkpoint_seconds=checkpoint_seconds,
+        )
     attributes = {**trajectory.dataset.attrs, "experiment": experiment.to_json()}
     trajectory = replace(trajectory, dataset=trajectory.dataset.assign_attrs(attributes))
     if target:

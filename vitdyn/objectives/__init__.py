@@ -5,9 +5,10 @@ To add one, write it in a file of its own and name it in ``OBJECTIVES``.
 
 from vitdyn.objectives.contrastive import Contrastive
 from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
+from vitdyn.objectives.mixture import Mixture
 from vitdyn.objectives.objective import Adjoint, ForwardPass, Memory, Objective, autograd_adjoint
 
-OBJECTIVES: tuple[type[Objective], ...] = (MaskedReconstruction, Contrastive)
+OBJECTIVES: tuple[type[Objective], ...] = (MaskedReconstruction, Contrastive, Mixture)
 
 __all__ = [
     "OBJECTIVES",
@@ -16,6 +17,7 @@ __all__ = [
     "ForwardPass",
     "MaskedReconstruction",
     "Memory",
+    "Mixture",
     "Objective",
     "autograd_adjoint",
 ]

@@ -2,6 +2,8 @@
 
 from vitdyn._tables import text_table
 from vitdyn.plotting.areas import draw_data
+from vitdyn.plotting.claim_figure import draw_verdicts
+from vitdyn.plotting.claim_page import claim_page, write_claim_page
 from vitdyn.plotting.drawing import Drawing, save_figure
 from vitdyn.plotting.dynamics import Column, draw_dynamics
 from vitdyn.plotting.photograph import Photograph, draw_photographs
@@ -13,13 +15,16 @@ __all__ = [
     "Drawing",
     "FigureOptions",
     "Photograph",
+    "claim_page",
     "draw_data",
     "draw_dynamics",
     "draw_photographs",
+    "draw_verdicts",
     "gap_words",
     "run_script",
     "save_figure",
     "summary_page",
     "text_table",
     "verdict_table",
+    "write_claim_page",
 ]

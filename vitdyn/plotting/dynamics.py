@@ -62,7 +62,7 @@ def draw_dynamics(columns: Sequence[Column], *, target: str = "own", clock: str 
     levels. A dot marks where the attention that belongs to a curve passes 1/2. A diamond and a square mark
     where φ_1 of a local query has fallen below −1 and where its φ_a passes half its final value, if in this
     order. The small black dots are the position that attends least to its ``target`` area ("own" or "global"),
-    the dotted line the margin of the verdict.
+    the dotted line the margin of the verdict, the low end of its prediction.
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 6.3)
     grid = drawing.figure.subplots(
@@ -198,10 +198,9 @@ def _draw_attention(
         **_LEAST,
     )
     if column.verdict:
-        axes.axhline(column.verdict.margin, color=BLACK, linestyle=":", linewidth=0.9)
-        drawing.note_level(
-            panel, f"margin of {column.verdict.claim}", column.verdict.margin, column.verdict.margin
-        )
+        margin = column.verdict.predicted_low
+        axes.axhline(margin, color=BLACK, linestyle=":", linewidth=0.9)
+        drawing.note_level(panel, f"margin of {column.verdict.claim}", margin, margin)
     axes.set_ylim(-0.03, 1.03)
 
 

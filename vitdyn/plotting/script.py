@@ -60,10 +60,10 @@ def run_script(main: Callable[[Options], None], options: type[Options], descript
 def verdict_table(verdicts: Mapping[str, Verdict]) -> str:
     """Return a table of verdicts, one line for each named run."""
     rows = [
-        (name, each.predicted, each.measured, each.low, each.high, each.seeds, f"{each.claim} {each.status}")
+        (name, each.predicted, each.measured, each.low, each.high, each.count, f"{each.claim} {each.status}")
         for name, each in verdicts.items()
     ]
-    return text_table(("run", "predicted", "measured", "low", "high", "seeds", "verdict"), rows)
+    return text_table(("run", "predicted", "measured", "low", "high", "count", "verdict"), rows)
 
 
 def gap_words(gap: float) -> str:

@@ -1,21 +1,50 @@
-"""What should happen, from data specifications alone: the regime of a layout and the predictions for it."""
+"""What should happen, from data specifications alone: the regime of a layout and the predictions for it.
+
+``vitdyn.theory.derivations`` derives them symbolically; it needs sympy and is not loaded from here.
+"""
 
 from vitdyn.theory.predictions import (
     Prediction,
+    collapse_loss,
     contrastive_level,
     global_query_level,
+    mixture_threshold,
     own_area_level,
     phase_one_level,
     reconstruction_infimum,
 )
+from vitdyn.theory.rates import (
+    Phase,
+    Rate,
+    contrastive_time,
+    global_area_time,
+    local_area_time,
+    local_area_time_bound,
+    phase_one_start,
+    phases,
+    position_correlation_exponent,
+    tail_exponent,
+)
 from vitdyn.theory.regime import Regime
 
 __all__ = [
+    "Phase",
     "Prediction",
+    "Rate",
     "Regime",
+    "collapse_loss",
     "contrastive_level",
+    "contrastive_time",
+    "global_area_time",
     "global_query_level",
+    "local_area_time",
+    "local_area_time_bound",
+    "mixture_threshold",
     "own_area_level",
     "phase_one_level",
+    "phase_one_start",
+    "phases",
+    "position_correlation_exponent",
     "reconstruction_infimum",
+    "tail_exponent",
 ]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp, lgamma
 
+import numpy as np
+
 from vitdyn.data import Law, PatchLayout, masked_count
+from vitdyn.seeds import stream
 from vitdyn.theory.regime import Regime
 
 PAPER, OURS = "Huang et al. (2025), as recalled", "vitdyn's notes"
@@ -99,3 +102,31 @@ def reconstruction_infimum(layout: PatchLayout, mask_ratio: float, law: Law) -> 
 
 def _log_choose(total: int, chosen: int) -> float:
     return lgamma(total + 1) - lgamma(chosen + 1) - lgamma(total - chosen + 1)
+
+
+def collapse_loss(law: Law, temperature: float, negatives: int, clusters: int) -> float:
+    """Return the InfoNCE loss when every query gives all its attention to the global area.
+
+        L = E log(1 + M (1 − 1/K) e^{−z²/τ} + (M/K) E' e^{(zz' − z²)/τ}),   M = ``negatives``, K = ``clusters``
+
+    with z and z' the global latents of a sample and of a negative of its cluster. The expectations are means over
+    2^12 quantiles of a fixed sample of the law. Source: our notes, gradients.md.
+    """
+    z = np.sort(law.sample(stream(0, "user"), (2**18,)))[2**5 :: 2**6]
+    positive = z**2 / temperature
+    same = np.exp((z[:, None] * z - z[:, None] ** 2) / temperature).mean(1)
+    return float(np.log1p(negatives * ((1 - 1 / clusters) * np.exp(-positive) + same / clusters)).mean())
+
+
+def mixture_threshold(law: Law, temperature: float, negatives: int, clusters: int) -> float:
+    """Return λ* = 1/(1 + κ), at which the first drifts of φ_1 under reconstruction and contrast cancel (Δ > 0).
+
+        κ = (1 − π_+)/τ · (1 − E[z²] E[z]/(K E[z³])),   1 − π_+ = M/(M + 1) at Q = 0
+
+    with both losses per patch, (1 − λ)·MAE + λ·CL. Leading order. Source: our notes, claims.md.
+    """
+    z = law.sample(stream(0, "user"), (2**18,))
+    third = float((z**3).mean())
+    pull = negatives / (negatives + 1) / temperature
+    kappa = pull * (1 - law.second_moment * law.mean / (clusters * third))
+    return 1 / (1 + kappa)

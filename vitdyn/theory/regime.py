@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log
 
-from vitdyn.data import PatchLayout, information_gap
+from vitdyn._errors import require_real
+from vitdyn.data import AreaSizes, PatchLayout, information_gap
 
 TWO_PHASES, ONE_PHASE, BOUNDARY = "two phases", "one phase", "boundary"
 
@@ -16,15 +17,19 @@ class Regime:
 
     Δ compares P^{−2(1−κ_c)}, the squared attention that the global area has at the start, with P^{−(1−κ_s)},
     the attention that one local area has. Δ > 0: masked reconstruction learns local areas in two phases;
-    Δ < 0: in one. The limits of training are the same in both cases.
+    Δ < 0: in one. The limits of training are the same in both cases. ``patches`` need not be a whole number: the
+    theory is also read at sizes, up to 10^300, that no layout has.
     """
 
-    patches: int
+    patches: float
     kappa_c: float
     kappa_s: float
 
+    def __post_init__(self) -> None:
+        require_real("patches", self.patches, low=2.0, high=1e300)
+
     @classmethod
-    def of(cls, layout: PatchLayout) -> Regime:
+    def of(cls, layout: PatchLayout | AreaSizes) -> Regime:
         """Read the regime off a layout: its nominal exponents where it has them, else the measured ones."""
         kappa_c, kappa_s = layout.exponents or (layout.kappa_c, layout.kappa_s)
         return cls(patches=layout.patches, kappa_c=kappa_c, kappa_s=kappa_s)

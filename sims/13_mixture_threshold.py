@@ -1,0 +1,104 @@
+"""Figure 13: between masked reconstruction and contrast a threshold λ*, not a gradual change.
+
+Mean-field gradient descent on (1 − λ) L_MAE/P + λ L_InfoNCE from Q = 0 at κ_s = 0.5, with the step size of the
+simulations, 4PK. (a) Attention of local queries to their own area at the end over (λ, κ_c) at P = 10^4, K = 16
+clusters. (b) The same against λ at κ_c = 0.9 for several P, and for K = 64: λ* is where it falls through 1/2.
+Nothing is predicted here; the number of steps grows like P^{1 − κ_s}, four to eight times what λ = 0 needs.
+
+Claims: none; an observation between MAE-AREA and CL-GLOBAL.
+Run:    python sims/13_mixture_threshold.py [--quick | --full] [--redraw]
+Takes:  0.4 minutes on two cores (--full reaches P = 10^8: 6 minutes); it needs no GPU.
+The numbers of (a) are kept with the figure, not its runs; --redraw reads them there.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from vitdyn._tables import text_table
+from vitdyn.data import AreaSizes
+from vitdyn.experiments import Experiment, ResultStore, run
+from vitdyn.lumped import MeanField
+from vitdyn.objectives import Mixture
+from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
+from vitdyn.plotting.curves import attention_by_pair
+from vitdyn.plotting.lumped import Map, draw_mixture, half_crossing, read_maps
+from vitdyn.trajectory import Trajectory
+
+STEM, TITLE = "13_mixture_threshold", r"own area, $P = 10^4$"
+KAPPA_C, KAPPA_S = 0.9, 0.5
+STEPS = {1e4: 400, 1e5: 1000, 1e6: 3000, 1e7: 10_000, 1e8: 30_000}
+CURVES = {"quick": ((1e4, 16), (1e5, 16), (1e6, 16), (1e4, 64)),
+          "full": ((1e4, 16), (1e6, 16), (1e8, 16), (1e4, 64))}  # fmt: skip
+WEIGHTS = np.array([0, 0.2, 0.4, 0.45, 0.5, 0.52, 0.54, 0.56, 0.58, 0.6, 0.65, 0.8, 1])
+
+
+def axes_of(scale: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of λ and of κ_c in (a)."""
+    count = 40 if scale == "full" else 12
+    return np.linspace(0, 1, count), np.linspace(0.6, 0.98, count)
+
+
+def experiment(weight: float, kappa_c: float, patches: float = 1e4, clusters: int = 16) -> Experiment:
+    """Return one run of gradient descent."""
+    spec = MeanField(
+        sizes=AreaSizes.from_exponents(patches, float(kappa_c), KAPPA_S),
+        objective=Mixture(weight=float(weight)),
+        clusters=clusters,
+        learning_rate=4 * patches * clusters,
+        steps=STEPS[patches],
+        until=None,
+        nodes=8,
+        frames=8,
+    )
+    return Experiment(name="mixture", training=spec)
+
+
+def own(trajectory: Trajectory) -> float:
+    """Return the attention of local queries to their own area at the end."""
+    return float(attention_by_pair(trajectory, "local to own")[-1, 0])
+
+
+def picture(options: FigureOptions, table: Path) -> np.ndarray:
+    """Run all cells of (a), or read what was drawn."""
+    if options.redraw:
+        return read_maps(table, "a")[0]
+    across, up = axes_of(options.scale)
+    cells = [(weight, kappa_c) for kappa_c in up for weight in across]
+    found = [own(run(experiment(*each))) for each in tqdm(cells, desc="cells", leave=False)]
+    return np.array(found).reshape(len(up), len(across))
+
+
+def curves_of(store: ResultStore, scale: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the curves of (b) by name."""
+    return {
+        rf"$P = 10^{{{np.log10(patches):.0f}}}$, $K = {clusters}$": (
+            WEIGHTS,
+            np.array([own(store(experiment(weight, KAPPA_C, patches, clusters))) for weight in WEIGHTS]),
+        )
+        for patches, clusters in CURVES[scale]
+    }
+
+
+def draw(final: Map, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:
+    """Draw the figure."""
+    return draw_mixture(final, curves)
+
+
+def main(options: FigureOptions) -> None:
+    """Run what is not there yet, print the thresholds and save the figure."""
+    values = picture(options, options.out / f"{STEM}.csv")
+    curves = curves_of(options.store, options.scale)
+    across, up = axes_of(options.scale)
+    rows = [
+        (f"κ_c = {kappa_c:.2f}, P = 1e4", half_crossing(across, row))
+        for kappa_c, row in zip(up, values, strict=True)
+    ]
+    rows += [(name.replace("$", ""), half_crossing(*curve)) for name, curve in curves.items()]
+    print(text_table(("case", "λ*"), rows))
+    print(save_figure(draw(Map(title=TITLE, x=across, y=up, values=values), curves), options.out / STEM))
+
+
+if __name__ == "__main__":
+    run_script(main, FigureOptions, __doc__)

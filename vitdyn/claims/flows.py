@@ -1,0 +1,115 @@
+"""What claims about the limit of many patches share: ladders of P, exponents, readings of a mean-field run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, log
+
+import numpy as np
+
+from vitdyn.claims.claim import Case, Measurement
+from vitdyn.data import AreaSizes, Law, Uniform
+from vitdyn.experiments import Experiment
+from vitdyn.lumped import MeanField, crossing_time
+from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
+from vitdyn.theory import Regime
+from vitdyn.trajectory import Trajectory
+
+LADDER = (1e16, 1e24, 1e32, 1e40)
+TOLERANCE = 0.01
+"""Margin of an exponent."""
+CLUSTERS = 16
+"""Clusters of contrastive flows: negatives of the own cluster stop the collapse at large P where there are few."""
+
+Reading = Callable[[Trajectory], float]
+
+
+def flow(
+    patches: float,
+    kappa_c: float,
+    kappa_s: float,
+    objective: Objective,
+    *,
+    latents: Law | None = None,
+    **options: object,
+) -> Experiment:
+    """Return one mean-field run; contrast and mixtures get ``CLUSTERS`` clusters."""
+    spec = MeanField(
+        sizes=AreaSizes.from_exponents(patches, kappa_c, kappa_s),
+        objective=objective,
+        latents=latents or Uniform(),
+        clusters=1 if isinstance(objective, MaskedReconstruction) else CLUSTERS,
+        **options,  # type: ignore[arg-type]
+    )
+    return Experiment(name=f"{objective.name}-flow", training=spec)
+
+
+def ladder(
+    kappa_c: float, kappa_s: float, objective: Objective, *, latents: Law | None = None, until: float = 0.9
+) -> Case:
+    """Return the case of runs over ``LADDER``."""
+    runs = tuple(
+        flow(patches, kappa_c, kappa_s, objective, latents=latents, until=until) for patches in LADDER
+    )
+    ratio = getattr(objective, "mask_ratio", 0.5)
+    support = "" if latents is None else f", U/L = {latents.high / latents.low:g}"
+    return Case(name=f"{objective.name} κ=({kappa_c:g}, {kappa_s:g}), γ = {ratio:g}{support}", runs=runs)
+
+
+def contrast_ladder(kappa_c: float, kappa_s: float) -> Case:
+    """Return the ladder of a contrastive flow."""
+    return ladder(kappa_c, kappa_s, Contrastive())
+
+
+def regime_of(case: Case) -> Regime:
+    """Return the regime of a case's last run."""
+    return Regime.of(spec_of(case).sizes)
+
+
+def spec_of(case: Case, index: int = -1) -> MeanField:
+    """Return the specification of one of a case's mean-field runs."""
+    spec = case.runs[index].training
+    assert isinstance(spec, MeanField)
+    return spec
+
+
+def exponent(case: Case, trajectories: tuple[Trajectory, ...], reading: Reading) -> Measurement:
+    """Return d log(reading)/d log P at the top of a ladder, as far as its convergence shows.
+
+    The slope between the two highest rungs, with the last change of slope on either side as its interval:
+    slopes that approach their limit geometrically or faster, by no less than half a rung, lie within it.
+    """
+    logs = [log(spec_of(case, index).sizes.patches) for index in range(len(case.runs))]
+    values = [log(value) if value > 0 else -inf for value in map(reading, trajectories)]
+    slopes = np.diff(values) / np.diff(logs)
+    change = abs(float(slopes[-1] - slopes[-2])) + 1e-4
+    last = float(slopes[-1])
+    return Measurement(last, last - change, last + change, len(values))
+
+
+def single(value: float) -> Measurement:
+    """Return a number that a deterministic flow gives, with the integrator's error as its interval."""
+    error = 1e-4 * abs(value)
+    return Measurement(value, value - error, value + error, 1)
+
+
+def final_time(trajectory: Trajectory) -> float:
+    """Return the time at which the flow reached its aim."""
+    return float(trajectory.final["time"])
+
+
+def global_time(trajectory: Trajectory) -> float:
+    """Return the time at which a query of the global area gives half its attention to its own area."""
+    own = trajectory["own_area_attention"].sel(statistic="mean").isel(seed=0, cluster=0, query_area=0)
+    return crossing_time(trajectory, own.to_numpy(), 0.5)
+
+
+def local_correlation(trajectory: Trajectory, key_area: int, *, name: str = "feature_position") -> float:
+    """Return a correlation of a local query at the end: with the global area (0), its own (1) or another (2)."""
+    values = trajectory.final[name].sel(statistic="mean")
+    return float(values.isel(seed=0, cluster=0, query_area=1, key_area=key_area))
+
+
+def no_assumption_unmet(case: Case) -> str | None:
+    """Say nothing: a mean-field specification that was accepted meets the assumptions."""
+    return None

@@ -1,0 +1,252 @@
+"""Masked reconstruction in the limit of many patches: phases, times, tail, position correlations, least loss."""
+
+from __future__ import annotations
+
+from math import inf, log
+
+import numpy as np
+
+from vitdyn.claims.claim import Case, Claim, Measurement
+from vitdyn.claims.flows import (
+    TOLERANCE,
+    contrast_ladder,
+    exponent,
+    final_time,
+    flow,
+    global_time,
+    ladder,
+    local_correlation,
+    no_assumption_unmet,
+    regime_of,
+    single,
+    spec_of,
+)
+from vitdyn.claims.judgement import over_seeds
+from vitdyn.claims.limits import limit_experiments
+from vitdyn.data import Constant, TwoPoint, Uniform
+from vitdyn.dynamics import Training
+from vitdyn.lumped import crossing_time
+from vitdyn.objectives import Contrastive, MaskedReconstruction
+from vitdyn.theory import (
+    global_area_time,
+    local_area_time,
+    local_area_time_bound,
+    phase_one_level,
+    reconstruction_infimum,
+)
+from vitdyn.trajectory import Trajectory
+
+_MAE, _CL = MaskedReconstruction(), Contrastive()
+_OURS = "vitdyn's notes, leading order"
+
+
+def _around(centre: float, margin: float = TOLERANCE) -> tuple[float, float]:
+    return centre - margin, centre + margin
+
+
+def _ladders(scale: str) -> tuple[Case, ...]:
+    cases = (
+        ladder(0.9, 0.3, _MAE),
+        ladder(0.6, 0.5, MaskedReconstruction(mask_ratio=0.75), latents=Uniform(low=1.0, high=2.0)),
+        ladder(0.8, 0.2, _MAE),
+        ladder(0.7, 0.4, MaskedReconstruction(mask_ratio=0.6)),
+        ladder(0.95, 0.1, _MAE),
+        ladder(0.55, 0.35, _MAE, latents=Uniform(low=1.0, high=1.2)),
+    )
+    return cases if scale == "full" else cases[:2]
+
+
+def _contrast(scale: str) -> tuple[Case, ...]:
+    return (contrast_ladder(0.8, 0.3),)
+
+
+MAE_TIME = Claim(
+    id="MAE-TIME",
+    statement="Masked reconstruction learns a local area in a time of order P^{1 − κ_s}, at either sign of Δ.",
+    source=f"{_OURS}; the paper's upper bound is the claim MAE-TIME-BOUND",
+    note="claims.md#mae-time",
+    assumptions="Mean field; uniform latents with U/L at most 2.",
+    surrogate="T is the time at which local queries give 0.9 of their attention to their own area; its slope in log P "
+    "between 1e32 and 1e40, with the change of slope from the rung below as interval, within 0.01.",
+    symbol="d log T/d log P",
+    predicted=lambda case: _around(local_area_time(regime_of(case)).exponent),
+    measure=lambda case, runs: exponent(case, runs, final_time),
+    unmet=no_assumption_unmet,
+    cases=_ladders,
+    controls=_contrast,
+)
+
+MAE_TIME_BOUND = Claim(
+    id="MAE-TIME-BOUND",
+    statement="The time of a local area has an exponent of at most max{2(U/L − 1), 1}(1 − κ_s).",
+    source="Huang et al. (2025), as recalled, not checked against its text",
+    note="claims.md#mae-time-bound",
+    assumptions="Mean field; two-point latents with U/L up to 4.",
+    surrogate="As MAE-TIME; the measured slope lies below the bound plus 0.01. Where U/L > 3/2 the bound is loose: the "
+    "slope stays at 1 − κ_s.",
+    symbol="d log T/d log P",
+    predicted=lambda case: (
+        -inf,
+        local_area_time_bound(regime_of(case), spec_of(case).latents).exponent + TOLERANCE,
+    ),  # fmt: skip
+    measure=lambda case, runs: exponent(case, runs, final_time),
+    unmet=no_assumption_unmet,
+    cases=lambda scale: tuple(
+        ladder(0.9, 0.3, _MAE, latents=TwoPoint(low=1.0, high=high))
+        for high in ((1.5, 4.0) if scale == "quick" else (1.2, 1.5, 2.0, 3.0, 4.0))
+    ),
+    controls=_contrast,
+)
+
+MAE_GLOBAL_TIME = Claim(
+    id="MAE-GLOBAL-TIME",
+    statement="Masked reconstruction learns the global area in a time of order P^{1 − κ_c}.",
+    source=_OURS,
+    note="claims.md#mae-global-time",
+    assumptions="Mean field; κ_c up to 0.8, beyond which corrections P^{−(1−κ_c)} fade too slowly for the ladder.",
+    surrogate="As MAE-TIME, with the time at which queries of the global area give half their attention to it.",
+    symbol="d log T/d log P",
+    predicted=lambda case: _around(global_area_time(regime_of(case)).exponent),
+    measure=lambda case, runs: exponent(case, runs, global_time),
+    unmet=no_assumption_unmet,
+    cases=lambda scale: tuple(
+        ladder(kappa_c, 0.3, _MAE) for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.8, 0.7, 0.6))
+    ),
+    controls=_contrast,
+)
+
+
+def _fall(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
+    return single(-local_correlation(trajectories[-1], 0) / regime_of(case).log_patches)
+
+
+def _phase_level(case: Case) -> tuple[float, float]:
+    regime = regime_of(case)
+    level = phase_one_level(regime, spec_of(case).latents)
+    return -level.high / regime.log_patches - TOLERANCE, -level.low / regime.log_patches + TOLERANCE
+
+
+def _single_flow(kappa_c: float, kappa_s: float, patches: float = 1e16, **options: object) -> Case:
+    run = flow(patches, kappa_c, kappa_s, _MAE, **options)  # type: ignore[arg-type]
+    return Case(name=f"mae κ=({kappa_c:g}, {kappa_s:g}), P = {patches:.0e}", runs=(run,))
+
+
+MAE_PHASES = Claim(
+    id="MAE-PHASES",
+    statement="A local query first drops the global area if and only if Δ > 0, until φ_1 ≈ −(Δ/2)/z · log P with z "
+    "between L and U; for Δ < 0 φ_1 stays near 0.",
+    source="Huang et al. (2025), as recalled; the level's constant is ours",
+    note="claims.md#mae-phases",
+    assumptions="Mean field; uniform latents on [1, 1.5].",
+    surrogate="−φ_1/log P of a local query when it gives 0.9 of its attention to its own area, at P = 1e16, lies between "
+    "(Δ/2)/U − 0.01 and (Δ/2)/L + 0.01; for Δ < 0 within 0.01 of 0.",
+    symbol="−φ_1/log P",
+    predicted=_phase_level,
+    measure=_fall,
+    unmet=no_assumption_unmet,
+    cases=lambda scale: tuple(
+        _single_flow(*kappa, until=0.9)
+        for kappa in ((0.9, 0.3), (0.8, 0.3), (0.6, 0.3), (0.9, 0.5), (0.55, 0.4))
+        if scale == "full" or kappa in ((0.9, 0.3), (0.6, 0.3))
+    ),
+    controls=lambda scale: (
+        Case(name="cl κ=(0.9, 0.3), P = 1e+16", runs=(flow(1e16, 0.9, 0.3, _CL, until=0.9),)),
+    ),
+)
+
+
+def _tail(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
+    (trajectory,) = trajectories
+    contrast = spec_of(case).weight == 1
+    own = (
+        trajectory["own_area_attention"]
+        .sel(statistic="mean")
+        .isel(seed=0, cluster=0, query_area=1)
+        .to_numpy()
+    )
+    away = (
+        trajectory["area_attention"].sel(statistic="mean").isel(seed=0, cluster=0, query_area=1, key_area=0)
+    )
+    attention = away.to_numpy() if contrast else own
+    ends = (3e-3, 1e-3, 3e-4)
+    times = [
+        log(crossing_time(trajectory, -np.log1p(-np.minimum(attention, 1 - 1e-15)), -log(end)))
+        for end in ends
+    ]
+    slopes = -np.diff(times) / np.diff(np.log(ends))
+    change = abs(float(slopes[1] - slopes[0])) + 0.01
+    return Measurement(float(slopes[1]), slopes[1] - change, slopes[1] + change, len(ends))
+
+
+MAE_TAIL = Claim(
+    id="MAE-TAIL",
+    statement="The time until only ε of the attention goes elsewhere grows like ε^{−2}: near its end the loss falls like "
+    "the inverse of time.",
+    source="vitdyn's notes, leading order; for latents with an atom at L",
+    note="claims.md#mae-tail",
+    assumptions="Mean field; constant and two-point latents (a density at L adds a logarithm).",
+    surrogate="Slope of log T in log 1/ε between ε = 1e-3 and 3e-4 at P = 1e8, within 0.15 of 2.",
+    symbol="−d log T/d log ε",
+    predicted=lambda case: _around(2.0, 0.15),
+    measure=_tail,
+    unmet=no_assumption_unmet,
+    cases=lambda scale: (
+        _single_flow(0.8, 0.3, 1e8, latents=Constant(value=1.2), until=1 - 1e-4, frames=400),
+        _single_flow(0.6, 0.3, 1e8, latents=TwoPoint(), until=1 - 1e-4, frames=400),
+    ),
+    controls=lambda scale: (
+        Case(
+            name="cl κ=(0.8, 0.3), P = 1e+08",
+            runs=(flow(1e8, 0.8, 0.3, _CL, latents=Constant(value=1.2), until=1 - 1e-4, frames=400),),
+        ),
+    ),
+)
+
+MAE_PP = Claim(
+    id="MAE-PP",
+    statement="Position correlations are negligible beside feature correlations: Υ_a ≈ φ_a E[z²]/(E[z³] C_s).",
+    source="Huang et al. (2025), as recalled; the exponent −κ_s is ours",
+    note="claims.md#mae-pp",
+    assumptions="Mean field with position correlations, one cluster; local areas of many patches.",
+    surrogate="Υ_a/φ_a when local queries give 0.9 of their attention to their own area, at P = 1e12, is below 0.02.",
+    symbol="Υ_a/φ_a",
+    predicted=lambda case: (-inf, 0.02),
+    measure=lambda case, runs: single(
+        local_correlation(runs[-1], 1, name="position_position") / local_correlation(runs[-1], 1)
+    ),
+    unmet=no_assumption_unmet,
+    cases=lambda scale: tuple(
+        _single_flow(0.9, kappa_s, 1e12, position_correlations=True, until=0.9)
+        for kappa_s in ((0.3,) if scale == "quick" else (0.2, 0.3, 0.4))
+    ),
+    controls=lambda scale: (_single_flow(0.9, 0.001, 1e12, position_correlations=True, until=0.9),),
+)
+
+
+def _reconstruction_loss(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
+    (trajectory,), training = trajectories, case.runs[0].training
+    assert isinstance(training, Training)
+    layout, law = training.generator.layout, training.generator.latents
+    ratio = 0.5
+    errors = trajectory["reconstruction_error"].to_numpy()
+    losses = ratio * np.nansum(errors * layout.sizes, -1).mean(-1)
+    excess = losses - reconstruction_infimum(layout, ratio, law)
+    return over_seeds(excess[-1] / excess[0])
+
+
+MAE_LOSS = Claim(
+    id="MAE-LOSS",
+    statement="Masked reconstruction reaches its global minimum, ½E[z²] Σ_j C_j w_j, which areas that are hidden as a "
+    "whole leave.",
+    source="Huang et al. (2025), as recalled; the minimum in closed form is ours",
+    note="claims.md#mae-loss",
+    assumptions="Fresh batches; full simulation at P = 256, mask ratio 1/2 in training and contrast alike.",
+    surrogate="What is left of the loss above its closed-form minimum after 400 steps is less than 0.05 of what it was at "
+    "Q = 0; the expected value over seeds, by a 99.9 % interval.",
+    symbol="(L − L_min)/(L_0 − L_min)",
+    predicted=lambda case: (-inf, 0.05),
+    measure=_reconstruction_loss,
+    unmet=no_assumption_unmet,
+    cases=lambda scale: tuple(map(Case.of, limit_experiments(_MAE, scale))),
+    controls=lambda scale: tuple(map(Case.of, limit_experiments(_CL, scale))),
+)

@@ -1,0 +1,20 @@
+"""The exact reduction: order parameters in place of P x P correlations, at a cost that does not grow with P."""
+
+from vitdyn.lumped.flow import StalledFlowError, crossing_time, integrate
+from vitdyn.lumped.mean_field import MeanField
+from vitdyn.lumped.quadrature import quadrature
+from vitdyn.lumped.sampled import Lumped, descend, sampled_gradient
+from vitdyn.lumped.symmetry import OrderParameters, Symmetry
+
+__all__ = [
+    "Lumped",
+    "MeanField",
+    "OrderParameters",
+    "StalledFlowError",
+    "Symmetry",
+    "crossing_time",
+    "descend",
+    "integrate",
+    "quadrature",
+    "sampled_gradient",
+]

@@ -1,0 +1,215 @@
+"""The mean field in motion: gradient flow in logarithmic time, or gradient descent with a finite step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from math import log
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from vitdyn._axes import FRAME, GLOBAL_AREA, STATISTIC, STATISTICS
+from vitdyn._specs import to_text
+from vitdyn.lumped.mean_field import MeanField, State
+from vitdyn.lumped.record import observe_mean_field
+from vitdyn.trajectory import SCHEMA, Trajectory
+
+START = 1e-3
+"""The flow starts at the time at which the fastest order parameter has moved this far."""
+BEYOND = 25.0
+"""A flow is followed over log P + this many factors e of time from its start; every time scale is a power of P below it."""
+
+
+LONG = 1e4
+"""A flow without an aim is followed over so many times the slowest of the first time scales."""
+MOST_STEPS = 3000
+
+
+class StalledFlowError(ArithmeticError):
+    """A flow that did not get where it was asked to go: it stalled, went stiff or left the finite numbers."""
+
+
+def integrate(spec: MeanField) -> Trajectory:
+    """Return the trajectory of a mean-field run from Q = 0, three representative areas standing for all.
+
+    Areas: 0 the global one, 1 and 2 two local ones, so that every kind of pair (own, other, global) has its
+    entry; ``seed`` has the single value 0, clusters are alike. Events (times at which attention crosses 1/2,
+    0.9 and ``until``, the end of phase I) are in the variable ``event_time``, NaN where they did not happen.
+
+    Raises ``StalledFlowError`` where ``until`` is not reached or the integrator gives up.
+    """
+    started = time.perf_counter()
+    clock, states, steps = _descend(spec) if spec.learning_rate is not None else _flow(spec)
+    return _assemble(spec, clock, states, steps, time.perf_counter() - started)
+
+
+def watched(spec: MeanField) -> Callable[[State], float]:
+    """Return the attention that the run is about, in the kind of query that has least of it.
+
+    Own-area attention for masked reconstruction, attention to the global area for contrast, the larger of the
+    two for a mixture: which of them takes over is its question.
+    """
+    if 0 < spec.weight < 1:
+        return lambda state: max(_levels(spec, state))
+    return lambda state: _levels(spec, state)[1 if spec.weight == 1 else 0]
+
+
+def _levels(spec: MeanField, state: State) -> tuple[float, float]:
+    """Return the least own-area attention of the two kinds of query, and the least to the global area."""
+    right = spec.right_hand_side
+    (_, local), (_, central) = right.rows(state)
+    home = right.mean(central.to_global)
+    return min(right.mean(local.to_own), home), min(right.mean(local.to_global), home)
+
+
+def _flow(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Integrate dy/dt = drift(y) by LSODA along the arc length of (log t, y).
+
+    Attention takes over within a fraction P^{−2(1−κ_c)} of the time that leads up to it, which at large P is less
+    than round-off in log t. Arc length, d(log t, y) = (1, t · drift)/√(1 + |t · drift|²), passes such a jump
+    at unit speed, and waits and jumps cost alike.
+    """
+    from scipy.integrate import LSODA
+
+    right = spec.right_hand_side
+    drift = right(np.zeros(len(spec.parameters)))
+    if not np.abs(drift).max() > 0:
+        raise StalledFlowError("nothing moves: the drift at Q = 0 is zero")
+    first = log(START / np.abs(drift).max())
+    slowest = np.abs(drift[[0, 1, 3]]).min()
+    last = (
+        first + log(spec.sizes.patches) + BEYOND
+        if spec.until is not None or not slowest
+        else log(LONG / slowest)
+    )
+    aim = watched(spec)
+
+    def slope(_: float, point: State) -> State:
+        moved = np.exp(point[0]) * right(point[1:])
+        return np.concatenate([[1.0], moved]) / np.sqrt(1 + moved @ moved)
+
+    def slope_in_log_time(log_time: float, state: State) -> State:
+        return np.exp(log_time) * right(state)
+
+    points = [np.concatenate([[first], START * drift / np.abs(drift).max()])]
+    along_arc, reached = True, False
+    while points[-1][0] < last and not reached:
+        if len(points) > MOST_STEPS:
+            raise StalledFlowError(
+                f"the flow went stiff at t = {np.exp(points[-1][0]):.3g}: {MOST_STEPS} steps"
+            )
+        begin = points[-1]
+        if along_arc:
+            solver = LSODA(slope, 0.0, begin, np.inf, rtol=1e-7, atol=1e-9, max_step=2.0)
+        else:
+            solver = LSODA(slope_in_log_time, begin[0], begin[1:], last, rtol=1e-7, atol=1e-9, max_step=1.0)
+        fresh = 0
+        while points[-1][0] < last and not reached:
+            message = solver.step()
+            if solver.status == "failed" or not np.isfinite(solver.y).all():
+                if fresh < 2:
+                    raise StalledFlowError(
+                        f"the flow went stiff at t = {np.exp(points[-1][0]):.3g} ({message})"
+                    )
+                break
+            fresh += 1
+            points.append(_point(solver.t, solver.y, along_arc))
+            if spec.until is not None and aim(points[-1][1:]) >= spec.until:
+                points[-1] = _reach(solver, along_arc, aim, spec.until)
+                reached = True
+            # In log time a jump is met by ever smaller steps; along the arc a stiff equilibrium is.
+            if not along_arc and solver.t - solver.t_old < 1e-9 * abs(solver.t):
+                break
+            if along_arc and fresh >= 100 and np.abs(points[-1] - points[-100]).max() < 1e-4:
+                break
+        along_arc = not along_arc
+    level = aim(points[-1][1:])
+    if spec.until is not None and not reached:
+        raise StalledFlowError(
+            f"the flow stalled: attention {level:.4f} at t = {np.exp(points[-1][0]):.3g}, asked for {spec.until:g}"
+        )
+    path = np.array(points)
+    return _thin(np.exp(path[:, 0]), path[:, 1:], spec.frames)
+
+
+def _point(clock: float, values: State, along_arc: bool) -> State:
+    return values.copy() if along_arc else np.concatenate([[clock], values])
+
+
+def _reach(solver: Any, along_arc: bool, aim: Callable[[State], float], level: float) -> State:
+    """Return the point within the solver's last step at which the attention reaches the level."""
+    from scipy.optimize import brentq
+
+    inner = solver.dense_output()
+
+    def gap(moment: float) -> float:
+        return aim(_point(moment, inner(moment), along_arc)[1:]) - level
+
+    low, high = solver.t_old, solver.t
+    moment = brentq(gap, low, high, xtol=1e-12) if gap(low) < 0 < gap(high) else high
+    return _point(moment, inner(moment), along_arc)
+
+
+def _thin(times: np.ndarray, states: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return frames of the start and of about so many recorded moments, evenly among the integrator's own."""
+    kept = np.unique(np.linspace(0, len(times) - 1, frames - 1).round().astype(int))
+    clock = np.concatenate([[0.0], times[kept]])
+    return clock, np.concatenate([np.zeros((1, states.shape[1])), states[kept]]), np.arange(len(clock))
+
+
+def _descend(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    right, rate = spec.right_hand_side, float(spec.learning_rate or 0.0)
+    recorded = set(np.geomspace(1, spec.steps, spec.frames - 1).round().astype(int).tolist()) | {
+        0,
+        spec.steps,
+    }
+    state, kept, steps, aim = np.zeros(len(spec.parameters)), [], [], watched(spec)
+    for step in range(spec.steps + 1):
+        reached = spec.until is not None and step in recorded and aim(state) >= spec.until
+        if step in recorded:
+            kept.append(state.copy())
+            steps.append(step)
+        if reached:
+            break
+        state = state + rate * right(state)
+        if not np.isfinite(state).all():
+            raise StalledFlowError(f"learning_rate = {rate:g} diverged at step {step}: take a smaller one")
+    return np.array(steps) * rate, np.array(kept), np.array(steps)
+
+
+def crossing_time(trajectory: Trajectory, values: Float[np.ndarray, " frame"], level: float) -> float:
+    """Return the first time at which recorded values pass a level, by interpolation in log time; NaN if never."""
+    clock = trajectory["time"].to_numpy()
+    above = np.flatnonzero(values >= level)
+    if not len(above) or above[0] == 0:
+        return float("nan") if not len(above) else float(clock[0])
+    last = above[0]
+    if clock[last - 1] == 0:
+        return float(clock[last])
+    share = (level - values[last - 1]) / (values[last] - values[last - 1])
+    return float(np.exp(np.log(clock[last - 1]) + share * np.log(clock[last] / clock[last - 1])))
+
+
+def _assemble(
+    spec: MeanField, clock: np.ndarray, states: np.ndarray, steps: np.ndarray, seconds: float
+) -> Trajectory:
+    import xarray
+
+    coordinates = {
+        "step": (FRAME, steps, {"long_name": "steps of descent done; of a flow: the number of the frame"}),
+        "time": (FRAME, clock, {"symbol": "t", "long_name": "time of the gradient flow"}),
+        "seed": ("seed", np.zeros(1, dtype=int)),
+        STATISTIC: (STATISTIC, list(STATISTICS)),
+    }
+    about = {
+        "schema": SCHEMA,
+        "spec": to_text(spec),
+        "device": "cpu",
+        "seconds": seconds,
+        "versions": " ".join(f"{name}={version(name)}" for name in ("vitdyn", "numpy", "scipy", "xarray")),
+        "global_area": GLOBAL_AREA,
+    }
+    return Trajectory(xarray.Dataset(observe_mean_field(spec, states), coordinates, about))

@@ -1,0 +1,146 @@
+"""The relabellings of areas under which a layout stays what it is, and the orbits that they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+
+class Exchange(NamedTuple):
+    """A symmetry, its own inverse: where it sends each cell, and each feature (cluster · N + area)."""
+
+    cells: Int[np.ndarray, " cell"]
+    features: Int[np.ndarray, " feature"]
+
+
+def exchanges(
+    areas: Int[np.ndarray, "cell cluster"],
+    sizes: Int[np.ndarray, " cell"],
+    area_sizes: Int[np.ndarray, "cluster area"],
+) -> list[Exchange]:
+    """Return exchanges that leave the sizes of all cells as they are, enough to generate all sought ones.
+
+    Sought are the exchange of two local areas of one cluster, of the same two local labels in all clusters, and of
+    two clusters. ``areas`` names the cells, sorted and each once. In each family exchangeability is an
+    equivalence, so each member is tried against the first of every class only.
+    """
+    table = _Table(areas, sizes, area_sizes)
+    found = [move for cluster in range(areas.shape[1]) for move in _of_two_areas(table, cluster)]
+    if areas.shape[1] > 1:
+        found += [*_of_two_labels(table), *_of_two_clusters(table)]
+    return found
+
+
+class _Table:
+    """The table of cell sizes, with the place of each cell."""
+
+    def __init__(self, areas: np.ndarray, sizes: np.ndarray, area_sizes: np.ndarray) -> None:
+        self.areas, self.sizes, self.area_sizes = areas, sizes, area_sizes
+        self.features = np.arange(area_sizes.size).reshape(area_sizes.shape)
+        self.place = {row.tobytes(): number for number, row in enumerate(areas)}
+
+    def image(self, rows: np.ndarray, moved: np.ndarray) -> np.ndarray | None:
+        """Return where each cell goes when ``rows`` get the areas ``moved``; None where sizes would change."""
+        image = np.arange(len(self.sizes))
+        for row, areas in zip(rows, np.ascontiguousarray(moved), strict=True):
+            target = self.place.get(areas.tobytes())
+            if target is None or self.sizes[target] != self.sizes[row]:
+                return None
+            image[row] = target
+        return image
+
+
+def _of_two_areas(table: _Table, cluster: int) -> Iterator[Exchange]:
+    """Yield exchanges of two local areas of one cluster: their cells agree in the other clusters and in size."""
+    alike: dict[bytes, np.ndarray] = {}
+    for area in range(1, table.area_sizes.shape[1]):
+        rows = np.flatnonzero(table.areas[:, cluster] == area)
+        if not rows.size:
+            continue
+        others = np.delete(table.areas[rows], cluster, axis=1)
+        twin = alike.setdefault(others.tobytes() + b"|" + table.sizes[rows].tobytes(), rows)
+        if twin is not rows:
+            first = int(table.areas[twin[0], cluster])
+            features = table.features.copy()
+            features[cluster, [first, area]] = features[cluster, [area, first]]
+            cells = np.arange(len(table.sizes))
+            cells[twin], cells[rows] = rows, twin
+            yield Exchange(cells, features.ravel())
+
+
+def _of_two_labels(table: _Table) -> Iterator[Exchange]:
+    """Yield exchanges of the same two local labels in all clusters at once."""
+    firsts: list[int] = []
+    for area in range(1, table.area_sizes.shape[1]):
+        for first in firsts:
+            if (table.area_sizes[:, first] != table.area_sizes[:, area]).any():
+                continue
+            relabel = np.arange(table.area_sizes.shape[1])
+            relabel[[first, area]] = area, first
+            rows = np.flatnonzero(((table.areas == first) | (table.areas == area)).any(1))
+            image = table.image(rows, relabel[table.areas[rows]])
+            if image is not None:
+                yield Exchange(image, table.features[:, relabel].ravel())
+                break
+        else:
+            firsts.append(area)
+
+
+def _of_two_clusters(table: _Table) -> Iterator[Exchange]:
+    """Yield exchanges of two clusters, area by area."""
+    firsts: list[int] = []
+    for cluster in range(table.areas.shape[1]):
+        for first in firsts:
+            order = np.arange(table.areas.shape[1])
+            order[[first, cluster]] = cluster, first
+            image = table.image(np.arange(len(table.sizes)), table.areas[:, order])
+            if image is not None:
+                yield Exchange(image, table.features[order].ravel())
+                break
+        else:
+            firsts.append(cluster)
+
+
+def orbits(
+    shape: tuple[int, int], moves: list[tuple[np.ndarray, np.ndarray]]
+) -> Int[np.ndarray, "first second"]:
+    """Return the orbit of each pair (first, second) of a table, from edges only where an exchange moves it."""
+    if not moves:
+        return np.arange(shape[0] * shape[1]).reshape(shape)
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    sources, targets = [], []
+    for first, second in moves:
+        # Each exchange is its own inverse: every edge is wanted from one of its ends only.
+        stays = first == np.arange(shape[0])
+        for rows, columns in (
+            (np.flatnonzero(first > np.arange(shape[0])), np.arange(shape[1])),
+            (np.flatnonzero(stays), np.flatnonzero(second > np.arange(shape[1]))),
+        ):
+            sources.append((rows[:, None] * shape[1] + columns).ravel())
+            targets.append((first[rows][:, None] * shape[1] + second[columns]).ravel())
+    source, target = np.concatenate(sources), np.concatenate(targets)
+    size = shape[0] * shape[1]
+    graph = coo_matrix((np.ones(len(source), dtype=np.int8), (source, target)), shape=(size, size))
+    return connected_components(graph, directed=False)[1].reshape(shape)
+
+
+def number_classes(
+    found: Int[np.ndarray, "first second"], exists: Bool[np.ndarray, "first second"]
+) -> Int[np.ndarray, "first second"]:
+    """Number the orbits of what exists from 0; −1 elsewhere."""
+    classes = np.full(found.shape, -1)
+    classes[exists] = np.unique(found[exists], return_inverse=True)[1]
+    return classes
+
+
+def class_totals(
+    classes: Int[np.ndarray, "first second"], counts: Int[np.ndarray, "first second"]
+) -> Int[np.ndarray, " class"]:
+    """Sum the counts of each class."""
+    kept = classes >= 0
+    return np.bincount(classes[kept], weights=counts[kept]).round().astype(np.int64)

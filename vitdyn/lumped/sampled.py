@@ -1,0 +1,227 @@
+"""Training in order parameters alone: drawn latents, drawn visible counts, no array of positions by positions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitdyn._axes import FRAME, SEED, STATISTIC, STATISTICS
+from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn._specs import to_text
+from vitdyn.data import Law, PatchGenerator, PatchLayout, Uniform, masked_count
+from vitdyn.lumped.by_cell import Frame, observe_cells
+from vitdyn.lumped.counted import CountedBatch, Rows, counted_gradient, mean_attention
+from vitdyn.lumped.symmetry import OrderParameters, Symmetry
+from vitdyn.objectives import Objective
+from vitdyn.observables import OBSERVABLES
+from vitdyn.seeds import stream
+from vitdyn.trajectory import SCHEMA, Trajectory
+
+QUERIES = ("representatives", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lumped:
+    """A run of gradient descent on the order parameters of a layout, from Q = 0.
+
+    Each step draws ``samples`` samples per seed and moves by ``learning_rate`` (None: the objective's own) times
+    the symmetrised −gradient, see ``sampled_gradient``; ``queries`` says from which rows. ``seeds`` is a count or
+    the seeds themselves; ``frames`` states are recorded, evenly in the logarithm of the step.
+    """
+
+    layout: PatchLayout
+    objective: Objective
+    latents: Law = field(default_factory=Uniform)
+    steps: int = 400
+    samples: int = 32
+    seeds: int | tuple[int, ...] = 8
+    learning_rate: float | None = None
+    frames: int = 48
+    queries: str = "representatives"
+
+    def __post_init__(self) -> None:
+        PatchGenerator(layout=self.layout, latents=self.latents)
+        if not isinstance(self.objective, Objective):
+            raise wrong("objective", self.objective, "must be an Objective")
+        require_choice("objective.name", self.objective.name, ("mae", "cl", "mixture"))
+        require_integer("steps", self.steps, at_least=0)
+        require_integer("samples", self.samples, at_least=1)
+        require_integer("frames", self.frames, at_least=2)
+        require_choice("queries", self.queries, QUERIES)
+        if self.learning_rate is not None:
+            require_real("learning_rate", self.learning_rate, low=0.0, high=1e12)
+        if not isinstance(self.seeds, Sequence):
+            require_integer("seeds", self.seeds, at_least=1)
+        elif not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise wrong("seeds", tuple(self.seeds), "must name at least one seed, and each once")
+        for seed in self.seed_numbers:
+            require_integer("seeds", seed, at_least=0)
+        self.objective.check(self.layout, self.samples)
+
+    @property
+    def seed_numbers(self) -> tuple[int, ...]:
+        """The seeds."""
+        return tuple(self.seeds) if isinstance(self.seeds, Sequence) else tuple(range(self.seeds))
+
+    @property
+    def generator(self) -> PatchGenerator:
+        """The data distribution."""
+        return PatchGenerator(layout=self.layout, latents=self.latents)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate, the objective's own filled in."""
+        own = self.objective.default_learning_rate(self.layout)
+        return own if self.learning_rate is None else float(self.learning_rate)
+
+    @property
+    def recorded_steps(self) -> tuple[int, ...]:
+        """The steps to record: 0, the last, and those between evenly in the logarithm."""
+        inner = np.geomspace(1, max(self.steps, 1), self.frames - 1).round().astype(int).tolist()
+        return tuple(sorted({0, self.steps, *(step for step in inner if step <= self.steps)}))
+
+
+def draw_counts(
+    symmetry: Symmetry,
+    generator: PatchGenerator,
+    objective: Objective,
+    samples: int,
+    seed: int,
+    *,
+    step: int = 0,
+    purpose: str = "",
+) -> CountedBatch:
+    """Draw samples of the data and, for each view, how many positions of each cell are visible.
+
+    The counts are multivariate hypergeometric: P − m draws without replacement from cells of the given sizes.
+    Latents and clusters are those of ``generator.sample`` for this seed, step and purpose.
+    """
+    patches, sizes = symmetry.layout.patches, symmetry.cell_sizes
+    visible = patches - masked_count(patches, objective.mask_ratio)  # type: ignore[attr-defined]
+    masks = stream(seed, f"{purpose}masks", step)
+    views = [masks.multivariate_hypergeometric(sizes, visible, size=samples, method="marginals")]
+    if objective.name != "mae":
+        if objective.views == "complementary":  # type: ignore[attr-defined]
+            views.append(sizes - views[0])
+        else:
+            views.append(masks.multivariate_hypergeometric(sizes, visible, size=samples, method="marginals"))
+    batch = generator.sample(samples, (seed,), step=step, purpose=purpose)
+    return CountedBatch(batch.cluster[0].numpy(), batch.latents[0].numpy(), tuple(views))
+
+
+def sampled_gradient(
+    symmetry: Symmetry,
+    order: OrderParameters,
+    generator: PatchGenerator,
+    objective: Objective,
+    samples: int,
+    seeds: Sequence[int],
+    step: int = 0,
+    *,
+    queries: str = "representatives",
+) -> OrderParameters:
+    """Return an unbiased estimate of the velocity of the order parameters: the symmetrised −gradient.
+
+    Its law is that of ``Symmetry.lower(−∂L/∂Q)`` on a batch of ``samples`` samples with full masks, averaged
+    over the exchange of positions within each cell: given the visible count v of a cell of n positions, a position
+    is hidden with probability 1 − v/n and the formulas of ``gradients.md`` need nothing else. ``queries``
+    "all" takes the rows of all cells, "representatives" one cell of each class of positions: of the same
+    expectation, and cheaper by the number of areas, with more noise. Contrast pools over all queries and takes
+    them all in any case; its negatives come from the batch. Row s of ``order`` belongs to ``seeds[s]``.
+
+    Cost: samples times query cells times cells, whatever P is. Raises ``ValueError`` where the seeds or the
+    layouts do not match, or for an objective that is none of masked reconstruction, contrast and their mixture.
+    """
+    require_choice("queries", queries, QUERIES)
+    if generator.layout != symmetry.layout:
+        raise wrong("generator.layout", generator.layout.describe(), "must be the layout of the symmetry")
+    if len(order.feature) != len(seeds):
+        raise wrong("seeds", tuple(seeds), f"order has {len(order.feature)} rows: one for each seed")
+    few = symmetry.representatives if queries == "representatives" and objective.name == "mae" else None
+    parts = []
+    for row, seed in enumerate(seeds):
+        batch = draw_counts(symmetry, generator, objective, samples, seed, step=step)
+        parts.append(counted_gradient(symmetry, order, objective, batch, seed=row, queries=few))
+    return parts[0].map(lambda *blocks: torch.cat(blocks), *parts[1:])
+
+
+def descend(spec: Lumped, *, start: OrderParameters | None = None) -> Trajectory:
+    """Run plain gradient descent on the order parameters and record it in the words of a full simulation.
+
+    Recorded, with the axes and meanings of ``OBSERVABLES``: ``feature_position``, ``position_position``,
+    ``position_position_self``, ``area_attention``, ``own_area_attention``. Minimum and maximum run over the cells of
+    an area; each cell's attention is its mean over the evaluation samples and over its positions, where the full
+    simulation takes the extremes of single positions.
+
+    Raises ``ArithmeticError`` at the first recorded state that is not finite.
+    """
+    began = time.monotonic()
+    symmetry, generator, seeds = Symmetry.of(spec.layout), spec.generator, spec.seed_numbers
+    order = start or symmetry.zeros(len(seeds))
+    recorded, frames = set(spec.recorded_steps), []
+    for step in range(spec.steps + 1):
+        if step in recorded:
+            if not all(block.isfinite().all() for block in (order.feature, order.position)):
+                raise ArithmeticError(
+                    f"step {step}: the order parameters are not finite; lower the learning rate"
+                )
+            frames.append(_frame(spec, symmetry, order, step))
+        if step < spec.steps:
+            velocity = sampled_gradient(
+                symmetry,
+                order,
+                generator,
+                spec.objective,
+                spec.samples,
+                seeds,
+                step,
+                queries=spec.queries,
+            )
+            order = order.map(lambda block, pull: block + spec.rate * pull, velocity)
+    return _assemble(spec, frames, time.monotonic() - began)
+
+
+def _frame(spec: Lumped, symmetry: Symmetry, order: OrderParameters, step: int) -> Frame:
+    """Return the observables of all seeds at one state, on evaluation samples that no step sees."""
+    every = np.arange(len(symmetry.cell_sizes))
+    frames = []
+    for row, seed in enumerate(spec.seed_numbers):
+        state = symmetry.tables(order, row)
+        batch = draw_counts(
+            symmetry, spec.generator, spec.objective, spec.samples, seed, step=step, purpose="evaluation "
+        )
+        attention = mean_attention(Rows(symmetry, state, every), batch, spec.objective)
+        frames.append(observe_cells(symmetry, state, *attention))
+    return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
+
+
+def _assemble(spec: Lumped, frames: list[Frame], seconds: float) -> Trajectory:
+    """Label everything."""
+    import xarray
+
+    variables: dict[str, Any] = {}
+    for name in frames[0]:
+        about = OBSERVABLES[name]
+        attributes = {"symbol": about.symbol, "long_name": about.meaning}
+        variables[name] = ((FRAME, *about.axes), np.stack([frame[name] for frame in frames]), attributes)
+    clock = np.array(spec.recorded_steps)
+    coordinates = {
+        "step": (FRAME, clock, {"long_name": "steps of descent done"}),
+        "time": (FRAME, clock * spec.rate, {"symbol": "t", "long_name": "learning rate times step"}),
+        SEED: (SEED, np.array(spec.seed_numbers)),
+        STATISTIC: (STATISTIC, list(STATISTICS)),
+    }
+    about_run = {
+        "schema": SCHEMA,
+        "spec": to_text({"lumped": spec}),
+        "device": "cpu",
+        "seconds": seconds,
+        "versions": " ".join(f"{name}={version(name)}" for name in ("vitdyn", "torch", "numpy", "xarray")),
+    }
+    return Trajectory(xarray.Dataset(variables, coordinates, about_run))

@@ -1,0 +1,114 @@
+"""A mixture of masked reconstruction and contrast: one loss with a weight between the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vitdyn._errors import require_real
+from vitdyn.attention import Workspace
+from vitdyn.data import PatchLayout, masked_count
+from vitdyn.objectives.contrastive import Contrastive
+from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
+from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture(Objective):
+    """Mixture: masked reconstruction of the first of two views, and InfoNCE between the two.
+
+        L = (1 − λ) L_MAE / m + λ L_InfoNCE,   λ = ``weight`` in [0, 1],   m = γP masked patches
+
+    L_MAE = ½ E Σ_{p masked} ‖F_p − X_p‖² on the first view (``MaskedReconstruction``), divided by m: the mean error
+    of a masked patch. Both terms are per patch, for the pooling of InfoNCE (``Contrastive``) divides by P.
+    One pair of ``views`` ("independent" or "complementary") serves both terms; γ = ``mask_ratio`` of the first,
+    τ = ``temperature``. At λ = 0 it is masked reconstruction at 1/m of its rate, at λ = 1 it is contrast without
+    weight decay. The adjoint is the same sum of the adjoints of the two (notes, ``gradients.md``). Source: the
+    form is ours, after hybrid methods that add the two losses.
+    """
+
+    name: ClassVar[str] = "mixture"
+    family: ClassVar[str] = "hybrid"
+
+    weight: float = field(
+        default=0.5, metadata={"help": "λ in [0, 1]: 0 is masked reconstruction, 1 is contrast."}
+    )
+    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches masked in each view."})
+    temperature: float = field(default=1.0, metadata={"help": "τ, the temperature of InfoNCE."})
+    views: str = field(
+        default="independent", metadata={"help": "How the two masks are drawn: independent or complementary."}
+    )
+
+    def __post_init__(self) -> None:
+        require_real("weight", self.weight, low=0.0, high=1.0)
+        _ = self.reconstruction, self.contrast  # each validates its own fields
+
+    @cached_property
+    def reconstruction(self) -> MaskedReconstruction:
+        """The generative part, on the first view."""
+        return MaskedReconstruction(mask_ratio=self.mask_ratio)
+
+    @cached_property
+    def contrast(self) -> Contrastive:
+        """The contrastive part, on both views."""
+        return Contrastive(mask_ratio=self.mask_ratio, temperature=self.temperature, views=self.views)
+
+    def check(self, layout: PatchLayout, samples: int) -> None:
+        """Raise ``ValueError`` where the ratio masks no patch or all, or a sample would have no negative."""
+        self.contrast.check(layout, samples)
+
+    def draw_views(
+        self, generator: np.random.Generator, samples: int, patches: int
+    ) -> tuple[Bool[np.ndarray, "sample patch"], ...]:
+        """Draw two masked views, as contrast does."""
+        return self.contrast.draw_views(generator, samples, patches)
+
+    def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
+        """Return L, averaged over the samples."""
+        return self._mix(forward, self.reconstruction.loss(_first_view(forward)), self.contrast.loss(forward))
+
+    def adjoint(self, forward: ForwardPass, work: Workspace) -> tuple[Adjoint | None, ...]:
+        """Return (1 − λ)/m times masked reconstruction's adjoint plus λ times that of contrast, per query."""
+        (rebuilt,) = self.reconstruction.adjoint(_first_view(forward), work)
+        pulled, _ = self.contrast.adjoint(forward, work)
+        assert rebuilt is not None
+        assert rebuilt.weight is not None
+        assert pulled is not None
+        # In place: the value is scratch of ``work`` and has every query, that of contrast is a fresh array with one.
+        value = rebuilt.value.mul_(rebuilt.weight[:, :, None]).mul_((1 - self.weight) / self._masked(forward))
+        return Adjoint(value.add_(pulled.value, alpha=self.weight)), None
+
+    def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
+        """Return the mixture of the two bounds: no model attains both where 0 < λ < 1."""
+        return self._mix(
+            forward, self.reconstruction.bound(_first_view(forward)), self.contrast.bound(forward)
+        )
+
+    def counted_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
+        """Masked patches of the first view: the queries that both terms train."""
+        return self.reconstruction.counted_queries(_first_view(forward))
+
+    def default_learning_rate(self, layout: PatchLayout) -> float:
+        """Return 4 P K: both terms divide the gradient of one position by P, the draw of a cluster by K."""
+        return self.contrast.default_learning_rate(layout)
+
+    def _masked(self, forward: ForwardPass) -> int:
+        return masked_count(forward.batch.layout.patches, self.mask_ratio)
+
+    def _mix(self, forward: ForwardPass, rebuilt: Tensor, pulled: Tensor) -> Float[Tensor, " seed"]:
+        return torch.lerp(rebuilt / self._masked(forward), pulled, self.weight)
+
+
+def _patches(forward: ForwardPass) -> int:
+    return forward.batch.layout.patches
+
+
+def _first_view(forward: ForwardPass) -> ForwardPass:
+    """Return the same forward pass as an objective of one view sees it."""
+    return replace(forward, views=forward.views[:1], attention=forward.attention[:1])

@@ -1,0 +1,150 @@
+"""Rates: how times and levels scale with the number of patches, T ≍ P^exponent, each with its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from vitdyn._errors import require_choice, wrong
+from vitdyn.data import Law
+from vitdyn.theory.predictions import OURS, PAPER, Prediction, own_area_level, phase_one_level
+from vitdyn.theory.regime import Regime
+
+VARIABLES = ("P", "ε")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A predicted power law: ``symbol`` ≍ ``variable`` ^ ``exponent``, up to constants.
+
+    ``variable`` is P, or ε for the attention still missing at the end of training. ``statement`` says the law
+    in words, ``source`` whose claim it is, and ``note`` where it is derived. Times are η times the number of
+    steps.
+    """
+
+    symbol: str
+    exponent: float
+    statement: str
+    source: str
+    note: str
+    variable: str = "P"
+
+    def __post_init__(self) -> None:
+        if self.exponent != self.exponent:
+            raise wrong("exponent", self.exponent, "must be a number")
+        require_choice("variable", self.variable, VARIABLES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One phase of a local query's training: the level reached at its end, and how long it lasts."""
+
+    name: str
+    level: Prediction
+    duration: Rate
+
+
+def local_area_time(regime: Regime) -> Rate:
+    """T ≍ P^{1−κ_s}: until hidden local queries attend to their own area, without a factor log P."""
+    return Rate(
+        symbol="T_local",
+        exponent=1 - regime.kappa_s,
+        statement="time until a hidden local query attends to its own area, masked reconstruction",
+        source=OURS,
+        note="derivations.md#time-of-a-local-area",
+    )
+
+
+def local_area_time_bound(regime: Regime, law: Law) -> Rate:
+    """T = O(P^{max{2(U/L−1), 1}(1−κ_s)}): an upper bound on the same time; no bound where L = 0."""
+    spread = 2 * (law.high / law.low - 1) if law.low else inf
+    return Rate(
+        symbol="T_local",
+        exponent=max(spread, 1.0) * (1 - regime.kappa_s),
+        statement="upper bound on the time until a hidden local query attends to its own area",
+        source=PAPER,
+        note="assumptions.md#mae-area",
+    )
+
+
+def global_area_time(regime: Regime) -> Rate:
+    """T ≍ P^{1−κ_c}: until hidden global queries attend to their own area."""
+    return Rate(
+        symbol="T_global",
+        exponent=1 - regime.kappa_c,
+        statement="time until a hidden global query attends to its own area, masked reconstruction",
+        source=OURS,
+        note="derivations.md#time-of-the-global-area",
+    )
+
+
+def contrastive_time(regime: Regime) -> Rate:
+    """T ≍ P^{1+2(1−κ_c)}: until every query of contrastive training attends to the global area."""
+    return Rate(
+        symbol="T_contrast",
+        exponent=1 + 2 * (1 - regime.kappa_c),
+        statement="time until all queries attend to the global area, contrastive training",
+        source=OURS,
+        note="derivations.md#time-of-contrast",
+    )
+
+
+def phase_one_start(regime: Regime) -> Rate:
+    """T ≍ P^{2(1−κ_c)}: until φ_1 of a local query has moved by order one. Raises where Δ ≤ 0: no phase I."""
+    if regime.information_gap <= 0:
+        raise wrong(
+            "information_gap", regime.information_gap, "must be positive: there is no first phase otherwise"
+        )
+    return Rate(
+        symbol="T_1",
+        exponent=2 * (1 - regime.kappa_c),
+        statement="time until a local query's correlation with the global area is of order one",
+        source=OURS,
+        note="derivations.md#duration-of-phase-one",
+    )
+
+
+def position_correlation_exponent(regime: Regime) -> Rate:
+    """Υ_a ≍ P^{−κ_s}, times log P: a query's correlation with the positions of its own area when it takes over."""
+    return Rate(
+        symbol="Υ_a",
+        exponent=-regime.kappa_s,
+        statement="position correlation with a key of the own area, up to a factor log P",
+        source=OURS,
+        note="derivations.md#position-correlations-of-one-area",
+    )
+
+
+def tail_exponent(regime: Regime) -> Rate:
+    """T_ε ≍ ε^{−2}: from attention of order one until only ε is missing; the same in every regime.
+
+    Up to a factor 1/log(1/ε) where latents vary.
+    """
+    return Rate(
+        symbol="T_ε",
+        exponent=-2.0,
+        statement="further time until a hidden query's attention to its own area is within ε of 1",
+        source=OURS,
+        note="derivations.md#tail-of-reconstruction",
+        variable="ε",
+    )
+
+
+def phases(regime: Regime, law: Law) -> tuple[Phase, ...]:
+    """Return the phases of a local query in masked reconstruction: two where Δ > 0, else one.
+
+    The first begins with φ_1 of order one at P^{2(1−κ_c)} (``phase_one_start``) and lasts P^{2(1−κ_c)+Δ}, which
+    is P^{1−κ_s}: both phases last equally long but for constants.
+    """
+    own = Phase(name="own area", level=own_area_level(regime, law), duration=local_area_time(regime))
+    gap = regime.information_gap
+    if gap <= 0:
+        return (own,)
+    duration = Rate(
+        symbol="T_I",
+        exponent=2 * (1 - regime.kappa_c) + gap,
+        statement="time until a local query's correlation with the global area moves no faster than its own",
+        source=OURS,
+        note="derivations.md#duration-of-phase-one",
+    )
+    return Phase(name="away from the global area", level=phase_one_level(regime, law), duration=duration), own
