@@ -1,4 +1,4 @@
-# make figures: set up and regenerate the first figures.   make test: set up and pass the tests.
+# make figures: set up and regenerate all figures.   make test: set up and pass the tests.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready

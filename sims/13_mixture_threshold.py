@@ -1,11 +1,11 @@
 """Figure 13: between masked reconstruction and contrast a threshold λ*, not a gradual change.
 
-Mean-field gradient descent on (1 − λ) L_MAE/P + λ L_InfoNCE from Q = 0 at κ_s = 0.5, with the step size of the
+Mean-field gradient descent on (1 − λ) L_MAE/m + λ L_InfoNCE from Q = 0 at κ_s = 0.5, with the step size of the
 simulations, 4PK. (a) Attention of local queries to their own area at the end over (λ, κ_c) at P = 10^4, K = 16
 clusters. (b) The same against λ at κ_c = 0.9 for several P, and for K = 64: λ* is where it falls through 1/2.
-Nothing is predicted here; the number of steps grows like P^{1 − κ_s}, four to eight times what λ = 0 needs.
+The number of steps is a multiple of P^{1 − κ_s}; what much longer runs would do is not decided here.
 
-Claims: none; an observation between MAE-AREA and CL-GLOBAL.
+Claims: HYBRID-THRESHOLD, at other exponents and by descent.
 Run:    python sims/13_mixture_threshold.py [--quick | --full] [--redraw]
 Takes:  0.4 minutes on two cores (--full reaches P = 10^8: 6 minutes); it needs no GPU.
 The numbers of (a) are kept with the figure, not its runs; --redraw reads them there.

@@ -185,7 +185,7 @@ class TestComplaints:
 
 def test_the_registry():
     names = [kind.name for kind in OBJECTIVES]
-    assert names == ["mae", "cl"]
+    assert names == ["mae", "cl", "mixture"]
     assert {kind.family for kind in OBJECTIVES} <= set(FAMILIES)
 
 

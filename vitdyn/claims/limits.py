@@ -60,13 +60,17 @@ def _least_global(case: Case, trajectories: tuple[Trajectory, ...]) -> Measureme
     return over_seeds(least_global_attention(trajectory)[-1])
 
 
+def _generators(case: Case) -> list[PatchGenerator]:
+    return [run.training.generator for run in case.runs if isinstance(run.training, Training)]
+
+
 def _no_assumption_unmet(case: Case) -> str | None:
-    vanish = any(run.training.generator.latents.low == 0 for run in case.runs)
+    vanish = any(generator.latents.low == 0 for generator in _generators(case))
     return "the latents can vanish: L = 0" if vanish else None
 
 
 def _single_cluster(case: Case) -> str | None:
-    if any(run.training.generator.layout.clusters < 2 for run in case.runs):
+    if any(generator.layout.clusters < 2 for generator in _generators(case)):
         return "one cluster: every negative shares the positive's features"
     return _no_assumption_unmet(case)
 

@@ -96,7 +96,7 @@ def _digest(start: Correlations | None) -> str | None:
 
 
 def _split(training: Training, limit_mib: float) -> list[tuple[int, ...]]:
-    views = 2 if training.objective.family == "contrastive" else 1
+    views = 2 if training.objective.family in ("contrastive", "hybrid") else 1
     each = estimate_memory(training.generator, training.samples, views=views, precision=training.precision)
     size, seeds = max(1, int(limit_mib * 2**20) // each), training.seed_numbers
     return [seeds[index : index + size] for index in range(0, len(seeds), size)]

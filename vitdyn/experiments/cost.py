@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from vitdyn.dynamics import Schedule, pick_device, simulate
+from vitdyn._errors import wrong
+from vitdyn.dynamics import Schedule, Training, pick_device, simulate
 from vitdyn.experiments.experiment import Experiment
 
 _TRIAL_STEPS = 8
@@ -19,6 +20,10 @@ def estimate_seconds(experiment: Experiment, *, device: str = "auto") -> float:
     train together are a little cheaper than one alone, and other work on the machine counts.
     """
     training = experiment.training
+    if not isinstance(training, Training):
+        raise wrong(
+            "experiment", experiment.name, "only full simulations are timed; a mean-field run takes a second"
+        )
     once = replace(
         training, steps=_TRIAL_STEPS, seeds=training.seed_numbers[:1], schedule=Schedule(spacing="explicit")
     )

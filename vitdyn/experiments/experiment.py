@@ -33,7 +33,7 @@ SPEC_KINDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A run with a name, a full simulation or a mean-field flow: everything that decides its numbers, as JSON both ways.
+    """A run with a name, a simulation or a mean-field flow: everything that decides its numbers, as JSON both ways.
 
     Equal experiments have equal ``key``s, whatever their names.
     """

@@ -20,10 +20,10 @@ from vitdyn.trajectory import SCHEMA, Trajectory
 START = 1e-3
 """The flow starts at the time at which the fastest order parameter has moved this far."""
 BEYOND = 25.0
-"""A flow is followed over log P + this many factors e of time from its start; every time scale is a power of P below it."""
+"""A flow is followed over log P + this many factors e of time from its start: beyond every time scale."""
 
 
-LONG = 1e4
+LONG = 30.0
 """A flow without an aim is followed over so many times the slowest of the first time scales."""
 MOST_STEPS = 3000
 
@@ -36,13 +36,14 @@ def integrate(spec: MeanField) -> Trajectory:
     """Return the trajectory of a mean-field run from Q = 0, three representative areas standing for all.
 
     Areas: 0 the global one, 1 and 2 two local ones, so that every kind of pair (own, other, global) has its
-    entry; ``seed`` has the single value 0, clusters are alike. Events (times at which attention crosses 1/2,
-    0.9 and ``until``, the end of phase I) are in the variable ``event_time``, NaN where they did not happen.
+    entry; ``seed`` has the single value 0, clusters are alike. ``crossing_time`` reads events off the frames.
 
     Raises ``StalledFlowError`` where ``until`` is not reached or the integrator gives up.
     """
     started = time.perf_counter()
-    clock, states, steps = _descend(spec) if spec.learning_rate is not None else _flow(spec)
+    follow = _flow if spec.learning_rate is None else _descend
+    with np.errstate(all="ignore"):  # a trial step of the integrator may overflow: it is then made smaller
+        clock, states, steps = follow(spec)
     return _assemble(spec, clock, states, steps, time.perf_counter() - started)
 
 
@@ -156,7 +157,7 @@ def _reach(solver: Any, along_arc: bool, aim: Callable[[State], float], level: f
 def _thin(times: np.ndarray, states: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return frames of the start and of about so many recorded moments, evenly among the integrator's own."""
     kept = np.unique(np.linspace(0, len(times) - 1, frames - 1).round().astype(int))
-    clock = np.concatenate([[0.0], times[kept]])
+    clock = np.concatenate([[0.0], np.maximum.accumulate(times[kept])])
     return clock, np.concatenate([np.zeros((1, states.shape[1])), states[kept]]), np.arange(len(clock))
 
 

@@ -225,7 +225,7 @@ class RightHandSide:
             else:
                 mean_push = strength**2 * row.to_own * row.rest - spread
                 own_push = strength**2 * row.rest**2 + spread
-                pushes = ((own_push, None), (strength, None))
+                pushes = ((own_push, own_push), (strength, strength))
             own_of_other = lambda power, row=row: -row.other * self.moment(power, row.tilt**2)  # noqa: E731
             drifts.append(self._drift(kind, row, pushes, mean_push, own_of_other))
         return self.hidden / self.spec.clusters * self._join(drifts)
@@ -248,7 +248,7 @@ class RightHandSide:
                     (z[:, None], z[None, :]),
                 )
             else:
-                pushes = ((pull_global[:, None] - mean_pull, None), (z[:, None], None))
+                pushes = ((pull_global[:, None] - mean_pull,) * 2, (z[:, None],) * 2)
             drifts.append(
                 self._drift(
                     kind, row, pushes, mean_pull, lambda power, weighted=weighted: weighted[power - 2]
@@ -258,7 +258,7 @@ class RightHandSide:
 
     def pooled(self, rows: tuple[tuple[Kind, Row], ...]) -> tuple[np.ndarray, np.ndarray]:
         """Return the coordinates z_j Ā_j of the pooled output: global (z_1), and of a local area (z_1, z_j)."""
-        z, weights = self.rule
+        z = self.rule.nodes
         (_, local_row), (_, central_row) = rows
         share = self.share_global
         on_global = share * central_row.to_global[:, 0] + (1 - share) * self._over_own(local_row.to_global)

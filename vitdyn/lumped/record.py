@@ -35,6 +35,14 @@ def observe_mean_field(spec: MeanField, states: np.ndarray) -> dict[str, Any]:
     return variables
 
 
+def _squared_norm(spec: MeanField, state: State) -> float:
+    """Return ‖Φ‖² over all queries, clusters and areas; Υ is left out."""
+    sizes, others = spec.sizes, spec.sizes.local_areas
+    local = state[0] ** 2 + state[1] ** 2 + (others - 1) * state[2] ** 2
+    central = state[3] ** 2 + others * state[4] ** 2
+    return spec.clusters * float(sizes.global_size * central + (sizes.patches - sizes.global_size) * local)
+
+
 def _frame(spec: MeanField, state: State) -> dict[str, np.ndarray]:
     """Return area attention, reconstruction error and losses at one state."""
     right = spec.right_hand_side
@@ -60,7 +68,7 @@ def _frame(spec: MeanField, state: State) -> dict[str, np.ndarray]:
     if weight > 0:
         contrast = float(right.rule.weights @ right._negatives(*right.pooled(rows))[-1])
         bound = np.log1p(spec.negatives * np.exp(-(spec.latents.high**2) / right.temperature))
-        decay = 0.5 * right.decay * float(state @ state)
+        decay = 0.5 * right.decay * _squared_norm(spec, state)
         loss, excess = loss + weight * contrast + decay, excess + weight * (contrast - bound) + decay
     return {
         "area_attention": np.array([[home, other_c, other_c], [away, own, other_l], [away, other_l, own]]),

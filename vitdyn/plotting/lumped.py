@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -208,7 +209,7 @@ def read_maps(path: Path, panels: str) -> list[Float[np.ndarray, "row column"]]:
 
 
 def _draw_map(axes: Axes, drawing: Drawing, panel: str, each: Map) -> None:
-    limits = {"vmin": 0, "vmax": 1} if each.share else {}
+    limits: dict[str, Any] = {"vmin": 0, "vmax": 1} if each.share else {}
     picture = axes.pcolormesh(
         _edges(each.x), _edges(each.y), each.values, cmap=SHARE_MAP, rasterized=True, **limits
     )

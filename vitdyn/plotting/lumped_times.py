@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -60,7 +61,7 @@ def draw_exponents(laws: Sequence[PowerLaw]) -> Drawing:
     for index, title in enumerate(titles):
         panel = chr(ord("a") + index)
         for rank, law in enumerate(law for law in laws if law.panel == title):
-            look = {"color": _COLOURS[rank % 4], "marker": _MARKERS[index % 4]}
+            look: dict[str, Any] = {"color": _COLOURS[rank % 4], "marker": _MARKERS[index % 4]}
             _draw_law(panels[index], drawing, panel, law, look)
             _draw_slopes(panels[-1], drawing, last, law, look)
         panel_title(panels[index], panel, title)

@@ -1,0 +1,155 @@
+"""Claims on mean-field flows: each holds, its controls are refuted, and a wrong drift or exponent is noticed.
+
+The flows are deterministic; exponents are compared within the claims' own margin of 0.01. SYMMETRY also runs full
+simulations, of a fixed seed. MAE-AREA, CL-GLOBAL and MAE-LOSS need full simulation alone and are tested elsewhere.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+
+from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, check, passes
+from vitdyn.claims.flows import TOLERANCE, contrast_ladder, exponent, final_time, flow, ladder, regime_of
+from vitdyn.data import Constant, TwoPoint, Uniform
+from vitdyn.experiments import run
+from vitdyn.lumped import MeanField
+from vitdyn.lumped.mean_field import RightHandSide
+from vitdyn.objectives import Contrastive, MaskedReconstruction
+
+BY_NAME = {claim.id: claim for claim in CLAIMS}
+SIMULATED = {"MAE-AREA", "CL-GLOBAL", "MAE-LOSS"}
+FLOWS = [name for name in BY_NAME if name not in SIMULATED]
+
+cached = lru_cache(maxsize=None)(run)
+
+
+def told(verdicts):
+    return "\n".join(
+        f"{each.claim} on {each.case}: {each.status} {each.interval} {each.remark}" for each in verdicts
+    )
+
+
+def cases_only(name, runner, *, predicted=None):
+    claim = BY_NAME[name]
+    claim = replace(claim, controls=lambda scale: (), predicted=predicted or claim.predicted)
+    return check((claim,), runner)
+
+
+def turn(monkeypatch, method, entries):
+    """Give entries of one part of the drift the opposite sign."""
+    right = getattr(RightHandSide, method)
+
+    def wrong(self, rows):
+        drift = right(self, rows).copy()
+        drift[entries] *= -1
+        return drift
+
+    monkeypatch.setattr(RightHandSide, method, wrong)
+
+
+def measured_exponent(case, runner=cached):
+    return exponent(case, tuple(runner(each) for each in case.runs), final_time)
+
+
+@pytest.mark.verdict
+@pytest.mark.parametrize("name", FLOWS)
+def test_the_claim_holds_and_its_controls_are_refuted(name):
+    verdicts = check((BY_NAME[name],), cached)
+    assert {each.is_control for each in verdicts} == {False, True}
+    assert all(each.status == each.expected for each in verdicts), told(verdicts)
+    assert passes(verdicts)
+
+
+def test_all_claims_but_the_simulated_ones_run_on_flows():
+    on_flows = {
+        claim.id for claim in CLAIMS for case in claim.cases("quick") for each in case.runs
+        if isinstance(each.training, MeanField)
+    }  # fmt: skip
+    assert on_flows == set(FLOWS)
+
+
+@pytest.mark.verdict
+@pytest.mark.parametrize("entries", [0, slice(None)], ids=["φ_1", "all"])
+@pytest.mark.parametrize("name", ["MAE-TIME", "MAE-PHASES"])
+def test_a_drift_of_reconstruction_with_the_wrong_sign_is_noticed(name, entries, monkeypatch):
+    """With φ_1 turned, local queries go to the global area: they still learn their own where Δ < 0, and only there."""
+    turn(monkeypatch, "_reconstruction", entries)
+    verdicts = cases_only(name, run)
+    noticed = [each for each in verdicts if each.status != SUPPORTED]
+    if name == "MAE-PHASES" and entries == 0:
+        assert REFUTED in [each.status for each in verdicts], told(verdicts)
+    assert noticed == list(verdicts), told(verdicts)
+
+
+@pytest.mark.verdict
+@pytest.mark.parametrize("entries", [slice(None), [0, 3]], ids=["all", "φ_1"])
+def test_a_drift_of_contrast_with_the_wrong_sign_is_noticed(entries, monkeypatch):
+    turn(monkeypatch, "_contrast", entries)
+    verdicts = cases_only("CL-TIME", run)
+    assert SUPPORTED not in [each.status for each in verdicts], told(verdicts)
+
+
+@pytest.mark.verdict
+@pytest.mark.parametrize("error", [-0.1, 0.1])
+@pytest.mark.parametrize("name", ["MAE-TIME", "CL-TIME", "MAE-GLOBAL-TIME"])
+def test_a_wrong_exponent_is_refuted(name, error):
+    right = BY_NAME[name].predicted
+    verdicts = cases_only(name, cached, predicted=lambda case: tuple(end + error for end in right(case)))
+    assert verdicts and {each.status for each in verdicts} == {REFUTED}, told(verdicts)
+
+
+@pytest.mark.verdict
+def test_the_level_of_the_other_regime_is_refuted():
+    """Each of the two cases, Δ > 0 and Δ < 0, judged by the prediction for the other."""
+    positive, negative = BY_NAME["MAE-PHASES"].cases("quick")
+    assert regime_of(positive).information_gap > 0 > regime_of(negative).information_gap
+    right = BY_NAME["MAE-PHASES"].predicted
+    swapped = {positive.name: right(negative), negative.name: right(positive)}
+    verdicts = cases_only("MAE-PHASES", cached, predicted=lambda case: swapped[case.name])
+    assert [each.status for each in verdicts] == [REFUTED, REFUTED], told(verdicts)
+
+
+@pytest.mark.verdict
+@pytest.mark.parametrize("draw", range(6))
+def test_reconstruction_takes_a_time_of_its_exponent_anywhere(draw, rng):
+    """Random κ, mask ratio and latents with U/L at most 2, at either sign of Δ."""
+    positive = draw % 2 == 0
+    while True:
+        kappa_c, kappa_s = rng.uniform(0.5, 0.95), rng.uniform(0.1, 0.6)
+        gap = 1 - kappa_s - 2 * (1 - kappa_c)
+        if abs(gap) > 0.05 and (gap > 0) == positive and kappa_s < kappa_c - 0.05:
+            break
+    ends = {"low": 1.0, "high": float(rng.uniform(1.05, 2.0))}
+    law = (Uniform(**ends), TwoPoint(**ends), Constant(value=ends["high"]))[rng.integers(3)]
+    objective = MaskedReconstruction(mask_ratio=float(rng.uniform(0.2, 0.8)))
+    case = ladder(float(kappa_c), float(kappa_s), objective, latents=law)
+    assert regime_of(case).information_gap == pytest.approx(gap)
+    assert measured_exponent(case).value == pytest.approx(1 - kappa_s, abs=TOLERANCE), (case.name, law)
+
+
+@pytest.mark.verdict
+@pytest.mark.parametrize("draw", range(3))
+def test_contrast_takes_a_time_of_its_exponent_anywhere(draw, rng):
+    kappa_c, kappa_s = rng.uniform(0.5, 0.85), rng.uniform(0.1, 0.4)
+    found = measured_exponent(contrast_ladder(float(kappa_c), float(kappa_s)))
+    assert found.value == pytest.approx(1 + 2 * (1 - kappa_c), abs=TOLERANCE), (kappa_c, kappa_s)
+
+
+def test_a_flow_that_does_not_arrive_decides_nothing():
+    """With one cluster the negatives share the positive's features, and contrast does not collapse to 0.99."""
+
+    def single(case):
+        runs = tuple(replace(each, training=replace(each.training, clusters=1)) for each in case.runs)
+        return replace(case, runs=runs)
+
+    for name in ("CL-TIME", "CL-LOCAL-LOST", "CL-LOSS"):
+        claim = BY_NAME[name]
+        broken = replace(
+            claim, cases=lambda scale, claim=claim: tuple(map(single, claim.cases(scale))), controls=lambda scale: ()
+        )  # fmt: skip
+        verdicts = check((broken,), cached)
+        assert {each.status for each in verdicts} == {INCONCLUSIVE}, told(verdicts)
+        assert all("stalled" in each.reason or "stiff" in each.reason for each in verdicts), told(verdicts)
+    with pytest.raises(ArithmeticError):
+        run(flow(1e12, 0.9, 0.3, Contrastive(), until=1 - 1e-12))
