@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import pytest
 
-from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, check, passes
+from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, check, overall, passes
 from vitdyn.claims.flows import TOLERANCE, contrast_ladder, exponent, final_time, flow, ladder, regime_of
 from vitdyn.data import Constant, TwoPoint, Uniform
 from vitdyn.experiments import run
@@ -73,13 +73,15 @@ def test_all_claims_but_the_simulated_ones_run_on_flows():
 @pytest.mark.parametrize("entries", [0, slice(None)], ids=["φ_1", "all"])
 @pytest.mark.parametrize("name", ["MAE-TIME", "MAE-PHASES"])
 def test_a_drift_of_reconstruction_with_the_wrong_sign_is_noticed(name, entries, monkeypatch):
-    """With φ_1 turned, local queries go to the global area: they still learn their own where Δ < 0, and only there."""
+    """No case with Δ > 0 is supported, nor the claim; with Δ < 0 φ_1 hardly matters and its sign may go unnoticed."""
     turn(monkeypatch, "_reconstruction", entries)
     verdicts = cases_only(name, run)
-    noticed = [each for each in verdicts if each.status != SUPPORTED]
-    if name == "MAE-PHASES" and entries == 0:
-        assert REFUTED in [each.status for each in verdicts], told(verdicts)
-    assert noticed == list(verdicts), told(verdicts)
+    positive = [regime_of(case).information_gap > 0 for case in BY_NAME[name].cases("quick")]
+    assert any(positive) and overall(verdicts) != SUPPORTED, told(verdicts)
+    for verdict, above in zip(verdicts, positive, strict=True):
+        assert verdict.status != SUPPORTED or (entries == 0 and not above), told(verdicts)
+    if (name, entries) == ("MAE-PHASES", 0):
+        assert REFUTED in {verdict.status for verdict in verdicts}, told(verdicts)
 
 
 @pytest.mark.verdict

@@ -219,7 +219,7 @@ def _draw_map(axes: Axes, drawing: Drawing, panel: str, each: Map) -> None:
     if each.share and np.nanmax(each.values) - np.nanmin(each.values) < 0.01:
         words = f"{np.nanmean(each.values):.2f} everywhere"
         axes.text(0.97, 0.04, words, transform=axes.transAxes, ha="right")
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.5)
     drawing.note_grid(panel, each.title, each.values)
     panel_title(axes, panel, each.title)
 

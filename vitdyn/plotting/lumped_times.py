@@ -80,7 +80,7 @@ def draw_exponents(laws: Sequence[PowerLaw]) -> Drawing:
     return drawing
 
 
-def _draw_law(axes: Axes, drawing: Drawing, panel: str, law: PowerLaw, look: dict[str, str]) -> None:
+def _draw_law(axes: Axes, drawing: Drawing, panel: str, law: PowerLaw, look: dict[str, Any]) -> None:
     x, y = np.log10(law.patches), np.log10(law.times)
     found = np.flatnonzero(np.isfinite(y))
     axes.plot(x, y, linestyle="", markersize=4, label=f"{law.label}, slope {law.exponent:.2f}", **look)
@@ -93,7 +93,7 @@ def _draw_law(axes: Axes, drawing: Drawing, panel: str, law: PowerLaw, look: dic
             drawing.note_point(panel, f"predicted {law.label}", *point)
 
 
-def _draw_slopes(axes: Axes, drawing: Drawing, panel: str, law: PowerLaw, look: dict[str, str]) -> None:
+def _draw_slopes(axes: Axes, drawing: Drawing, panel: str, law: PowerLaw, look: dict[str, Any]) -> None:
     x = np.log10(law.patches)
     middle, rest = (x[1:] + x[:-1]) / 2, law.slopes - law.exponent
     axes.plot(middle, rest, markersize=3.5, linewidth=0.8, **look)
