@@ -70,7 +70,7 @@ def test_all_claims_but_the_simulated_ones_run_on_flows():
 
 
 @pytest.mark.verdict
-@pytest.mark.parametrize("entries", [0, slice(None)], ids=["φ_1", "all"])
+@pytest.mark.parametrize("entries", [0], ids=["φ_1"])
 @pytest.mark.parametrize("name", ["MAE-TIME", "MAE-PHASES"])
 def test_a_drift_of_reconstruction_with_the_wrong_sign_is_noticed(name, entries, monkeypatch):
     """No case with Δ > 0 is supported, nor the claim; with Δ < 0 φ_1 hardly matters and its sign may go unnoticed."""
@@ -85,7 +85,7 @@ def test_a_drift_of_reconstruction_with_the_wrong_sign_is_noticed(name, entries,
 
 
 @pytest.mark.verdict
-@pytest.mark.parametrize("entries", [slice(None), [0, 3]], ids=["all", "φ_1"])
+@pytest.mark.parametrize("entries", [slice(None)], ids=["all"])
 def test_a_drift_of_contrast_with_the_wrong_sign_is_noticed(entries, monkeypatch):
     turn(monkeypatch, "_contrast", entries)
     verdicts = cases_only("CL-TIME", run)

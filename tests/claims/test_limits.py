@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitdyn.claims import CL_GLOBAL, MAE_AREA, check, passes
+from vitdyn.claims import CL_GLOBAL, MAE_AREA, MAE_LOSS, check, passes
 from vitdyn.experiments import ResultStore
 
 pytestmark = [pytest.mark.verdict, pytest.mark.xdist_group("limits")]
@@ -15,7 +15,7 @@ def store(tmp_path_factory):
 
 
 def test_claims_hold_and_controls_are_refuted(store):
-    verdicts = check((MAE_AREA, CL_GLOBAL), store, scale="full")
+    verdicts = check((MAE_AREA, MAE_LOSS, CL_GLOBAL), store, scale="full")
     told = "\n".join(f"{verdict.claim} on {verdict.case}: {verdict.status}" for verdict in verdicts)
     assert all(verdict.status == verdict.expected for verdict in verdicts), told
     assert passes(verdicts)
