@@ -36,7 +36,7 @@ CL_TIME = Claim(
     statement="Contrast collapses onto the global area in a time of order P^{1 + 2(1 − κ_c)}; the 1 is the pooling.",
     source="vitdyn's notes, leading order",
     note="claims.md#cl-time",
-    assumptions=f"Mean field; {CLUSTERS} clusters, 64 negatives, κ_c up to 0.9.",
+    assumptions=f"Mean field; {CLUSTERS} clusters, 64 negatives, κ_c up to 0.85.",
     surrogate="T is the time at which every query gives 0.9 of its attention to the global area; its slope in log "
     "P between 1e32 and 1e40, with the change of slope from the rung below as interval, within 0.01.",
     symbol="d log T/d log P",
@@ -89,7 +89,7 @@ CL_LOSS = Claim(
     source="the paper's statement, as recalled, is stronger; this weaker form is vitdyn's",
     note="claims.md#cl-loss",
     assumptions=f"Mean field; {CLUSTERS} clusters, 64 negatives.",
-    surrogate="Loss at a global attention of 0.999, at P = 1e12, over the closed-form loss of full "
+    surrogate="Loss at a global attention of 0.999, at P = 1e12, over the loss of full "
     "collapse, within 0.02 of 1.",
     symbol="L/L_collapse",
     predicted=lambda case: (0.98, 1.02),

@@ -138,14 +138,14 @@ MAE_PHASES = Claim(
     source="Huang et al. (2025), as recalled; the level's constant is ours",
     note="claims.md#mae-phases",
     assumptions="Mean field; uniform latents on [1, 1.5].",
-    surrogate="−φ_1/log P of a local query when it gives 0.9 of its attention to its own area, at P = 1e16, "
+    surrogate="−φ_1/log P of a local query at the end of the flow, 30 times its slowest first time scale, at P = 1e16, "
     "lies between (Δ/2)/U − 0.01 and (Δ/2)/L + 0.01; for Δ < 0 within 0.01 of 0.",
     symbol="−φ_1/log P",
     predicted=_phase_level,
     measure=_fall,
     unmet=no_assumption_unmet,
     cases=lambda scale: tuple(
-        _single_flow(*kappa, until=0.9)
+        _single_flow(*kappa, until=None)
         for kappa in ((0.9, 0.3), (0.8, 0.3), (0.6, 0.3), (0.9, 0.5), (0.55, 0.4))
         if scale == "full" or kappa in ((0.9, 0.3), (0.6, 0.3))
     ),

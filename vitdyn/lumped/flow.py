@@ -98,10 +98,6 @@ def _flow(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     points = [np.concatenate([[first], START * drift / np.abs(drift).max()])]
     along_arc, reached = True, False
     while points[-1][0] < last and not reached:
-        if len(points) > MOST_STEPS:
-            raise StalledFlowError(
-                f"the flow went stiff at t = {np.exp(points[-1][0]):.3g}: {MOST_STEPS} steps"
-            )
         begin = points[-1]
         if along_arc:
             solver = LSODA(slope, 0.0, begin, np.inf, rtol=1e-7, atol=1e-9, max_step=2.0)
@@ -109,11 +105,15 @@ def _flow(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             solver = LSODA(slope_in_log_time, begin[0], begin[1:], last, rtol=1e-7, atol=1e-9, max_step=1.0)
         fresh = 0
         while points[-1][0] < last and not reached:
+            if len(points) > MOST_STEPS:
+                raise StalledFlowError(
+                    f"the flow went stiff at t = {np.exp(points[-1][0]):.3g}: {MOST_STEPS} steps"
+                )
             message = solver.step()
             if solver.status == "failed" or not np.isfinite(solver.y).all():
                 if fresh < 2:
                     raise StalledFlowError(
-                        f"the flow went stiff at t = {np.exp(points[-1][0]):.3g} ({message})"
+                        f"the flow went stiff at t = {np.exp(points[-1][0]):.3g} ({message or 'no further step'})"
                     )
                 break
             fresh += 1
