@@ -165,7 +165,7 @@ def verdict(status, expected=SUPPORTED, **changes):
 def test_check_prints_a_table_and_exits_with_one_on_a_refutation(
     verdicts, status, told, monkeypatch, capsys, tmp_path
 ):
-    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale: tuple(verdicts))
+    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale, seed: tuple(verdicts))
     assert cli.main(["check", "--quick", "--json", str(tmp_path / "report.json")]) == status
     printed = capsys.readouterr().out
     assert "x > 0.5" in printed
@@ -183,7 +183,7 @@ def test_check_prints_a_table_and_exits_with_one_on_a_refutation(
 
 def test_json_holds_no_number_that_json_lacks(monkeypatch, tmp_path):
     empty = verdict(INCONCLUSIVE, measured=float("nan"), low=float("-inf"), reason="stalls")
-    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale: (empty,))
+    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale, seed: (empty,))
     assert cli.main(["check", "--json", str(tmp_path / "report.json")]) == 0
 
     def refuse(constant):
@@ -194,7 +194,7 @@ def test_json_holds_no_number_that_json_lacks(monkeypatch, tmp_path):
 
 
 def test_check_writes_a_page_that_needs_no_other_file(monkeypatch, tmp_path, capsys):
-    def fake(claims, runner, scale):
+    def fake(claims, runner, scale, seed):
         return tuple(
             verdict(status, expected, claim=claim.id, case=f"{claim.id}<{expected}>")
             for claim in claims
@@ -232,7 +232,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_runs(monkeypatch, t
 def test_a_page_is_written_whole_or_not_at_all(broken, monkeypatch, tmp_path):
     page = tmp_path / "page.html"
     page.write_text("the old page")
-    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale: ())
+    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale, seed: ())
     method = {"replace": "replace", "write": "write_text"}[broken]
 
     def fail(*given, **options):
@@ -249,7 +249,7 @@ def test_check_chooses_claims_and_scale(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(
         "vitdyn.claims.check",
-        lambda claims, runner, scale: asked.append(([c.id for c in claims], scale)) or (),
+        lambda claims, runner, scale, seed: asked.append(([c.id for c in claims], scale)) or (),
     )
     assert cli.main(["check", "--claims", "CL-GLOBAL", "--results", str(tmp_path)]) == 0
     assert cli.main(["check", "--quick", "--results", str(tmp_path)]) == 0

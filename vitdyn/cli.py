@@ -74,6 +74,8 @@ class Check:
     """The small version of each case (eight seeds in place of 32 for the limits of training)."""
     claims: tuple[str, ...] = ()
     """Ids of the claims to check; all where none is named."""
+    seed: int = 0
+    """Root seed: another one gives every simulation other random streams."""
     results: Path = Path("results")
     """Folder where runs are kept."""
     json: Path | None = None
@@ -98,7 +100,7 @@ class Check:
                 require_writable(path)
         chosen = [claim for claim in CLAIMS if not self.claims or claim.id in self.claims]
         store = ResultStore(self.results, device=self.device, progress=True)
-        verdicts = check(chosen, store, scale="quick" if self.quick else "full")
+        verdicts = check(chosen, store, scale="quick" if self.quick else "full", seed=self.seed)
         print(_verdict_table(verdicts))
         if self.json:
             with writable_beside(self.json) as scratch:

@@ -223,6 +223,14 @@ def test_check_runs_cases_and_controls_of_each_claim():
         check(CLAIMS, lambda experiment: None, scale="slow")
 
 
+def test_a_root_seed_moves_every_simulation_to_seeds_of_its_own(complaint):
+    seen = []
+    check((claim_on(),), lambda run: seen.append(run.training.seed_numbers) or 1.5, seed=3)
+    assert set(seen) == {tuple(3000 + number for number in EXPERIMENT.training.seed_numbers)}
+    with complaint("seed"):
+        check((), lambda run: 1.5, seed=-1)
+
+
 def test_what_a_verdict_says_in_words():
     verdict = verdict_on([0.9, 0.9, 0.91, 0.9])
     assert (verdict.predicted, verdict.case) == ("min_p A_own > 0.8", "mae-gap-positive")

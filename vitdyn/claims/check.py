@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import nan
 
-from vitdyn._errors import require_choice
+from vitdyn._errors import require_choice, require_integer
 from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Case, Claim, Measurement, Verdict
 from vitdyn.claims.judgement import compare
-from vitdyn.experiments import Runner
+from vitdyn.dynamics import Training
+from vitdyn.experiments import Experiment, Runner
 from vitdyn.trajectory import Trajectory
 
 
@@ -24,18 +26,38 @@ def judge(
     return _judge(claim, case, lambda: trajectories, expected)
 
 
-def check(claims: Iterable[Claim], runner: Runner, *, scale: str = "quick") -> tuple[Verdict, ...]:
+ROOT = 1000
+"""Seeds of two root seeds lie so far apart."""
+
+
+def check(
+    claims: Iterable[Claim], runner: Runner, *, scale: str = "quick", seed: int = 0
+) -> tuple[Verdict, ...]:
     """Run every claim's cases and controls and return a verdict for each, controls after cases.
 
+    ``seed`` is a root seed: another one gives every simulation other random streams (flows have none).
     A run that fails with an ``ArithmeticError`` (it diverges, its flow stalls) makes its case inconclusive.
     """
     require_choice("scale", scale, SCALES)
+    require_integer("seed", seed, at_least=0)
+
+    def all_of(case: Case) -> Callable[[], tuple[Trajectory, ...]]:
+        return lambda: tuple(runner(_reseeded(run, seed)) for run in case.runs)
+
     return tuple(
-        _judge(claim, case, lambda case=case: tuple(runner(run) for run in case.runs), expected)  # type: ignore[misc]
+        _judge(claim, case, all_of(case), expected)
         for claim in claims
         for cases, expected in ((claim.cases(scale), SUPPORTED), (claim.controls(scale), REFUTED))
         for case in cases
     )
+
+
+def _reseeded(run: Experiment, seed: int) -> Experiment:
+    """Return the run with every seed moved to the root seed's own."""
+    if not seed or not isinstance(run.training, Training):
+        return run
+    moved = tuple(number + ROOT * seed for number in run.training.seed_numbers)
+    return replace(run, training=replace(run.training, seeds=moved))
 
 
 def passes(verdicts: Iterable[Verdict]) -> bool:
