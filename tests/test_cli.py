@@ -53,6 +53,66 @@ def test_run_writes_a_result_and_a_picture(objective, tmp_path, capsys):
     assert not list(tmp_path.glob("*checkpoint*"))
 
 
+@pytest.mark.parametrize("objective", ["mae", "cl", "mixture"])
+def test_flow_writes_a_result_and_a_picture(objective, tmp_path, capsys):
+    arguments = ["flow", objective, "--patches", "1e9", "--until", "0.9", "--out", str(tmp_path)]
+    assert cli.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "P = 1e+09" in printed
+    assert ("contrastive training" in printed) == (objective == "cl")
+    (result,) = tmp_path.glob("*.nc")
+    with xarray.open_dataset(result, engine="h5netcdf") as stored:
+        assert float(stored["time"][-1]) > 0
+    (picture,) = tmp_path.glob("*.png")
+    assert picture.stat().st_size > 10_000
+
+
+def test_exponents_outside_the_theory_are_refused_unless_asked_for(tmp_path, capsys):
+    arguments = ["flow", "mae", "--patches", "1e6", "--kappa-s", "0.55", "--out", str(tmp_path)]
+    status, message = error_of(arguments, capsys)
+    assert status == 2
+    assert "kappa_s" in message
+    assert "0.5" in message
+    assert cli.main([*arguments, "--outside"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (["flow", "mae", "--patches", "3"], "patches"),
+        (["flow", "mixture", "--weight", "1.5"], "weight"),
+        (["flow", "mae", "--low", "0", "--high", "0"], "high"),
+        (["flow", "mae", "--until", "1"], "until"),
+        (["flow", "cl", "--clusters", "0"], "clusters"),
+    ],
+)
+def test_bad_flows_are_refused_in_one_line_that_names_the_field(arguments, field, tmp_path, capsys):
+    status, message = error_of([*arguments, "--out", str(tmp_path)], capsys)
+    assert status == 2
+    assert field in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_flow_that_stalls_says_so_and_leaves_no_result(tmp_path, capsys):
+    """Contrast with one cluster cannot collapse: negatives of the own cluster hold it back."""
+    arguments = [
+        "flow",
+        "cl",
+        "--clusters",
+        "2",
+        "--kappa-c",
+        "0.6",
+        "--kappa-s",
+        "0.3",
+        "--out",
+        str(tmp_path),
+    ]
+    status, message = error_of(arguments, capsys)
+    assert status == 1
+    assert "the flow" in message
+    assert not list(tmp_path.iterdir())
+
+
 def test_run_takes_the_objectives_own_options_and_other_laws(tmp_path):
     for law in ("truncated-normal", "constant"):
         arguments = ["run", "cl", *SMALL, "--out", str(tmp_path / law), "--law", law]
@@ -103,7 +163,7 @@ def test_a_wrong_option_is_refused_on_one_line_with_status_2(options, field, rem
 
 def test_unknown_names_are_refused(capsys):
     assert error_of(["train"], capsys) == (
-        2, "vitdyn: command = 'train': must be one of list, run, check, figures, env"
+        2, "vitdyn: command = 'train': must be one of list, run, flow, check, figures, env"
     )  # fmt: skip
     assert error_of(["run", "byol"], capsys) == (
         2,
@@ -280,7 +340,15 @@ def test_figures_runs_each_script_in_order_and_stops_at_a_failure(tmp_path, capf
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--help"], ["run", "--help"], ["run", "cl", "--help"], ["check", "--help"]]
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["run", "--help"],
+        ["run", "cl", "--help"],
+        ["flow", "mae", "--help"],
+        ["check", "--help"],
+    ],
 )
 def test_help_is_there(arguments, capsys):
     with pytest.raises(SystemExit) as leaving:
@@ -293,7 +361,7 @@ def test_an_interrupt_leaves_a_message_and_status_130(monkeypatch, capsys):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_experiment", interrupt)
+    monkeypatch.setattr("vitdyn.experiments.run", interrupt)
     status, message = error_of(["run", "mae"], capsys)
     assert status == 130
     assert "goes on" in message

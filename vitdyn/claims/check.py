@@ -11,6 +11,7 @@ from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Case, 
 from vitdyn.claims.judgement import compare
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment, Runner
+from vitdyn.lumped import StalledFlowError
 from vitdyn.trajectory import Trajectory
 
 
@@ -36,7 +37,8 @@ def check(
     """Run every claim's cases and controls and return a verdict for each, controls after cases.
 
     ``seed`` is a root seed: another one gives every simulation other random streams (flows have none).
-    A run that fails with an ``ArithmeticError`` (it diverges, its flow stalls) makes its case inconclusive.
+    A run that fails with an ``ArithmeticError`` (it diverges, its flow stalls) makes its case inconclusive, or
+    refuted where its flow was followed beyond the claim's ``latest`` time and had not arrived.
     """
     require_choice("scale", scale, SCALES)
     require_integer("seed", seed, at_least=0)
@@ -90,7 +92,8 @@ def _judge(
         measured = claim.measure(case, trajectories())
         status, reason = compare(predicted, measured)
     except ArithmeticError as error:
-        status, reason = INCONCLUSIVE, " ".join(str(error).split()) or type(error).__name__
+        status = REFUTED if _too_late(claim, error) else INCONCLUSIVE
+        reason = " ".join(str(error).split()) or type(error).__name__
     unmet = claim.unmet(case)
     if unmet:
         status, reason = INCONCLUSIVE, unmet
@@ -108,3 +111,10 @@ def _judge(
         expected=expected,
         reason=reason,
     )
+
+
+def _too_late(claim: Claim, error: ArithmeticError) -> bool:
+    """Say whether a flow was followed beyond the time by which it should have arrived."""
+    if not isinstance(error, StalledFlowError) or claim.latest is None:
+        return False
+    return error.time > claim.latest(error.spec)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vitdyn._errors import wrong
 from vitdyn.experiments import Experiment
+from vitdyn.lumped import MeanField
 from vitdyn.trajectory import Trajectory
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
@@ -56,7 +57,8 @@ class Claim:
     margins that were written before the first run; ``measure`` gives the number, from the trajectories of
     the case's runs in their order, and may raise ``ArithmeticError`` where they give none. ``unmet`` names an
     assumption of the claim that a case breaks, or None. ``cases`` must support the claim and ``controls``,
-    which break only the cause that the claim names, must refute it; both take a scale.
+    which break only the cause that the claim names, must refute it; both take a scale. ``latest`` is the time
+    at which the claim is lost for a flow that has not arrived; without it a stalled flow decides nothing.
     """
 
     id: str
@@ -71,6 +73,7 @@ class Claim:
     unmet: Callable[[Case], str | None]
     cases: Callable[[str], tuple[Case, ...]]
     controls: Callable[[str], tuple[Case, ...]]
+    latest: Callable[[MeanField], float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from vitdyn.claims.flows import (
     ladder,
     local_correlation,
     no_assumption_unmet,
+    overdue,
     regime_of,
     single,
     spec_of,
@@ -51,6 +52,7 @@ CL_TIME = Claim(
         for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.85, 0.8, 0.7, 0.6))
     ),
     controls=lambda scale: (ladder(0.8, 0.3, _MAE),),
+    latest=overdue(contrastive_time),
 )
 
 

@@ -12,7 +12,7 @@ from vitdyn.data import AreaSizes, Law, Uniform
 from vitdyn.experiments import Experiment
 from vitdyn.lumped import MeanField, crossing_time
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
-from vitdyn.theory import Regime
+from vitdyn.theory import Rate, Regime
 from vitdyn.trajectory import Trajectory
 
 LADDER = (1e16, 1e24, 1e32, 1e40)
@@ -20,6 +20,9 @@ TOLERANCE = 0.01
 """Margin of an exponent."""
 CLUSTERS = 16
 """Clusters of contrastive flows: negatives of the own cluster stop the collapse at large P where there are few."""
+
+SLACK = 1e6
+"""A flow that has not arrived after so many times P^exponent refutes the exponent; those that arrive take up to 1e4."""
 
 Reading = Callable[[Trajectory], float]
 
@@ -59,6 +62,15 @@ def ladder(
 def contrast_ladder(kappa_c: float, kappa_s: float) -> Case:
     """Return the ladder of a contrastive flow."""
     return ladder(kappa_c, kappa_s, Contrastive())
+
+
+def overdue(rate: Callable[[Regime], Rate]) -> Callable[[MeanField], float]:
+    """Return, for a claim on a time of this rate, the time at which a flow has missed it."""
+
+    def latest(spec: MeanField) -> float:
+        return SLACK * spec.sizes.patches ** rate(Regime.of(spec.sizes)).exponent
+
+    return latest
 
 
 def regime_of(case: Case) -> Regime:

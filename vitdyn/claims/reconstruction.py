@@ -17,6 +17,7 @@ from vitdyn.claims.flows import (
     ladder,
     local_correlation,
     no_assumption_unmet,
+    overdue,
     regime_of,
     single,
     spec_of,
@@ -74,6 +75,7 @@ MAE_TIME = Claim(
     unmet=no_assumption_unmet,
     cases=_ladders,
     controls=_contrast,
+    latest=overdue(local_area_time),
 )
 
 MAE_TIME_BOUND = Claim(

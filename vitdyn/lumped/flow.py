@@ -29,7 +29,14 @@ MOST_STEPS = 3000
 
 
 class StalledFlowError(ArithmeticError):
-    """A flow that did not get where it was asked to go: it stalled, went stiff or left the finite numbers."""
+    """A flow that did not get where it was asked to go: it stalled, went stiff or left the finite numbers.
+
+    ``spec`` is the run, ``time`` how far it was followed without reaching its aim.
+    """
+
+    def __init__(self, message: str, spec: MeanField, time: float) -> None:
+        super().__init__(message)
+        self.spec, self.time = spec, time
 
 
 def integrate(spec: MeanField) -> Trajectory:
@@ -78,7 +85,7 @@ def _flow(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     right = spec.right_hand_side
     drift = right(np.zeros(len(spec.parameters)))
     if not np.abs(drift).max() > 0:
-        raise StalledFlowError("nothing moves: the drift at Q = 0 is zero")
+        raise StalledFlowError("nothing moves: the drift at Q = 0 is zero", spec, 0.0)
     first = log(START / np.abs(drift).max())
     slowest = np.abs(drift[[0, 1, 3]]).min()
     last = (
@@ -106,14 +113,18 @@ def _flow(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         fresh = 0
         while points[-1][0] < last and not reached:
             if len(points) > MOST_STEPS:
+                reached_time = float(np.exp(points[-1][0]))
                 raise StalledFlowError(
-                    f"the flow went stiff at t = {np.exp(points[-1][0]):.3g}: {MOST_STEPS} steps"
+                    f"the flow went stiff at t = {reached_time:.3g}: {MOST_STEPS} steps", spec, reached_time
                 )
             message = solver.step()
             if solver.status == "failed" or not np.isfinite(solver.y).all():
                 if fresh < 2:
+                    reached_time = float(np.exp(points[-1][0]))
                     raise StalledFlowError(
-                        f"the flow went stiff at t = {np.exp(points[-1][0]):.3g} ({message or 'no further step'})"
+                        f"the flow went stiff at t = {reached_time:.3g} ({message or 'no further step'})",
+                        spec,
+                        reached_time,
                     )
                 break
             fresh += 1
@@ -130,7 +141,9 @@ def _flow(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     level = aim(points[-1][1:])
     if spec.until is not None and not reached:
         raise StalledFlowError(
-            f"the flow stalled: attention {level:.4f} at t = {np.exp(points[-1][0]):.3g}, asked for {spec.until:g}"
+            f"the flow stalled: attention {level:.4f} at t = {np.exp(points[-1][0]):.3g}, asked for {spec.until:g}",
+            spec,
+            float(np.exp(points[-1][0])),
         )
     path = np.array(points)
     return _thin(np.exp(path[:, 0]), path[:, 1:], spec.frames)
@@ -177,7 +190,9 @@ def _descend(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             break
         state = state + rate * right(state)
         if not np.isfinite(state).all():
-            raise StalledFlowError(f"learning_rate = {rate:g} diverged at step {step}: take a smaller one")
+            raise StalledFlowError(
+                f"learning_rate = {rate:g} diverged at step {step}: take a smaller one", spec, step * rate
+            )
     return np.array(steps) * rate, np.array(kept), np.array(steps)
 
 

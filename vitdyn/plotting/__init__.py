@@ -6,6 +6,7 @@ from vitdyn.plotting.claim_figure import draw_verdicts
 from vitdyn.plotting.claim_page import claim_page, write_claim_page
 from vitdyn.plotting.drawing import Drawing, save_figure
 from vitdyn.plotting.dynamics import Column, draw_dynamics
+from vitdyn.plotting.flow_page import flow_page
 from vitdyn.plotting.photograph import Photograph, draw_photographs
 from vitdyn.plotting.script import FigureOptions, gap_words, run_script, verdict_table
 from vitdyn.plotting.summary import summary_page
@@ -20,6 +21,7 @@ __all__ = [
     "draw_dynamics",
     "draw_photographs",
     "draw_verdicts",
+    "flow_page",
     "gap_words",
     "run_script",
     "save_figure",

@@ -78,6 +78,9 @@ def present(statistic: Callable[..., Any], values: np.ndarray, axis: int) -> np.
         return statistic(values, axis)
 
 
+_MOST_POWERS = 8
+
+
 def log_clock(axes: Axes, clock: Float[np.ndarray, " frame"]) -> None:
     """Scale the horizontal axis logarithmically with the start, 0, at its left end."""
     later = clock[clock > 0]
@@ -86,6 +89,8 @@ def log_clock(axes: Axes, clock: Float[np.ndarray, " frame"]) -> None:
     first, last = float(later.min()), float(later.max())
     axes.set_xscale("symlog", linthresh=first, linscale=0.35)
     powers = 10.0 ** np.arange(np.ceil(np.log10(first) - 1e-9), np.floor(np.log10(last) + 1e-9) + 1)
+    if len(powers) > _MOST_POWERS:  # the first would stand on the 0
+        powers = powers[1 :: 1 + (len(powers) - 1) // _MOST_POWERS]
     axes.set_xticks([0.0, *powers], ["0", *(_power(power) for power in powers)])
     axes.set_xlim(0, last)
 

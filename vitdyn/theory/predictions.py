@@ -110,7 +110,7 @@ def collapse_loss(law: Law, temperature: float, negatives: int, clusters: int) -
         L = E log(1 + M (1 − 1/K) e^{−z²/τ} + (M/K) E' e^{(zz' − z²)/τ}),   M = ``negatives``, K = ``clusters``
 
     with z and z' the global latents of a sample and of a negative of its cluster. The expectations are means over
-    2^12 quantiles of a fixed sample of the law. Source: our notes, gradients.md.
+    2^12 quantiles of a fixed sample of the law. Source: our notes, claims.md (CL-LOSS).
     """
     z = np.sort(law.sample(stream(0, "user"), (2**18,)))[2**5 :: 2**6]
     positive = z**2 / temperature

@@ -1,0 +1,7 @@
+"""``python -m vitdyn.cli``."""
+
+import sys
+
+from vitdyn.cli import main
+
+sys.exit(main())

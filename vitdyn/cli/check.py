@@ -1,0 +1,93 @@
+"""``vitdyn check``: every claim of the theory, and its verdict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from vitdyn._errors import require_choice
+from vitdyn._tables import text_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Check the claims of the theory: a table of claim, prediction, measurement with interval, verdict.
+
+    Every claim has controls, cases in which it must be refuted. The exit status is 1 if a claim is refuted
+    or a control is not. Runs that are found in the results folder are not repeated.
+    """
+
+    quick: bool = False
+    """The small version of each case (eight seeds in place of 32 for the limits of training)."""
+    claims: tuple[str, ...] = ()
+    """Ids of the claims to check; all where none is named."""
+    seed: int = 0
+    """Root seed: another one gives every simulation other random streams."""
+    results: Path = Path("results")
+    """Folder where runs are kept."""
+    json: Path | None = None
+    """Also write the verdicts to this file; null stands for an interval without an end, or for no number."""
+    html: Path | None = None
+    """Also write a page on every claim to this file: statement, figure, numbers, verdict. It needs no other file."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __call__(self) -> int:
+        """Print the table; return the exit status."""
+        from vitdyn.claims import CLAIMS, check, passes
+        from vitdyn.dynamics import pick_device
+        from vitdyn.experiments import ResultStore
+        from vitdyn.trajectory import require_writable, writable_beside
+
+        for name in self.claims:
+            require_choice("claims", name, [claim.id for claim in CLAIMS])
+        pick_device(self.device)
+        for path in (self.json, self.html):
+            if path:
+                require_writable(path)
+        chosen = [claim for claim in CLAIMS if not self.claims or claim.id in self.claims]
+        store = ResultStore(self.results, device=self.device, progress=True)
+        verdicts = check(chosen, store, scale="quick" if self.quick else "full", seed=self.seed)
+        print(_verdict_table(verdicts))
+        if self.json:
+            with writable_beside(self.json) as scratch:
+                scratch.write_text(_verdicts_as_json(verdicts))
+        if self.html:
+            from vitdyn.plotting import write_claim_page
+
+            print(f"page     {write_claim_page(self.html, chosen, verdicts)}")
+        return 0 if passes(verdicts) else 1
+
+
+def _verdict_table(verdicts: Any) -> str:
+    from vitdyn.claims import INCONCLUSIVE, REFUTED, SUPPORTED
+
+    header = ("claim", "case", "predicted", "measured  [interval]", "count", "verdict", "")
+    rows = [
+        (each.claim, each.case, each.predicted, each.interval, each.count, each.status, each.remark)
+        for each in verdicts
+    ]
+    cases = [verdict.status for verdict in verdicts if not verdict.is_control]
+    controls = [verdict.status for verdict in verdicts if verdict.is_control]
+    total = ", ".join(
+        f"{cases.count(status)} {status.lower()}" for status in (SUPPORTED, REFUTED, INCONCLUSIVE)
+    )
+    return (
+        f"{text_table(header, rows)}\n{total} (controls aside)\n"
+        f"{controls.count(REFUTED)} of {len(controls)} controls refuted, as all must be"
+    )
+
+
+def _verdicts_as_json(verdicts: Any) -> str:
+    """Return verdicts as JSON, which has no infinity and no NaN."""
+    plain = [
+        {
+            name: None if isinstance(value, float) and not isfinite(value) else value
+            for name, value in asdict(verdict).items()
+        }
+        for verdict in verdicts
+    ]
+    return json.dumps(plain, indent=1, allow_nan=False) + "\n"

@@ -1,0 +1,93 @@
+"""``vitdyn list | figures | env``: what there is, all figures, this machine."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitdyn._errors import wrong
+from vitdyn.cli.objective import first_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """List what there is: objectives, laws, rules of descent, claims."""
+
+    def __call__(self) -> int:
+        """Print the lists."""
+        from vitdyn.claims import CLAIMS
+        from vitdyn.data import LAWS
+        from vitdyn.dynamics import DESCENTS
+        from vitdyn.objectives import OBJECTIVES
+
+        sections = {
+            "objectives": {kind.name: f"({kind.family}) {first_line(kind)}" for kind in OBJECTIVES},
+            "laws of the latents": {name: first_line(kind) for name, kind in LAWS.items()},
+            "rules of descent": {name: first_line(kind) for name, kind in DESCENTS.items()},
+            "claims": {claim.id: claim.statement for claim in CLAIMS},
+        }
+        for title, entries in sections.items():
+            print(title)
+            for name, text in entries.items():
+                print(f"  {name:<17} {text}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Regenerate the figures from simulations, by running every script of the sims folder in order."""
+
+    sims: Path = Path("sims")
+    """Folder of the scripts (they live in the repository, not in the installed package)."""
+    out: Path = Path("figures")
+    """Folder for PDF, PNG and the drawn numbers."""
+    results: Path = Path("results")
+    """Folder where runs are kept."""
+    quick: bool = False
+    """The smallest version of each figure."""
+    redraw: bool = False
+    """Draw from kept runs; never simulate."""
+
+    def __call__(self) -> int:
+        """Run the scripts one by one."""
+        import subprocess
+
+        scripts = sorted(self.sims.glob("[0-9]*.py"))
+        if not scripts:
+            raise wrong("sims", str(self.sims), "holds no scripts: run this in a clone of the repository")
+        flags = [flag for flag, wanted in (("--quick", self.quick), ("--redraw", self.redraw)) if wanted]
+        places = ["--out", str(self.out), "--results", str(self.results)]
+        for script in scripts:
+            print(f"== {script}", flush=True)
+            status = subprocess.run([sys.executable, str(script), *flags, *places], check=False).returncode
+            if status:
+                return status
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Env:
+    """Say what this machine and installation are: versions, device, threads."""
+
+    def __call__(self) -> int:
+        """Print the facts."""
+        import platform
+        from importlib.metadata import version
+
+        import torch
+
+        from vitdyn.dynamics import pick_device
+
+        device = pick_device()
+        facts = {
+            "vitdyn": version("vitdyn"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "scipy", "xarray", "matplotlib")},
+            "system": platform.platform(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (no CUDA device)",
+            "threads": str(torch.get_num_threads()),
+        }
+        for name, value in facts.items():
+            print(f"{name:<11} {value}")
+        return 0

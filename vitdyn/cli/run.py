@@ -1,0 +1,115 @@
+"""``vitdyn run``: train one model per seed and draw what it learned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitdyn._errors import require_choice
+from vitdyn.cli.objective import LatentOptions, command_for, law_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(LatentOptions):
+    """Trains one model per seed and writes a result file and a picture; an interrupted run goes on when repeated."""
+
+    patches: int = 256
+    """P, the number of positions."""
+    kappa_c: float = 0.9
+    """κ_c in [0.5005, 1]: the global area has P^κ_c patches."""
+    kappa_s: float = 0.4
+    """κ_s in [0.001, 0.5]: a local area has P^κ_s patches."""
+    clusters: int = 2
+    """K, clusters of images, each with its own partition. Contrast needs two or more to collapse."""
+    seeds: int = 8
+    """Number of seeds; seeds 0, 1, ... run."""
+    steps: int = 400
+    """Steps of descent."""
+    samples: int = 32
+    """Samples of a batch, per seed."""
+    data_set_size: int | None = None
+    """Size of a fixed data set; fresh samples at every step where it is left out."""
+    descent: str = "gradient"
+    """Rule of descent: gradient, momentum or adam."""
+    learning_rate: float | None = None
+    """η; left out, the objective's own choice for gradient descent (divided by 10 for momentum, 0.05 for adam)."""
+    content_queries: bool = False
+    """Let queries carry content too (Ψ and Ξ are trained)."""
+    frames: int = 48
+    """How many moments are recorded, evenly in the logarithm of the step."""
+    precision: str = "float32"
+    """float32 or float64."""
+    device: str = "auto"
+    """auto, cpu or cuda; auto takes CUDA where there is one."""
+    out: Path = Path("results")
+    """Folder for the result file and the picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Train one model per seed and draw what it learned: ``vitdyn run mae --help`` has the options."""
+
+
+def run_commands() -> dict[str, type]:
+    """Return one command for each objective."""
+    from vitdyn.objectives import OBJECTIVES
+
+    return {kind.name: command_for(kind, RunOptions, run_experiment) for kind in OBJECTIVES}
+
+
+def run_experiment(objective: Any, options: RunOptions) -> int:
+    """Carry out ``vitdyn run``."""
+    from vitdyn.data import PatchGenerator, PatchLayout
+    from vitdyn.dynamics import Schedule, Training, pick_device
+    from vitdyn.experiments import Experiment, run
+    from vitdyn.experiments.cost import estimate_seconds
+    from vitdyn.observables import learned_regime
+    from vitdyn.plotting import save_figure, summary_page
+    from vitdyn.trajectory import require_writable
+
+    layout = PatchLayout.from_exponents(
+        options.patches, options.kappa_c, options.kappa_s, clusters=options.clusters
+    )
+    training = Training(
+        generator=PatchGenerator(layout=layout, latents=law_of(options)),
+        objective=objective,
+        descent=_descent(options, objective.default_learning_rate(layout)),
+        steps=options.steps,
+        samples=options.samples,
+        seeds=options.seeds,
+        schedule=Schedule(frames=options.frames),
+        data_set_size=options.data_set_size,
+        content_queries=options.content_queries,
+        precision=options.precision,
+    )
+    experiment = Experiment(name=objective.name, training=training)
+    path = options.out / f"{experiment.name}-{experiment.key}.nc"
+    pick_device(options.device)
+    require_writable(path)
+    print(layout.describe())
+    expected = estimate_seconds(experiment, device=options.device)
+    print(f"{options.seeds} seeds x {options.steps} steps: about {_duration(expected)}")
+    trajectory = run(experiment, out=path, device=options.device, progress=True)
+    picture = save_figure(summary_page(trajectory), path.with_suffix(""))
+    regimes = Counter(learned_regime(trajectory))
+    print(
+        "learned  "
+        + ", ".join(f"{name}: {count} of {options.seeds} seeds" for name, count in regimes.items())
+    )
+    print(f"result   {path}\npicture  {picture}")
+    return 0
+
+
+def _descent(options: RunOptions, natural: float) -> Any:
+    from vitdyn.dynamics import DESCENTS
+
+    require_choice("descent", options.descent, DESCENTS)
+    default = {"gradient": natural, "momentum": natural / 10, "adam": 0.05}[options.descent]
+    rate = options.learning_rate if options.learning_rate is not None else default
+    return DESCENTS[options.descent](learning_rate=rate)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
