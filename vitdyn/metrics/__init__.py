@@ -1,5 +1,73 @@
-"""Pure functions of arrays: what attention and representations are measured by."""
+"""Pure functions of arrays: what attention and representations are measured by.
 
-from vitdyn.metrics.attention import attention_diversity
+Torch in, torch out, in float64, over any leading axes. Each returns a value with the convention it used.
+"""
 
-__all__ = ["attention_diversity"]
+from vitdyn.metrics.attention import (
+    attention_distance,
+    attention_diversity,
+    attention_entropy,
+    grid_positions,
+    head_deviation,
+    mutual_information,
+    position_deviation,
+    top_key_scores,
+)
+from vitdyn.metrics.clusters import clid, cluster_learnability, intrinsic_dimension, k_means
+from vitdyn.metrics.geometry import alignment, uniformity
+from vitdyn.metrics.lidar import lidar
+from vitdyn.metrics.measured import Measured
+from vitdyn.metrics.neighbours import nearest, neighbour_accuracy
+from vitdyn.metrics.probe import (
+    LinearMap,
+    fit_logistic,
+    fit_ridge,
+    logistic_probe,
+    ridge_determination,
+    ridge_probe,
+)
+from vitdyn.metrics.rank import ne_sum, participation_ratio, rank_me, spectral_decay
+from vitdyn.metrics.similarity import cka, homogeneity
+from vitdyn.metrics.spectra import (
+    diagonal_frequencies,
+    feature_map_variance,
+    fourier_log_amplitude,
+    singular_value_spectrum,
+)
+
+__all__ = [
+    "LinearMap",
+    "Measured",
+    "alignment",
+    "attention_distance",
+    "attention_diversity",
+    "attention_entropy",
+    "cka",
+    "clid",
+    "cluster_learnability",
+    "diagonal_frequencies",
+    "feature_map_variance",
+    "fit_logistic",
+    "fit_ridge",
+    "fourier_log_amplitude",
+    "grid_positions",
+    "head_deviation",
+    "homogeneity",
+    "intrinsic_dimension",
+    "k_means",
+    "lidar",
+    "logistic_probe",
+    "mutual_information",
+    "ne_sum",
+    "nearest",
+    "neighbour_accuracy",
+    "participation_ratio",
+    "position_deviation",
+    "rank_me",
+    "ridge_determination",
+    "ridge_probe",
+    "singular_value_spectrum",
+    "spectral_decay",
+    "top_key_scores",
+    "uniformity",
+]

@@ -1,25 +1,306 @@
-"""Measures of attention maps."""
+"""Measures of attention maps: distance, mutual information, entropy, concentration, deviation.
+
+A map is (query, key), both without class and register tokens, or with ``prefix`` of them first, which are
+dropped from both axes. Every measure keeps all leading axes: means over images and heads are the caller's.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import log, nan
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_integer
+from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn.metrics.measured import Measured, blockwise, chosen, double, require_axes
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapConvention:
+    """How the rows of a map are made distributions over the keys that remain.
+
+    ``offset`` is added to every entry; then, where ``renormalised``, a row is divided by its sum. An ``empty``
+    row (no mass on the keys that remain) is "omitted" from the mean over queries, or counted as "zero"; a map
+    without any row to count measures NaN.
+    """
+
+    offset: float = 0.0
+    renormalised: bool = True
+    empty: str = "omitted"
+
+    def __post_init__(self) -> None:
+        require_real("offset", self.offset, low=0, high=1)
+        require_choice("empty", self.empty, ("omitted", "zero"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceConvention(MapConvention):
+    """Rows, and the unit: the positions' own, or, on ``unit_square``, each coordinate divided by its range."""
+
+    unit_square: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntropyConvention(MapConvention):
+    """Rows, and the unit: nats, or, ``normalised``, parts of log K for K keys (0 if K = 1)."""
+
+    normalised: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConvention(MapConvention):
+    """Rows, and what is returned of the largest scores: their "mean" or "each", the largest first."""
+
+    returned: str = "mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("returned", self.returned, ("mean", "each"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviationConvention:
+    """Standard deviation with denominator n, or n − 1 if ``unbiased``."""
+
+    unbiased: bool = False
+
+
+DISTANCE = {
+    "exact": DistanceConvention(),
+    "cl-vs-mim": DistanceConvention(offset=1e-32),
+    "walmer": DistanceConvention(unit_square=True, empty="zero"),
+}
+MUTUAL_INFORMATION = {"exact": MapConvention(), "cl-vs-mim": MapConvention(offset=1e-8)}
+ENTROPY = {"exact": EntropyConvention(), "normalised": EntropyConvention(normalised=True)}
+SCORES = {
+    "exact": ScoreConvention(),
+    "each": ScoreConvention(returned="each"),
+    "huang-as-recalled": ScoreConvention(renormalised=False, empty="zero"),
+}
+DEVIATION = {"exact": DeviationConvention(), "walmer": DeviationConvention(unbiased=True)}
+
+
+def grid_positions(rows: int, columns: int, *, pitch: float = 1.0) -> Float[Tensor, "patch 2"]:
+    """Return (row, column) of each patch of a grid, row by row, in units of which a patch measures ``pitch``."""
+    require_integer("rows", rows, at_least=1)
+    require_integer("columns", columns, at_least=1)
+    axes = (torch.arange(side, dtype=torch.float64) for side in (rows, columns))
+    return pitch * torch.cartesian_prod(*axes)
+
+
+def attention_distance(
+    attention: Float[Tensor, "*batch query key"],
+    positions: tuple[int, int] | Float[Tensor, "patch dimension"],
+    *,
+    pitch: float = 1.0,
+    prefix: int = 0,
+    convention: str | DistanceConvention = "exact",
+) -> Measured:
+    """Mean distance between a query and what it attends to: mean_q Σ_k a_qk ‖x_q − x_k‖, a_q the row of q.
+
+    ``positions`` is a grid (rows, columns) with patches ``pitch`` apart (16 gives the pixels of a ViT-B/16), or
+    the coordinates x themselves. Uniform attention gives the mean of all distances, identity 0. Value: (*batch).
+
+    Conventions: ``cl-vs-mim`` (Park et al. 2023, after Raghu et al. 2021) adds 1e-32, which makes an empty row
+    uniform; ``walmer`` (Walmer et al. 2023) measures on the unit square, its unit being pitch · (side − 1), and
+    counts an empty row as 0. Raises ``ValueError`` if the positions are not as many as queries and keys.
+    """
+    used = chosen(convention, DISTANCE)
+    patches = _kept(attention, prefix)
+    places = _places(positions, pitch, patches)
+    if used.unit_square:
+        extent = places.amax(0) - places.amin(0)
+        places = places / torch.where(extent > 0, extent, 1.0)
+    apart = torch.linalg.vector_norm(places[:, None] - places, dim=-1).to(attention.device)
+
+    def measure(maps: Tensor) -> Tensor:
+        rows, counted = _rows(maps, prefix, used)
+        return _mean_over_queries((rows * apart).sum(-1), counted)
+
+    return Measured(blockwise(measure, attention, 2), used)
+
+
+def mutual_information(
+    attention: Float[Tensor, "*batch query key"],
+    *,
+    prefix: int = 0,
+    convention: str | MapConvention = "exact",
+) -> Measured:
+    """Normalised mutual information of query and key, I(q; k) / √(H(q) H(k)), the query drawn uniformly.
+
+    With n counted queries of rows a_q and p_k = (1/n) Σ_q a_qk: H(q) = log n, H(k) = −Σ_k p_k log p_k,
+    I = H(k) + (1/n) Σ_qk a_qk log a_qk. 0 if all queries have the same row (uniform; one key, where the
+    formula says 0/0), 1 if each query has a key of its own (identity, permutation). Value: (*batch).
+
+    Convention ``cl-vs-mim`` (Park et al. 2023) adds 1e-8 to every entry before the rows are normalised, which
+    keeps identity of 196 patches below 0.999993; the rounding of its last step to float32 is left out.
+    """
+    used = chosen(convention, MUTUAL_INFORMATION)
+    _kept(attention, prefix)
+
+    def measure(maps: Tensor) -> Tensor:
+        rows, counted = _rows(maps, prefix, used)
+        number = counted.sum(-1, dtype=torch.float64)
+        keys = _entropy(rows.sum(-2) / number[..., None])
+        information = (keys - _mean_over_queries(_entropy(rows), counted)).clamp_min(0)
+        scale = torch.sqrt(number.log() * keys)
+        return torch.where(scale == 0, 0.0, information / torch.where(scale == 0, 1.0, scale))
+
+    return Measured(blockwise(measure, attention, 2), used)
+
+
+def attention_entropy(
+    attention: Float[Tensor, "*batch query key"],
+    *,
+    prefix: int = 0,
+    convention: str | EntropyConvention = "exact",
+) -> Measured:
+    """Mean entropy of a query's row, mean_q −Σ_k a_qk log a_qk: log K if uniform, 0 if one key takes all.
+
+    Value: (*batch), in nats or (``normalised``) in parts of log K.
+    """
+    used = chosen(convention, ENTROPY)
+    keys = _kept(attention, prefix)[1]
+    unit = (log(keys) if keys > 1 else 1.0) if used.normalised else 1.0
+
+    def measure(maps: Tensor) -> Tensor:
+        rows, counted = _rows(maps, prefix, used)
+        return _mean_over_queries(_entropy(rows), counted) / unit
+
+    return Measured(blockwise(measure, attention, 2), used)
+
+
+def top_key_scores(
+    attention: Float[Tensor, "*batch query key"],
+    *,
+    top: int,
+    prefix: int = 0,
+    convention: str | ScoreConvention = "exact",
+) -> Measured:
+    """How far different queries concentrate on the same keys: the ``top`` largest of s_k = mean_q a_qk.
+
+    Lower means more diverse. Uniform and permutation attention give 1/K alike (use
+    :func:`mutual_information` to tell them apart), one key that takes all gives a mean of 1/top. ``top`` larger
+    than the number K of keys counts all K. Value: (*batch), or (*batch, top) where each score is ``returned``.
+
+    Source: after appendix B of Huang et al. (arXiv 2403.02233), as recalled. That it asks whether queries
+    concentrate on the same regions is certain; the average over queries first, the number (ten) and the mean
+    over the largest are not. ``huang-as-recalled`` leaves rows as they are after tokens are dropped.
+    """
+    used = chosen(convention, SCORES)
+    require_integer("top", top, at_least=1)
+    keys = _kept(attention, prefix)[1]
+
+    def measure(maps: Tensor) -> Tensor:
+        rows, counted = _rows(maps, prefix, used)
+        scores = rows.sum(-2) / counted.sum(-1, dtype=torch.float64)[..., None]
+        largest = scores.topk(min(top, keys), dim=-1).values
+        return largest.mean(-1) if used.returned == "mean" else largest
+
+    return Measured(blockwise(measure, attention, 2), used)
 
 
 def attention_diversity(
     attention: Float[Tensor, "*batch query key"], *, top: int = 10
 ) -> Float[Tensor, "*batch"]:
-    """How far different queries concentrate on the same keys: lower means more diverse attention.
+    """Mean of the ``top`` largest key scores, as in :func:`top_key_scores`, as a bare tensor of the input's type.
 
-    With the key score s_k = (1/Q) Σ_q attention[q, k], the measure is the mean of the ``top`` largest
-    scores. Uniform and permutation attention both give 1/K (this measure cannot tell them apart), one
-    key that takes all gives 1/top. ``top`` larger than the number K of keys counts all K.
-
-    Source: after appendix B of Huang et al. (arXiv 2403.02233), as recalled: its formula was not at
-    hand, so ``top`` and the averaging over the top scores are stated here and not checked against it.
+    This is what a run records: rows are taken as they are, the type is kept and nothing else is returned.
     """
     require_integer("top", top, at_least=1)
     scores = attention.mean(-2)
     return scores.topk(min(top, scores.shape[-1]), dim=-1).values.mean(-1)
+
+
+def head_deviation(
+    attention: Float[Tensor, "*batch head query key"],
+    *,
+    prefix: int = 0,
+    convention: str | DeviationConvention = "exact",
+) -> Measured:
+    """Mean over (query, key) of the standard deviation over heads: 0 if all heads agree. Value: (*batch).
+
+    Rows are taken as they are. Source: Walmer et al. (2023), whose denominator is n − 1 (``walmer``).
+    """
+    used = chosen(convention, DEVIATION)
+    _kept(attention, prefix)
+    require_axes("attention", attention, "head query key", (1 + used.unbiased, 1, 1))
+
+    def measure(maps: Tensor) -> Tensor:
+        return _deviation(maps[..., prefix:, prefix:], -3, used).mean((-2, -1))
+
+    return Measured(blockwise(measure, attention, 3), used)
+
+
+def position_deviation(
+    attention: Float[Tensor, "*batch query key"],
+    *,
+    prefix: int = 0,
+    convention: str | DeviationConvention = "exact",
+) -> Measured:
+    """Mean over keys of the standard deviation over queries: 0 if all queries have the same row. Value: (*batch).
+
+    Permutation gives √(K − 1)/K. Rows are taken as they are. Source: as :func:`head_deviation`.
+    """
+    used = chosen(convention, DEVIATION)
+    _kept(attention, prefix)
+    require_axes("attention", attention, "query key", (prefix + 1 + used.unbiased, 1))
+
+    def measure(maps: Tensor) -> Tensor:
+        return _deviation(maps[..., prefix:, prefix:], -2, used).mean(-1)
+
+    return Measured(blockwise(measure, attention, 2), used)
+
+
+def _kept(attention: Tensor, prefix: int) -> tuple[int, int]:
+    """Return how many queries and keys remain; raise if none does."""
+    require_integer("prefix", prefix, at_least=0)
+    require_axes("attention", attention, "query key", (prefix + 1, prefix + 1))
+    return attention.shape[-2] - prefix, attention.shape[-1] - prefix
+
+
+def _rows(maps: Tensor, prefix: int, convention: MapConvention) -> tuple[Tensor, Tensor]:
+    """Return rows (batch, query, key), 0 where empty, and which of them count (batch, query)."""
+    maps = maps[:, prefix:, prefix:]
+    if maps.numel() and (least := float(maps.detach().min())) < 0:
+        raise wrong("attention", least, "must be 0 or more everywhere")
+    maps = maps + convention.offset if convention.offset else maps
+    mass = maps.sum(-1)
+    empty = mass == 0
+    if convention.renormalised:
+        maps = maps / torch.where(empty, 1.0, mass)[..., None]
+    return maps, ~empty if convention.empty == "omitted" else torch.ones_like(empty)
+
+
+def _entropy(weights: Tensor) -> Tensor:
+    """Return −Σ p log p over the last axis, 0 log 0 = 0; several times faster than torch's own ``entr``."""
+    return -weights.clamp_min(torch.finfo(weights.dtype).tiny).log_().mul_(weights).sum(-1)
+
+
+def _mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean over the queries that count; an omitted row measures 0 and adds nothing."""
+    number = counted.sum(-1)
+    return torch.where(number > 0, values.sum(-1) / number.clamp_min(1), nan)
+
+
+def _places(positions: tuple[int, int] | Tensor, pitch: float, patches: tuple[int, int]) -> Tensor:
+    """Return the coordinates of as many patches as there are queries and keys."""
+    require_real("pitch", pitch, low=0, high=1e9, open_low=True)
+    if isinstance(positions, Tensor):
+        places = pitch * double("positions", positions, "patch dimension", (1, 1))
+    else:
+        places = grid_positions(*positions, pitch=pitch)
+    if places.ndim != 2 or (len(places), len(places)) != patches:
+        raise wrong(
+            "positions", tuple(places.shape), f"must place {patches[0]} queries and {patches[1]} keys"
+        )
+    return places
+
+
+def _deviation(maps: Tensor, axis: int, convention: DeviationConvention) -> Tensor:
+    """Return the standard deviation along ``axis``; exactly 0 where nothing varies."""
+    shifted = maps - maps.narrow(axis, 0, 1)
+    shifted -= shifted.mean(axis, keepdim=True)
+    return (shifted.square_().sum(axis) / (maps.shape[axis] - convention.unbiased)).sqrt_()

@@ -1,0 +1,182 @@
+"""CLID: how learnable the clusters of a representation are, and how many dimensions it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, nan, prod
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn.metrics.measured import Measured, chosen, double
+from vitdyn.metrics.neighbours import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class DimensionConvention:
+    """Fit of the law of ratios: by "likelihood", or by "regression" after the share ``discarded`` of the largest."""
+
+    fit: str = "likelihood"
+    discarded: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_choice("fit", self.fit, ("likelihood", "regression"))
+        require_real("discarded", self.discarded, low=0, high=1, open_high=True)
+        if self.fit == "likelihood" and self.discarded:
+            raise wrong("discarded", self.discarded, "must be 0 with the likelihood")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnabilityConvention:
+    """Which samples predict a sample: all "others", or only those "earlier" in the given order."""
+
+    known: str = "others"
+
+    def __post_init__(self) -> None:
+        require_choice("known", self.known, ("others", "earlier"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CombinationConvention:
+    """Both numbers are standardised over the models (denominator n) and added; there is no other choice."""
+
+
+DIMENSION = {
+    "exact": DimensionConvention(),
+    "facco": DimensionConvention(fit="regression", discarded=0.1),
+}
+LEARNABILITY = {"exact": LearnabilityConvention(), "prequential": LearnabilityConvention(known="earlier")}
+COMBINATION = {"exact": CombinationConvention()}
+
+
+def intrinsic_dimension(
+    features: Float[Tensor, "*batch sample feature"], *, convention: str | DimensionConvention = "exact"
+) -> Measured:
+    """TwoNN: the dimension d for which ratios μ = r₂/r₁ of each sample's two nearest distances have P(μ > x) = x^−d.
+
+    "likelihood": d = n/Σ log μ_i. ``facco`` (Facco et al. 2017): the least squares through 0 of −log(1 − i/n) on the
+    i-th smallest log μ, without the largest tenth. Samples that have a duplicate (r₁ = 0) are left out. ∞ if every
+    r₂ = r₁, NaN if no sample is left. Value: (*batch).
+    """
+    used = chosen(convention, DIMENSION)
+    rows = double("features", features, "sample feature", (3, 1))
+    found = [_two_nearest(one, used) for one in rows.reshape(prod(rows.shape[:-2]), *rows.shape[-2:])]
+    return Measured(rows.new_tensor(found).reshape(rows.shape[:-2]), used)
+
+
+def k_means(
+    features: Float[Tensor, "sample feature"], clusters: int, *, seed: int, steps: int = 300
+) -> Int[Tensor, " sample"]:
+    """Return the cluster of each sample: Lloyd's iteration from k-means++ starts, until no sample moves.
+
+    It stops after ``steps`` even so. A cluster that loses all samples keeps its centre. All draws come from ``seed``.
+    """
+    rows = double("features", features, "sample feature", (1, 1))
+    require_integer("clusters", clusters, at_least=1)
+    require_integer("steps", steps, at_least=1)
+    if rows.ndim != 2 or clusters > len(rows):
+        raise wrong(
+            "clusters", clusters, f"must be at most the number of samples of (sample, feature), {len(rows)}"
+        )
+    rows = rows - rows.mean(0)
+    centres = rows[_spread_out(rows, clusters, np.random.default_rng(seed))]
+    label = torch.full((len(rows),), -1, device=rows.device)
+    for _ in range(steps):
+        moved = torch.cdist(rows, centres).argmin(1)
+        if torch.equal(moved, label):
+            break
+        label = moved
+        size = torch.bincount(label, minlength=clusters)[:, None]
+        sums = torch.zeros_like(centres).index_add_(0, label, rows)
+        centres = torch.where(size > 0, sums / size.clamp_min(1), centres)
+    return label
+
+
+def cluster_learnability(
+    features: Float[Tensor, "*batch sample feature"],
+    *,
+    clusters: int,
+    seed: int,
+    convention: str | LearnabilityConvention = "exact",
+) -> Measured:
+    """Share of samples whose k-means cluster their nearest neighbour has too. Value: (*batch), 0 to 1.
+
+    ``exact`` lets all other samples predict. ``prequential`` lets only earlier ones: the first sample is not counted,
+    and the value is the speed at which the clusters are learned as samples arrive in the given order.
+
+    Source: Lu et al. (2022, arXiv 2206.01251), of which the abstracts were at hand: the first version speaks of the
+    learning speed, the later one of the accuracy of a nearest-neighbour classifier on k-means labels. One neighbour,
+    Euclidean distance and the number of clusters are choices made here.
+    """
+    used = chosen(convention, LEARNABILITY)
+    rows = double("features", features, "sample feature", (2, 1))
+    found = []
+    for one in rows.reshape(prod(rows.shape[:-2]), *rows.shape[-2:]):
+        label = k_means(one, clusters, seed=seed)
+        near = nearest(one, one, 1, known=used.known)
+        counted = near.distance[:, 0] < inf
+        found.append(float((label[near.row[:, 0]] == label)[counted].to(torch.float64).mean()))
+    return Measured(rows.new_tensor(found).reshape(rows.shape[:-2]), used)
+
+
+def clid(
+    learnability: Float[Tensor, "*batch model"],
+    dimension: Float[Tensor, "*batch model"],
+    *,
+    convention: str | CombinationConvention = "exact",
+) -> Measured:
+    """CLID of several models: learnability and intrinsic dimension, each standardised over the models, added.
+
+    Value: (*batch, model): a comparison among these models, no property of one of them. A number that all models share
+    adds 0. Source: Lu et al. (2022), as recalled.
+    """
+    used = chosen(convention, COMBINATION)
+    parts = [
+        _standardised(double(field, values, "model", (1,)))
+        for field, values in (("learnability", learnability), ("dimension", dimension))
+    ]
+    if parts[0].shape[-1] != parts[1].shape[-1]:
+        raise wrong("dimension", tuple(parts[1].shape), f"must be of the same {parts[0].shape[-1]} models")
+    return Measured(parts[0] + parts[1], used)
+
+
+def _standardised(values: Tensor) -> Tensor:
+    shifted = values - values[..., :1]
+    shifted = shifted - shifted.mean(-1, keepdim=True)
+    scale = shifted.square().mean(-1, keepdim=True).sqrt()
+    return shifted / torch.where(scale == 0, 1.0, scale)
+
+
+def _two_nearest(rows: Tensor, convention: DimensionConvention) -> float:
+    """Return the dimension that fits the ratios of one set of samples."""
+    distance = nearest(rows, rows, 2, known="others").distance
+    distance = distance[distance[:, 0] > 0]
+    if not len(distance):
+        return nan
+    ratios = (distance[:, 1] / distance[:, 0]).log().sort().values
+    n = len(ratios)
+    if convention.fit == "likelihood":
+        total = float(ratios.sum())
+        return n / total if total > 0 else inf
+    kept = max(1, int(n * (1 - convention.discarded)))
+    kept = min(kept, n - 1) or 1  # the last point of the empirical law is at infinity
+    ratios = ratios[:kept]
+    law = -torch.log1p(-torch.arange(1, kept + 1, dtype=ratios.dtype, device=ratios.device) / n)
+    total = float(ratios.square().sum())
+    return float((law * ratios).sum()) / total if total > 0 else inf
+
+
+def _spread_out(rows: Tensor, clusters: int, rng: np.random.Generator) -> list[int]:
+    """Return the starts of k-means++: each next row is drawn in proportion to its squared distance to the last ones."""
+    picked = [int(rng.integers(len(rows)))]
+    apart = (rows - rows[picked[0]]).square().sum(-1)
+    while len(picked) < clusters:
+        share = apart.cpu().numpy()
+        total = share.sum()
+        law = share / total if total > 0 else None
+        picked.append(int(rng.choice(len(rows), p=law)))
+        apart = torch.minimum(apart, (rows - rows[picked[-1]]).square().sum(-1))
+    return picked

@@ -1,0 +1,83 @@
+"""Alignment and uniformity of features on the sphere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log, prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitdyn._errors import require_real, wrong
+from vitdyn.metrics.measured import Measured, chosen, double
+from vitdyn.metrics.similarity import unit_vectors
+
+_ROWS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class SphereConvention:
+    """``power`` of the distance (alignment), ``temperature`` t (uniformity), whether features are ``normalised``."""
+
+    power: float = 2.0
+    temperature: float = 2.0
+    normalised: bool = True
+
+    def __post_init__(self) -> None:
+        require_real("power", self.power, low=0, high=100, open_low=True)
+        require_real("temperature", self.temperature, low=0, high=1e6, open_low=True)
+
+
+SPHERE = {"exact": SphereConvention(), "unnormalised": SphereConvention(normalised=False)}
+
+
+def alignment(
+    first: Float[Tensor, "*batch sample feature"],
+    second: Float[Tensor, "*batch sample feature"],
+    *,
+    convention: str | SphereConvention = "exact",
+) -> Measured:
+    """Mean distance of positive pairs, E ‖x − y‖^α with α = 2, of unit vectors. Value: (*batch), 0 to 2^α.
+
+    Row i of ``first`` and of ``second`` are two views of one sample; leading axes broadcast. A vector of length 0 stays
+    at the centre of the sphere. Source: Wang and Isola (2020).
+    """
+    used = chosen(convention, SPHERE)
+    x = double("first", first, "sample feature", (1, 1))
+    y = double("second", second, "sample feature", (1, 1))
+    if x.shape[-2:] != y.shape[-2:]:
+        raise wrong("second", tuple(y.shape), f"must hold a pair for each row of first, {tuple(x.shape)}")
+    if used.normalised:
+        x, y = unit_vectors(x), unit_vectors(y)
+    return Measured(torch.linalg.vector_norm(x - y, dim=-1).pow(used.power).mean(-1), used)
+
+
+def uniformity(
+    features: Float[Tensor, "*batch sample feature"], *, convention: str | SphereConvention = "exact"
+) -> Measured:
+    """Logarithm of the mean Gaussian potential, log E_{i<j} exp(−t ‖x_i − x_j‖²), t = 2, of unit vectors.
+
+    Value: (*batch). 0 if all vectors agree, −4t if two are opposite; lower is more uniform. A vector of length 0
+    stays at the centre of the sphere. Source: Wang and Isola (2020).
+    """
+    used = chosen(convention, SPHERE)
+    rows = double("features", features, "sample feature", (2, 1))
+    rows = unit_vectors(rows) if used.normalised else rows - rows[..., :1, :]
+    each = rows.reshape(prod(rows.shape[:-2]), *rows.shape[-2:])
+    found = [_log_potential(one, used.temperature) for one in each]
+    stacked = torch.stack(found) if found else rows.new_zeros(0)
+    return Measured(stacked.reshape(rows.shape[:-2]), used)
+
+
+def _log_potential(rows: Tensor, temperature: float) -> Tensor:
+    """Return the log of the mean over ordered pairs i ≠ j, a few rows at a time."""
+    samples = len(rows)
+    squares = rows.square().sum(-1)
+    sums = []
+    for start in range(0, samples, _ROWS):
+        part = rows[start : start + _ROWS]
+        apart = (squares[start : start + _ROWS, None] + squares - 2 * part @ rows.mT).clamp_min(0)
+        apart[torch.arange(len(part)), torch.arange(start, start + len(part))] = torch.inf
+        sums.append(torch.logsumexp((-temperature * apart).flatten(), 0))
+    return torch.logsumexp(torch.stack(sums), 0) - log(samples * (samples - 1))

@@ -1,0 +1,80 @@
+"""What every metric returns: a value and the convention it was measured in; and how both are made.
+
+A *convention* is a frozen dataclass of the choices in which sources differ (what is centred, which small
+number guards a logarithm, what happens to an empty row). Each metric has named presets, and takes a name or a
+convention of the caller's own, for example ``replace(LIDAR["exact"], delta=1e-4, relative=True)``. The preset
+``exact`` is the formula itself, without guards, continued to its edges (0 log 0 = 0); the others are named
+after the source that they reproduce. What is measured (a grid, how many neighbours) is an argument instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from vitdyn._errors import require_choice, wrong
+
+ROUND_OFF = torch.finfo(torch.float64).eps
+
+_BLOCK = 2**18  # entries held at a time: 2 MiB in float64, what a core's cache holds
+_Convention = TypeVar("_Convention")
+
+
+class Measured(NamedTuple):
+    """A measured quantity in float64, over the leading axes of what was measured, and how it was defined."""
+
+    value: Tensor
+    convention: Any
+
+
+def chosen(convention: str | _Convention, presets: Mapping[str, _Convention]) -> _Convention:
+    """Return the preset of that name, or the convention itself if it is one of the same kind."""
+    if isinstance(convention, str):
+        require_choice("convention", convention, presets)
+        return presets[convention]
+    kind = type(next(iter(presets.values())))
+    if not isinstance(convention, kind):
+        raise wrong("convention", convention, f"must be one of {', '.join(presets)}, or a {kind.__name__}")
+    return convention
+
+
+def require_axes(field: str, array: Tensor, names: str, least: tuple[int, ...]) -> None:
+    """Raise unless ``array`` is a real tensor whose last axes, ``names``, have at least ``least`` entries."""
+    if not isinstance(array, Tensor) or array.is_complex():
+        raise wrong(field, type(array).__name__, "must be a real torch tensor")
+    shape = tuple(array.shape[max(0, array.ndim - len(least)) :])
+    if len(shape) < len(least) or any(size < low for size, low in zip(shape, least, strict=True)):
+        wanted = ", ".join(f"{name} ≥ {low}" for name, low in zip(names.split(), least, strict=True))
+        raise wrong(f"shape of {field}", tuple(array.shape), f"the last axes must be ({wanted})")
+
+
+def double(field: str, array: Tensor, names: str, least: tuple[int, ...]) -> Tensor:
+    """Return ``array`` in float64 after :func:`require_axes`."""
+    require_axes(field, array, names, least)
+    return array.to(torch.float64)
+
+
+def centred(values: Tensor) -> Tensor:
+    """Return deviations from the mean over the axis before the last; exactly 0 where nothing varies.
+
+    The first row is subtracted before the mean, so that equal rows leave no round-off behind.
+    """
+    shifted = values - values[..., :1, :]
+    return shifted - shifted.mean(-2, keepdim=True)
+
+
+def blockwise(function: Callable[[Tensor], Tensor], array: Tensor, axes: int) -> Tensor:
+    """Apply ``function`` to blocks of the leading axes, each in float64, so that copies stay small.
+
+    ``function`` maps (batch, the last ``axes`` axes) to (batch, ...).
+    """
+    lead, last = array.shape[: array.ndim - axes], array.shape[array.ndim - axes :]
+    flat = array.reshape(prod(lead), *last)
+    size = max(1, _BLOCK // max(1, prod(last)))
+    parts = [function(part.to(torch.float64)) for part in flat.split(size)]
+    found = torch.cat(parts)
+    return found.reshape((*lead, *found.shape[1:]))

@@ -1,0 +1,172 @@
+"""Spectra of representations: over space (Fourier) and over feature directions (singular values)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen, double
+
+
+@dataclass(frozen=True, kw_only=True)
+class FourierConvention:
+    """``offset`` guards the logarithm; channels are averaged as "logs" or as "amplitudes"; Nyquist or not."""
+
+    offset: float = 0.0
+    averaged: str = "logs"
+    nyquist: bool = True
+
+    def __post_init__(self) -> None:
+        require_real("offset", self.offset, low=0, high=1)
+        require_choice("averaged", self.averaged, ("logs", "amplitudes"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrumConvention:
+    """What is returned of a covariance spectrum.
+
+    ``quantity``: "variance" (eigenvalues λ of the covariance, denominator n − 1) or "singular" (σ = √((n − 1) λ), of
+    the centred features). ``logarithm``: of it, natural. ``relative``: to the first (a ratio, or a difference of logs).
+    """
+
+    quantity: str = "variance"
+    logarithm: bool = False
+    relative: bool = False
+
+    def __post_init__(self) -> None:
+        require_choice("quantity", self.quantity, ("variance", "singular"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VarianceConvention:
+    """Variance with denominator n, or n − 1 if ``unbiased``."""
+
+    unbiased: bool = False
+
+
+FOURIER = {
+    "exact": FourierConvention(),
+    "cl-vs-mim": FourierConvention(offset=1e-6, nyquist=False),
+}
+SPECTRUM = {
+    "exact": SpectrumConvention(),
+    "singular": SpectrumConvention(quantity="singular"),
+    "cl-vs-mim": SpectrumConvention(logarithm=True, relative=True),
+}
+VARIANCE = {"exact": VarianceConvention(), "how-do-vits-work": VarianceConvention(unbiased=True)}
+
+
+def diagonal_frequencies(
+    side: int, *, convention: str | FourierConvention = "exact"
+) -> Float[Tensor, " frequency"]:
+    """Return the frequencies, in units of π, at which :func:`fourier_log_amplitude` reads a side × side grid.
+
+    0, 2/side, ... up to (side − 2)/side for an even side, and 1 with Nyquist; up to (side − 1)/side for an odd one.
+    """
+    require_integer("side", side, at_least=1)
+    return 2 * torch.arange(_points(side, chosen(convention, FOURIER)), dtype=torch.float64) / side
+
+
+def fourier_log_amplitude(
+    features: Float[Tensor, "*batch token feature"],
+    side: int,
+    *,
+    convention: str | FourierConvention = "exact",
+) -> Measured:
+    """Relative log amplitude along the diagonal of the spatial spectrum, Δ(f) = a(f, f) − a(0, 0).
+
+    Tokens, row by row, form a side × side grid. With F the unnormalised discrete Fourier transform of each channel,
+    a = mean over channels of log(|F| + offset), natural logarithm. Value: (*batch, frequency), at
+    :func:`diagonal_frequencies`; Δ(0) = 0; the last entry is the usual scalar of high-frequency content. Means
+    over images are the caller's and commute with this.
+
+    ``exact`` has no offset and reads the Nyquist frequency of an even side. An amplitude within round-off of the
+    transform is 0 and measures −∞ (+∞ relative to a DC of 0; 0 if both are 0). ``cl-vs-mim`` (Park et al. 2023; Park
+    and Kim 2022) has offset 1e-6, so that it changes with the scale of the features, and never reads Nyquist, though
+    its figures label the last point 1.0 π: a checkerboard is invisible to it. "amplitudes" is the logarithm of the mean
+    instead of the mean of logarithms. Raises ``ValueError`` if the tokens are not side².
+    """
+    used = chosen(convention, FOURIER)
+    require_integer("side", side, at_least=1)
+    tokens = double("features", features, "token feature", (1, 1))
+    if tokens.shape[-2] != side * side:
+        raise wrong("side", side, f"its square must be the number of tokens, {tokens.shape[-2]}")
+    spectrum = tokens.mT.to(torch.complex128) @ _diagonal_waves(side, _points(side, used)).to(tokens.device)
+    spectrum = spectrum.abs()  # (*batch, channel, frequency)
+    floor = 4 * ROUND_OFF * tokens.abs().sum(-2)[..., None]
+    amplitude = torch.where(spectrum > floor, spectrum, 0.0) if used.offset == 0 else spectrum + used.offset
+    level = amplitude.log().mean(-2) if used.averaged == "logs" else amplitude.mean(-2).log()
+    first = level[..., :1]
+    return Measured(torch.where(level == first, 0.0, level - first), used)
+
+
+def singular_value_spectrum(
+    features: Float[Tensor, "*batch image token feature"],
+    *,
+    by: str,
+    convention: str | SpectrumConvention = "exact",
+) -> Measured:
+    """Spectrum of the covariance of features, largest first.
+
+    ``by``:
+        "token"  (*batch, token, feature): covariance over the tokens of each image; average log spectra over
+                 images afterwards.
+        "image"  (*batch, image, token, feature): tokens are averaged first, covariance over images.
+    Value: (*batch, min(n − 1, feature)) for n tokens or images: the covariance has no higher rank. What is below
+    the round-off of the largest is 0, and −∞ as a logarithm; a spectrum that is all 0 is 1 (0 as a
+    logarithm) relative to its first.
+
+    ``cl-vs-mim`` follows the authors' description of Park et al. (2023), issue 2 of their repository: "singular
+    values" there are those of the covariance, so variances: log λ = 2 log σ − log(n − 1). Theirs are d long.
+    """
+    used = chosen(convention, SPECTRUM)
+    require_choice("by", by, ("token", "image"))
+    if by == "token":
+        rows = double("features", features, "token feature", (2, 1))
+    else:
+        rows = double("features", features, "image token feature", (2, 1, 1)).mean(-2)
+    values = covariance_spectrum(rows)
+    if used.quantity == "singular":
+        values = torch.sqrt(values * (rows.shape[-2] - 1))
+    if used.relative:
+        first = values[..., :1]
+        values = torch.where(first > 0, values / torch.where(first > 0, first, 1.0), 1.0)
+    return Measured(values.log() if used.logarithm else values, used)
+
+
+def covariance_spectrum(
+    features: Float[Tensor, "*batch sample feature"],
+) -> Float[Tensor, "*batch direction"]:
+    """Return the min(n − 1, d) largest eigenvalues of the covariance, denominator n − 1; round-off is 0."""
+    samples = features.shape[-2]
+    values = torch.linalg.svdvals(centred(features))[..., : samples - 1]
+    floor = ROUND_OFF * max(features.shape[-2:]) * values[..., :1]
+    return torch.where(values > floor, values, 0.0).square() / (samples - 1)
+
+
+def feature_map_variance(
+    features: Float[Tensor, "*batch token feature"], *, convention: str | VarianceConvention = "exact"
+) -> Measured:
+    """Variance over the tokens (both spatial axes jointly), mean over channels. Value: (*batch).
+
+    ``exact`` divides by n (a single token has variance 0), ``how-do-vits-work`` (Park and Kim 2022) by n − 1.
+    """
+    used = chosen(convention, VARIANCE)
+    tokens = double("features", features, "token feature", (1 + used.unbiased, 1))
+    return Measured(centred(tokens).square().sum(-2).mean(-1) / (tokens.shape[-2] - used.unbiased), used)
+
+
+def _diagonal_waves(side: int, points: int) -> Tensor:
+    """Return exp(−2πi f (row + column)/side) as (token, f): the diagonal is all that is read of the transform."""
+    place = torch.arange(side)
+    turns = (place[:, None] + place).reshape(-1, 1) * torch.arange(points) % side
+    angle = -2 * torch.pi * turns.to(torch.float64) / side
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def _points(side: int, convention: FourierConvention) -> int:
+    return (side + 1) // 2 + (side % 2 == 0 and convention.nyquist)
