@@ -14,7 +14,7 @@ from vitdyn.claims.flows import TOLERANCE, contrast_ladder, exponent, final_time
 from vitdyn.data import Constant, TwoPoint, Uniform
 from vitdyn.experiments import run
 from vitdyn.lumped import MeanField
-from vitdyn.lumped.mean_field import RightHandSide
+from vitdyn.lumped.right_hand_side import RightHandSide
 from vitdyn.objectives import MaskedReconstruction
 
 BY_NAME = {claim.id: claim for claim in CLAIMS}

@@ -21,8 +21,8 @@ TOLERANCE = 0.01
 CLUSTERS = 16
 """Clusters of contrastive flows: negatives of the own cluster stop the collapse at large P where there are few."""
 
-SLACK = 1e6
-"""A flow that has not arrived after so many times P^exponent refutes the exponent; those that arrive take up to 1e4."""
+SLACK = 1e4
+"""A flow that has not arrived after so many times P^exponent refutes the exponent; those that arrive take less than a hundred."""
 
 Reading = Callable[[Trajectory], float]
 

@@ -1,5 +1,6 @@
 """The exact reduction: order parameters in place of P x P correlations, at a cost that does not grow with P."""
 
+from vitdyn.lumped.batched import Flows, integrate_batch
 from vitdyn.lumped.flow import StalledFlowError, crossing_time, integrate
 from vitdyn.lumped.mean_field import MeanField
 from vitdyn.lumped.quadrature import quadrature
@@ -7,6 +8,7 @@ from vitdyn.lumped.sampled import Lumped, descend, sampled_gradient
 from vitdyn.lumped.symmetry import OrderParameters, Symmetry
 
 __all__ = [
+    "Flows",
     "Lumped",
     "MeanField",
     "OrderParameters",
@@ -15,6 +17,7 @@ __all__ = [
     "crossing_time",
     "descend",
     "integrate",
+    "integrate_batch",
     "quadrature",
     "sampled_gradient",
 ]

@@ -13,8 +13,9 @@ from jaxtyping import Float
 
 from vitdyn._axes import FRAME, GLOBAL_AREA, STATISTIC, STATISTICS
 from vitdyn._specs import to_text
-from vitdyn.lumped.mean_field import MeanField, State
+from vitdyn.lumped.mean_field import MeanField
 from vitdyn.lumped.record import observe_mean_field
+from vitdyn.lumped.right_hand_side import State
 from vitdyn.trajectory import SCHEMA, Trajectory
 
 START = 1e-3
@@ -55,22 +56,9 @@ def integrate(spec: MeanField) -> Trajectory:
 
 
 def watched(spec: MeanField) -> Callable[[State], float]:
-    """Return the attention that the run is about, in the kind of query that has least of it.
-
-    Own-area attention for masked reconstruction, attention to the global area for contrast, the larger of the
-    two for a mixture: which of them takes over is its question.
-    """
-    if 0 < spec.weight < 1:
-        return lambda state: max(_levels(spec, state))
-    return lambda state: _levels(spec, state)[1 if spec.weight == 1 else 0]
-
-
-def _levels(spec: MeanField, state: State) -> tuple[float, float]:
-    """Return the least own-area attention of the two kinds of query, and the least to the global area."""
+    """Return the attention that the run is about as a function of the state (``RightHandSide.watched``)."""
     right = spec.right_hand_side
-    (_, local), (_, central) = right.rows(state)
-    home = right.mean(central.to_global)
-    return min(right.mean(local.to_own), home), min(right.mean(local.to_global), home)
+    return lambda state: float(right.watched(right.rows(state)))
 
 
 def _flow(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from vitdyn._axes import FRAME, STATISTICS
-from vitdyn.lumped.mean_field import MeanField, State
+from vitdyn.lumped.mean_field import MeanField
+from vitdyn.lumped.right_hand_side import State
 from vitdyn.observables import OBSERVABLES
 
 _PAIRS = ((3, 4, 4), (0, 1, 2), (0, 2, 1))

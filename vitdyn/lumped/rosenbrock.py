@@ -1,0 +1,123 @@
+"""One step of RODAS for many small systems at once: linearly implicit, L-stable, of order 4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+Points = Float[np.ndarray, "entry cell"]
+
+GAMMA = 0.25
+STARTS = np.array(
+    [
+        [0, 0, 0, 0, 0],
+        [1.544, 0, 0, 0, 0],
+        [0.9466785280815826, 0.2557011698983284, 0, 0, 0],
+        [3.314825187068521, 2.896124015972201, 0.9986419139977817, 0, 0],
+        [1.221224509226641, 6.019134481288629, 12.53708332932087, -0.6878860361058950, 0],
+        [1.221224509226641, 6.019134481288629, 12.53708332932087, -0.6878860361058950, 1],
+    ]
+)
+COUPLINGS = np.array(
+    [
+        [0, 0, 0, 0, 0],
+        [-5.6688, 0, 0, 0, 0],
+        [-2.430093356833875, -0.2063599157091915, 0, 0, 0],
+        [-0.1073529058151375, -9.594562251023355, -20.47028614809616, 0, 0],
+        [7.496443313967647, -10.24680431464352, -33.99990352819905, 11.70890893206160, 0],
+        [8.083246795921522, -7.981132988064893, -31.52159432874371, 16.31930543123136, -6.058818238834054],
+    ]
+)
+INSIDE = np.array(
+    [
+        [10.12623508344586, -7.487995877610167, -34.80091861555747, -7.992771707568823, 1.025137723295662, 0],
+        [-0.6762803392806898, 6.087714651680015, 16.43084320892478, 24.76722511418386, -6.594389125716872, 0],
+    ]
+)
+
+
+class Step(NamedTuple):
+    """Steps by Δ from where they began: the increment, the error of order 3, and two bows for the inside.
+
+    Within a step, at the share x of it, the point is begin + xΔ + x(1 − x)(bow_0 + x bow_1), of order 3.
+    """
+
+    increment: Points
+    error: Points
+    bows: Float[np.ndarray, "2 entry cell"]
+
+    def inside(self, share: Float[np.ndarray, " cell"]) -> Points:
+        """Return the increment up to a share of the step."""
+        bow = self.bows[0] + share * self.bows[1]
+        return share * (self.increment + (1 - share) * bow)
+
+
+def rodas(
+    slope: Callable[[Points], Points],
+    begin: Points,
+    first: Points,
+    jacobian: Float[np.ndarray, "entry entry cell"],
+    length: Float[np.ndarray, " cell"],
+) -> Step:
+    """Return one step of each system du/dσ = slope(u) from u = begin, where ``first`` is the slope there.
+
+    Stage i solves (1/(hγ) − J) U_i = slope(begin + Σ a_ij U_j) + Σ (c_ij/h) U_j; the last U is the estimate of the
+    error. Systems whose matrix is not finite or singular give NaN, the others are not touched by it.
+    Source: E. Hairer and G. Wanner, Solving Ordinary Differential Equations II, section IV.7, RODAS.
+    """
+    size = len(begin)
+    matrix = np.eye(size)[:, :, None] / (GAMMA * length) - jacobian
+    solve = _inverse(matrix.transpose(2, 0, 1))
+    stages = np.zeros((6, *begin.shape))
+    for stage in range(6):
+        before = stages.reshape(6, -1)[:stage]
+        pushed = first
+        if stage:
+            pushed = slope(begin + (STARTS[stage, :stage] @ before).reshape(begin.shape))
+            pushed = pushed + (COUPLINGS[stage, :stage] @ before).reshape(begin.shape) / length
+        stages[stage] = np.einsum("cij,jc->ic", solve, pushed)
+    flat = stages.reshape(6, -1)
+    increment = (STARTS[5] @ flat[:5]).reshape(begin.shape) + stages[5]
+    return Step(increment, stages[5], (INSIDE @ flat).reshape(2, *begin.shape))
+
+
+def _inverse(matrices: Float[np.ndarray, "cell entry entry"]) -> Float[np.ndarray, "cell entry entry"]:
+    """Return inverses, NaN where there is none."""
+    sound = np.isfinite(matrices).all((1, 2))
+    safe = np.where(sound[:, None, None], matrices, np.eye(matrices.shape[1]))
+    try:
+        found = np.linalg.inv(safe)
+    except np.linalg.LinAlgError:
+        found = np.stack([_inverse_of_one(each) for each in safe])
+    found[~sound] = np.nan
+    return found
+
+
+def _inverse_of_one(matrix: np.ndarray) -> np.ndarray:
+    try:
+        return np.linalg.inv(matrix)
+    except np.linalg.LinAlgError:
+        return np.full_like(matrix, np.nan)
+
+
+def root_within(
+    gap: Callable[[Float[np.ndarray, " cell"]], Float[np.ndarray, " cell"]], count: int
+) -> Float[np.ndarray, " cell"]:
+    """Return where in [0, 1] each gap changes from negative to positive, by the Illinois form of false position."""
+    low, high = np.zeros(count), np.ones(count)
+    below, above = gap(low), gap(high)
+    done: Bool[np.ndarray, " cell"] = above <= 0
+    for _ in range(60):
+        share = np.where(done, high, (low * above - high * below) / (above - below))
+        value = gap(share)
+        over = value > 0
+        # The end that stays is halved in weight, so that both ends move.
+        below, above = np.where(over, below * 0.5, value), np.where(over, value, above * 0.5)
+        low, high = np.where(over | done, low, share), np.where(over & ~done, share, high)
+        done |= (value == 0) | (high - low < 1e-13)
+        if done.all():
+            break
+    return share
