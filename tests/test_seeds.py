@@ -1,5 +1,6 @@
 """Random streams (exact): each is a function of seed, purpose and step alone, and no two are the same."""
 
+import pickle
 from itertools import combinations, product
 
 import numpy as np
@@ -24,6 +25,20 @@ def test_no_two_keys_share_a_stream():
     keys = product([0, 1, 2, 2**32, 2**70], PURPOSES, [0, 1, 2, 2**32])
     drawn = {key: tuple(first_draws(*key)) for key in keys}
     assert len(set(drawn.values())) == len(drawn) == 5 * len(PURPOSES) * 4
+
+
+def test_a_stream_is_philox_with_the_key_and_the_counter_that_are_documented():
+    key = np.random.SeedSequence(7, spawn_key=(PURPOSES.index("masks"),)).generate_state(2, np.uint64)
+    philox = np.random.Philox(key=key, counter=np.array([0, 0, 0, 3], dtype=np.uint64))
+    assert np.array_equal(first_draws(7, "masks", 3), np.random.Generator(philox).integers(0, 2**63, 8))
+
+
+def test_a_stream_can_be_pickled_and_goes_on_from_there():
+    generator = stream(3, "masks", 5)
+    generator.random(3)
+    again = pickle.loads(pickle.dumps(generator))
+    assert np.array_equal(again.random(5), generator.random(5))
+    assert np.array_equal(first_draws(3, "masks", 5), stream(3, "masks", 5).integers(0, 2**63, 8))
 
 
 def test_streams_of_neighbouring_steps_do_not_overlap():

@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 from vitdyn._errors import require_choice, require_integer
 
@@ -30,13 +31,31 @@ PURPOSES = (
 )
 
 
-@lru_cache(maxsize=65536, typed=True)
-def _key(seed: int, purpose: str) -> tuple[int, int]:
-    require_integer("seed", seed, at_least=0)
-    require_choice("purpose", purpose, PURPOSES)
-    sequence = np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose),))
-    low, high = sequence.generate_state(2, np.uint64)
-    return int(low), int(high)
+class _Key(ISeedSequence):
+    """The key of one seed and purpose, handed to Philox as if it had just been hashed.
+
+    To give Philox the key itself would make it gather entropy of the system that it then leaves unused,
+    which takes longer than all the rest.
+    """
+
+    def __init__(self, seed: int, purpose: str) -> None:
+        require_integer("seed", seed, at_least=0)
+        require_choice("purpose", purpose, PURPOSES)
+        self._seed, self._purpose = seed, purpose
+        sequence = np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose),))
+        self._words = sequence.generate_state(2, np.uint64)
+
+    def generate_state(self, n_words: int, dtype: object = np.uint64) -> np.ndarray:
+        """Return the two 64-bit words of the key."""
+        if (n_words, np.dtype(dtype)) != (2, np.uint64):  # type: ignore[call-overload]
+            raise NotImplementedError("a Philox key has two words of 64 bits")
+        return self._words
+
+    def __reduce__(self) -> tuple[type, tuple[int, str]]:
+        return _Key, (self._seed, self._purpose)
+
+
+_key = lru_cache(maxsize=65536, typed=True)(_Key)
 
 
 def stream(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
@@ -45,6 +64,6 @@ def stream(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
     Raises ``ValueError`` for a negative seed or step, or an unknown purpose (see ``PURPOSES``).
     """
     require_integer("step", step, at_least=0)
-    key = np.array(_key(seed, purpose), dtype=np.uint64)
-    counter = np.array([0, 0, 0, step], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(counter=counter, key=key))
+    counter = np.array((0, 0, 0, step), dtype=np.uint64)
+    philox = np.random.Philox(_key(seed, purpose), counter=counter)  # type: ignore[arg-type]
+    return np.random.Generator(philox)

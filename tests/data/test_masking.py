@@ -10,29 +10,6 @@ from hypothesis import strategies as st
 from vitdyn.data import draw_view_pair, draw_visible, masked_count
 
 
-class ScriptedKeys:
-    """Stands in for a generator: hands out the given keys, block after block."""
-
-    def __init__(self, *blocks):
-        self.blocks = [np.array(block, dtype=np.uint16) for block in blocks]
-
-    def integers(self, low, high, shape, dtype):
-        assert (low, high, dtype) == (0, 2**16, np.uint16)
-        block = self.blocks.pop(0)
-        assert block.shape == tuple(shape)
-        return block
-
-
-class CoarseKeys:
-    """A generator with keys 0..3 only, so that most samples have ties."""
-
-    def __init__(self, generator):
-        self.generator = generator
-
-    def integers(self, low, high, shape, dtype):
-        return self.generator.integers(0, 4, shape, dtype=dtype)
-
-
 def count_subsets(visible, masked):
     """How often each subset of ``masked`` patches is hidden, over all such subsets."""
     patches = visible.shape[1]
@@ -53,35 +30,10 @@ def test_exactly_the_asked_number_is_hidden(data, patches, samples, seed):
     assert (visible.sum(1) == patches - masked).all()
 
 
-@pytest.mark.parametrize(("patches", "masked"), [(2, 1), (5, 1), (5, 4), (6, 2), (6, 3)])
+@pytest.mark.parametrize(("patches", "masked"), [(2, 1), (3, 1), (5, 1), (5, 4), (6, 2), (6, 3), (7, 3)])
 def test_every_subset_is_equally_likely(generator, statistics, patches, masked):
     visible = draw_visible(generator, 20_000, patches, masked)
     statistics.assert_uniform(count_subsets(visible, masked))
-
-
-@pytest.mark.parametrize(("patches", "masked"), [(5, 2), (5, 4), (6, 3)])
-def test_every_subset_is_equally_likely_where_most_keys_tie(generator, statistics, patches, masked):
-    visible = draw_visible(CoarseKeys(generator), 20_000, patches, masked)
-    statistics.assert_uniform(count_subsets(visible, masked))
-
-
-def test_ties_at_the_boundary_are_drawn_again():
-    keys = ScriptedKeys(
-        [[1, 7, 7, 9], [4, 3, 2, 1], [5, 5, 5, 5]],
-        [[8, 6, 6, 8], [9, 0, 1, 1]],
-        [[9, 8, 1, 2]],
-    )
-    assert draw_visible(keys, 3, 4, 2).tolist() == [
-        [True, False, False, True],
-        [True, True, False, False],
-        [True, True, False, False],
-    ]
-    assert not keys.blocks
-
-
-def test_a_tie_away_from_the_boundary_is_kept():
-    keys = ScriptedKeys([[3, 3, 8, 8]])
-    assert draw_visible(keys, 1, 4, 2).tolist() == [[False, False, True, True]]
 
 
 def test_samples_are_independent(generator, statistics):
@@ -89,6 +41,14 @@ def test_samples_are_independent(generator, statistics):
     visible = draw_visible(generator, 20_000, 3, 1)
     same = (visible[::2] == visible[1::2]).all(1)
     statistics.assert_mean(same.astype(float), 1 / 3)
+
+
+def test_neighbouring_samples_overlap_as_independent_ones_do(generator, statistics):
+    """Two independent subsets of m of P patches share m²/P on average, with the variance of the hypergeometric law."""
+    hidden = (~draw_visible(generator, 20_000, 200, 70)).astype(np.int64)
+    shared = (hidden[::2] * hidden[1::2]).sum(1)
+    statistics.assert_mean(shared, 70 * 70 / 200)
+    statistics.assert_mean((shared - 24.5) ** 2, 70 * 0.35 * 0.65 * 130 / 199)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +98,12 @@ class TestViews:
     def test_independent_views_have_the_same_size(self, generator):
         views = draw_view_pair(generator, 50, 9, 4)
         assert all((view.sum(1) == 5).all() for view in views)
+
+    def test_independent_views_overlap_as_independent_ones_do(self, generator, statistics):
+        first, second = draw_view_pair(generator, 10_000, 256, 95)
+        shared = (~first & ~second).sum(1)
+        statistics.assert_mean(shared, 95**2 / 256)
+        assert not (first == second).all(1).any()
 
     def test_independent_views_are_independent(self, generator, statistics):
         """The pair of subsets is uniform over all pairs, which neither equal nor opposite views are."""

@@ -97,6 +97,21 @@ class TestDraws:
         statistics.assert_uniform(np.bincount(clusters.ravel(), minlength=3))
         statistics.assert_uniform(np.bincount((3 * clusters[1:] + clusters[:-1]).ravel(), minlength=9))
 
+    def test_by_cluster_the_clusters_are_sorted_and_nothing_else_changes(self):
+        generator = PatchGenerator(layout=UNEQUAL)
+        plain, sorted_ = (generator.sample(50, [3, 8], step=2, by_cluster=order) for order in (False, True))
+        assert torch.equal(sorted_.cluster, plain.cluster.sort(dim=1).values)
+        both = (plain.latents > 0) & (sorted_.latents > 0)
+        assert torch.equal(plain.latents[both], sorted_.latents[both])
+        exists = torch.from_numpy(UNEQUAL.sizes > 0)
+        assert torch.equal(sorted_.latents > 0, exists[sorted_.cluster])
+
+    def test_by_cluster_latents_and_clusters_stay_independent(self, statistics, test_seed):
+        law = TwoPoint(low=0.5, high=2.0, probability_high=0.3)
+        batch = PatchGenerator(layout=EQUAL, latents=law).sample(30_000, [test_seed], by_cluster=True)
+        for cluster in range(EQUAL.clusters):
+            statistics.assert_mean(batch.latents[batch.cluster == cluster][:, 0].numpy(), law.mean)
+
     def test_latents_follow_the_law_and_are_independent(self, statistics, test_seed):
         law = TwoPoint(low=0.5, high=2.0, probability_high=0.3)
         latents = PatchGenerator(layout=EQUAL, latents=law).sample(20_000, [test_seed]).latents[0].numpy()

@@ -123,21 +123,28 @@ class TestBatches:
         for seed in range(2):
             known = set(rows(data, seed))
             assert len(known) == 9
-            met, orders = set(), set()
+            met, subsets = set(), set()
             for step in range(30):
                 batch, _ = source.training(step, data)
                 picked = rows(batch, seed)
                 assert len(set(picked)) == len(picked) == training.samples
                 assert set(picked) <= known
                 met |= set(picked)
-                orders.add(tuple(picked))
+                subsets.add(tuple(picked))
             assert met == known
-            assert len(orders) == 30
+            assert len(subsets) >= 15  # of C(9, 6) = 84, drawn 30 times: 25 on average
 
     def test_the_whole_set_as_a_batch(self, make_training, source_of):
         source = source_of(make_training(data_set_size=6))
         data = source.data_set()
         assert sorted(rows(source.training(3, data)[0])) == sorted(rows(data))
+
+    @pytest.mark.parametrize("size", [None, 8])
+    def test_samples_come_in_the_order_of_their_clusters(self, size, make_training, source_of):
+        source = source_of(make_training(data_set_size=size))
+        clusters = torch.cat([source.training(step, source.data_set())[0].cluster for step in range(9)])
+        assert (clusters.diff(dim=1) >= 0).all()
+        assert len({tuple(row) for row in clusters.tolist()}) > 2
 
     @pytest.mark.parametrize("size", [None, 8])
     def test_masks_are_drawn_anew_at_every_step(self, size, make_training, source_of):

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import ceil, erf, exp, floor, log, pi, sqrt
+from typing import Any, NamedTuple
+
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt64
 
 from vitdyn._errors import require_integer, require_real, wrong
 
-_MOST_PATCHES = 2**15
-"""Beyond it ties among 16-bit keys are so frequent that redrawing them takes longer than sorting wider keys."""
+_MOST_PATCHES = 2**31 - 1
+_MOST_DEPTH = 8
+_SMALL = 2**12
+"""Up to so many patches a position is chosen by 16 random bits: fewer than one try in 16 is rejected."""
+
+_WORDS_OF_64_BITS = (np.random.Philox, np.random.PCG64, np.random.PCG64DXSM, np.random.SFC64)
+_WORDS_FOR_A_TRY = 1.2
+"""What a try at a position costs, in units of drawing and combining one 64-bit word (measured)."""
 
 
 def masked_count(patches: int, ratio: float) -> int:
@@ -34,20 +44,93 @@ def draw_visible(
 ) -> Bool[np.ndarray, "sample patch"]:
     """Draw which patches are visible: in each sample ``masked`` patches, a uniform subset, are not.
 
-    Each patch gets a 16-bit key and the ``masked`` smallest keys are masked. Given that the key at the
-    boundary is not tied with the next, every subset is equally likely; samples with a tie there are
-    drawn again, so the law is exactly uniform.
+    Each patch is first shown with probability k/2^d near (P − m)/P, independently, by d random bits. Then,
+    until exactly P − m are shown, a uniform one of those in excess (shown or hidden) changes sides. The law is
+    exactly uniform whatever k/2^d is: given its size a set of independent members is uniform among the sets of
+    that size, and to remove (add) a uniform member of a uniform set leaves a uniform set. Positions are chosen
+    by multiplication with rejection (Lemire, 2019, doi:10.1145/3230636), which has no bias either.
+
+    Raises ``ValueError`` unless 1 ≤ m < P < 2^31.
     """
     require_integer("masked", masked, at_least=1)
     if not masked < patches <= _MOST_PATCHES:
         raise wrong(
             "masked", masked, f"must leave one of {patches} patches visible; {_MOST_PATCHES} patches at most"
         )
-    visible = np.empty((samples, patches), dtype=bool)
-    pending = np.arange(samples)
-    while pending.size:
-        keys = generator.integers(0, 2**16, (pending.size, patches), dtype=np.uint16)
-        ranked = np.sort(keys, axis=1)
-        visible[pending] = keys >= ranked[:, masked, None]
-        pending = pending[ranked[:, masked - 1] == ranked[:, masked]]
-    return visible
+    from vitdyn.data import subsets
+
+    plan = _plan(samples, int(patches), int(masked))
+    words = _words(generator, plan.words)
+    shown = np.empty((samples, patches), dtype=np.uint8)
+    counts = np.empty(samples, dtype=np.int64)
+    kind, width, size = plan.kind, plan.width, patches - masked
+    done = subsets.draw(
+        words, plan.need, plan.depth, plan.numerator, shown, counts, size, words.view(kind), width
+    )
+    while done < samples:
+        spare = _words(generator, _budget(samples - done, plan.tries, width)).view(kind)
+        done = subsets.go_on(shown, counts, size, spare, width, 0, done)
+    return shown.view(bool)
+
+
+class _Plan(NamedTuple):
+    """How a batch is drawn: the start's probability numerator / 2^depth, and how many words each part takes.
+
+    The start takes ``need`` of all ``words``; the rest, in chunks of ``width`` bits, serves to choose positions,
+    of which ``tries`` per sample are expected.
+    """
+
+    depth: int
+    numerator: int
+    tries: float
+    need: int
+    words: int
+    kind: type[np.unsignedinteger[Any]]
+    width: int
+
+
+@lru_cache(maxsize=1024)
+def _plan(samples: int, patches: int, masked: int) -> _Plan:
+    depth, numerator, tries = _start(patches, masked)
+    width = 16 if patches <= _SMALL else 32
+    need = -(-samples * patches // 64) * depth
+    kind = np.uint16 if width == 16 else np.uint32
+    words = need + _budget(samples, tries, width)
+    return _Plan(depth, numerator, tries, need, words, kind, width)
+
+
+def _start(patches: int, masked: int) -> tuple[int, int, float]:
+    """Return depth, numerator and tries of least expected cost: a matter of time alone and not of the law."""
+    visible = patches - masked
+    found = [(0, 0, patches * log(patches / masked)), (0, 1, patches * log(patches / visible))]
+    for depth in range(1, _MOST_DEPTH + 1):
+        aim = visible / patches * 2**depth
+        for numerator in {floor(aim), ceil(aim)}:
+            if numerator % 2:
+                found.append((depth, numerator, _tries(patches, visible, numerator / 2**depth)))
+    return min(found, key=lambda one: one[0] * patches / 64 + _WORDS_FOR_A_TRY * one[2])
+
+
+def _tries(patches: int, visible: int, share: float) -> float:
+    """Return about how many positions are tried: E[D₊] P/(P − m) + E[D₋] P/m, D the excess, taken as normal."""
+    mean, deviation = patches * share - visible, sqrt(patches * share * (1 - share))
+    at = mean / deviation
+    above = mean * (1 + erf(at / sqrt(2))) / 2 + deviation * exp(-at * at / 2) / sqrt(2 * pi)
+    return patches * (above / visible + (above - mean) / (patches - visible))
+
+
+def _budget(samples: int, tries: float, width: int) -> int:
+    """Return a number of words that nearly always suffices for the positions that are tried."""
+    expected = samples * tries
+    chunks = 1.07 * expected + 6 * sqrt(expected * (tries + 1)) + 16
+    return ceil(chunks * width / 64)
+
+
+def _words(generator: np.random.Generator, count: int) -> UInt64[np.ndarray, " word"]:
+    """Return uniform 64-bit words, in one call."""
+    bits = generator.bit_generator
+    if isinstance(bits, _WORDS_OF_64_BITS):
+        words = bits.random_raw(count)
+    else:
+        words = generator.integers(0, 2**64 - 1, count, dtype=np.uint64, endpoint=True)
+    return words.astype("<u8", copy=False)

@@ -185,6 +185,7 @@ class PatchGenerator:
         *,
         step: int = 0,
         purpose: str = "",
+        by_cluster: bool = False,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> PatchBatch:
@@ -192,27 +193,26 @@ class PatchGenerator:
 
         What seed s draws at a step depends on (s, purpose, step) alone, not on the other seeds.
         ``purpose`` names a further family of streams: "" for training, "evaluation " for evaluation.
+        With ``by_cluster`` the samples of a seed come in the order of their clusters: as latents know nothing of
+        clusters, the clusters are sorted before the two meet, and the law of the unordered batch is the same.
         """
         require_integer("count", count, at_least=1)
         if not len(seeds):
             raise wrong("seeds", tuple(seeds), "must name at least one seed")
-        clusters, latents = [], []
-        exists = self.layout.sizes > 0
-        for seed in seeds:
-            drawn = self._clusters(stream(seed, f"{purpose}clusters", step), count)
-            strengths = self.latents.sample(
-                stream(seed, f"{purpose}latents", step), (count, self.layout.areas)
-            )
-            clusters.append(drawn)
-            latents.append(np.where(exists[drawn], strengths, 0.0))
+        cluster = np.zeros((len(seeds), count), dtype=np.int64)
+        latents = np.empty((len(seeds), count, self.layout.areas))
+        for row, seed in enumerate(seeds):
+            if self.layout.clusters > 1:
+                drawn = stream(seed, f"{purpose}clusters", step).integers(0, self.layout.clusters, count)
+                cluster[row] = np.sort(drawn) if by_cluster else drawn
+            generator = stream(seed, f"{purpose}latents", step)
+            latents[row] = self.latents.sample(generator, (count, self.layout.areas))
+        absent = self.layout.sizes == 0
+        if absent.any():
+            np.copyto(latents, 0.0, where=absent[cluster])
         return PatchBatch(
             self.layout,
             tuple(int(seed) for seed in seeds),
-            torch.from_numpy(np.stack(clusters)).to(device),
-            torch.from_numpy(np.stack(latents)).to(device=device, dtype=dtype),
+            torch.from_numpy(cluster).to(device),
+            torch.from_numpy(latents).to(device=device, dtype=dtype),
         )
-
-    def _clusters(self, generator: np.random.Generator, count: int) -> np.ndarray:
-        if self.layout.clusters == 1:
-            return np.zeros(count, dtype=np.int64)
-        return generator.integers(0, self.layout.clusters, count)

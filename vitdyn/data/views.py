@@ -20,7 +20,8 @@ def draw_view_pair(
     shows exactly what the first one hides (so it hides ``patches − masked``).
     """
     require_choice("views", kind, VIEW_KINDS)
-    first = draw_visible(generator, samples, patches, masked)
     if kind == "complementary":
+        first = draw_visible(generator, samples, patches, masked)
         return first, ~first
-    return first, draw_visible(generator, samples, patches, masked)
+    both = draw_visible(generator, 2 * samples, patches, masked)
+    return both[:samples], both[samples:]

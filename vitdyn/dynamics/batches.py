@@ -1,4 +1,7 @@
-"""The batches of a run: fresh samples at every step, or minibatches of a fixed data set; views always fresh."""
+"""The batches of a run: fresh samples at every step, or minibatches of a fixed data set; views always fresh.
+
+Samples come in the order of their clusters, which changes no law (they are exchangeable) and saves copies.
+"""
 
 from __future__ import annotations
 
@@ -38,33 +41,44 @@ class BatchSource:
         if self.data_set_size is None:
             return None
         return self.generator.sample(
-            self.data_set_size, self.seeds, purpose="data set ", dtype=self.dtype, device=self.device
+            self.data_set_size,
+            self.seeds,
+            purpose="data set ",
+            by_cluster=True,
+            dtype=self.dtype,
+            device=self.device,
         )
 
     def training(self, step: int, data_set: PatchBatch | None) -> tuple[PatchBatch, Views]:
         """Return the batch of a step, with its views."""
         if data_set is None:
             batch = self.generator.sample(
-                self.samples, self.seeds, step=step, dtype=self.dtype, device=self.device
+                self.samples, self.seeds, step=step, by_cluster=True, dtype=self.dtype, device=self.device
             )
         else:
             batch = self._minibatch(data_set, step)
-        return _sorted_by_cluster(batch), self._views("masks", self.samples, step)
+        return batch, self._views("masks", self.samples, step)
 
     def evaluation(self, step: int, samples: int) -> tuple[PatchBatch, Views]:
         """Return fresh samples that no training step sees, with their views."""
         batch = self.generator.sample(
-            samples, self.seeds, step=step, purpose="evaluation ", dtype=self.dtype, device=self.device
+            samples,
+            self.seeds,
+            step=step,
+            purpose="evaluation ",
+            by_cluster=True,
+            dtype=self.dtype,
+            device=self.device,
         )
-        return _sorted_by_cluster(batch), self._views("evaluation masks", samples, step)
+        return batch, self._views("evaluation masks", samples, step)
 
     def _minibatch(self, data_set: PatchBatch, step: int) -> PatchBatch:
-        picks = np.stack(
-            [
-                stream(seed, "minibatches", step).choice(data_set.count, self.samples, replace=False)
-                for seed in self.seeds
-            ]
-        )
+        """Pick samples of each seed's data set, in its own order."""
+        picks = np.empty((len(self.seeds), self.samples), dtype=np.int64)
+        for row, seed in enumerate(self.seeds):
+            picking = stream(seed, "minibatches", step)
+            picks[row] = picking.choice(data_set.count, self.samples, replace=False, shuffle=False)
+        picks.sort(axis=1)
         rows = torch.arange(len(self.seeds), device=self.device)[:, None]
         columns = torch.from_numpy(picks).to(self.device)
         return replace(
@@ -76,13 +90,8 @@ class BatchSource:
         drawn = [
             self.objective.draw_views(stream(seed, purpose, step), samples, patches) for seed in self.seeds
         ]
-        return tuple(torch.from_numpy(np.stack(view)).to(self.device) for view in zip(*drawn, strict=True))
-
-
-def _sorted_by_cluster(batch: PatchBatch) -> PatchBatch:
-    """Order the samples of each seed by cluster, which changes no law (samples are exchangeable) and saves copies."""
-    if batch.layout.clusters == 1:
-        return batch
-    order = torch.argsort(batch.cluster, dim=1, stable=True)
-    latents = batch.latents.gather(1, order[..., None].expand_as(batch.latents))
-    return replace(batch, cluster=batch.cluster.gather(1, order), latents=latents)
+        together = np.empty((len(drawn[0]), len(drawn), samples, patches), dtype=bool)
+        for row, views in enumerate(drawn):
+            for view, shown in enumerate(views):
+                together[view, row] = shown
+        return tuple(torch.from_numpy(view).to(self.device) for view in together)
