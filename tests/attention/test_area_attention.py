@@ -18,7 +18,7 @@ from vitdyn.attention import (
     factored,
     factored_forward,
     factored_pullback,
-    shares,
+    products,
 )
 from vitdyn.data import Constant, PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.dynamics import loss_gradient
@@ -30,11 +30,11 @@ CONTENT = pytest.mark.parametrize("content", [False, True], ids=["positions", "c
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
-@pytest.fixture(autouse=True, params=["compiled", "plain"])
+@pytest.fixture(autouse=True, params=["compiled", "products"])
 def engine(request, monkeypatch):
-    """Every test runs with the compiled arithmetic of the CPU and with the plain one of other devices."""
-    if request.param == "plain":
-        monkeypatch.setattr(factored, "_engine", lambda device: shares)
+    """Every test runs with the compiled engine of the CPU and with the products of other devices."""
+    if request.param == "products":
+        monkeypatch.setattr(factored, "_engine", lambda device: products)
     else:
         pytest.importorskip("numba")
 

@@ -1,84 +1,196 @@
-"""What lies between the products has two engines, torch and compiled: they must agree, large numbers too."""
+"""The compiled engine of the CPU against the products of torch: equal numbers, large ones too; seeds to the bit."""
 
+import threading
+
+import numpy as np
 import pytest
 import torch
 
-from vitdyn.attention import (
-    Correlations,
-    Workspace,
-    factored,
-    factored_forward,
-    factored_pullback,
-    fused,
-    shares,
-)
+from vitdyn.attention import Correlations, Workspace, factored, products
 from vitdyn.data import PatchGenerator, PatchLayout
 
-SIZES = [[13, 5, 1, 4], [9, 9, 5], [6, 2, 3, 4, 8]]
+numba = pytest.importorskip("numba")
+from vitdyn.attention import rows, rows_masks, rows_sums, rows_vector  # noqa: E402
+
+SIZES = {
+    "one": [[13, 5, 1, 4]],
+    "three": [[13, 5, 1, 4], [9, 9, 5], [6, 2, 3, 4, 8]],
+    "wide": [[70, 33, 17, 8]] * 2,
+}
+KINDS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+EVERY = pytest.mark.parametrize("sizes", SIZES)
 
 
-def through(engine, monkeypatch, problem, adjoint, weight):
-    monkeypatch.setattr(factored, "_engine", lambda device: engine)
-    correlations, batch, visible = problem
-    attention, saved = factored_forward(
-        correlations, batch.latents, batch.cluster, visible, batch.layout, Workspace()
-    )
-    kept = attention.clone()
-    gradient = factored_pullback(saved, adjoint, weight)
-    return [kept, gradient.feature_position.clone(), gradient.position_position.clone()]
-
-
-@pytest.mark.parametrize("clusters", [1, 3])
-@pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
-@pytest.mark.parametrize("broadcast", [False, True])
-def test_engines_agree(clusters, scale, dtype, tolerance, broadcast, monkeypatch):
-    draws = torch.Generator().manual_seed(clusters)
-    layout = PatchLayout.from_sizes(SIZES[:clusters], seed=1)
-    batch = PatchGenerator(layout=layout).sample(7, [0, 1], dtype=dtype)
-    visible = torch.rand(2, 7, layout.patches, generator=draws) < 0.5
+def make(sizes, scale, dtype, *, samples=7, seeds=2):
+    """A batch with a sample wholly seen, one wholly hidden and one that lacks an area; Φ up to ``scale``."""
+    draws = torch.Generator().manual_seed(len(sizes))
+    layout = PatchLayout.from_sizes(SIZES[sizes], seed=1)
+    batch = PatchGenerator(layout=layout).sample(samples, range(seeds), dtype=dtype)
+    visible = torch.rand(seeds, samples, layout.patches, generator=draws) < 0.5
     visible[0, 0], visible[0, 1] = True, False
-    visible[1, 0, batch.area[1, 0] == 2] = False
-    normal = lambda *shape: torch.randn(shape, generator=draws, dtype=dtype)  # noqa: E731
-    correlations = Correlations.zeros(layout, 2, dtype=dtype)
-    correlations = correlations.map(lambda block: normal(*block.shape) * min(scale, 3.0))
-    correlations = Correlations(
-        correlations.feature_position * max(scale / 3, 1), correlations.position_position
+    visible[-1, 0, batch.area[-1, 0] == 2] = False
+    zeros = Correlations.zeros(layout, seeds, dtype=dtype)
+    phi, upsilon = (
+        torch.randn(block.shape, generator=draws, dtype=dtype) * min(scale, 3.0)
+        for block in zeros.named().values()
     )
-    adjoint = normal(2, 7, layout.areas, 1 if broadcast else layout.patches)
-    weight = None if broadcast else torch.rand(2, 7, layout.patches, generator=draws).to(dtype)
-
-    problem = (correlations, batch, visible)
-    by_torch = through(shares, monkeypatch, problem, adjoint, weight)
-    compiled = through(fused, monkeypatch, problem, adjoint, weight)
-    for slow, fast in zip(by_torch, compiled, strict=True):
-        assert fast.isfinite().all()
-        torch.testing.assert_close(fast, slow, rtol=tolerance, atol=tolerance)
+    correlations = Correlations(phi * max(scale / 3, 1), upsilon)
+    return correlations, (batch.latents, batch.cluster, visible, layout), draws
 
 
-def test_engine_is_compiled_on_cpu_and_torch_elsewhere_and_without_numba(monkeypatch):
+def agree(fast, slow, tolerance):
+    for name, block in slow.named().items():
+        found = fast.named()[name]
+        assert found.isfinite().all()
+        torch.testing.assert_close(found, block, rtol=tolerance, atol=tolerance)
+
+
+@EVERY
+@pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
+@KINDS
+@pytest.mark.parametrize("broadcast", [False, True])
+def test_forward_and_pullback(sizes, scale, dtype, tolerance, broadcast):
+    correlations, batch, draws = make(sizes, scale, dtype)
+    shape = (*batch[0].shape, batch[3].patches)
+    adjoint = torch.randn(*shape[:3], 1 if broadcast else shape[3], generator=draws, dtype=dtype)
+    weight = None if broadcast else torch.rand(*shape[:2], shape[3], generator=draws).to(dtype)
+    (slow, kept), (fast, saved) = (
+        engine.forward(correlations, *batch, Workspace()) for engine in (products, rows)
+    )
+    torch.testing.assert_close(fast, slow, rtol=tolerance, atol=tolerance)
+    agree(rows.pullback(saved, adjoint, weight), products.pullback(kept, adjoint, weight), tolerance)
+
+
+@EVERY
+@pytest.mark.parametrize("samples", [7, 40, 70])
+@pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
+@KINDS
+def test_gradient_of_a_residual(sizes, samples, scale, dtype, tolerance):
+    correlations, batch, _ = make(sizes, scale, dtype, samples=samples)
+    arguments = (correlations, *batch, batch[0].square() / samples)
+    slow, fast = (engine.residual_gradient(*arguments, Workspace()) for engine in (products, rows))
+    agree(fast, slow, tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_seed_gives_the_same_bits_alone_and_beside_others(dtype):
+    """One seed of three has large correlations, which must not change how the others are computed."""
+    correlations, (latents, cluster, visible, layout), _ = make("three", 0.1, dtype, samples=9, seeds=3)
+    correlations.feature_position[1] *= 300
+    correlations.position_position[2] *= 30
+    together = rows.residual_gradient(
+        correlations, latents, cluster, visible, layout, latents.square(), Workspace()
+    )
+    attention, _ = rows.forward(correlations, latents, cluster, visible, layout, Workspace())
+    for seed in range(3):
+        one = slice(seed, seed + 1)
+        given = correlations.map(lambda block, one=one: block[one].clone()), latents[one], cluster[one]
+        alone = rows.residual_gradient(*given, visible[one], layout, latents[one].square(), Workspace())
+        for name, block in alone.named().items():
+            assert torch.equal(block, together.named()[name][one])
+        assert torch.equal(rows.forward(*given, visible[one], layout, Workspace())[0], attention[one])
+
+
+def test_threads_do_not_disturb_each_other():
+    correlations, batch, _ = make("wide", 1.0, torch.float32, samples=40)
+    arguments = (correlations, *batch, batch[0].square())
+    expected = rows.residual_gradient(*arguments, Workspace()).map(torch.clone)
+    found = {}
+
+    def many(name):
+        work = Workspace()
+        results = [rows.residual_gradient(*arguments, work).map(torch.clone) for _ in range(10)]
+        found[name] = all(torch.equal(r.position_position, expected.position_position) for r in results)
+
+    threads = [threading.Thread(target=many, args=(name,)) for name in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {0: True, 1: True, 2: True}
+
+
+def test_engine_is_compiled_on_cpu_and_products_without_numba(monkeypatch):
     factored._engine.cache_clear()
-    assert factored._engine("cpu") is fused
-    assert factored._engine("cuda") is shares
+    assert factored._engine("cpu") is rows
+    assert factored._engine("mps") is products
+    half = Correlations.zeros(PatchLayout.from_sizes([3, 2]), 1, dtype=torch.bfloat16)
+    assert factored._engine_of(half, PatchLayout.from_sizes([3, 2])) is products
     factored._engine.cache_clear()
-    monkeypatch.setitem(__import__("sys").modules, "vitdyn.attention.fused", None)
-    monkeypatch.delattr("vitdyn.attention.fused")
-    assert factored._engine("cpu") is shares
+    monkeypatch.setitem(__import__("sys").modules, "vitdyn.attention.rows", None)
+    assert factored._engine("cpu") is products
     factored._engine.cache_clear()
 
 
 def test_compiled_exponential_is_exact_to_single_precision():
-    import numba
-    import numpy as np
-
     @numba.njit
-    def each(values):
-        out = np.empty_like(values)
-        for index in range(values.size):
-            out[index] = fused._exponential(values[index])
-        return out
+    def each(values, out):
+        for at in range(0, values.size, 1024 // values.itemsize // 8):
+            block = rows_vector.load(values, np.uint64(at))
+            rows_vector.store(out, np.uint64(at), rows_vector.exponential(block))
 
-    single = np.linspace(-87, 5, 200_001, dtype=np.float32)
-    assert np.abs(each(single) / np.exp(single.astype(np.float64)) - 1).max() < 2e-7
-    double = np.linspace(-700, 5, 2001)
-    np.testing.assert_allclose(each(double), np.exp(double), rtol=1e-15)
+    single = np.linspace(-87, 88, 2**18, dtype=np.float32)
+    found = np.empty_like(single)
+    each(single, found)
+    assert np.abs(found / np.exp(single.astype(np.float64)) - 1).max() < 2e-7
+    double = np.linspace(-700, 5, 2048)
+    found = np.empty_like(double)
+    each(double, found)
+    np.testing.assert_allclose(found, np.exp(double), rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("patches", [5, 16, 40, 64])
+def test_blocks_of_queries_are_the_transpose(dtype, patches, rng):
+    matrix = rng.standard_normal((patches, patches)).astype(dtype)
+    width, back = rows_vector.lanes(dtype), np.empty((patches, patches), dtype)
+    less, factor = rng.standard_normal((1, width)).astype(dtype), rng.random((patches, width)).astype(dtype)
+    for first in range(0, patches, width):
+        block = np.full((patches, width), np.nan, dtype)
+        rows_sums.read_block(matrix, first, block)
+        inside = min(width, patches - first)
+        assert (block[:, :inside] == matrix[first : first + inside].T).all()
+        assert not block[:, inside:].any()
+        rows_sums.write_block(block, less, factor, first, back)
+        expected = ((block - less) * factor)[:, :inside].T
+        np.testing.assert_allclose(
+            back[first : first + inside], expected, rtol=1e-5 if dtype == np.float32 else 1e-14
+        )
+
+
+def test_words_hold_the_masks(rng):
+    layout = PatchLayout.from_sizes(SIZES["three"], seed=1)
+    plan, samples = rows_masks.key_plan(layout, np.dtype(np.float32)), 70
+    cluster = rng.integers(0, 3, samples)
+    visible = rng.random((samples, layout.patches)) < 0.5
+    slots, chunks = np.empty(samples, np.int64), np.empty((9, 3), np.int64)
+    count = rows_masks.fill_slots(cluster, 3, slots, chunks)
+    assert (cluster[slots] == np.sort(cluster)).all()
+    shown = np.empty((samples, 32), np.uint8)
+    by_key = np.empty((9, layout.patches, 8), np.uint8)
+    by_sample, hidden = np.empty((2, plan.most_chunks, samples, 8), np.uint8)
+    rows_masks.fill_codes(
+        visible, slots, chunks, count, plan.order, plan.chunks, plan.chunk_ends, shown, by_key, by_sample
+    )
+    assert (shown[:, : layout.patches] == visible[slots]).all()
+    assert shown[:, layout.patches :].all()
+
+    def bits(code, size):
+        assert not (code & 15).any()
+        nibbles = [int(code[4 * (group % 2) + group // 2]) >> 4 for group in range(8)]
+        assert not any(
+            nibbles[group] >> i & 1 for group in range(8) for i in range(4) if 4 * group + i >= size
+        )
+        return [bool(nibbles[i // 4] >> (i % 4) & 1) for i in range(size)]
+
+    for chunk, (k, first, size) in enumerate(chunks[:count]):
+        seen = visible[slots[first : first + size]]
+        assert [bits(code, size) for code in by_key[chunk]] == seen.T.tolist()
+        own = plan.chunks[plan.chunk_ends[k] : plan.chunk_ends[k + 1]]
+        rows_masks.flip_codes(by_sample, own, first, first + size, hidden)
+        for at, (_, start, keys) in enumerate(own):
+            expected = seen[:, plan.order[k, start : start + keys]]
+            found = [bits(by_sample[at, slot], keys) for slot in range(first, first + size)]
+            assert found == expected.tolist()
+            found = [bits(hidden[at, slot], keys) for slot in range(first, first + size)]
+            assert found == (~expected).tolist()

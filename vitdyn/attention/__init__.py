@@ -3,7 +3,7 @@
 from vitdyn.attention.area import area_attention
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.dense import attend, dense_area_attention, dense_attention
-from vitdyn.attention.factored import Saved, factored_forward, factored_pullback
+from vitdyn.attention.factored import Saved, factored_forward, factored_pullback, residual_gradient
 from vitdyn.attention.workspace import Workspace
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "dense_attention",
     "factored_forward",
     "factored_pullback",
+    "residual_gradient",
 ]

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitdyn.attention import Correlations, Workspace, area_attention, factored_forward, factored_pullback
+from vitdyn.attention import (
+    Correlations,
+    Workspace,
+    area_attention,
+    factored_forward,
+    factored_pullback,
+    residual_gradient,
+)
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
 from vitdyn.objectives import Adjoint, ForwardPass, Memory, Objective
@@ -53,18 +61,71 @@ def loss_gradient(
 ) -> tuple[Correlations, ForwardPass]:
     """Return ∂/∂Q of the loss with its weight decay, each seed by itself, and the forward pass.
 
-    Queries by position take the factored forward and its closed-form pull-back; content queries go by
-    autograd. Both lie in ``workspaces`` and hold until its next use.
+    An objective with a ``residual_strength`` goes the fused way, and the forward pass makes its attention when it
+    is asked for; with ``workspaces`` that must be before the correlations change (else ``RuntimeError``), unless
+    the objective has an ``after_step`` of its own. With other objectives queries by position take the factored
+    forward and its closed-form pull-back, content queries go by autograd. All lies in ``workspaces`` and holds
+    until its next use.
     """
     work = workspaces or Workspaces()
-    attention, pull = _attend_to_views(correlations, batch, views, work)
-    forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
-    gradient = pull(objective.adjoint(forward, work.objective))
+    fused = _fused(correlations, objective, batch, views, work)
+    attention: Sequence[Tensor]
+    if fused is not None:
+        # a training loop, which brings its workspaces, should not pay for a copy that nobody looks at
+        looked_at = workspaces is None or type(objective).after_step is not Objective.after_step
+        kept = correlations.map(torch.clone) if looked_at else correlations
+        gradient, attention = fused, _OnDemand(kept, batch, views)
+        forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
+    else:
+        attention, pull = _attend_to_views(correlations, batch, views, work)
+        forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
+        gradient = pull(objective.adjoint(forward, work.objective))
     if objective.weight_decay:
         gradient = gradient.map(
             lambda part, block: part.add(block, alpha=objective.weight_decay), correlations
         )
     return gradient, forward
+
+
+def _fused(
+    correlations: Correlations, objective: Objective, batch: PatchBatch, views: Views, work: Workspaces
+) -> Correlations | None:
+    """Return the gradient without attention in memory, where the objective has that form."""
+    strength = objective.residual_strength(batch)
+    if strength is None:
+        return None
+    given = batch.latents, batch.cluster, views[0], batch.layout
+    gradient = residual_gradient(correlations, *given, strength, work.view(0))
+    if not correlations.content_queries:
+        return gradient
+    # visible queries alone carry content, and this loss does not count them
+    zeros = correlations.map(torch.zeros_like)
+    return Correlations(**zeros.named() | gradient.named())
+
+
+class _OnDemand(Sequence[Tensor]):
+    """The area attention of each view, made when first asked for; an error once the correlations have changed."""
+
+    def __init__(self, correlations: Correlations, batch: PatchBatch, views: Views) -> None:
+        self._correlations, self._batch, self._views = correlations, batch, views
+        self._versions = self._count_changes()
+        self._made: tuple[Tensor, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __getitem__(self, index: Any) -> Any:
+        if self._made is None:
+            if self._count_changes() != self._versions:
+                raise RuntimeError(
+                    "the correlations have changed since this forward pass; ask for its attention before"
+                )
+            attend = _attender(self._batch, self._views)
+            self._made = tuple(attend(self._correlations, view) for view in range(len(self)))
+        return self._made[index]
+
+    def _count_changes(self) -> list[int]:
+        return [block._version for block in self._correlations.named().values()]
 
 
 def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int], Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_real
 from vitdyn.attention import Workspace
-from vitdyn.data import PatchLayout, draw_visible, masked_count
+from vitdyn.data import PatchBatch, PatchLayout, draw_visible, masked_count
 from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
 
 
@@ -63,6 +63,12 @@ class MaskedReconstruction(Objective):
         hidden = work.take("hidden", attention, *forward.views[0].shape)
         torch.logical_not(forward.views[0], out=hidden)
         return (Adjoint(value, hidden),)
+
+    def residual_strength(self, batch: PatchBatch) -> Float[Tensor, "seed sample area"] | None:
+        """Return z_j² over the number of samples; None for a subclass with an adjoint of its own."""
+        if type(self).adjoint is not MaskedReconstruction.adjoint:
+            return None
+        return batch.latents.square() / batch.count
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the infimum of L on this batch: ½ z_j² for each patch of an area that is wholly masked.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
@@ -38,7 +38,7 @@ class ForwardPass:
 
     batch: PatchBatch
     views: tuple[Bool[Tensor, "seed sample patch"], ...]
-    attention: tuple[Float[Tensor, "seed sample area query"], ...]
+    attention: Sequence[Float[Tensor, "seed sample area query"]]
     memory: Memory
     attend: Callable[[Correlations, int], Tensor]
 
@@ -83,6 +83,14 @@ class Objective(ABC):
     def adjoint(self, forward: ForwardPass, work: Workspace) -> tuple[Adjoint | None, ...]:
         """Return ∂L/∂A for each view, None for a view behind a stop-gradient. By autograd unless overridden."""
         return autograd_adjoint(self, forward)
+
+    def residual_strength(self, batch: PatchBatch) -> Float[Tensor, "seed sample area"] | None:
+        """Return strength_j where ∂L/∂A_{p→j} = strength_j (A_{p→j} − 1{j = a(p)}) at masked queries of the first view.
+
+        At visible ones, and in other views, it is 0. Such a gradient needs no attention in memory. None, the default,
+        where the adjoint has another form.
+        """
+        return None
 
     def init(self, correlations: Correlations) -> Memory:
         """Return what the objective remembers before the first step: tensors of its own, not the model's blocks."""

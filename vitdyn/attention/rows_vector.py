@@ -1,0 +1,430 @@
+"""Values of a whole block of queries in compiled code: 128 bytes, 32 float32 or 16 float64, as one number.
+
+A ``Lanes`` value is one LLVM vector. LLVM cuts it into the registers that the machine has (two of AVX-512,
+four of AVX2, eight of NEON), so that a sum over many rows stays in registers whatever the loop around it.
+Plain loops over arrays reach half of that: there the compiler prefers narrow vectors, and has to store sums
+because arrays might overlap. Arrays of rows are C-contiguous with a last axis of one block.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing import signature
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+BLOCK_BYTES = 128
+
+compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+# a part of a kernel's innermost loop: a call would count the references of every array it is given
+part = numba.njit(inline="always", error_model="numpy")
+
+
+def lanes(dtype: Any) -> int:
+    """Return how many numbers of a type make a block."""
+    return BLOCK_BYTES // np.dtype(dtype).itemsize
+
+
+class Lanes(types.Type):
+    """The type of a block of numbers of type ``element``."""
+
+    def __init__(self, element: types.Type) -> None:
+        self.element, self.count = element, BLOCK_BYTES * 8 // element.bitwidth
+        super().__init__(f"Lanes({element})")
+
+
+class Mask(types.Type):
+    """The type of a block of truth values."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(f"Mask({count})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, of: Lanes) -> None:
+        super().__init__(manager, of, ir.VectorType(_number(of.element), of.count))
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, of: Mask) -> None:
+        super().__init__(manager, of, ir.VectorType(ir.IntType(1), of.count))
+
+
+def _number(element: types.Type) -> ir.Type:
+    return ir.FloatType() if element == types.float32 else ir.DoubleType()
+
+
+def _define_operator(symbol: Callable, emit: str) -> None:
+    """Give a Python operator its meaning on two blocks."""
+
+    @infer_global(symbol)
+    class _Typing(AbstractTemplate):
+        def generic(self, args: Any, keywords: Any) -> Any:
+            if len(args) == 2 and isinstance(args[0], Lanes) and args[0] == args[1]:
+                return signature(args[0], *args)
+            return None
+
+    @lower_builtin(symbol, Lanes, Lanes)
+    def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return getattr(builder, emit)(*args)
+
+
+for _symbol, _emit in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _define_operator(_symbol, _emit)
+
+
+@infer_global(operator.gt)
+class _GreaterTyping(AbstractTemplate):
+    def generic(self, args: Any, keywords: Any) -> Any:
+        if len(args) == 2 and isinstance(args[0], Lanes) and args[0] == args[1]:
+            return signature(Mask(args[0].count), *args)
+        return None
+
+
+@lower_builtin(operator.gt, Lanes, Lanes)
+def _greater(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.fcmp_ordered(">", *args)
+
+
+def _address(context: Any, builder: Any, array: types.Array, value: Any, offset: Any, to: ir.Type) -> Any:
+    """Return the address of an array's element, counted from its first, as one of vectors."""
+    data = context.make_array(array)(context, builder, value).data
+    whole = builder.zext(offset, ir.IntType(64)) if offset.type.width < 64 else offset
+    step = ir.Constant(ir.IntType(64), array.dtype.bitwidth // 8)
+    address = builder.add(builder.ptrtoint(data, ir.IntType(64)), builder.mul(whole, step))
+    return builder.inttoptr(address, ir.PointerType(to))
+
+
+@intrinsic
+def load(context, array, offset):
+    """Return the block of ``array`` that starts ``offset`` numbers after its first."""
+    kind = Lanes(array.dtype)
+
+    def emit(context, builder, sig, args):
+        vector = context.get_value_type(kind)
+        pointer = _address(context, builder, sig.args[0], *args, vector)
+        return builder.load(pointer, align=array.dtype.bitwidth // 8)
+
+    return kind(array, types.uint64), emit
+
+
+@intrinsic
+def store(context, array, offset, value):
+    """Write a block to ``array``, ``offset`` numbers after its first."""
+
+    def emit(context, builder, sig, args):
+        pointer = _address(context, builder, sig.args[0], *args[:2], args[2].type)
+        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64, value), emit
+
+
+@intrinsic
+def row(context, rows, index):
+    """Return row ``index`` of a matrix of rows."""
+    kind = Lanes(rows.dtype)
+
+    def emit(context, builder, sig, args):
+        pointer = _row_address(context, builder, sig.args[0], *args, context.get_value_type(kind))
+        return builder.load(pointer, align=rows.dtype.bitwidth // 8)
+
+    return kind(rows, types.int64), emit
+
+
+@intrinsic
+def set_row(context, rows, index, value):
+    """Write row ``index`` of a matrix of rows."""
+
+    def emit(context, builder, sig, args):
+        pointer = _row_address(context, builder, sig.args[0], *args[:2], args[2].type)
+        builder.store(args[2], pointer, align=rows.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.int64, value), emit
+
+
+@intrinsic
+def subset_row(context, table, group, codes, offset):
+    """Return the row of a table that a byte of ``codes`` selects in one of eight groups of 16 rows.
+
+    A code is 16 times the subset's number; the eight of a chunk lie at ``offset``, even groups before odd ones.
+    """
+    kind = Lanes(table.dtype)
+
+    def emit(context, builder, sig, args):
+        whole = ir.IntType(64)
+        place = builder.add(
+            builder.lshr(args[1], ir.Constant(whole, 1)),
+            builder.shl(builder.and_(args[1], ir.Constant(whole, 1)), ir.Constant(whole, 2)),
+        )
+        codes = context.make_array(sig.args[2])(context, builder, args[2]).data
+        code = builder.load(builder.gep(codes, [builder.add(args[3], place)]))
+        # byte by byte, so that the multiple of 8 becomes part of the address of the load
+        step = builder.mul(builder.zext(code, whole), ir.Constant(whole, BLOCK_BYTES // 16))
+        start = builder.mul(args[1], ir.Constant(whole, 16 * BLOCK_BYTES))
+        first = context.make_array(sig.args[0])(context, builder, args[0]).data
+        first = builder.bitcast(first, ir.PointerType(ir.IntType(8)))
+        vector = context.get_value_type(kind)
+        pointer = builder.bitcast(builder.gep(builder.gep(first, [step]), [start]), ir.PointerType(vector))
+        return builder.load(pointer, align=table.dtype.bitwidth // 8)
+
+    return kind(table, types.int64, codes, types.int64), emit
+
+
+def _row_address(context: Any, builder: Any, rows: types.Array, value: Any, index: Any, to: ir.Type) -> Any:
+    """Return a row's address; that a row takes 128 bytes is known to the compiler, a shape would not be."""
+    data = context.make_array(rows)(context, builder, value).data
+    return builder.gep(builder.bitcast(data, ir.PointerType(to)), [index])
+
+
+@part
+def load_part(array, offset, count, spare):  # pragma: no cover  (compiled)
+    """Return ``count`` numbers of ``array`` from ``offset`` on as a block; one not whole by way of ``spare``."""
+    if count == spare.shape[1]:
+        return load(array, np.uint64(offset))
+    flat = array.reshape(-1)
+    for v in range(count):
+        spare[0, v] = flat[offset + v]
+    return row(spare, 0)
+
+
+@part
+def store_part(array, offset, count, value, spare):  # pragma: no cover  (compiled)
+    """Write the first ``count`` numbers of a block to ``array`` from ``offset`` on."""
+    if count == spare.shape[1]:
+        store(array, np.uint64(offset), value)
+    else:
+        flat = array.reshape(-1)
+        set_row(spare, 0, value)
+        for v in range(count):
+            flat[offset + v] = spare[0, v]
+
+
+@intrinsic
+def splat(context, number):
+    """Return a block of one number."""
+    kind = Lanes(number)
+
+    def emit(context, builder, sig, args):
+        vector = context.get_value_type(kind)
+        first = builder.insert_element(
+            ir.Constant(vector, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0)
+        )
+        same = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), same)
+
+    return kind(number), emit
+
+
+@intrinsic
+def choose(context, mask, first, second):
+    """Return ``first`` where the mask holds, else ``second``."""
+    return first(mask, first, second), lambda context, builder, sig, args: builder.select(*args)
+
+
+@intrinsic
+def mark(context, words, mask, value):
+    """Set the bits of ``value`` in those of 32 words whose bit in ``mask`` is set."""
+
+    def emit(context, builder, sig, args):
+        vector = ir.VectorType(ir.IntType(32), 32)
+        pointer = context.make_array(sig.args[0])(context, builder, args[0]).data
+        pointer = builder.bitcast(pointer, ir.PointerType(vector))
+        first = builder.insert_element(
+            ir.Constant(vector, ir.Undefined), args[2], ir.Constant(ir.IntType(32), 0)
+        )
+        same = builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0] * 32))
+        where = builder.bitcast(args[1], ir.VectorType(ir.IntType(1), 32))
+        chosen = builder.select(where, same, ir.Constant(vector, [0] * 32))
+        builder.store(builder.or_(builder.load(pointer, align=4), chosen), pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(words, types.uint32, types.uint32), emit
+
+
+@intrinsic
+def are_zero(context, array, offset, like):
+    """Return where a block of bytes, as many as ``like`` has numbers, is zero."""
+    kind = Mask(like.count)
+
+    def emit(context, builder, sig, args):
+        vector = ir.VectorType(ir.IntType(8), like.count)
+        pointer = _address(context, builder, sig.args[0], *args[:2], vector)
+        found = builder.load(pointer, align=1)
+        return builder.icmp_unsigned("==", found, ir.Constant(vector, [0] * like.count))
+
+    return kind(array, types.uint64, like), emit
+
+
+@intrinsic
+def larger(context, first, second):
+    """Return the larger of two blocks, number by number."""
+
+    def emit(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return first(first, second), emit
+
+
+@intrinsic
+def multiply_add(context, first, second, third):
+    """Return first · second + third, rounded once where the machine can."""
+
+    def emit(context, builder, sig, args):
+        return _call(builder, "fmuladd", *args)
+
+    return first(first, second, third), emit
+
+
+def _call(builder: Any, name: str, *args: Any) -> Any:
+    """Call LLVM's own function of this name on vectors."""
+    vector = args[0].type
+    suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+    kind = ir.FunctionType(vector, [vector] * len(args))
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}"), args)
+
+
+@intrinsic
+def exponential(context, exponent):
+    """Return e^x for x up to 88: in float64 by the C library, in float32 to 2e-7 by a polynomial.
+
+    x = n log 2 + r with |r| ≤ ½ log 2: a polynomial in r (Cephes), times 2^n put together from its bits. Below
+    −87 it stays at the value there.
+    """
+
+    def emit(context, builder, sig, args):
+        if exponent.element == types.float64:
+            return _call(builder, "exp", args[0])
+        return _exponential_float32(builder, args[0])
+
+    return exponent(exponent), emit
+
+
+_POLYNOMIAL = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    0.5,
+    1.0,
+    1.0,
+)
+_ROUND = 1.5 * 2.0**23  # added to a number below 2^22 it leaves the nearest whole number in the lowest bits
+
+
+def _exponential_float32(builder: Any, exponent: Any) -> Any:
+    vector = exponent.type
+    integers = ir.VectorType(ir.IntType(32), vector.count)
+
+    def constant(value: float) -> ir.Constant:
+        return ir.Constant(vector, [float(np.float32(value))] * vector.count)
+
+    least = constant(-87.0)
+    limited = builder.select(builder.fcmp_ordered(">", exponent, least), exponent, least)
+    shifted = _call(builder, "fmuladd", limited, constant(1.44269504), constant(_ROUND))
+    whole = builder.fsub(shifted, constant(_ROUND))
+    rest = _call(builder, "fmuladd", whole, constant(-0.693359375), limited)
+    rest = _call(builder, "fmuladd", whole, constant(2.12194440e-4), rest)
+    value = constant(_POLYNOMIAL[0])
+    for coefficient in _POLYNOMIAL[1:]:
+        value = _call(builder, "fmuladd", value, rest, constant(coefficient))
+    # times 2^n: the lowest bits of the shifted number, n, go to the exponent of a number near 1
+    power = builder.shl(builder.bitcast(shifted, integers), ir.Constant(integers, [23] * vector.count))
+    return builder.bitcast(builder.add(builder.bitcast(value, integers), power), vector)
+
+
+@intrinsic
+def transpose_tile(context, source, source_offset, source_step, target, target_offset, target_step):
+    """Copy a square tile of 64 bytes a side from ``source`` to ``target``, rows to columns.
+
+    Offsets are those of the first number, steps from row to row, in numbers.
+    """
+    side = 512 // source.dtype.bitwidth
+
+    def emit(context, builder, sig, args):
+        rows = [_tile_row(context, builder, sig, args, 0, index) for index in range(side)]
+        _store_transposed(context, builder, sig, args, 3, rows)
+        return context.get_dummy_value()
+
+    place = (types.uint64, types.uint64)
+    return types.void(source, *place, target, *place), emit
+
+
+@intrinsic
+def transpose_pulls(context, pulls, offset, step, target, target_offset, target_step, less, lane, factor):
+    """Do as ``transpose_tile`` with (pulls − less) · factor.
+
+    ``less`` is one row, of which the tile's part starts at ``lane``; ``factor`` is laid out as the pulls are.
+    """
+    side = 512 // pulls.dtype.bitwidth
+
+    def emit(context, builder, sig, args):
+        vector, number = ir.VectorType(_number(pulls.dtype), side), pulls.dtype.bitwidth // 8
+        same = builder.load(_address(context, builder, less, *args[6:8], vector), align=number)
+        rows = []
+        for index in range(side):
+            own = _tile_row(context, builder, sig, args, 0, index)
+            scale = _tile_row(context, builder, [factor], [args[8], *args[1:3]], 0, index)
+            rows.append(builder.fmul(builder.fsub(own, same), scale))
+        _store_transposed(context, builder, sig, args, 3, rows)
+        return context.get_dummy_value()
+
+    place = (types.uint64, types.uint64)
+    return types.void(pulls, *place, target, *place, less, types.uint64, factor), emit
+
+
+def _tile_address(context: Any, builder: Any, kinds: Any, args: Any, at: int, index: int) -> Any:
+    """Return the address of a tile's row; array, offset and step are the arguments from ``at`` on."""
+    array, (value, offset, step) = getattr(kinds, "args", kinds)[at], args[at : at + 3]
+    where = builder.add(offset, builder.mul(step, ir.Constant(ir.IntType(64), index)))
+    vector = ir.VectorType(_number(array.dtype), 512 // array.dtype.bitwidth)
+    return _address(context, builder, array, value, where, vector)
+
+
+def _tile_row(context: Any, builder: Any, kinds: Any, args: Any, at: int, index: int) -> Any:
+    array = getattr(kinds, "args", kinds)[at]
+    vector = ir.VectorType(_number(array.dtype), 512 // array.dtype.bitwidth)
+    pointer = _tile_address(context, builder, kinds, args, at, index)
+    return builder.load(pointer, align=array.dtype.bitwidth // 8, typ=vector)
+
+
+def _store_transposed(context: Any, builder: Any, sig: Any, args: Any, at: int, rows: list[Any]) -> None:
+    """Store columns as rows, after log₂ n rounds of exchanges between n/2 pairs of registers."""
+    distance = 1
+    while distance < len(rows):
+        rows = _exchange(builder, rows, distance)
+        distance *= 2
+    for index, value in enumerate(rows):
+        pointer = _tile_address(context, builder, sig, args, at, index)
+        builder.store(value, pointer, align=sig.args[at].dtype.bitwidth // 8)
+
+
+def _exchange(builder: Any, rows: list[Any], distance: int) -> list[Any]:
+    """Exchange the off-diagonal squares of side ``distance`` between rows that far apart."""
+    side, fresh = len(rows), list(rows)
+    upper = [lane if not lane & distance else side + lane - distance for lane in range(side)]
+    lower = [lane + distance if not lane & distance else side + lane for lane in range(side)]
+    for index in range(side):
+        if not index & distance:
+            pair = rows[index], rows[index + distance]
+            for row, picks in ((index, upper), (index + distance, lower)):
+                mask = ir.Constant(ir.VectorType(ir.IntType(32), side), picks)
+                fresh[row] = builder.shuffle_vector(*pair, mask)
+    return fresh
