@@ -118,22 +118,29 @@ def residual_gradient(
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.contiguous().numpy()
+    return tensor.numpy() if tensor.is_contiguous() else tensor.contiguous().numpy()
 
 
 def _plan_and_scratch(
     work: Workspace, like: Tensor, latents: Tensor, layout: PatchLayout
 ) -> tuple[np.ndarray, ...]:
     """Return the layout's plan, and room for rows, for bytes of masks and for both kinds of codes."""
-    samples, patches, areas, clusters = latents.shape[1], layout.patches, layout.areas, layout.clusters
-    dtype, code = like.numpy().dtype, torch.empty(0, dtype=torch.uint8)
-    plan = work.recall(f"plan in {like.dtype}", layout, lambda: key_plan(layout, dtype))
+    samples = latents.shape[1]
+    return work.recall(
+        f"{samples} samples in {like.dtype}", layout, lambda: _make_room(like, samples, layout)
+    )
+
+
+def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
+    patches, areas, clusters = layout.patches, layout.areas, layout.clusters
+    dtype, code = like.numpy().dtype, np.uint8
+    plan = key_plan(layout, dtype)
     count = TABLE_ROWS + 2 * patches + samples * (areas + 1) + 2 * clusters * areas + 3 * areas + 2
-    rows = work.take("rows", like, count, lanes(dtype))
-    marks = work.take("marks", code, samples, padded(patches, dtype))
-    by_key = work.take("codes by key", code, samples // CHUNK + 1 + clusters, patches, GROUPS)
-    by_sample = work.take("codes by sample", code, 2, plan.most_chunks, samples, GROUPS)
-    return *plan, rows.numpy(), marks.numpy(), by_key.numpy(), by_sample.numpy()
+    rows = np.empty((count, lanes(dtype)), dtype)
+    marks = np.empty((samples, padded(patches, dtype)), code)
+    by_key = np.empty((samples // CHUNK + 1 + clusters, patches, GROUPS), code)
+    by_sample = np.empty((2, plan.most_chunks, samples, GROUPS), code)
+    return *plan, rows, marks, by_key, by_sample
 
 
 @compiled

@@ -4,9 +4,11 @@ from vitdyn.dynamics.batches import BatchSource
 from vitdyn.dynamics.checkpoint import CheckpointError
 from vitdyn.dynamics.descent import DESCENTS, Adam, Descent, GradientDescent, Momentum
 from vitdyn.dynamics.gradient import loss_gradient
-from vitdyn.dynamics.resources import estimate_memory, pick_device
+from vitdyn.dynamics.group import DivergenceError
+from vitdyn.dynamics.memory import estimate_memory
+from vitdyn.dynamics.resources import pick_device
 from vitdyn.dynamics.schedule import Schedule
-from vitdyn.dynamics.simulate import DivergenceError, simulate
+from vitdyn.dynamics.simulate import simulate
 from vitdyn.dynamics.training import Training
 
 __all__ = [

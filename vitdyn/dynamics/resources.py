@@ -1,4 +1,4 @@
-"""Where a run computes and how much memory it takes."""
+"""Where a run computes, and in which precision."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import re
 import torch
 
 from vitdyn._errors import wrong
-from vitdyn.data import PatchGenerator
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
-DEFAULT_MEMORY_MIB = {"cpu": 16.0, "cuda": 4096.0}
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -31,17 +29,3 @@ def pick_device(name: str = "auto") -> torch.device:
 def device_name(device: torch.device) -> str:
     """Return what to write into a result: the name of the GPU, or "CPU"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-
-def estimate_memory(
-    generator: PatchGenerator, samples: int, *, views: int = 1, precision: str = "float32"
-) -> int:
-    """Return the bytes of working memory that one seed needs while it trains, as the split of seeds counts them.
-
-    For each view: five arrays of (sample, area, query), eight of (sample, query) and five of (query, key);
-    besides, Q, its gradient and an optimiser's two moments.
-    """
-    layout = generator.layout
-    view = 5 * samples * layout.areas * layout.patches + 8 * samples * layout.patches + 5 * layout.patches**2
-    blocks = layout.patches**2 + layout.patches * layout.areas * layout.clusters
-    return (views * view + 4 * blocks) * torch.finfo(PRECISIONS[precision]).bits // 8

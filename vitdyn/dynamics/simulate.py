@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,20 @@ from vitdyn.attention import Correlations
 from vitdyn.dynamics.assemble import assemble
 from vitdyn.dynamics.batches import BatchSource
 from vitdyn.dynamics.checkpoint import Keeper, State
-from vitdyn.dynamics.gradient import Workspaces, forward_pass, loss_gradient
+from vitdyn.dynamics.gradient import Workspaces, forward_pass
+from vitdyn.dynamics.group import Group, steps_of
+from vitdyn.dynamics.memory import default_limit, side_by_side, split_seeds
 from vitdyn.dynamics.resources import (
-    DEFAULT_MEMORY_MIB,
     PRECISIONS,
     device_name,
-    estimate_memory,
     pick_device,
 )
 from vitdyn.dynamics.training import Training
-from vitdyn.objectives import Memory
 from vitdyn.observables import observe
 from vitdyn.trajectory import Trajectory
 
-_FINITE_CHECK_STEPS = 64
-
-
-class DivergenceError(ArithmeticError):
-    """A run whose correlations stopped being finite numbers; says at which step, for which seed."""
+STEPS_AHEAD = {"cpu": 1, "cuda": 64}
+"""How many steps a device does before anybody asks it for a number."""
 
 
 def simulate(
@@ -54,8 +50,9 @@ def simulate(
     """Train the layer from Q = 0 (or from ``start``) by descent on the objective, for every seed.
 
     Frame 0 is the start, each frame is taken before the step of its number, and the last state is always a
-    frame. The seeds are split into groups whose working memory stays under ``memory_limit_mib``; the split
-    depends on the specification alone, so that the same specification gives the same bits.
+    frame. The seeds are split into groups whose working memory stays under ``memory_limit_mib`` (None: near the cache
+    on CPU, what is free on GPUs, all of which train where ``device`` names none). No seed's numbers depend on its
+    group: the same specification on the same device gives the same bits.
 
     With a ``checkpoint`` path the state is written there every ``checkpoint_seconds`` and at an interrupt;
     the same call resumes from it, to the same bits, and removes it at the end.
@@ -65,14 +62,14 @@ def simulate(
     """
     began = time.monotonic()
     where = pick_device(device)
-    limit = DEFAULT_MEMORY_MIB[where.type] if memory_limit_mib is None else memory_limit_mib
+    limit = default_limit(where) if memory_limit_mib is None else memory_limit_mib
     require_real("memory_limit_mib", limit, low=0.0, high=1e9, open_low=True)
     require_real("checkpoint_seconds", checkpoint_seconds, low=0.0, high=1e9)
     spec = to_text({"training": training, "memory_limit_mib": limit, "start": _digest(start)})
     keeper = Keeper(checkpoint, spec, checkpoint_seconds, where)
-    groups = _split(training, limit)
+    groups = split_seeds(training, where, limit)
     with _progress_bar(progress, len(training.seed_numbers) * training.steps) as bar:
-        _train_all(_Loop(training, where, start, keeper, bar), groups)
+        _train_all(_Loop(training, start, keeper, bar), groups)
     trajectory = assemble(
         [keeper.states[index] for index in range(len(groups))],
         steps=training.schedule.recorded_steps(training.steps),
@@ -95,18 +92,15 @@ def _digest(start: Correlations | None) -> str | None:
     return hashlib.sha256(b"".join(block.numpy().tobytes() for block in blocks.values())).hexdigest()
 
 
-def _split(training: Training, limit_mib: float) -> list[tuple[int, ...]]:
-    views = 2 if training.objective.family in ("contrastive", "hybrid") else 1
-    each = estimate_memory(training.generator, training.samples, views=views, precision=training.precision)
-    size, seeds = max(1, int(limit_mib * 2**20) // each), training.seed_numbers
-    return [seeds[index : index + size] for index in range(0, len(seeds), size)]
-
-
-def _train_all(loop: _Loop, groups: list[tuple[int, ...]]) -> None:
+def _train_all(loop: _Loop, groups: list[tuple[torch.device, tuple[int, ...]]]) -> None:
     """Train the groups, on CPU one to a core: whole groups side by side need no barrier inside an operation."""
-    workers = min(len(groups), torch.get_num_threads()) if loop.device.type == "cpu" else 1
+    workers = side_by_side(loop.training, groups)
+    locks = {device: threading.Lock() for device, _ in groups if device.type == "cuda"}
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        running = [pool.submit(loop.train, index, seeds) for index, seeds in enumerate(groups)]
+        running = [
+            pool.submit(loop.train, index, device, seeds, locks.get(device, nullcontext()))
+            for index, (device, seeds) in enumerate(groups)
+        ]
         try:
             for finished in as_completed(running):
                 finished.result()
@@ -117,115 +111,64 @@ def _train_all(loop: _Loop, groups: list[tuple[int, ...]]) -> None:
             raise
 
 
-@dataclass
-class _Group:
-    """The state of the seeds that train together."""
-
-    seeds: tuple[int, ...]
-    correlations: Correlations
-    descent: dict[str, Correlations]
-    memory: Memory
-    first_bad: Tensor
-    step: int = 0
-    frames: list[dict[str, Tensor]] = field(default_factory=list)
-
-    def state(self) -> State:
-        """Return a copy of everything, as plain values."""
-        return {
-            "correlations": self.correlations.map(torch.clone).named(),
-            "descent": {name: part.map(torch.clone).named() for name, part in self.descent.items()},
-            "memory": {name: value.clone() for name, value in self.memory.items()},
-            "first_bad": self.first_bad,
-            "step": self.step,
-            "frames": list(self.frames),
-        }
-
-    @classmethod
-    def from_state(cls, seeds: tuple[int, ...], state: State) -> _Group:
-        """Go on from a copy: the keeper may have to write the stored state again, whole, for another group."""
-        descent = {name: Correlations(**blocks).map(torch.clone) for name, blocks in state["descent"].items()}
-        correlations = Correlations(**state["correlations"]).map(torch.clone)
-        copied = {"correlations": correlations, "descent": descent, "frames": list(state["frames"])}
-        return cls(seeds, **{**state, **copied})
-
-    def note_bad_values(self) -> None:
-        """Remember, without waiting for the device, the first step after which a seed is not finite."""
-        total = torch.stack([block.flatten(1).sum(1) for block in self.correlations.named().values()]).sum(0)
-        fresh = ~total.isfinite() & (self.first_bad < 0)
-        self.first_bad = torch.where(fresh, self.step, self.first_bad)
-
-    def require_finite(self) -> None:
-        bad = [
-            (step, seed) for step, seed in zip(self.first_bad.tolist(), self.seeds, strict=True) if step >= 0
-        ]
-        if bad:
-            step, seed = min(bad)
-            raise DivergenceError(
-                f"step {step}, seed {seed}: the correlations are not finite; "
-                "take a smaller learning rate or precision='float64'"
-            )
-
-
 @dataclass(frozen=True)
 class _Loop:
     """Trains one group of seeds; a set ``stop`` makes every group deposit its state and leave."""
 
     training: Training
-    device: torch.device
     start: Correlations | None
     keeper: Keeper
     bar: Any
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def train(self, index: int, seeds: tuple[int, ...]) -> None:
-        training, rule, workspaces = self.training, self.training.rule, Workspaces()
-        group = self._begin(seeds, self.keeper.states.get(index))
-        self.bar.update(len(seeds) * group.step)
-        source = BatchSource(training.generator, training.objective, seeds, training.samples,
-                             training.data_set_size, PRECISIONS[training.precision], self.device)  # fmt: skip
-        data_set, recorded = source.data_set(), training.schedule.recorded_steps(training.steps)
-        while len(group.frames) < len(recorded):
-            if group.step == recorded[len(group.frames)]:
+    def train(
+        self, index: int, device: torch.device, seeds: tuple[int, ...], turn: AbstractContextManager
+    ) -> None:
+        """Train a group from its checkpoint, or from the start, to its last frame."""
+        training, workspaces = self.training, Workspaces()
+        recorded = training.schedule.recorded_steps(training.steps)
+        with turn:
+            group = self._begin(device, seeds, self.keeper.states.get(index))
+            self.bar.update(len(seeds) * group.step)
+            source = BatchSource(training.generator, training.objective, seeds, training.samples,
+                                 training.data_set_size, PRECISIONS[training.precision], device)  # fmt: skip
+            steps = steps_of(training, group, source, workspaces)
+            while len(group.frames) < len(recorded):
+                due = recorded[len(group.frames)]
+                if group.step == due:
+                    group.require_finite()
+                    group.frames.append(self._frame(group, source, workspaces))
+                    continue
+                ahead = min(due - group.step, STEPS_AHEAD[device.type])
+                steps.advance(ahead)
                 group.require_finite()
-                group.frames.append(self._frame(group, source, workspaces))
-                continue
-            batch, views = source.training(group.step, data_set)
-            gradient, forward = loss_gradient(
-                group.correlations, training.objective, batch, views, group.memory, workspaces
-            )
-            rule.step(group.correlations, gradient, group.descent, group.step)
-            group.memory = training.objective.after_step(forward, group.correlations)
-            group.step += 1
-            group.note_bad_values()
-            if self.device.type == "cpu" or group.step % _FINITE_CHECK_STEPS == 0:
-                group.require_finite()
-            self.bar.update(len(seeds))
-            if self.stop.is_set() or self.keeper.due(index):
-                self.keeper.deposit(index, group.state())
-            if self.stop.is_set():
-                return
-        self.keeper.deposit(index, group.state())
+                self.bar.update(len(seeds) * ahead)
+                if self.stop.is_set() or self.keeper.due(index):
+                    self.keeper.deposit(index, group.to_state())
+                if self.stop.is_set():
+                    return
+            self.keeper.deposit(index, group.to_state())
 
-    def _begin(self, seeds: tuple[int, ...], state: State | None) -> _Group:
+    def _begin(self, device: torch.device, seeds: tuple[int, ...], state: State | None) -> Group:
         if state is not None:
-            return _Group.from_state(seeds, state)
+            return Group.from_state(device, seeds, state)
         training = self.training
         correlations = Correlations.zeros(
             training.generator.layout,
             len(seeds),
             content_queries=training.content_queries,
             dtype=PRECISIONS[training.precision],
-            device=self.device,
+            device=device,
         )
         if self.start is not None:
             correlations = correlations.map(
                 lambda zero, given: given.detach().to(zero).expand_as(zero).clone(), self.start
             )
-        unset = torch.full((len(seeds),), -1, device=self.device)
+        unset = torch.full((len(seeds),), -1, device=device)
         memory = training.objective.init(correlations)
-        return _Group(seeds, correlations, training.rule.init(correlations), memory, unset)
+        return Group(seeds, correlations, training.rule.init(correlations), memory, unset)
 
-    def _frame(self, group: _Group, source: BatchSource, workspaces: Workspaces) -> dict[str, Tensor]:
+    def _frame(self, group: Group, source: BatchSource, workspaces: Workspaces) -> dict[str, Tensor]:
         batch, views = source.evaluation(group.step, self.training.evaluation_samples)
         forward = forward_pass(group.correlations, batch, views, group.memory, workspaces)
         values = observe(group.correlations, self.training.objective, forward)

@@ -1,0 +1,154 @@
+"""Steps drawn and taken on the device: the fused ones against the plain ones in float64, to the same draws.
+
+Kernels run under Triton's interpreter (TRITON_INTERPRET=0: on a GPU, with the CUDA graph).
+"""
+
+import os
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything loads Triton
+
+import pytest
+import torch
+
+from vitdyn.attention import Correlations
+from vitdyn.data import Beta, PatchGenerator, PatchLayout, Uniform
+from vitdyn.dynamics.captured import CapturedSteps, takes
+from vitdyn.dynamics.descent import Adam, GradientDescent, Momentum
+from vitdyn.dynamics.device_batches import DeviceBatches, knows_views
+from vitdyn.dynamics.devices import devices_of, split_over_devices
+from vitdyn.objectives import Contrastive, MaskedReconstruction
+
+pytest.importorskip("triton")
+from vitdyn.attention import flash
+
+DEVICE = torch.device("cpu" if flash.INTERPRETED else "cuda")
+if DEVICE.type == "cuda" and not torch.cuda.is_available():
+    pytest.skip("Triton is loaded without its interpreter, and there is no GPU", allow_module_level=True)
+
+RULES = [GradientDescent(learning_rate=4.0), Momentum(learning_rate=1.0), Adam(learning_rate=0.1)]
+
+
+def batches(seeds=(3, 5), *, sizes=((4, 2), (3, 3)), latents=None, dtype=torch.float32, objective=None):
+    generator = PatchGenerator(
+        layout=PatchLayout.from_sizes([list(row) for row in sizes], seed=0), latents=latents or Uniform()
+    )
+    return DeviceBatches(generator, objective or MaskedReconstruction(), seeds, 6, dtype, DEVICE)
+
+
+def run(source, rule, steps, **options):
+    seeds, layout = len(source.seeds), source.generator.layout
+    correlations = Correlations.zeros(layout, seeds, dtype=source.dtype, device=DEVICE)
+    unset = torch.full((seeds,), -1, device=DEVICE)
+    taken = CapturedSteps(source, rule, correlations, rule.init(correlations), unset, **options)
+    for count in steps:
+        taken.advance(count)
+    assert taken.step == sum(steps)
+    return correlations, unset
+
+
+@pytest.mark.parametrize("rule", RULES[::2], ids=lambda rule: type(rule).__name__)
+def test_fused_steps_are_the_plain_ones(rule):
+    """Two steps in float32 against two in float64: the second feels what the first did."""
+    fused, bad = run(batches(), rule, [1, 1], fused=True)
+    plain, _ = run(batches(dtype=torch.float64), rule, [2], fused=False)
+    assert (bad == -1).all()
+    # Adam divides by |∂L/∂Q|: where that is rounding error, so is the direction of its step
+    error = 1e-5 if not isinstance(rule, Adam) else 1e-3
+    for found, truth in zip(fused.named().values(), plain.named().values(), strict=True):
+        assert float((found - truth).abs().max() / truth.abs().max()) < error
+
+
+def test_seed_trains_alone_as_among_others():
+    together, _ = run(batches((3, 5)), RULES[0], [1])
+    alone, _ = run(batches((5,)), RULES[0], [1])
+    for one, both in zip(alone.named().values(), together.named().values(), strict=True):
+        assert torch.equal(one[0], both[1])
+
+
+def test_latents_that_only_the_cpu_draws():
+    """A Beta law: the step copies what the CPU drew for it."""
+    source = batches((4,), sizes=((4, 2),), latents=Beta(low=0.5))
+    fused, _ = run(source, RULES[0], [1], fused=True)
+    plain, _ = run(source, RULES[0], [1], fused=False)
+    for found, truth in zip(fused.named().values(), plain.named().values(), strict=True):
+        torch.testing.assert_close(found, truth, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_divergence_is_noted_with_its_step(fused):
+    """The number of steps then done, for the seed that diverged."""
+    source = batches((0, 1), sizes=((3, 2),))
+    correlations = Correlations.zeros(source.generator.layout, 2, dtype=source.dtype, device=DEVICE)
+    bad = torch.full((2,), -1, device=DEVICE)
+    taken = CapturedSteps(source, RULES[0], correlations, {}, bad, fused=fused)
+    for noted in ([-1, -1], [-1, 2]):
+        taken.advance(1)
+        assert bad.tolist() == noted
+        correlations.feature_position[1, 0] = torch.nan
+
+
+def test_batches_are_a_function_of_seed_and_step():
+    sizes = ((5, 3, 2), (7, 3))
+    source = batches((3, 5), sizes=sizes, objective=Contrastive())
+    batch, (first, second) = source.training(2)
+    again, views = batches((5,), sizes=sizes, objective=Contrastive()).training(
+        torch.tensor(2, device=DEVICE)
+    )
+    assert torch.equal(batch.latents[1:], again.latents)
+    assert torch.equal(batch.cluster[1:], again.cluster)
+    assert torch.equal(first[1:], views[0])
+    assert torch.equal(second[1:], views[1])
+    assert not torch.equal(first, second)
+    assert (batch.cluster.diff(dim=1) >= 0).all()
+    exists = torch.from_numpy(batch.layout.sizes > 0).to(DEVICE)
+    assert torch.equal(batch.latents > 0, exists[batch.cluster])
+    assert (first.sum(-1) == 5).all()
+    complementary = batches((3,), sizes=sizes, objective=Contrastive(views="complementary")).views(2)
+    assert torch.equal(complementary[0], ~complementary[1])
+    assert torch.equal(complementary[0], first[:1])
+
+
+def test_what_these_steps_take():
+    class Own(MaskedReconstruction):
+        def draw_views(self, generator, samples, patches):
+            return super().draw_views(generator, samples, patches)
+
+    plain = {"content_queries": False, "data_set_size": None}
+    assert takes(MaskedReconstruction(), RULES[0], **plain)
+    assert not takes(Contrastive(), RULES[0], **plain)
+    assert not takes(Own(), RULES[0], **plain)
+    assert not takes(MaskedReconstruction(), RULES[0], content_queries=True, data_set_size=None)
+    assert not takes(MaskedReconstruction(), RULES[0], content_queries=False, data_set_size=64)
+    assert knows_views(Contrastive())
+    assert not knows_views(Own())
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "groups"), [(7, 100, 2), (7, 3, 4), (1, 5, 1), (2, 1, 2), (9, 2, 6)]
+)
+def test_seeds_are_split_over_devices(count, size, groups):
+    split = split_over_devices(range(10, 10 + count), size, ["cpu", "meta"])
+    assert [seed for _, seeds in split for seed in seeds] == list(range(10, 10 + count))
+    assert len(split) == groups
+    assert max(len(seeds) for _, seeds in split) <= size
+    assert max(len(seeds) for _, seeds in split) - min(len(seeds) for _, seeds in split) <= 1
+    assert [device.type for device, _ in split] == ["cpu", "meta", "cpu", "meta", "cpu", "meta"][:groups]
+
+
+def test_training_split_over_devices_changes_nothing():
+    whole, _ = run(batches((3, 5)), RULES[0], [1])
+    parts = [
+        run(batches(seeds), RULES[0], [1])[0] for _, seeds in split_over_devices((3, 5), 9, ["cpu", "cpu"])
+    ]
+    assert len(parts) == 2
+    for row, part in enumerate(parts):
+        assert torch.equal(part.position_position[0], whole.position_position[row])
+
+
+def test_devices(complaint):
+    assert devices_of(torch.device("cpu")) == (torch.device("cpu"),)
+    assert devices_of(torch.device("cuda", 1)) == (torch.device("cuda", 1),)
+    with complaint("devices"):
+        split_over_devices([1], 1, [])
+    with complaint("size"):
+        split_over_devices([1], 0, ["cpu"])

@@ -1,0 +1,120 @@
+"""Masks of an exact size from the counter stream, drawn on the device that uses them.
+
+Each position of a sample gets a word of 32 bits (``counter.words``) and the ``masked`` smallest are masked. Given
+that the words at the boundary differ, every subset of that size is equally likely; where they tie (P/2^32 of the
+samples or fewer) the sample is drawn again with the next attempt in its counter, so the law is exactly uniform. A
+mask depends on the seed, the step, the view and the sample alone: not on the batch around it, nor on the device.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from vitdyn._errors import require_integer, wrong
+from vitdyn.data.counter import ATTEMPTS, philox
+
+_MOST_PATCHES = 2**14
+"""Positions whose words one program of the kernel holds in registers."""
+
+
+def draw_hidden(
+    keys: Int[Tensor, " seed"],
+    step: int | Tensor,
+    view: int,
+    samples: int,
+    patches: int,
+    masked: int,
+    *,
+    key_bits: int = 32,
+) -> Bool[Tensor, "seed sample patch"]:
+    """Draw which patches are masked, in torch: the oracle of the kernel. Waits for the device.
+
+    ``key_bits`` below 32 keeps that many upper bits of each word, so that ties come often (for tests).
+    Raises ``ValueError`` unless 1 ≤ masked < patches.
+    """
+    _require_masked(masked, patches)
+    quarter = -(-patches // 4)
+    index = torch.arange(quarter, device=keys.device)
+    seed = torch.arange(len(keys), device=keys.device).repeat_interleave(samples)
+    sample = torch.arange(samples, device=keys.device).repeat(len(keys))
+    hidden = torch.empty(len(seed), patches, dtype=torch.bool, device=keys.device)
+    pending = torch.arange(len(seed), device=keys.device)
+    attempt = 0
+    while len(pending):
+        counter = (index, sample[pending, None], step, view * ATTEMPTS + attempt)
+        drawn = torch.cat(philox(counter, keys[seed[pending], None]), -1)[:, :patches] >> (32 - key_bits)
+        ranked = drawn.sort(-1).values
+        hidden[pending] = drawn < ranked[:, masked, None]
+        pending = pending[ranked[:, masked - 1] == ranked[:, masked]]
+        attempt += 1
+    return hidden.view(len(keys), samples, patches)
+
+
+def visible_words(
+    keys: Int[Tensor, " seed"],
+    step: int | Tensor,
+    view: int,
+    cluster: Int[Tensor, "seed sample"],
+    position: Int[Tensor, "cluster slot"],
+    patches: int,
+    masked: int,
+) -> Int[Tensor, "seed tile sample"]:
+    """Draw which patches are visible, 32 to a word: bit i of tile t is the position in slot 32 t + i.
+
+    ``position`` lists for each cluster the position in each slot, −1 for none; each sample takes the list of its
+    ``cluster``. A kernel where Triton is at hand for the device, else torch.
+    """
+    _require_masked(masked, patches)
+    if runs_kernels(keys.device):
+        from vitdyn.data.counter_kernels import draw_words
+
+        return draw_words(keys, step, view, cluster, position, patches, masked)
+    hidden = draw_hidden(keys, step, view, cluster.shape[1], patches, masked)
+    return words_of_visible(~hidden, cluster, position)
+
+
+def visible_patches(
+    keys: Int[Tensor, " seed"], step: int | Tensor, view: int, samples: int, patches: int, masked: int
+) -> Bool[Tensor, "seed sample patch"]:
+    """Draw which patches are visible, one byte each: the same masks as ``visible_words``, in order of position."""
+    if not runs_kernels(keys.device):
+        return ~draw_hidden(keys, step, view, samples, patches, masked)
+    slots = -(-patches // 32) * 32
+    position = torch.arange(slots, dtype=torch.int32, device=keys.device)
+    position = torch.where(position < patches, position, -1)[None]
+    cluster = torch.zeros(len(keys), samples, dtype=torch.int64, device=keys.device)
+    drawn = visible_words(keys, step, view, cluster, position, patches, masked)
+    bit = torch.arange(32, dtype=torch.int32, device=keys.device)
+    shown = (drawn.transpose(1, 2)[..., None] >> bit) & 1
+    return shown.flatten(2)[..., :patches] > 0
+
+
+def words_of_visible(
+    visible: Bool[Tensor, "seed sample patch"],
+    cluster: Int[Tensor, "seed sample"],
+    position: Int[Tensor, "cluster slot"],
+) -> Int[Tensor, "seed tile sample"]:
+    """Pack which patches are visible into words of 32 slots each, in torch."""
+    own = position.long()[cluster]
+    shown = visible.gather(2, own.clamp(min=0)) & (own >= 0)
+    bit = torch.arange(32, device=visible.device)
+    return (shown.unflatten(-1, (-1, 32)).long() << bit).sum(-1).int().transpose(1, 2).contiguous()
+
+
+def runs_kernels(device: torch.device) -> bool:
+    """Say whether kernels draw on this device: on CUDA with Triton, on CPU only under Triton's interpreter."""
+    try:
+        from vitdyn.data import counter_kernels
+    except ImportError:
+        return False
+    return device.type == ("cpu" if counter_kernels.INTERPRETED else "cuda")
+
+
+def _require_masked(masked: int, patches: int) -> None:
+    require_integer("masked", masked, at_least=1)
+    if not masked < patches <= _MOST_PATCHES:
+        raise wrong(
+            "masked", masked, f"must leave one of {patches} patches visible; {_MOST_PATCHES} patches at most"
+        )

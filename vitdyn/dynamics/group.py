@@ -1,0 +1,149 @@
+"""Seeds that train together: their state, and the steps that change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vitdyn.attention import Correlations
+from vitdyn.data import PatchBatch
+from vitdyn.dynamics.batches import BatchSource, Views
+from vitdyn.dynamics.captured import CapturedSteps, takes
+from vitdyn.dynamics.checkpoint import State
+from vitdyn.dynamics.device_batches import DeviceBatches, knows_views
+from vitdyn.dynamics.gradient import Workspaces, loss_gradient
+from vitdyn.dynamics.training import Training
+from vitdyn.objectives import Memory
+
+
+class DivergenceError(ArithmeticError):
+    """A run whose correlations stopped being finite numbers; says at which step, for which seed."""
+
+
+@dataclass
+class Group:
+    """The state of the seeds that train together."""
+
+    seeds: tuple[int, ...]
+    correlations: Correlations
+    descent: dict[str, Correlations]
+    memory: Memory
+    first_bad: Tensor
+    step: int = 0
+    frames: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def to_state(self) -> State:
+        """Return a copy of everything, as plain values."""
+        return {
+            "correlations": self.correlations.map(torch.clone).named(),
+            "descent": {name: part.map(torch.clone).named() for name, part in self.descent.items()},
+            "memory": {name: value.clone() for name, value in self.memory.items()},
+            "first_bad": self.first_bad.clone(),
+            "step": self.step,
+            "frames": list(self.frames),
+        }
+
+    @classmethod
+    def from_state(cls, device: torch.device, seeds: tuple[int, ...], state: State) -> Group:
+        """Go on from a copy: the keeper may have to write the stored state again, whole, for another group."""
+
+        def copied(blocks: dict[str, Tensor]) -> Correlations:
+            return Correlations(**blocks).map(lambda block: block.to(device, copy=True))
+
+        return cls(
+            seeds,
+            copied(state["correlations"]),
+            {name: copied(blocks) for name, blocks in state["descent"].items()},
+            {name: value.to(device, copy=True) for name, value in state["memory"].items()},
+            state["first_bad"].to(device, copy=True),
+            state["step"],
+            list(state["frames"]),
+        )
+
+    def note_bad_values(self) -> None:
+        """Remember, without waiting for the device, the first step after which a seed is not finite."""
+        total = torch.stack([block.flatten(1).sum(1) for block in self.correlations.named().values()]).sum(0)
+        fresh = ~total.isfinite() & (self.first_bad < 0)
+        self.first_bad = torch.where(fresh, self.step, self.first_bad)
+
+    def require_finite(self) -> None:
+        """Raise ``DivergenceError`` where a seed stopped being finite."""
+        bad = [
+            (step, seed) for step, seed in zip(self.first_bad.tolist(), self.seeds, strict=True) if step >= 0
+        ]
+        if bad:
+            step, seed = min(bad)
+            raise DivergenceError(
+                f"step {step}, seed {seed}: the correlations are not finite; "
+                "take a smaller learning rate or precision='float64'"
+            )
+
+
+class Steps(Protocol):
+    """What moves a group on."""
+
+    def advance(self, count: int) -> None:
+        """Do ``count`` steps of descent; on a GPU they may only be under way when this returns."""
+        ...
+
+
+@dataclass
+class HostSteps:
+    """Steps that the host takes one by one: draw, gradient, rule of descent, what the objective remembers."""
+
+    training: Training
+    group: Group
+    draw: Callable[[int], tuple[PatchBatch, Views]]
+    workspaces: Workspaces
+
+    def advance(self, count: int) -> None:
+        """Do ``count`` steps."""
+        group, objective, rule = self.group, self.training.objective, self.training.rule
+        for _ in range(count):
+            batch, views = self.draw(group.step)
+            gradient, forward = loss_gradient(
+                group.correlations, objective, batch, views, group.memory, self.workspaces
+            )
+            rule.step(group.correlations, gradient, group.descent, group.step)
+            group.memory = objective.after_step(forward, group.correlations)
+            group.step += 1
+            group.note_bad_values()
+
+
+@dataclass
+class DeviceSteps:
+    """Steps that a GPU takes without the host (``captured``)."""
+
+    group: Group
+    steps: CapturedSteps
+
+    def advance(self, count: int) -> None:
+        """Do ``count`` steps."""
+        self.steps.advance(count)
+        self.group.step += count
+
+
+def steps_of(training: Training, group: Group, source: BatchSource, workspaces: Workspaces) -> Steps:
+    """Return how a group is moved on: without the host where a GPU can, else with data from the GPU where it can."""
+    objective, fixed = training.objective, training.data_set_size is not None
+    if source.device.type == "cpu" or fixed or not knows_views(objective):
+        return HostSteps(training, group, partial(source.training, data_set=source.data_set()), workspaces)
+    batches = DeviceBatches(
+        source.generator, objective, source.seeds, source.samples, source.dtype, source.device
+    )
+    if not takes(
+        objective,
+        training.rule,
+        content_queries=training.content_queries,
+        data_set_size=training.data_set_size,
+    ):
+        return HostSteps(training, group, batches.training, workspaces)
+    steps = CapturedSteps(
+        batches, training.rule, group.correlations, group.descent, group.first_bad, step=group.step
+    )
+    return DeviceSteps(group, steps)
