@@ -6,7 +6,7 @@ import xarray
 from vitdyn.data import Beta, PatchGenerator, PatchLayout
 from vitdyn.dynamics import Adam, Schedule, Training
 from vitdyn.experiments import Experiment, ResultStore, run
-from vitdyn.experiments.cost import estimate_seconds
+from vitdyn.experiments.cost import estimate_cost
 from vitdyn.objectives import Contrastive
 
 
@@ -84,4 +84,6 @@ def test_cost_is_a_positive_number_that_grows_with_the_steps(experiment):
     from dataclasses import replace
 
     longer = replace(experiment, training=replace(experiment.training, steps=60000))
-    assert 0 < estimate_seconds(experiment, device="cpu") < estimate_seconds(longer, device="cpu")
+    short, long = (estimate_cost(each, device="cpu") for each in (experiment, longer))
+    assert 0 < short.seconds < long.seconds
+    assert short.mebibytes == long.mebibytes > 0

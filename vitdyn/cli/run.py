@@ -64,7 +64,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     from vitdyn.data import PatchGenerator, PatchLayout
     from vitdyn.dynamics import Schedule, Training, pick_device
     from vitdyn.experiments import Experiment, run
-    from vitdyn.experiments.cost import estimate_seconds
+    from vitdyn.experiments.cost import estimate_cost
     from vitdyn.observables import learned_regime
     from vitdyn.plotting import save_figure, summary_page
     from vitdyn.trajectory import require_writable
@@ -89,8 +89,11 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     pick_device(options.device)
     require_writable(path)
     print(layout.describe())
-    expected = estimate_seconds(experiment, device=options.device)
-    print(f"{options.seeds} seeds x {options.steps} steps: about {_duration(expected)}")
+    expected = estimate_cost(experiment, device=options.device)
+    print(
+        f"{options.seeds} seeds x {options.steps} steps: about {_duration(expected.seconds)} and "
+        f"{expected.mebibytes:.0f} MiB"
+    )
     trajectory = run(experiment, out=path, device=options.device, progress=True)
     picture = save_figure(summary_page(trajectory), path.with_suffix(""))
     regimes = Counter(learned_regime(trajectory))
