@@ -22,6 +22,7 @@ lint: $(READY)
 	$(VENV)/bin/ruff check --select D1 --ignore D105,D107 vitdyn sims
 
 bench: $(READY)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'
 	$(VENV)/bin/python -m pytest tests/benchmarks --benchmark-only --benchmark-disable-gc -p no:xdist
 
 $(READY): pyproject.toml constraints.txt

@@ -1,9 +1,8 @@
-"""What a user writes first: a module with Q in R^{d x d}, tokens in R^d, autograd, one seed after another."""
+"""What a user writes first: a module with Q in R^{d x d}, tokens in R^d, autograd."""
 
 import torch
 from torch import nn
-
-from vitdyn.data import PatchBatch, orthonormal_basis
+from torch.nn import functional
 
 
 class Layer(nn.Module):
@@ -18,19 +17,18 @@ class Layer(nn.Module):
         return torch.softmax(tokens @ self.matrix @ tokens.transpose(1, 2), dim=-1) @ content
 
 
-class NaiveReconstruction:
-    """The MAE gradient of every seed of a batch whose patches lie ready in memory."""
+def reconstruction_loss(layer, positions, patches, visible):
+    """½ Σ_{p masked} ‖F_p − X_p‖², averaged over the samples of one seed."""
+    output = layer(patches * visible[..., None], positions)
+    return 0.5 * ((output - patches).square().sum(-1) * ~visible).sum() / len(patches)
 
-    def __init__(self, batch: PatchBatch, visible: torch.Tensor) -> None:
-        basis = orthonormal_basis(batch.layout, dtype=torch.float32)
-        self.positions, self.visible = basis.positions, visible
-        self.patches = batch.patches(basis)
-        self.layers = [Layer(basis.dimension) for _ in batch.seeds]
 
-    def gradients(self) -> list[torch.Tensor]:
-        found = []
-        for layer, patches, visible in zip(self.layers, self.patches, self.visible, strict=True):
-            output = layer(patches * visible[..., None], self.positions)
-            loss = 0.5 * ((output - patches).square().sum(-1) * ~visible).sum() / len(patches)
-            found.append(torch.autograd.grad(loss, layer.matrix)[0])
-        return found
+def contrastive_loss(layer, positions, patches, first, second):
+    """InfoNCE (τ = 1) between the mean outputs of two views, the second behind a stop-gradient."""
+    anchor = layer(patches * first[..., None], positions).mean(1)
+    with torch.no_grad():
+        target = layer(patches * second[..., None], positions).mean(1)
+    return functional.cross_entropy(anchor @ target.T, torch.arange(len(anchor)))
+
+
+LOSSES = {"mae": reconstruction_loss, "cl": contrastive_loss}

@@ -1,116 +1,154 @@
-"""What one gradient costs, beside what a user writes first (``make bench``). Ratios carry over, seconds do not."""
+"""What one gradient costs beside other ways to take it (``make bench``). Ratios carry over, seconds do not.
 
-import subprocess
-import sys
-import time
+The environment variable VITDYN_BENCH_SECONDS says how long the contenders take turns at each size (8 by default).
+No time is asserted. Where all is measured, the table and the picture of ``theory_notes/speed.md`` are written.
+"""
 
-import numpy as np
+import os
+
 import pytest
 import torch
-from naive import NaiveReconstruction
+from contenders import contenders
+from measure import (
+    available_bytes,
+    cores,
+    in_turn,
+    machine,
+    peak_mebibytes,
+    ratios,
+    side_by_side,
+    spent,
+    spread,
+)
+from problems import SHAPES, Case, Problem
+from report import write
+from test_contenders import require_same_gradient
 
-from vitdyn.attention import Correlations
-from vitdyn.data import PatchGenerator, PatchLayout, orthonormal_basis
-from vitdyn.dynamics import BatchSource, loss_gradient
-from vitdyn.dynamics.gradient import Workspaces
-from vitdyn.objectives import MaskedReconstruction
-
-SIZES = [(64, 64, 8), (128, 64, 8), (256, 64, 4)]
-
-
-def problem(patches: int, samples: int, seeds: int):
-    layout = PatchLayout.from_sizes(
-        [patches - 3 * (patches // 8)] + [patches // 8] * 3, arrangement="contiguous"
-    )
-    objective = MaskedReconstruction()
-    source = BatchSource(
-        PatchGenerator(layout=layout),
-        objective,
-        tuple(range(seeds)),
-        samples,
-        None,
-        torch.float32,
-        torch.device("cpu"),
-    )
-    batch, views = source.training(0, None)
-    correlations, workspaces = Correlations.zeros(layout, seeds, dtype=torch.float32), Workspaces()
-    ours = lambda: loss_gradient(correlations, objective, batch, views, {}, workspaces)[0]  # noqa: E731
-    return ours, NaiveReconstruction(batch, views[0]), layout
-
-
-def seconds(call) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+SECONDS = float(os.environ.get("VITDYN_BENCH_SECONDS", "8"))
+CASES = [
+    Case(objective=objective, patches=patches, samples=samples, seeds=seeds)
+    for objective in ("mae", "cl")
+    for patches, samples, seeds in SHAPES
+] + [Case(clusters=4), Case(patches=1024, seeds=1, areas=100)]
+MEMORY = [
+    (name, case)
+    for case in (CASES[3], CASES[8])
+    for name in ("naive", "vmap", "jax", "jax_factored", "eager", "ours")
+] + [(name, CASES[4]) for name in ("naive", "jax", "ours")]
+OTHERS = ("threads", "drawing")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """One core for both: `simulate` uses further cores by training whole groups of seeds side by side."""
-    before = torch.get_num_threads()
+@pytest.fixture(scope="module")
+def given():
+    """The cores of this process, of which it keeps one: a library that starts threads finds no other."""
+    before, threads = cores(), torch.get_num_threads()
+    os.sched_setaffinity(0, before[:1])
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    yield before
+    os.sched_setaffinity(0, before)
+    torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_gradient_against_naive(benchmark, size):
-    """Times both in turn, so that a drift of the machine falls on both; the table shows ours, extra_info the ratio."""
-    ours, naive, layout = problem(*size)
-    basis = orthonormal_basis(layout, dtype=torch.float32)
-    by_hand = Correlations.from_matrix(torch.stack(naive.gradients()), basis)
-    torch.testing.assert_close(ours().feature_position, by_hand.feature_position, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours().position_position, by_hand.position_position, rtol=1e-4, atol=1e-5)
-
-    ratios = []
-    for _ in range(9):
-        slow = seconds(naive.gradients)
-        ratios.append(slow / np.median([seconds(ours) for _ in range(9)]))
-    benchmark.extra_info["times less than naive"] = {
-        "median": float(np.median(ratios)), "least": min(ratios), "most": max(ratios)
-    }  # fmt: skip
-    print(f"\n{size}: {np.median(ratios):.0f} times less than naive "
-          f"({min(ratios):.0f} to {max(ratios):.0f})")  # fmt: skip
-    benchmark.pedantic(ours, rounds=30, warmup_rounds=3)
+@pytest.fixture(scope="module")
+def results(given):
+    """What was found, written to the notes once nothing is missing."""
+    found = {"machine": machine() | {"cores": len(given)}, "cases": {}, "memory": {}}
+    yield found
+    if (
+        len(found["cases"]) == len(CASES)
+        and len(found["memory"]) == len(MEMORY)
+        and found.keys() >= {*OTHERS}
+    ):
+        write(found)
 
 
-def test_peak_memory(benchmark):
-    """Peak resident memory of twenty gradients at (256, 64, 4) above what the imports take, in a process of its own."""
-    script = """
-import pathlib, sys, torch
-sys.path.insert(0, "tests/benchmarks")
-import test_step_cost
-torch.set_num_threads(1)
-test_step_cost.only_ours(1, patches=16)  # loads the compiled kernels
-
-def status(name):
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(name))) / 1024
-
-before = status("VmRSS")
-pathlib.Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
-test_step_cost.only_ours(20)
-print(status("VmHWM") - before)
-"""
-    found = benchmark.pedantic(
-        lambda: subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True),
-        rounds=1,
-    )
-    benchmark.extra_info["MiB above imports"] = float(found.stdout)
-    print(f"\npeak memory above imports: {float(found.stdout):.1f} MiB")
-    assert float(found.stdout) < 32
+def reason_to_leave_out(name: str, case: Case) -> str | None:
+    """Say why a contender is not measured: full attention of one seed does not fit, or nothing new would be seen."""
+    if name in ("naive", "vmap") and case.areas > 4:
+        return "costs what it costs with 4 areas"
+    needed = case.dense_bytes * {"naive": 1, "vmap": 2 * case.seeds}.get(name, 0)
+    if needed > 0.7 * available_bytes():
+        return f"needs some {needed / 2**30:.0f} GiB"
+    return None
 
 
-def only_ours(count: int, patches: int = 256) -> None:
-    """Draw a batch and take its gradient, ``count`` times, at (patches, 64, 4)."""
-    layout = PatchLayout.from_sizes(
-        [patches - 3 * (patches // 8)] + [patches // 8] * 3, arrangement="contiguous"
-    )
-    objective, workspaces = MaskedReconstruction(), Workspaces()
-    source = BatchSource(
-        PatchGenerator(layout=layout), objective, (0, 1, 2, 3), 64, None, torch.float32, torch.device("cpu")
-    )
-    correlations = Correlations.zeros(layout, 4, dtype=torch.float32)
-    for step in range(count):
-        batch, views = source.training(step, None)
-        loss_gradient(correlations, objective, batch, views, {}, workspaces)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradient(benchmark, case, results):
+    """All contenders in turn, each checked against ours first; pytest-benchmark's own table shows ours."""
+    problem, left_out, steps, known = Problem.draw(case), {}, {}, {}
+    ours = contenders()["ours"](problem)
+    truth = ours.step().map(torch.clone)
+    for name, kind in contenders().items():
+        if not kind.takes(case):
+            continue
+        if reason := reason_to_leave_out(name, case):
+            left_out[name] = reason
+            continue
+        one, found = kind(problem), []
+        known[name], _ = spent(lambda: found.append(one.step()))  # noqa: B023
+        require_same_gradient(name, one, found.pop(), truth)
+        steps[name] = one.step
+    samples, share = in_turn(steps, SECONDS, known)
+    results["cases"][str(case)] = {
+        "case": {field: getattr(case, field) for field in case.__dataclass_fields__},
+        "operations": case.operations,
+        "bytes": case.compulsory_bytes,
+        "share of a core": share,
+        "left out": left_out,
+        "seconds": {name: spread([one / case.seeds for one in values]) for name, values in samples.items()},
+        "times less": {
+            base: {name: ratios(samples[base], values) for name, values in samples.items()}
+            for base in ("naive", "jax")
+            if base in samples
+        },
+    }
+    benchmark.extra_info |= results["cases"][str(case)]
+    benchmark.pedantic(steps["ours"], rounds=10, warmup_rounds=1)
+
+
+@pytest.mark.parametrize(("name", "case"), MEMORY, ids=str)
+def test_peak_memory(benchmark, name, case, results):
+    """Peak resident memory above the imports, each in a process of its own."""
+    found = None
+    if name in contenders() and not reason_to_leave_out(name, case):
+        found = benchmark.pedantic(peak_mebibytes, (name, case), rounds=1)
+    else:
+        benchmark.pedantic(lambda: None, rounds=1)
+    results["memory"][f"{name} {case}"] = found
+
+
+def test_two_threads(benchmark, given, results):
+    """Two seeds at (256, 256): one thread for both, and a thread with a core of its own for each. Time that passed."""
+    problem, steps = Problem.draw(Case(samples=256, seeds=2)), 20
+    works = [contenders()["ours"](problem.seed(index)).step for index in (0, 1)]
+    repeated = [lambda work=work: [work() for _ in range(steps)] for work in works]
+    both = lambda: [work() for work in repeated]  # noqa: E731
+    turns = [
+        (side_by_side([both], given[:1]), side_by_side(repeated, given[:2]))
+        for _ in range(25)
+        if len(given) > 1
+    ]
+    results["threads"] = spread([one / two for one, two in turns]) if turns else None
+    benchmark.extra_info["times less with two threads"] = results["threads"]
+    benchmark.pedantic(both, rounds=3)
+
+
+def test_drawing_data(benchmark, results):
+    """The gradient at (256, 64, 4) with the drawing of its batch, and without."""
+    case = Case()
+    problem, source, step = Problem.draw(case), case.source(), iter(range(10**9))
+    alone, with_data = contenders()["ours"](problem), contenders()["ours"](problem)
+
+    def drawn():
+        batch, views = source.training(next(step), None)
+        with_data.problem = Problem(case, batch, views, problem.correlations)
+        return with_data.step()
+
+    samples, share = in_turn({"alone": alone.step, "drawn": drawn}, SECONDS / 2)
+    results["drawing"] = {
+        "share of a core": share,
+        "seconds": {name: spread([one / case.seeds for one in values]) for name, values in samples.items()},
+        "ratio": ratios(samples["drawn"], samples["alone"]),
+    }
+    benchmark.extra_info |= results["drawing"]
+    benchmark.pedantic(drawn, rounds=10)

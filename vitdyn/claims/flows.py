@@ -22,7 +22,7 @@ CLUSTERS = 16
 """Clusters of contrastive flows: negatives of the own cluster stop the collapse at large P where there are few."""
 
 SLACK = 1e4
-"""A flow that has not arrived after so many times P^exponent refutes the exponent; those that arrive take less than a hundred."""
+"""A flow that is on its way after so many times P^exponent refutes it; those that arrive take less than a hundred."""
 
 Reading = Callable[[Trajectory], float]
 
