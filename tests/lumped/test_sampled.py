@@ -208,7 +208,7 @@ def test_mean_attention_is_that_of_every_mask(name, kind, rng):
     home = forward.attention[0].gather(2, batch.area[:, :, None])[:, :, 0]
     for cluster in range(symmetry.layout.clusters):
         drawn_here = (batch.cluster == cluster)[..., None]
-        truth = sample_mean(forward.attention[0].transpose(2, 3), kept & drawn_here)[0]
+        truth = sample_mean(forward.attention[0], kept & drawn_here)[0].T
         np.testing.assert_allclose(attention[cluster][symmetry.cell], truth, atol=1e-13)
         truth = sample_mean(home, kept & drawn_here & shown)[0]
         np.testing.assert_allclose(own[cluster][symmetry.cell], truth, atol=1e-13)

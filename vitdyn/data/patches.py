@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import sqrt
 
 import numpy as np
@@ -98,7 +98,7 @@ class PatchBatch:
         """The latent z_{a(p)} of each patch's own area."""
         return self.latents.gather(-1, self.area)
 
-    @property
+    @cached_property
     def membership(self) -> Float[Tensor, "#seed #sample area patch"]:
         """Return 1 where a patch lies in an area of its sample's cluster; one matrix for all where K = 1."""
         member = _membership_table(self.layout, self.latents.dtype, self.latents.device)

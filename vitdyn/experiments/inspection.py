@@ -42,7 +42,7 @@ def patch_area_attention(
     counted = ~views[0] & batch.own_area_shown(views[0])
     means = []
     for cluster, sizes in enumerate(layout.sizes):
-        mean = sample_mean(attention.transpose(2, 3), counted & (batch.cluster == cluster)[..., None])
+        mean = sample_mean(attention, counted & (batch.cluster == cluster)[..., None]).transpose(1, 2)
         mean[..., torch.from_numpy(sizes == 0)] = torch.nan
         means.append(mean)
     return torch.stack(means, 1).numpy()

@@ -42,6 +42,11 @@ def over_pairs(
 
 
 def _extreme(values: Tensor, areas: Tensor, count: int, reduce: str) -> Tensor:
-    index = areas.reshape(-1, *[1] * (values.ndim - 2)).expand_as(values)
-    target = values.new_zeros(len(values), count, *values.shape[2:])
-    return target.scatter_reduce(1, index, values, reduce, include_self=False)
+    """Reduce over the positions of each area, 0 for an area without any: a slice for each once they are sorted."""
+    sizes = torch.bincount(areas, minlength=count).tolist()
+    by_area = values.index_select(1, torch.argsort(areas)).split(sizes, 1)
+    reduced = [
+        getattr(part, reduce)(1) if size else part.new_zeros(len(values), *values.shape[2:])
+        for part, size in zip(by_area, sizes, strict=True)
+    ]
+    return torch.stack(reduced, 1)

@@ -75,7 +75,7 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
     for cluster in range(batch.layout.clusters):
         drawn = (batch.cluster == cluster)[..., None]
         by_position = {
-            "area_attention": sample_mean(forward.attention[0].transpose(2, 3), counted & drawn),
+            "area_attention": sample_mean(forward.attention[0], counted & drawn).transpose(1, 2),
             "own_area_attention": sample_mean(own, counted & drawn & own_shown),
             "reconstruction_error": sample_mean(error, ~forward.views[0] & drawn),
         }
@@ -103,13 +103,18 @@ def _by_area(
         return over_positions(values, areas, layout.areas)
 
     upsilon = correlations.position_position
+    phi = correlations.feature_position[:, :, cluster].masked_fill(lacking, nan)
+    attention = by_position["area_attention"].masked_fill(lacking, nan)
+    own, error = by_position["own_area_attention"], by_position["reconstruction_error"]
+    together = torch.cat([phi, attention, own[..., None], error[..., None]], -1)  # one pass over the areas
+    of_phi, of_attention, of_own, of_error = summary(together).split((layout.areas, layout.areas, 1, 1), 2)
     found = {
-        "feature_position": summary(correlations.feature_position[:, :, cluster].masked_fill(lacking, nan)),
+        "feature_position": of_phi,
         "position_position": over_pairs(upsilon, areas, layout.areas),
         "position_position_self": summary(upsilon.diagonal(dim1=1, dim2=2)),
-        "area_attention": summary(by_position["area_attention"].masked_fill(lacking, nan)),
-        "own_area_attention": summary(by_position["own_area_attention"]),
-        "reconstruction_error": summary(by_position["reconstruction_error"])[..., 0],
+        "area_attention": of_attention,
+        "own_area_attention": of_own[:, :, 0],
+        "reconstruction_error": of_error[:, :, 0, 0],
     }
     if correlations.content_position is not None and correlations.content_content is not None:
         psi = correlations.content_position[:, cluster].transpose(1, 2).masked_fill(lacking, nan)
@@ -119,12 +124,13 @@ def _by_area(
     return found
 
 
-def sample_mean(values: Tensor, counted: Bool[Tensor, "seed sample query"]) -> Tensor:
+def sample_mean(
+    values: Float[Tensor, "seed sample *rest query"], counted: Bool[Tensor, "seed sample query"]
+) -> Float[Tensor, "seed *rest query"]:
     """Return each query's mean over the samples that count; NaN for a query that no sample counts."""
-    weight = counted.to(values)
-    return torch.einsum("sbp...,sbp->sp...", values, weight) / weight.sum(1).reshape(
-        len(weight), -1, *[1] * (values.ndim - 3)
-    )
+    between = [1] * (values.ndim - 3)
+    weight = counted.to(values).reshape(*counted.shape[:2], *between, -1)
+    return (values * weight).sum(1) / weight.sum(1)
 
 
 def _reconstruction_error(forward: ForwardPass) -> Float[Tensor, "seed sample query"]:
