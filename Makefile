@@ -23,7 +23,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'
-	$(VENV)/bin/python -m pytest tests/benchmarks --benchmark-only --benchmark-disable-gc -p no:xdist
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/benchmarks --benchmark-only --benchmark-disable-gc -p no:xdist
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

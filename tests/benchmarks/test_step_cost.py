@@ -42,7 +42,7 @@ OTHERS = ("threads", "drawing")
 def given():
     """The cores of this process, of which it keeps one: a library that starts threads finds no other."""
     before, threads = cores(), torch.get_num_threads()
-    os.sched_setaffinity(0, before[:1])
+    os.sched_setaffinity(0, before[-1:])
     torch.set_num_threads(1)
     yield before
     os.sched_setaffinity(0, before)
