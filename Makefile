@@ -21,9 +21,11 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/ruff check --select D1 --ignore D105,D107 vitdyn sims
 
+# one thread each; the allocator keeps freed pages, or the large contenders would make the small ones pay for page faults
 bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/benchmarks --benchmark-only --benchmark-disable-gc -p no:xdist
+	OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864 \
+		$(VENV)/bin/python -m pytest tests/benchmarks --benchmark-only --benchmark-disable-gc -p no:xdist
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

@@ -142,4 +142,5 @@ def peak_mebibytes(name: str, case) -> float:
     """Return the peak resident memory of three steps above what imports and compiled code take, in a new process."""
     arguments = [f"{field}={value}" for field, value in vars(case).items() if field != "layout"]
     command = [sys.executable, str(Path(__file__).with_name("peak_memory.py")), name, *arguments]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=plain).stdout)
