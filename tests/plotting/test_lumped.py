@@ -113,7 +113,7 @@ def test_the_threshold_is_where_a_curve_first_falls_through_one_half():
 
 def test_a_flow_that_stalls_is_missing():
     def stalls(_):
-        raise StalledFlowError("stalled")
+        raise StalledFlowError("stalled", experiment.training, 1.0)
 
     experiment = Experiment(name="one", training=SPEC)
     assert followed(stalls, experiment) is None
