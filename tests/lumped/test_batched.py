@@ -154,3 +154,23 @@ def test_cells_that_cannot_go_together(complaint):
         integrate_batch([spec, replace(spec, nodes=8)])
     with complaint("levels"):
         integrate_batch([spec], levels=(1.5,))
+
+
+def test_the_threshold_of_the_mixture_is_a_jump_that_survives_many_patches():
+    """Local areas are kept whole at λ = 0.56 and lost wholly at 0.60, at each P, and more so the larger P is."""
+    kept = []
+    for patches in (1e6, 1e9, 1e12):
+        below, above = (
+            MeanField(
+                sizes=AreaSizes.from_exponents(patches, 0.9, 0.3),
+                objective=Mixture(weight=weight),
+                clusters=16,
+                nodes=10,
+                until=None,
+            )
+            for weight in (0.56, 0.60)
+        )
+        own = integrate_batch([below, above]).attention[:, 1]
+        assert own[1] < 1e-4
+        kept.append(own[0])
+    assert 0.8 < kept[0] < kept[1] < kept[2] and kept[2] > 0.99
