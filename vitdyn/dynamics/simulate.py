@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,11 +97,11 @@ def _train_all(loop: _Loop, groups: list[tuple[torch.device, tuple[int, ...]]]) 
     workers = side_by_side(loop.training, groups)
     locks = {device: threading.Lock() for device, _ in groups if device.type == "cuda"}
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        running = [
-            pool.submit(loop.train, index, device, seeds, locks.get(device, nullcontext()))
-            for index, (device, seeds) in enumerate(groups)
-        ]
-        try:
+        running: list[Future] = []
+        try:  # an interrupt may come while groups are still being handed out
+            for index, (device, seeds) in enumerate(groups):
+                turn = locks.get(device, nullcontext())
+                running.append(pool.submit(loop.train, index, device, seeds, turn))
             for finished in as_completed(running):
                 finished.result()
         except BaseException:
@@ -124,30 +124,37 @@ class _Loop:
     def train(
         self, index: int, device: torch.device, seeds: tuple[int, ...], turn: AbstractContextManager
     ) -> None:
-        """Train a group from its checkpoint, or from the start, to its last frame."""
+        """Train a group from its checkpoint or start to its last frame; an error stops the others at once."""
+        try:
+            with turn:
+                self._train(index, device, seeds)
+        except BaseException:
+            self.stop.set()
+            raise
+
+    def _train(self, index: int, device: torch.device, seeds: tuple[int, ...]) -> None:
         training, workspaces = self.training, Workspaces()
         recorded = training.schedule.recorded_steps(training.steps)
-        with turn:
-            group = self._begin(device, seeds, self.keeper.states.get(index))
-            self.bar.update(len(seeds) * group.step)
-            source = BatchSource(training.generator, training.objective, seeds, training.samples,
-                                 training.data_set_size, PRECISIONS[training.precision], device)  # fmt: skip
-            steps = steps_of(training, group, source, workspaces)
-            while len(group.frames) < len(recorded):
-                due = recorded[len(group.frames)]
-                if group.step == due:
-                    group.require_finite()
-                    group.frames.append(self._frame(group, source, workspaces))
-                    continue
-                ahead = min(due - group.step, STEPS_AHEAD[device.type])
-                steps.advance(ahead)
+        group = self._begin(device, seeds, self.keeper.states.get(index))
+        self.bar.update(len(seeds) * group.step)
+        source = BatchSource(training.generator, training.objective, seeds, training.samples,
+                             training.data_set_size, PRECISIONS[training.precision], device)  # fmt: skip
+        steps = steps_of(training, group, source, workspaces)
+        while len(group.frames) < len(recorded):
+            due = recorded[len(group.frames)]
+            if group.step == due:
                 group.require_finite()
-                self.bar.update(len(seeds) * ahead)
-                if self.stop.is_set() or self.keeper.due(index):
-                    self.keeper.deposit(index, group.to_state())
-                if self.stop.is_set():
-                    return
-            self.keeper.deposit(index, group.to_state())
+                group.frames.append(self._frame(group, source, workspaces))
+                continue
+            ahead = min(due - group.step, STEPS_AHEAD[device.type])
+            steps.advance(ahead)
+            group.require_finite()
+            self.bar.update(len(seeds) * ahead)
+            if self.stop.is_set() or self.keeper.due(index):
+                self.keeper.deposit(index, group.to_state())
+            if self.stop.is_set():
+                return
+        self.keeper.deposit(index, group.to_state())
 
     def _begin(self, device: torch.device, seeds: tuple[int, ...], state: State | None) -> Group:
         if state is not None:
