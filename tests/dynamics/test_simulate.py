@@ -328,7 +328,7 @@ class TestMemory:
             ("mae", 512, 64, "plain"),
             ("mae", 1024, 16, "plain"),
             ("mae", 1024, 16, "adam"),
-            ("cl", 512, 128, "plain"),
+            ("cl", 1024, 32, "plain"),
             ("cl", 512, 16, "content"),
         ],
     )

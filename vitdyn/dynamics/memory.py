@@ -28,10 +28,10 @@ Group = tuple[torch.device, tuple[int, ...]]
 
 
 def estimate_memory(training: Training) -> int:
-    """Return the bytes that one seed takes while it trains, within 30 % of what a process is seen to take.
+    """Return the bytes that one seed takes while it trains, within some 30 % (contrast of many samples takes less).
 
     Q, its gradient, what the rule of descent carries, and the copy that is kept at the end or for a checkpoint. For a
-    frame, two arrays (sample, area, query) of the evaluation samples and ``DIVERSITY_MAPS`` arrays (query, key).
+    frame, three arrays (sample, area, query) of the evaluation samples and ``DIVERSITY_MAPS`` arrays (query, key).
     Where attention is stored at all, one array (sample, area, query) for each view of the training samples;
     with content queries autograd keeps ``GRAPH`` of them, of training and of evaluation samples.
     """
@@ -48,7 +48,7 @@ def estimate_memory(training: Training) -> int:
         stored = GRAPH * (views * (trained + evaluated) + patches**2)
     elif type(objective).residual_strength is Objective.residual_strength:
         stored = views * trained
-    frame = 2 * evaluated + DIVERSITY_MAPS * patches**2
+    frame = 3 * evaluated + DIVERSITY_MAPS * patches**2
     numbers = (3 + carried) * blocks + stored + frame
     masks = 2 * views * training.samples * patches
     return numbers * torch.finfo(PRECISIONS[training.precision]).bits // 8 + masks
