@@ -3,8 +3,8 @@
 from vitdyn.dynamics.batches import BatchSource
 from vitdyn.dynamics.checkpoint import CheckpointError
 from vitdyn.dynamics.descent import DESCENTS, Adam, Descent, GradientDescent, Momentum
+from vitdyn.dynamics.divergence import DivergenceError
 from vitdyn.dynamics.gradient import loss_gradient
-from vitdyn.dynamics.group import DivergenceError
 from vitdyn.dynamics.memory import estimate_memory
 from vitdyn.dynamics.resources import pick_device
 from vitdyn.dynamics.schedule import Schedule

@@ -25,6 +25,7 @@ from vitdyn.data import PatchBatch
 from vitdyn.data.counter import on_device_of
 from vitdyn.dynamics.descent import Adam, Descent, GradientDescent, Momentum
 from vitdyn.dynamics.device_batches import DeviceBatches
+from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.objectives import MaskedReconstruction, Objective
 
@@ -126,9 +127,7 @@ class CapturedSteps:
             self._note_bad_values()
 
     def _note_bad_values(self) -> None:
-        total = torch.stack([block.flatten(1).sum(1) for block in self.correlations.named().values()]).sum(0)
-        fresh = ~total.isfinite() & (self.first_bad < 0)
-        self.first_bad.copy_(torch.where(fresh, self._counter + 1, self.first_bad))
+        self.first_bad.copy_(noted_bad_values(self.correlations, self.first_bad, self._counter + 1))
 
 
 def takes(objective: Objective, rule: Descent, *, content_queries: bool, data_set_size: int | None) -> bool:

@@ -16,13 +16,10 @@ from vitdyn.dynamics.batches import BatchSource, Views
 from vitdyn.dynamics.captured import CapturedSteps, takes
 from vitdyn.dynamics.checkpoint import State
 from vitdyn.dynamics.device_batches import DeviceBatches, knows_views
+from vitdyn.dynamics.divergence import DivergenceError, noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.dynamics.training import Training
 from vitdyn.objectives import Memory
-
-
-class DivergenceError(ArithmeticError):
-    """A run whose correlations stopped being finite numbers; says at which step, for which seed."""
 
 
 @dataclass
@@ -67,9 +64,7 @@ class Group:
 
     def note_bad_values(self) -> None:
         """Remember, without waiting for the device, the first step after which a seed is not finite."""
-        total = torch.stack([block.flatten(1).sum(1) for block in self.correlations.named().values()]).sum(0)
-        fresh = ~total.isfinite() & (self.first_bad < 0)
-        self.first_bad = torch.where(fresh, self.step, self.first_bad)
+        self.first_bad = noted_bad_values(self.correlations, self.first_bad, self.step)
 
     def require_finite(self) -> None:
         """Raise ``DivergenceError`` where a seed stopped being finite."""

@@ -24,7 +24,7 @@ GRAPH = 8
 DIVERSITY_MAPS = 8
 """Arrays (query, key) that a frame takes for the maps of its two samples of attention diversity."""
 
-Group = tuple[torch.device, tuple[int, ...]]
+Placement = tuple[torch.device, tuple[int, ...]]
 
 
 def estimate_memory(training: Training) -> int:
@@ -62,7 +62,7 @@ def default_limit(device: torch.device) -> float:
     return float(2 ** (int(0.8 * free / 2**20).bit_length() - 1))
 
 
-def split_seeds(training: Training, device: torch.device, limit_mib: float) -> list[Group]:
+def split_seeds(training: Training, device: torch.device, limit_mib: float) -> list[Placement]:
     """Split the seeds into groups that train together, each with its device.
 
     A group's memory stays under the limit, where a single seed's does. On CPU the split depends on the
@@ -78,7 +78,7 @@ def split_seeds(training: Training, device: torch.device, limit_mib: float) -> l
     return [(device, seeds[index : index + size]) for index in range(0, len(seeds), size)]
 
 
-def side_by_side(training: Training, groups: list[Group]) -> int:
+def side_by_side(training: Training, groups: list[Placement]) -> int:
     """Return how many groups train at the same time: one to a GPU, or to a core as far as memory goes."""
     devices = {device for device, _ in groups}
     if any(device.type == "cuda" for device in devices):

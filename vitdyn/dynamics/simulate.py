@@ -22,7 +22,7 @@ from vitdyn.dynamics.batches import BatchSource
 from vitdyn.dynamics.checkpoint import Keeper, State
 from vitdyn.dynamics.gradient import Workspaces, forward_pass
 from vitdyn.dynamics.group import Group, steps_of
-from vitdyn.dynamics.memory import default_limit, side_by_side, split_seeds
+from vitdyn.dynamics.memory import Placement, default_limit, side_by_side, split_seeds
 from vitdyn.dynamics.resources import (
     PRECISIONS,
     device_name,
@@ -92,7 +92,7 @@ def _digest(start: Correlations | None) -> str | None:
     return hashlib.sha256(b"".join(block.numpy().tobytes() for block in blocks.values())).hexdigest()
 
 
-def _train_all(loop: _Loop, groups: list[tuple[torch.device, tuple[int, ...]]]) -> None:
+def _train_all(loop: _Loop, groups: list[Placement]) -> None:
     """Train the groups, on CPU one to a core: whole groups side by side need no barrier inside an operation."""
     workers = side_by_side(loop.training, groups)
     locks = {device: threading.Lock() for device, _ in groups if device.type == "cuda"}

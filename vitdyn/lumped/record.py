@@ -49,13 +49,7 @@ def _frame(spec: MeanField, state: State) -> dict[str, np.ndarray]:
     right = spec.right_hand_side
     rows = right.rows(state)
     (local, local_row), (central, central_row) = rows
-    other_l = right.mean(local_row.other) * right.moment(0, local_row.tilt)
-    other_c = right.mean(central_row.other) * right.moment(0, central_row.tilt)
-    home, own, away = (
-        right.mean(central_row.to_global),
-        right.mean(local_row.to_own),
-        right.mean(local_row.to_global),
-    )
+    away, own, other_l, home, other_c = right.attention(rows)
     z = right.rule.nodes
     spread_l = local.others * local_row.other**2 * right.moment(2, local_row.tilt**2)
     spread_c = central.others * central_row.other**2 * right.moment(2, central_row.tilt**2)

@@ -1,0 +1,22 @@
+"""When a run stops being finite: noted on the device, told when the host asks."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from vitdyn.attention import Correlations
+
+
+class DivergenceError(ArithmeticError):
+    """A run whose correlations stopped being finite numbers; says at which step, for which seed."""
+
+
+def noted_bad_values(
+    correlations: Correlations, first_bad: Int[Tensor, " seed"], step: int | Tensor
+) -> Int[Tensor, " seed"]:
+    """Return ``first_bad`` with ``step`` for seeds that are not finite and were till now (−1), without waiting."""
+    total = torch.stack([block.flatten(1).sum(1) for block in correlations.named().values()]).sum(0)
+    fresh = ~total.isfinite() & (first_bad < 0)
+    return torch.where(fresh, step, first_bad)
