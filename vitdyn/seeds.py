@@ -28,6 +28,8 @@ PURPOSES = (
     "evaluation latents",
     "evaluation masks",
     "user",
+    "metrics latents",
+    "metrics masks",
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import sqrt
 
@@ -86,6 +86,10 @@ class PatchBatch:
     def count(self) -> int:
         """Samples per seed."""
         return self.cluster.shape[1]
+
+    def part(self, samples: slice) -> PatchBatch:
+        """Return the batch of some of the samples."""
+        return replace(self, cluster=self.cluster[:, samples], latents=self.latents[:, samples])
 
     @property
     def area(self) -> Int[Tensor, "seed sample patch"]:

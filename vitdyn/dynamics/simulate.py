@@ -179,6 +179,8 @@ class _Loop:
         batch, views = source.evaluation(group.step, self.training.evaluation_samples)
         forward = forward_pass(group.correlations, batch, views, group.memory, workspaces)
         values = observe(group.correlations, self.training.objective, forward)
+        if self.training.metrics is not None:
+            values |= self.training.metrics.measure(group.correlations, source.generator, group.seeds)
         return {name: value.cpu() for name, value in values.items()}
 
 

@@ -11,6 +11,7 @@ from vitdyn.dynamics.descent import DESCENTS, Descent, GradientDescent
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.schedule import Schedule
 from vitdyn.objectives import OBJECTIVES, Objective
+from vitdyn.observables import Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class Training:
     ``seeds`` is a count (seeds 0, 1, ...) or the seeds themselves. Each step draws ``samples`` samples per
     seed: fresh ones, or from a fixed data set of ``data_set_size``. ``descent`` None means gradient descent
     at the objective's own learning rate. Frames are measured on ``evaluation_samples`` samples that
-    training does not see.
+    training does not see; ``metrics`` names what each frame holds besides the usual record.
     """
 
     generator: PatchGenerator
@@ -32,6 +33,7 @@ class Training:
     schedule: Schedule = field(default_factory=Schedule)
     data_set_size: int | None = None
     evaluation_samples: int = 32
+    metrics: Metrics | None = None
     content_queries: bool = False
     precision: str = "float32"
 
@@ -55,6 +57,10 @@ class Training:
                 raise wrong(
                     "data_set_size", self.data_set_size, f"must hold the {self.samples} samples of a batch"
                 )
+        if self.metrics is not None:
+            if not isinstance(self.metrics, Metrics):
+                raise wrong("metrics", self.metrics, "must be a Metrics or None")
+            self.metrics.check(self.generator.layout)
         self._check_seeds()
         self.objective.check(self.generator.layout, self.samples)
         self.objective.check(self.generator.layout, self.evaluation_samples)

@@ -15,6 +15,7 @@ from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import DESCENTS, Schedule, Training, simulate
 from vitdyn.lumped import MeanField, integrate
 from vitdyn.objectives import OBJECTIVES
+from vitdyn.observables import Metrics
 from vitdyn.trajectory import Trajectory
 
 SPEC_KINDS = (
@@ -22,6 +23,7 @@ SPEC_KINDS = (
     PatchGenerator,
     Custom,
     Schedule,
+    Metrics,
     Training,
     AreaSizes,
     MeanField,

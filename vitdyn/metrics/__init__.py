@@ -13,6 +13,7 @@ from vitdyn.metrics.attention import (
     position_deviation,
     top_key_scores,
 )
+from vitdyn.metrics.by_depth import attention_by_depth, representations_by_depth
 from vitdyn.metrics.clusters import clid, cluster_learnability, intrinsic_dimension, k_means
 from vitdyn.metrics.geometry import alignment, uniformity
 from vitdyn.metrics.lidar import lidar
@@ -39,6 +40,7 @@ __all__ = [
     "LinearMap",
     "Measured",
     "alignment",
+    "attention_by_depth",
     "attention_distance",
     "attention_diversity",
     "attention_entropy",
@@ -64,6 +66,7 @@ __all__ = [
     "participation_ratio",
     "position_deviation",
     "rank_me",
+    "representations_by_depth",
     "ridge_determination",
     "ridge_probe",
     "singular_value_spectrum",

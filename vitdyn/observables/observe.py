@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from math import nan
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn._axes import AREA, CLUSTER, KEY_AREA, QUERY_AREA, SEED, STATISTIC
 from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.metrics import attention_diversity
@@ -17,46 +15,6 @@ from vitdyn.objectives import ForwardPass, Objective
 from vitdyn.observables.by_area import over_pairs, over_positions
 
 _DIVERSITY_SAMPLES = 2
-
-
-class Observable(NamedTuple):
-    """A recorded quantity: its axes after ``frame``, its symbol, and what it is."""
-
-    axes: tuple[str, ...]
-    symbol: str
-    meaning: str
-
-
-_BY_PAIR = (SEED, CLUSTER, QUERY_AREA, KEY_AREA, STATISTIC)
-_BY_QUERY = (SEED, CLUSTER, QUERY_AREA, STATISTIC)
-
-OBSERVABLES: dict[str, Observable] = {
-    "feature_position": Observable(_BY_PAIR, "Φ", "feature-position correlation, over query positions"),
-    "position_position": Observable(
-        _BY_PAIR, "Υ", "position-position correlation, over pairs of distinct positions"
-    ),
-    "position_position_self": Observable(_BY_QUERY, "Υ_self", "correlation of a position with itself"),
-    "content_position": Observable(
-        (SEED, CLUSTER, AREA, KEY_AREA, STATISTIC), "Ψ", "query feature, key position"
-    ),
-    "content_content": Observable((SEED, CLUSTER, AREA, KEY_AREA), "Ξ", "query feature, key feature"),
-    "area_attention": Observable(
-        _BY_PAIR,
-        "A",
-        "attention to the visible patches of an area: each query's mean over samples, then over queries",
-    ),
-    "own_area_attention": Observable(
-        _BY_QUERY, "A_own", "attention to the query's own area, over samples that show some of it"
-    ),
-    "reconstruction_error": Observable(
-        (SEED, CLUSTER, QUERY_AREA), "½‖F_p − X_p‖²", "mean error of a masked patch, by its area"
-    ),
-    "loss": Observable((SEED,), "L", "the objective with its weight decay"),
-    "excess_loss": Observable((SEED,), "L − L_min", "loss above its lower bound on the same batch"),
-    "attention_diversity": Observable(
-        (SEED,), "D", "mean of the ten largest key scores of an attention map; lower is more diverse"
-    ),
-}
 
 
 def observe(correlations: Correlations, objective: Objective, forward: ForwardPass) -> dict[str, Tensor]:

@@ -1,0 +1,184 @@
+"""The metrics of the field along a run of the theory's model: of its attention maps and its representations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn.attention import Correlations, attend
+from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, draw_visible, masked_count
+from vitdyn.metrics import (
+    attention_distance,
+    attention_entropy,
+    fourier_log_amplitude,
+    homogeneity,
+    lidar,
+    mutual_information,
+    rank_me,
+    ridge_determination,
+)
+from vitdyn.observables.catalogue import METRICS
+from vitdyn.observables.representation import image_representation, patch_representation
+from vitdyn.seeds import stream
+
+_OF_IMAGES = ("lidar", "rank_me", "local_determination", "global_determination")
+_LEAST_IMAGES = 6
+"""Images of a cluster: four to fit and two to test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Which metrics a run records at every frame, and on what: images and masks that no training step sees.
+
+    Metrics of attention maps (``attention_distance``, which needs a layout on a grid, ``mutual_information``,
+    ``attention_entropy``) and of patches F_p (``token_similarity``, and ``high_frequency`` in the convention
+    cl-vs-mim, which needs a square grid) are means over ``maps`` masked images. Those of images, F = mean F_p, are read
+    off ``objects`` images, as many of each cluster, with ``views`` masks each: ``lidar`` (convention exact) takes
+    the masks of an image as its views, ``rank_me`` (exact) all views together; ``local_determination`` and
+    ``global_determination`` are R² of least squares from F of one view to the latents of a cluster's areas, fitted on
+    two thirds of the cluster's images and tested on the rest. All masks hide ``mask_ratio`` of the patches.
+
+    Images of two clusters differ in a direction that no mask moves. ``within_cluster`` therefore takes the first two
+    among the images of each cluster, and their mean over clusters; without it they see all images together.
+
+    The same images and masks serve every frame. A frame costs objects · views forward passes, and ``maps`` maps.
+    """
+
+    names: tuple[str, ...]
+    mask_ratio: float = 0.5
+    maps: int = 4
+    objects: int = 256
+    views: int = 16
+    within_cluster: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.names, str) or not len(self.names):
+            raise wrong("Metrics.names", self.names, f"must name at least one of {', '.join(METRICS)}")
+        for name in self.names:
+            require_choice("Metrics.names", name, METRICS)
+        require_integer("Metrics.maps", self.maps, at_least=1)
+        require_integer("Metrics.objects", self.objects, at_least=_LEAST_IMAGES)
+        require_integer("Metrics.views", self.views, at_least=2)
+
+    def check(self, layout: PatchLayout) -> None:
+        """Raise ``ValueError`` where a metric does not exist on such a layout."""
+        masked_count(layout.patches, self.mask_ratio)
+        require_integer("Metrics.objects", self.objects, at_least=_LEAST_IMAGES * layout.clusters)
+        if "attention_distance" in self.names and layout.grid is None:
+            raise wrong("Metrics.names", "attention_distance", "needs a layout with grid=(rows, columns)")
+        if "high_frequency" in self.names and (layout.grid is None or len(set(layout.grid)) > 1):
+            raise wrong("Metrics.names", "high_frequency", "needs a layout on a square grid")
+
+    def measure(
+        self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
+    ) -> dict[str, Float[Tensor, " seed"]]:
+        """Return the named metrics of each seed's model, in float64."""
+        with torch.no_grad():
+            found = {
+                **self._of_maps(correlations, generator, seeds),
+                **self._of_images(correlations, generator, seeds),
+            }
+        return {name: found[name] for name in self.names}
+
+    def _of_maps(
+        self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
+    ) -> dict[str, Tensor]:
+        """Return the metrics of maps and of patches, one image after the other."""
+        grid = generator.layout.grid or (1, 1)
+        measures: dict[str, tuple[bool, Callable[[Tensor], Tensor]]] = {
+            "attention_distance": (True, lambda maps: attention_distance(maps, grid).value),
+            "mutual_information": (True, lambda maps: mutual_information(maps).value),
+            "attention_entropy": (True, lambda maps: attention_entropy(maps).value),
+            "token_similarity": (False, lambda tokens: homogeneity(tokens, over="token").value),
+            "high_frequency": (False, lambda tokens: _highest_frequency(tokens, grid[0])),
+        }
+        asked = {name: measures[name] for name in measures if name in self.names}
+        if not asked:
+            return {}
+        batch, visible = self._draw(correlations, generator, seeds, self.maps, views=1)
+        found: dict[str, list[Tensor]] = {name: [] for name in asked}
+        for sample in range(batch.count):
+            image, shown = batch.part(slice(sample, sample + 1)), visible[:, sample : sample + 1]
+            seen = {
+                wanted: (attend if wanted else patch_representation)(correlations, image, shown)[:, 0]
+                for wanted in {of_maps for of_maps, _ in asked.values()}
+            }
+            for name, (of_maps, measure) in asked.items():
+                found[name].append(measure(seen[of_maps]))
+        return {name: torch.stack(values).mean(0) for name, values in found.items()}
+
+    def _of_images(
+        self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
+    ) -> dict[str, Tensor]:
+        """Return the metrics of the representations of images."""
+        asked = set(self.names) & set(_OF_IMAGES)
+        if not asked:
+            return {}
+        batch, visible = self._draw(correlations, generator, seeds, self.objects, self.views)
+        features = image_representation(correlations, batch, visible).to(torch.float64)
+        features = features.unflatten(1, (self.objects, self.views))
+        latents = batch.latents[:, :: self.views].to(torch.float64)
+        drawn = batch.cluster[0, :: self.views]
+        groups = [drawn == cluster for cluster in range(generator.layout.clusters)]
+        compared = groups if self.within_cluster else [torch.ones_like(drawn, dtype=torch.bool)]
+        found = {
+            "lidar": [lidar(features[:, group]).value for group in compared] if "lidar" in asked else [],
+            "rank_me": [rank_me(features[:, group].flatten(1, 2)).value for group in compared],
+        }
+        told = [
+            _determination(features[:, group, 0], latents[:, group, : int((sizes > 0).sum())])
+            for group, sizes in zip(groups, generator.layout.sizes, strict=True)
+        ]
+        found["global_determination"] = [each[:, 0] for each in told]
+        found["local_determination"] = [each[:, 1:].mean(1) for each in told]
+        return {name: torch.stack(values).mean(0) for name, values in found.items() if name in asked}
+
+    def _draw(
+        self,
+        correlations: Correlations,
+        generator: PatchGenerator,
+        seeds: tuple[int, ...],
+        images: int,
+        views: int,
+    ) -> tuple[PatchBatch, Bool[Tensor, "seed view patch"]]:
+        """Draw images for each seed, as many of each cluster, repeat each ``views`` times, and draw all masks."""
+        layout, model = generator.layout, correlations.position_position
+        cluster = torch.arange(images) * layout.clusters // images
+        exists = torch.from_numpy(layout.sizes > 0)[cluster]
+        shape, masked = (images, layout.areas), masked_count(layout.patches, self.mask_ratio)
+        latents = np.stack(
+            [generator.latents.sample(stream(seed, "metrics latents"), shape) for seed in seeds]
+        )
+        shown = np.stack(
+            [
+                draw_visible(stream(seed, "metrics masks"), images * views, layout.patches, masked)
+                for seed in seeds
+            ]
+        )
+        batch = PatchBatch(
+            layout,
+            seeds,
+            cluster.expand(len(seeds), -1).repeat_interleave(views, 1).to(model.device),
+            (torch.from_numpy(latents) * exists).repeat_interleave(views, 1).to(model),
+        )
+        return batch, torch.from_numpy(shown).to(model.device)
+
+
+def _highest_frequency(tokens: Float[Tensor, "seed patch feature"], side: int) -> Float[Tensor, " seed"]:
+    return fourier_log_amplitude(tokens, side, convention="cl-vs-mim").value[..., -1]
+
+
+def _determination(
+    features: Float[Tensor, "seed image feature"], latents: Float[Tensor, "seed image area"]
+) -> Float[Tensor, "seed area"]:
+    """Return R² of least squares on the last third of the images, fitted on the others, for each area."""
+    fitted = 2 * features.shape[1] // 3
+    return ridge_determination(
+        features[:, :fitted], latents[:, :fitted], features[:, fitted:], latents[:, fitted:], penalty=0.0
+    ).value

@@ -1,0 +1,47 @@
+"""What the layer hands on: the representation of each patch, and that of an image.
+
+With orthonormal features, F_p = Σ_j A_{p→j} z_j v_{k,j} for an image of cluster k, so that in the coordinates (k, j)
+a representation is area attention times latents, and 0 in the coordinates of other clusters.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vitdyn.attention import Correlations, area_attention
+from vitdyn.data import PatchBatch
+
+_AT_A_TIME = 2**22  # entries (seed, sample, area, query) of area attention held at once: 16 MiB in float32
+
+
+def patch_representation(
+    correlations: Correlations, batch: PatchBatch, visible: Bool[Tensor, "seed sample patch"]
+) -> Float[Tensor, "seed sample patch feature"]:
+    """Return F_p of every patch in the coordinates (k, j), K · N of them. Memory: seeds · samples · P · K · N."""
+    attention = area_attention(correlations, batch.latents, batch.cluster, visible, batch.layout)
+    own = (attention * batch.latents[..., None]).transpose(2, 3)
+    return _in_own_cluster(own, batch)
+
+
+def image_representation(
+    correlations: Correlations, batch: PatchBatch, visible: Bool[Tensor, "seed sample patch"]
+) -> Float[Tensor, "seed sample feature"]:
+    """Return F = (1/P) Σ_p F_p of every image in the coordinates (k, j), a few images at a time."""
+    layout = batch.layout
+    size = max(1, _AT_A_TIME // (len(batch.seeds) * layout.areas * layout.patches))
+    parts = []
+    for start in range(0, batch.count, size):
+        few = slice(start, start + size)
+        part = batch.part(few)
+        attention = area_attention(correlations, part.latents, part.cluster, visible[:, few], layout)
+        parts.append(attention.mean(-1) * part.latents)
+    return _in_own_cluster(torch.cat(parts, 1), batch)
+
+
+def _in_own_cluster(values: Float[Tensor, "seed sample *rest area"], batch: PatchBatch) -> Tensor:
+    """Place the coordinates j of each sample among the coordinates (k, j), at its own k."""
+    place = torch.nn.functional.one_hot(batch.cluster, batch.layout.clusters).to(values)
+    place = place.reshape(*place.shape[:2], *[1] * (values.ndim - 3), -1)
+    return (place[..., :, None] * values[..., None, :]).flatten(-2)
