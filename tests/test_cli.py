@@ -163,7 +163,7 @@ def test_a_wrong_option_is_refused_on_one_line_with_status_2(options, field, rem
 
 def test_unknown_names_are_refused(capsys):
     assert error_of(["train"], capsys) == (
-        2, "vitdyn: command = 'train': must be one of list, run, flow, check, figures, env"
+        2, "vitdyn: command = 'train': must be one of list, run, flow, check, inspect, figures, env"
     )  # fmt: skip
     assert error_of(["run", "byol"], capsys) == (
         2,

@@ -1,4 +1,4 @@
-"""The command line: ``vitdyn list | run | flow | check | figures | env``.
+"""The command line: ``vitdyn list | run | flow | check | inspect | figures | env``.
 
 Training dynamics of self-supervised Vision Transformers: theory as running, checked simulation.
 """
@@ -15,6 +15,7 @@ from vitdyn._errors import require_choice
 from vitdyn.cli.check import Check
 from vitdyn.cli.flow import Flow, flow_commands
 from vitdyn.cli.house import Env, Figures, List
+from vitdyn.cli.inspect import Inspect
 from vitdyn.cli.run import Run, run_commands
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -22,6 +23,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "run": Run,
     "flow": Flow,
     "check": Check,
+    "inspect": Inspect,
     "figures": Figures,
     "env": Env,
 }

@@ -1,0 +1,25 @@
+"""Published Vision Transformers: read without running what files hold, passed through, measured by head."""
+
+from vitdyn.checkpoints.architecture import Architecture
+from vitdyn.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from vitdyn.checkpoints.forward import Forward, forward
+from vitdyn.checkpoints.images import ImageFolder, find_images, load_images
+from vitdyn.checkpoints.mapping import KeyReport
+from vitdyn.checkpoints.measure import METRICS, HeadMetrics, measure_heads
+from vitdyn.checkpoints.preprocessing import Preprocessing
+
+__all__ = [
+    "METRICS",
+    "Architecture",
+    "Checkpoint",
+    "Forward",
+    "HeadMetrics",
+    "ImageFolder",
+    "KeyReport",
+    "Preprocessing",
+    "find_images",
+    "forward",
+    "load_images",
+    "measure_heads",
+    "read_checkpoint",
+]

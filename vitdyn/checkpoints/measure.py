@@ -1,0 +1,91 @@
+"""The metrics of a checkpoint's attention: by block, image and head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitdyn._errors import require_integer
+from vitdyn.checkpoints.checkpoint import Checkpoint
+from vitdyn.checkpoints.forward import forward
+from vitdyn.checkpoints.images import load_images
+from vitdyn.metrics.by_depth import attention_by_depth
+
+METRICS = ("attention_distance", "mutual_information", "attention_entropy", "top_key_scores")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadMetrics:
+    """Metrics of the attention between patches, by name (see ``METRICS``), each (block, image, head).
+
+    ``attention_distance`` in pixels of the image as it goes in, ``mutual_information`` normalised,
+    ``attention_entropy`` in nats, ``top_key_scores`` the mean of the ``top`` largest. The tokens before the patches
+    are dropped from queries and keys, and rows divided by what is left. ``patches`` is the number of keys.
+    """
+
+    label: str
+    values: dict[str, Float[np.ndarray, "block image head"]]
+    top: int
+    patches: int
+
+    def by_head(self, name: str) -> Float[np.ndarray, "block head"]:
+        """Return a metric's mean over images; NaN where no image has a value."""
+        return _mean(self.values[name], 1)
+
+    def by_block(self, name: str) -> Float[np.ndarray, " block"]:
+        """Return a metric's mean over images and heads; NaN where nothing has a value."""
+        return _mean(self.values[name].reshape(len(self.values[name]), -1), 1)
+
+
+def measure_heads(
+    checkpoint: Checkpoint,
+    images: Sequence[Path],
+    *,
+    top: int = 10,
+    batch: int = 8,
+    label: str | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> HeadMetrics:
+    """Measure the attention of every block and head on every image.
+
+    Images go through ``batch`` at a time and each block's maps are measured and dropped before the next block's
+    are made, so that memory does not grow with the number of images. ``progress`` is told how many are done.
+    """
+    require_integer("top", top, at_least=1)
+    require_integer("batch", batch, at_least=1)
+    shape = checkpoint.architecture
+
+    def reduce(maps: Tensor) -> dict[str, Tensor]:
+        return attention_by_depth(
+            [maps], (shape.rows, shape.columns), pitch=shape.patch, prefix=shape.prefix, top=top
+        )
+
+    parts = []
+    for start in range(0, len(images), batch):
+        chosen = images[start : start + batch]
+        passed = forward(
+            checkpoint, load_images(chosen, checkpoint.preprocessing), reduce=reduce, keep_residual=False
+        )
+        parts.append({name: torch.cat([each[name] for each in passed.attention]).cpu() for name in METRICS})
+        if progress:
+            progress(start + len(chosen))
+    values = {name: torch.cat([part[name] for part in parts], 1).numpy() for name in METRICS}
+    return HeadMetrics(
+        label=label or checkpoint.path.stem,
+        values=values,
+        top=min(top, shape.rows * shape.columns),
+        patches=shape.rows * shape.columns,
+    )
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Return the mean of the numbers along an axis, NaN left out; NaN where there is nothing else."""
+    present = ~np.isnan(values)
+    count = present.sum(axis)
+    return np.where(count > 0, np.where(present, values, 0).sum(axis) / np.maximum(count, 1), np.nan)

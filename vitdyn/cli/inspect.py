@@ -1,0 +1,151 @@
+"""``vitdyn inspect``: what the heads of published models attend to, on a folder of images."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vitdyn._errors import require_integer, wrong
+from vitdyn._tables import text_table
+
+HEADER = ("block", "attention distance (px)", "mutual information", "entropy (nats)", "top key scores")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Measure the attention of published Vision Transformers: MAE, MoCo v3, DINO, DeiT, other plain ViTs.
+
+    Prints a table by block (means over heads and images), writes it by head as CSV, and draws key scores of the
+    last block, distance and mutual information by depth. Files are read without running anything they hold.
+    """
+
+    checkpoints: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of weights (.pth, .pth.tar, .bin, .safetensors), or folders that transformers saved."""
+    images: Path
+    """Folder of images; files that are none are named and left out."""
+    out: Path = Path("results")
+    """Folder for the table and the picture."""
+    heads: int | None = None
+    """Heads of every checkpoint; left out, config.json beside the file decides, or the convention for the width."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of patches, where they are no square."""
+    limit: int | None = None
+    """Take the first so many images, in the order of their paths."""
+    top: int = 10
+    """How many of the largest key scores are averaged."""
+    batch: int = 8
+    """Images that go through together."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __call__(self) -> int:
+        """Print the tables; write CSV and picture."""
+        from vitdyn.checkpoints import find_images, read_checkpoint
+        from vitdyn.dynamics import pick_device
+        from vitdyn.plotting import save_figure
+        from vitdyn.plotting.heads import draw_heads
+        from vitdyn.trajectory import require_writable
+
+        if not self.checkpoints:
+            raise wrong("checkpoints", self.checkpoints, "name at least one file of weights")
+        for field in ("top", "batch"):
+            require_integer(field, getattr(self, field), at_least=1)
+        device = pick_device(self.device)
+        labels = _labels(self.checkpoints)
+        for label, path in zip(labels, self.checkpoints, strict=True):  # all are tried before any is measured
+            print(f"{label}\n{_indented(read_checkpoint(path, heads=self.heads, grid=self.grid).describe())}")
+        folder = find_images(self.images, limit=self.limit)
+        print(f"{len(folder.paths)} images of {self.images}")
+        for path, reason in folder.skipped:
+            print(f"  left out {path.relative_to(self.images)}: {reason}")
+        stem = self.out / f"inspect-{self._key(folder.paths)}"
+        require_writable(stem.with_suffix(".csv"))
+        models = [
+            self._measured(path, label, folder.paths, device)
+            for path, label in zip(self.checkpoints, labels, strict=True)
+        ]
+        for model in models:
+            print(f"\n{model.label}\n{text_table(HEADER, _by_block(model))}")
+        table = stem.with_name(f"{stem.name}-heads.csv")
+        _write_table(table, models)
+        print(f"\ntable    {table}\npicture  {save_figure(draw_heads(models), stem)}")
+        return 0
+
+    def _measured(self, path: Path, label: str, images: Sequence[Path], device: Any) -> Any:
+        from vitdyn.checkpoints import measure_heads, read_checkpoint
+
+        checkpoint = read_checkpoint(path, heads=self.heads, grid=self.grid).to(device)
+        show = sys.stderr.isatty()
+
+        def progress(done: int) -> None:
+            if show:
+                print(f"\r{label}: {done} of {len(images)} images", end="", file=sys.stderr, flush=True)
+
+        found = measure_heads(
+            checkpoint, images, top=self.top, batch=self.batch, label=label, progress=progress
+        )
+        if show:
+            print(file=sys.stderr)
+        return found
+
+    def _key(self, images: Sequence[Path]) -> str:
+        """Return a short name for what is measured: where checkpoints and images are, and the options."""
+        files = [str(path.resolve()) for path in (*self.checkpoints, *images)]
+        options = (self.heads, self.grid, self.top)
+        return hashlib.sha256(json.dumps([files, options]).encode()).hexdigest()[:12]
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """Return a short label for each checkpoint: its name, with its folder's where names are alike."""
+    names = [path.name.removesuffix(".tar") for path in paths]
+    short = [Path(name).stem if not path.is_dir() else name for name, path in zip(names, paths, strict=True)]
+    common = Counter(short)
+    generic = ("model", "pytorch_model", "checkpoint")
+    long = [
+        f"{path.resolve().parent.name}/{name}" if common[name] > 1 or name in generic else name
+        for name, path in zip(short, paths, strict=True)
+    ]
+    again = Counter(long)
+    return [f"{label} ({index})" if again[label] > 1 else label for index, label in enumerate(long, start=1)]
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _by_block(model: Any) -> list[tuple[Any, ...]]:
+    from vitdyn.checkpoints import METRICS
+
+    columns = [model.by_block(name) for name in METRICS]
+    formats = ("{:.2f}", "{:.4f}", "{:.3f}", "{:.5f}")
+    return [
+        (number, *(form.format(value) for form, value in zip(formats, row, strict=True)))
+        for number, row in enumerate(zip(*columns, strict=True), start=1)
+    ]
+
+
+def _write_table(path: Path, models: Sequence[Any]) -> None:
+    """Write means over images, a row for each block and head; the head "all" has the means over heads."""
+    from vitdyn.checkpoints import METRICS
+    from vitdyn.trajectory import writable_beside
+
+    rows: list[tuple[Any, ...]] = [("checkpoint", "block", "head", *METRICS)]
+    for model in models:
+        means = [model.by_block(name) for name in METRICS]
+        each = [model.by_head(name) for name in METRICS]
+        for block in range(len(means[0])):
+            rows.append((model.label, block + 1, "all", *(repr(float(mean[block])) for mean in means)))
+            for head in range(each[0].shape[1]):
+                values = (repr(float(values[block, head])) for values in each)
+                rows.append((model.label, block + 1, head + 1, *values))
+    with writable_beside(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
