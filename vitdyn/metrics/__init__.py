@@ -3,6 +3,7 @@
 Torch in, torch out, in float64, over any leading axes. Each returns a value with the convention it used.
 """
 
+from vitdyn.metrics.agreement import agreement_interval, rank_agreement
 from vitdyn.metrics.attention import (
     attention_distance,
     attention_diversity,
@@ -39,6 +40,7 @@ from vitdyn.metrics.spectra import (
 __all__ = [
     "LinearMap",
     "Measured",
+    "agreement_interval",
     "alignment",
     "attention_by_depth",
     "attention_distance",
@@ -65,6 +67,7 @@ __all__ = [
     "neighbour_accuracy",
     "participation_ratio",
     "position_deviation",
+    "rank_agreement",
     "rank_me",
     "representations_by_depth",
     "ridge_determination",

@@ -171,7 +171,9 @@ class Metrics:
 
 
 def _highest_frequency(tokens: Float[Tensor, "seed patch feature"], side: int) -> Float[Tensor, " seed"]:
-    return fourier_log_amplitude(tokens, side, convention="cl-vs-mim").value[..., -1]
+    """Return the relative log amplitude of one image, over the coordinates of its own areas: others are 0."""
+    own = (tokens != 0).any(1).any(0)
+    return fourier_log_amplitude(tokens[..., own], side, convention="cl-vs-mim").value[..., -1]
 
 
 def _determination(

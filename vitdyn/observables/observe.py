@@ -40,7 +40,7 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
         for name, values in _by_area(correlations, batch.layout, cluster, by_position).items():
             by_cluster.setdefault(name, []).append(values)
 
-    loss = objective.loss(forward) + 0.5 * objective.weight_decay * correlations.squared_norm()
+    loss = objective.loss(forward) + objective.decay(correlations)
     return {
         **{name: torch.stack(values, 1) for name, values in by_cluster.items()},
         "loss": loss,

@@ -13,7 +13,7 @@ from torch import Tensor
 from vitdyn.attention import Correlations, area_attention
 from vitdyn.data import PatchBatch
 
-_AT_A_TIME = 2**22  # entries (seed, sample, area, query) of area attention held at once: 16 MiB in float32
+_AT_A_TIME = 2**20  # entries (seed, sample, area, query) of area attention held at once: 4 MiB in float32
 
 
 def patch_representation(

@@ -1,0 +1,178 @@
+"""Metrics along a run, against loops over images in the full space R^d (exact: float64 round-off)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vitdyn.attention import Correlations, attend
+from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, Uniform, draw_visible, orthonormal_basis
+from vitdyn.dynamics import Schedule, Training, simulate
+from vitdyn.experiments import Experiment
+from vitdyn.metrics import attention_distance, homogeneity, lidar, mutual_information, rank_me
+from vitdyn.objectives import Contrastive, MaskedReconstruction
+from vitdyn.observables import METRICS, Metrics, image_representation, patch_representation
+from vitdyn.seeds import stream
+
+LAYOUT = PatchLayout.from_sizes([[7, 5, 4], [9, 4, 2, 1]], grid=(4, 4), arrangement="contiguous")
+GENERATOR = PatchGenerator(layout=LAYOUT, latents=Uniform(low=0.5, high=2.0))
+ALL = Metrics(names=tuple(METRICS), mask_ratio=0.4, maps=3, objects=24, views=5)
+
+
+def model(rng, seeds, content=False):
+    zeros = Correlations.zeros(LAYOUT, seeds, content_queries=content, dtype=torch.float64)
+    return zeros.map(lambda block: 1.5 * torch.from_numpy(rng.standard_normal(tuple(block.shape))))
+
+
+@pytest.mark.parametrize("content", [False, True], ids=["positions", "content"])
+def test_representations_are_those_of_the_full_space(rng, make_problem, content):
+    problem = make_problem(content=content)
+    batch, visible = problem.batch, problem.views[0]
+    basis = problem.basis
+    maps = attend(problem.correlations, batch, visible)
+    outputs = maps @ (batch.patches(basis) * visible[..., None])  # F_p in R^d
+    coordinates = outputs @ basis.features.to(outputs).flatten(0, 1).T
+    found = patch_representation(problem.correlations, batch, visible)
+    assert torch.allclose(found, coordinates, atol=1e-10)
+    pooled = image_representation(problem.correlations, batch, visible)
+    assert torch.allclose(pooled, coordinates.mean(2), atol=1e-10)
+
+
+def test_images_are_represented_a_few_at_a_time_alike(rng, make_problem, monkeypatch):
+    problem = make_problem(samples=6)
+    whole = image_representation(problem.correlations, problem.batch, problem.views[0])
+    monkeypatch.setattr("vitdyn.observables.representation._AT_A_TIME", 1)
+    again = image_representation(problem.correlations, problem.batch, problem.views[0])
+    assert torch.allclose(whole, again, atol=1e-12)
+
+
+def images_of(seed, count, views, ratio):
+    """Draw what one seed's metrics see, one image after the other."""
+    latents = GENERATOR.latents.sample(stream(seed, "metrics latents"), (count, LAYOUT.areas))
+    shown = draw_visible(stream(seed, "metrics masks"), count * views, 16, round(16 * ratio))
+    for image in range(count):
+        cluster = image * LAYOUT.clusters // count
+        drawn = latents[image] * (LAYOUT.sizes[cluster] > 0)
+        for view in range(views):
+            batch = PatchBatch(
+                LAYOUT, (seed,), torch.tensor([[cluster]]), torch.from_numpy(drawn)[None, None]
+            )
+            yield cluster, drawn, batch, torch.from_numpy(shown[image * views + view])[None, None]
+
+
+def test_metrics_of_maps_are_means_over_images(rng):
+    correlations, seeds = model(rng, 2), (3, 8)
+    found = ALL.measure(correlations, GENERATOR, seeds)
+    basis = orthonormal_basis(LAYOUT, seed=2)
+    for index, seed in enumerate(seeds):
+        one = correlations.map(lambda block, index=index: block[index : index + 1])
+        distances, information, likeness = [], [], []
+        for _, _, batch, visible in images_of(seed, 3, 1, 0.4):
+            (maps,) = attend(one, batch, visible)
+            distances.append(float(attention_distance(maps, (4, 4)).value))
+            information.append(float(mutual_information(maps).value))
+            outputs = maps @ (batch.patches(basis)[0] * visible[0, ..., None])
+            likeness.append(float(homogeneity(outputs, over="token").value))
+        assert np.isclose(found["attention_distance"][index], np.mean(distances), rtol=1e-10)
+        assert np.isclose(found["mutual_information"][index], np.mean(information), rtol=1e-10)
+        assert np.isclose(found["token_similarity"][index], np.mean(likeness), rtol=1e-10)
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_metrics_of_images_are_read_off_embeddings_in_the_full_space(rng, within):
+    correlations, seed = model(rng, 1), 4
+    metrics = replace(ALL, within_cluster=within)
+    found = metrics.measure(correlations, GENERATOR, (seed,))
+    basis = orthonormal_basis(LAYOUT, seed=2)
+    embeddings, clusters = [], []
+    for cluster, _, batch, visible in images_of(seed, 24, 5, 0.4):
+        outputs = attend(correlations, batch, visible) @ (batch.patches(basis) * visible[..., None])
+        embeddings.append(outputs[0, 0].mean(0))
+        clusters.append(cluster)
+    views = torch.stack(embeddings).unflatten(0, (24, 5))
+    of_image = np.array(clusters)[::5]
+    groups = [of_image == 0, of_image == 1] if within else [of_image >= 0]
+    expected = np.mean([float(lidar(views[torch.from_numpy(group)]).value) for group in groups])
+    # round-off in directions without spread decides nothing at the limit, but moves a ratio of eigenvalues
+    assert np.isclose(float(found["lidar"]), expected, rtol=1e-6)
+    expected = np.mean([float(rank_me(views[torch.from_numpy(g)].flatten(0, 1)).value) for g in groups])
+    assert np.isclose(float(found["rank_me"]), expected, rtol=1e-9)
+
+
+def test_a_probe_reads_latents_that_attention_keeps_and_none_that_it_drops():
+    """Attention to the own area, for all queries and masks: F holds z_j C_j/P exactly. To the global area: nothing."""
+    layout = PatchLayout.from_sizes([[8, 4, 4]], grid=(4, 4))
+    generator = PatchGenerator(layout=layout)
+    metrics = Metrics(names=METRICS_OF_IMAGES, mask_ratio=1 / 16, objects=60, views=2)
+    own = Correlations.zeros(layout, 1, content_queries=False, dtype=torch.float64)
+    area = torch.from_numpy(layout.area_of_patch[0])
+    own.feature_position[0, torch.arange(16), 0, area] = 80.0
+    found = metrics.measure(own, generator, (0,))
+    assert abs(float(found["local_determination"]) - 1) < 1e-9
+    assert abs(float(found["global_determination"]) - 1) < 1e-9
+    lost = Correlations.zeros(layout, 1, content_queries=False, dtype=torch.float64)
+    lost.feature_position[0, :, 0, 0] = 80.0
+    found = metrics.measure(lost, generator, (0,))
+    assert float(found["local_determination"]) < 0.2
+    assert abs(float(found["global_determination"]) - 1) < 1e-9
+    assert abs(float(found["rank_me"]) - 1) < 1e-9
+
+
+METRICS_OF_IMAGES = ("local_determination", "global_determination", "rank_me")
+
+
+@pytest.mark.parametrize("objective", [MaskedReconstruction(), Contrastive()], ids=["mae", "cl"])
+def test_a_run_records_them_and_a_seed_does_not_depend_on_its_neighbours(objective):
+    training = Training(
+        generator=GENERATOR, objective=objective, steps=6, samples=8, seeds=(0, 5),
+        schedule=Schedule(spacing="explicit", steps=(2,)), metrics=ALL,
+    )  # fmt: skip
+    together = simulate(training)
+    alone = simulate(replace(training, seeds=(5,)))
+    without = simulate(replace(training, metrics=None))
+    for name, about in METRICS.items():
+        values = together[name]
+        assert values.dims == ("frame", "seed") and values.attrs["symbol"] == about.symbol
+        assert np.isfinite(values.to_numpy()).all()
+        assert np.array_equal(values.sel(seed=[5]), alone[name])
+        assert name not in without.dataset
+    assert np.array_equal(together["loss"], without["loss"])
+
+
+def test_a_specification_goes_through_json():
+    experiment = Experiment(
+        name="measured", training=Training(generator=GENERATOR, objective=MaskedReconstruction(), metrics=ALL)
+    )
+    assert Experiment.from_json(experiment.to_json()) == experiment
+
+
+def test_bad_metrics_are_refused(complaint):
+    with complaint("Metrics.names", "must name at least one"):
+        Metrics(names=())
+    with complaint("Metrics.names", "must be one of"):
+        Metrics(names=("speed",))
+    with complaint("Metrics.views"):
+        Metrics(names=("lidar",), views=1)
+    for field, value in (("metrics", "lidar"),):
+        with complaint(field, "must be a Metrics"):
+            Training(generator=GENERATOR, objective=MaskedReconstruction(), **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "grid", "field"),
+    [
+        (("attention_distance",), {}, None, "Metrics.names"),
+        (("high_frequency",), {}, (2, 8), "Metrics.names"),
+        (("lidar",), {"objects": 8}, (4, 4), "Metrics.objects"),
+        (("lidar",), {"mask_ratio": 0.01}, (4, 4), "mask_ratio"),
+    ],
+)
+def test_metrics_that_a_layout_does_not_have_are_refused(names, changes, grid, field, complaint):
+    layout = PatchLayout.from_sizes([[7, 5, 4], [9, 4, 2, 1]], grid=grid)
+    with complaint(field):
+        Training(
+            generator=PatchGenerator(layout=layout),
+            objective=MaskedReconstruction(),
+            metrics=Metrics(names=names, **changes),
+        )

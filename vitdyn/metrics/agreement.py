@@ -1,0 +1,77 @@
+"""Whether one number orders models as another does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn.metrics.measured import Measured, chosen, double
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementConvention:
+    """Which coefficient: "spearman", ρ of average ranks, or "kendall", τ_b."""
+
+    coefficient: str = "spearman"
+
+    def __post_init__(self) -> None:
+        require_choice("coefficient", self.coefficient, ("spearman", "kendall"))
+
+
+AGREEMENT = {"spearman": AgreementConvention(), "kendall": AgreementConvention(coefficient="kendall")}
+
+
+def rank_agreement(
+    scores: Float[Tensor, "*batch model"],
+    quality: Float[Tensor, "*batch model"],
+    *,
+    convention: str | AgreementConvention = "spearman",
+) -> Measured:
+    """Rank correlation of two numbers over models: 1 for the same order, −1 for the opposite one. Value: (*batch).
+
+    Spearman's ρ is the Pearson correlation of the ranks, ties at their mean rank. Kendall's τ_b is
+    (concordant − discordant)/√((n₀ − n₁)(n₀ − n₂)) with n₀ pairs, n₁ and n₂ of them tied in one or the other.
+    NaN where all models tie in either, or there is a NaN. Raises ``ValueError`` for fewer than two models.
+    """
+    from scipy.stats import kendalltau, spearmanr
+
+    used = chosen(convention, AGREEMENT)
+    first = double("scores", scores, "model", (2,))
+    second = double("quality", quality, "model", (2,))
+    if first.shape != second.shape:
+        raise wrong("shape of quality", tuple(second.shape), f"must be that of scores, {tuple(first.shape)}")
+    coefficient = spearmanr if used.coefficient == "spearman" else kendalltau
+    models = first.shape[-1]
+    found = []
+    for one, other in zip(first.reshape(-1, models).numpy(), second.reshape(-1, models).numpy(), strict=True):
+        defined = all(np.isfinite(row).all() and np.ptp(row) > 0 for row in (one, other))
+        found.append(float(coefficient(one, other).statistic) if defined else nan)
+    return Measured(torch.tensor(found, dtype=torch.float64).reshape(first.shape[:-1]), used)
+
+
+def agreement_interval(
+    scores: Float[Tensor, "seed model"],
+    quality: Float[Tensor, "seed model"],
+    *,
+    convention: str | AgreementConvention = "spearman",
+    resamples: int = 400,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return the rank correlation, its mean over seeds, with a 95 % percentile interval over resampled models.
+
+    The bootstrap draws as many models with replacement, the same ones for all seeds: the interval says how much the
+    value owes to the choice of the models.
+    """
+    require_integer("resamples", resamples, at_least=2)
+    value = rank_agreement(scores, quality, convention=convention).value.mean()
+    rng, models = np.random.default_rng(seed), scores.shape[-1]
+    picks = torch.from_numpy(rng.integers(0, models, (resamples, models)))
+    drawn = rank_agreement(scores[:, picks], quality[:, picks], convention=convention).value.mean(0)
+    low, high = np.nanquantile(drawn.numpy(), (0.025, 0.975))
+    return float(value), float(low), float(high)
