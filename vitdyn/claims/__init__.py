@@ -23,6 +23,13 @@ from vitdyn.claims.reconstruction import (
     MAE_TIME,
     MAE_TIME_BOUND,
 )
+from vitdyn.claims.representations import (
+    LIDAR_ORDER,
+    PARK_DISTANCE,
+    PARK_FREQUENCY,
+    PARK_HOMOGENEITY,
+    PARK_MIXTURE,
+)
 
 CLAIMS: tuple[Claim, ...] = (
     MAE_AREA,
@@ -39,6 +46,11 @@ CLAIMS: tuple[Claim, ...] = (
     CL_LOCAL_LOST,
     SYMMETRY,
     HYBRID_THRESHOLD,
+    PARK_DISTANCE,
+    PARK_HOMOGENEITY,
+    PARK_FREQUENCY,
+    PARK_MIXTURE,
+    LIDAR_ORDER,
 )
 """All claims, in the order in which they are reported."""
 

@@ -1,0 +1,74 @@
+"""Figure 16: does LiDAR order models by what a probe reads better than RankMe does? It depends on the data.
+
+54 models: masked reconstruction, contrast and mixtures at several mask ratios, temperatures and weights, each
+after 50, 150 and 400 steps. Quality is R² of a linear map from an image's representation to the latents of local areas.
+(a, d) κ = (0.6, 0.5), images of one cluster at a time: LiDAR orders them, RankMe does not. (b, e) The same models,
+images of both clusters together: what tells clusters apart drowns LiDAR's count. (c, f) κ = (0.9, 0.4): a
+large global area does the same.
+
+Claims: LIDAR-ORDER.
+Run:    python sims/16_order_of_models.py [--quick | --full] [--redraw]
+Takes:  1.0 minute on two cores (--full trains five times as many seeds); on a GPU: not measured.
+"""
+
+from vitdyn._tables import text_table
+from vitdyn.claims import LIDAR_ORDER, Case, judge
+from vitdyn.claims.representations import ORDERED_STEPS, ordered_runs, over_models
+from vitdyn.experiments import Experiment
+from vitdyn.metrics import agreement_interval
+from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure, verdict_table
+from vitdyn.plotting.learned import Ordering, draw_orderings
+from vitdyn.trajectory import Trajectory
+
+METRICS = {"LiDAR": "lidar", "RankMe": "rank_me"}
+WAYS = {
+    "one cluster at a time": ("gap-negative", True),
+    "clusters together": ("gap-negative", False),
+    "large global area": ("gap-positive", True),
+}
+
+
+def experiments(scale: str) -> dict[str, Experiment]:
+    """Return all runs, by the way in which they are read and a number."""
+    return {
+        f"{way} {index}": run
+        for way, (gap, within) in WAYS.items()
+        for index, run in enumerate(ordered_runs(gap, scale, within_cluster=within))
+    }
+
+
+def ordering(title: str, runs: list[Experiment], trajectories: tuple[Trajectory, ...]) -> Ordering:
+    """Bring together the models of one grid."""
+    return Ordering(
+        title=title,
+        metrics={words: over_models(trajectories, name) for words, name in METRICS.items()},
+        quality=over_models(trajectories, "local_determination"),
+        objectives=[run.name.split("-")[0] for run in runs for _ in ORDERED_STEPS],
+    )
+
+
+def draw(orderings: list[Ordering]) -> Drawing:
+    """Draw the figure."""
+    return draw_orderings(orderings)
+
+
+def main(options: FigureOptions) -> None:
+    """Run what is not there yet, print the tables and save the figure."""
+    store, runs = options.store, experiments(options.scale)
+    orderings, verdicts, rows = [], {}, []
+    for way in WAYS:
+        grid = [run for name, run in runs.items() if name.rsplit(" ", 1)[0] == way]
+        trajectories = tuple(store(run) for run in grid)
+        orderings.append(ordering(way, grid, trajectories))
+        verdicts[way] = judge(LIDAR_ORDER, Case(name=way, runs=tuple(grid)), trajectories)
+        for words, scores in orderings[-1].metrics.items():
+            for coefficient in ("spearman", "kendall"):
+                found = agreement_interval(scores, orderings[-1].quality, convention=coefficient)
+                rows.append((way, words, coefficient, *found))
+    print(text_table(("models", "metric", "coefficient", "value", "low", "high"), rows))
+    print(verdict_table(verdicts))
+    print(save_figure(draw(orderings), options.out / "16_order_of_models"))
+
+
+if __name__ == "__main__":
+    run_script(main, FigureOptions, __doc__)

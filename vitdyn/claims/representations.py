@@ -1,0 +1,228 @@
+"""What the field reads off real models, asked of the theory's: Park et al.'s findings, and LiDAR's order of models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from vitdyn.claims.claim import Case, Claim, Measurement
+from vitdyn.claims.judgement import over_seeds
+from vitdyn.data import PatchGenerator, PatchLayout
+from vitdyn.dynamics import Schedule, Training
+from vitdyn.experiments import Experiment
+from vitdyn.metrics import rank_agreement
+from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
+from vitdyn.observables import Metrics
+from vitdyn.trajectory import Trajectory
+
+_SEEDS = {"quick": 8, "full": 32}
+_GAPS = {"gap-positive": (0.9, 0.4), "gap-negative": (0.6, 0.5)}
+_OF_PATCHES = ("attention_distance", "mutual_information", "token_similarity", "high_frequency")
+ORDERED_STEPS = (50, 150, 400)
+"""A model of the grid that LiDAR orders is a run at one of these steps."""
+
+
+def measured_run(
+    objective: Objective,
+    gap: str,
+    scale: str,
+    *,
+    arrangement: str = "contiguous",
+    steps: int = 400,
+    names: tuple[str, ...] = _OF_PATCHES,
+) -> Experiment:
+    """Return a run of which metrics are recorded: P = 256 on a 16 × 16 grid, two clusters, connected areas."""
+    layout = PatchLayout.from_exponents(256, *_GAPS[gap], clusters=2, arrangement=arrangement, grid=(16, 16))
+    return Experiment(
+        name=f"{objective.name}-{gap}-{arrangement}",
+        training=Training(
+            generator=PatchGenerator(layout=layout),
+            objective=objective,
+            steps=steps,
+            seeds=_SEEDS[scale],
+            schedule=Schedule(frames=12),
+            metrics=Metrics(names=names, maps=6),
+        ),
+    )
+
+
+def _pair(gap: str, scale: str, arrangement: str = "contiguous") -> Case:
+    """Return contrast and masked reconstruction on the same data."""
+    objectives = (Contrastive(), MaskedReconstruction())
+    runs = tuple(measured_run(each, gap, scale, arrangement=arrangement) for each in objectives)
+    return Case(name=f"cl and mae, {gap}, areas {arrangement}", runs=runs)
+
+
+def _untrained(gap: str, scale: str) -> Case:
+    """Return contrast and a masked reconstruction that has taken no step."""
+    runs = (
+        measured_run(Contrastive(), gap, scale),
+        measured_run(MaskedReconstruction(), gap, scale, steps=0),
+    )
+    return Case(name=f"cl and mae before its first step, {gap}", runs=runs)
+
+
+def _final(trajectory: Trajectory, name: str) -> Float[np.ndarray, " seed"]:
+    return trajectory.final[name].to_numpy()
+
+
+def _no_assumption_unmet(case: Case) -> str | None:
+    return None
+
+
+_FROM_PARK = "Park et al. (2023), of trained ViT-B/16; asked here of the theory's layer, surrogate ours"
+_ON_THE_GRID = (
+    "P = 256 on a 16 × 16 grid, connected areas, two clusters, either sign of Δ, masks of half the patches."
+)
+
+PARK_DISTANCE = Claim(
+    id="PARK-DISTANCE",
+    statement="Where areas are connected, attention reaches farther after contrast than after masked reconstruction.",
+    source=_FROM_PARK,
+    note="claims.md#park-distance",
+    assumptions=_ON_THE_GRID,
+    surrogate="Mean attention distance after contrast less that after masked reconstruction, in patches, after 400 "
+    "steps: above 1, by a 99.9 % interval over seeds. The control scatters the areas over the grid.",
+    symbol="d(CL) − d(MAE)",
+    predicted=lambda case: (1.0, inf),
+    measure=lambda case, runs: over_seeds(
+        _final(runs[0], "attention_distance") - _final(runs[1], "attention_distance")
+    ),
+    unmet=_no_assumption_unmet,
+    cases=lambda scale: tuple(_pair(gap, scale) for gap in _GAPS),
+    controls=lambda scale: tuple(_pair(gap, scale, "scattered") for gap in _GAPS),
+)
+
+PARK_HOMOGENEITY = Claim(
+    id="PARK-HOMOGENEITY",
+    statement="After contrast all queries attend alike; after masked reconstruction each attends to places of its own.",
+    source=_FROM_PARK,
+    note="claims.md#park-homogeneity",
+    assumptions=_ON_THE_GRID,
+    surrogate="Normalised mutual information of query and key after masked reconstruction less that after contrast, "
+    "after 400 steps: above 0.1, by a 99.9 % interval over seeds. The control has not trained by reconstruction.",
+    symbol="NMI(MAE) − NMI(CL)",
+    predicted=lambda case: (0.1, inf),
+    measure=lambda case, runs: over_seeds(
+        _final(runs[1], "mutual_information") - _final(runs[0], "mutual_information")
+    ),
+    unmet=_no_assumption_unmet,
+    cases=lambda scale: tuple(_pair(gap, scale) for gap in _GAPS),
+    controls=lambda scale: tuple(_untrained(gap, scale) for gap in _GAPS),
+)
+
+PARK_FREQUENCY = Claim(
+    id="PARK-FREQUENCY",
+    statement="Representations hold more of the high spatial frequencies after masked reconstruction than after "
+    "contrast.",
+    source=_FROM_PARK,
+    note="claims.md#park-frequency",
+    assumptions=_ON_THE_GRID,
+    surrogate="Relative log amplitude at the highest frequency (convention cl-vs-mim) after masked reconstruction less "
+    "that after contrast, after 400 steps: above 2, by a 99.9 % interval over seeds. The control has not trained by "
+    "reconstruction.",
+    symbol="Δlog amp(MAE) − Δlog amp(CL)",
+    predicted=lambda case: (2.0, inf),
+    measure=lambda case, runs: over_seeds(
+        _final(runs[1], "high_frequency") - _final(runs[0], "high_frequency")
+    ),
+    unmet=_no_assumption_unmet,
+    cases=lambda scale: tuple(_pair(gap, scale) for gap in _GAPS),
+    controls=lambda scale: tuple(_untrained(gap, scale) for gap in _GAPS),
+)
+
+
+def mixture_runs(gap: str, scale: str, weights: tuple[float, ...]) -> tuple[Experiment, ...]:
+    """Return runs of the mixture at several weights λ, all on one clock."""
+    return tuple(measured_run(Mixture(weight=weight), gap, scale) for weight in weights)
+
+
+def _between(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
+    none, some, all_contrast = (_final(each, "attention_distance") for each in trajectories)
+    return over_seeds((some - none) / (all_contrast - none))
+
+
+PARK_MIXTURE = Claim(
+    id="PARK-MIXTURE",
+    statement="For Δ > 0 a mixture of both losses attends neither as near as masked reconstruction nor as far as "
+    "contrast; for Δ < 0 it attends as masked reconstruction does.",
+    source="the mixture is Park et al.'s (2023); the statement on one layer is vitdyn's",
+    note="claims.md#park-mixture",
+    assumptions=_ON_THE_GRID,
+    surrogate="At λ = 0.7, r = (d_λ − d_0)/(d_1 − d_0) of attention distances after 400 steps at the mixture's own "
+    "rate: in (0.05, 0.95) for Δ = 0.4, by a 99.9 % interval over seeds. The control has Δ = −0.3.",
+    symbol="r(0.7)",
+    predicted=lambda case: (0.05, 0.95),
+    measure=_between,
+    unmet=_no_assumption_unmet,
+    cases=lambda scale: (
+        Case(name="mixture, gap-positive", runs=mixture_runs("gap-positive", scale, (0.0, 0.7, 1.0))),
+    ),
+    controls=lambda scale: (
+        Case(name="mixture, gap-negative", runs=mixture_runs("gap-negative", scale, (0.0, 0.7, 1.0))),
+    ),
+)
+
+
+def ordered_runs(gap: str, scale: str, *, within_cluster: bool = True) -> tuple[Experiment, ...]:
+    """Return the grid whose models LiDAR and RankMe put in order: objectives, mask ratios, temperatures, weights."""
+    ratios = (0.25, 0.5, 0.75)
+    objectives: list[Objective] = [MaskedReconstruction(mask_ratio=ratio) for ratio in ratios]
+    objectives += [Contrastive(mask_ratio=r, temperature=t) for r in ratios for t in (0.5, 1.0)]
+    objectives += [Mixture(weight=weight, mask_ratio=r) for weight in (0.2, 0.5, 0.8) for r in ratios]
+    names = ("lidar", "rank_me", "local_determination", "global_determination")
+    metrics = Metrics(names=names, objects=192, views=12, within_cluster=within_cluster)
+    schedule = Schedule(spacing="explicit", steps=ORDERED_STEPS)
+    runs = [measured_run(objective, gap, scale, names=names) for objective in objectives]
+    return tuple(
+        Experiment(
+            name=f"{run.name}-{index}", training=replace(run.training, metrics=metrics, schedule=schedule)
+        )
+        for index, run in enumerate(runs)
+        if isinstance(run.training, Training)
+    )
+
+
+def over_models(trajectories: tuple[Trajectory, ...], name: str) -> Float[torch.Tensor, "seed model"]:
+    """Return a metric of all models of a grid: of every run at each of the named steps."""
+    columns = [
+        each[name].isel(frame=np.isin(each["step"], ORDERED_STEPS)).to_numpy().T for each in trajectories
+    ]
+    return torch.from_numpy(np.concatenate(columns, 1))
+
+
+def _better_order(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
+    quality = over_models(trajectories, "local_determination")
+    lidar, rank_me = (
+        rank_agreement(over_models(trajectories, name), quality).value.numpy()
+        for name in ("lidar", "rank_me")
+    )
+    return over_seeds(lidar - rank_me)
+
+
+LIDAR_ORDER = Claim(
+    id="LIDAR-ORDER",
+    statement="Among images of one cluster, and where the global area is not much larger than the local ones, LiDAR "
+    "orders models by what a linear probe tells of local latents better than RankMe does.",
+    source="the first half of the sentence is vitdyn's condition on the main claim of Thilak et al. (2024)",
+    note="claims.md#lidar-order",
+    assumptions="P = 256, κ = (0.6, 0.5), two clusters; views are masks of half the patches.",
+    surrogate="Over 54 models (18 settings of MAE, CL and mixture at three steps) Spearman's ρ of LiDAR with R² of "
+    "local latents less that of RankMe: above 0.1, by a 99.9 % interval over seeds. The control takes images of "
+    "all clusters together.",
+    symbol="ρ(LiDAR) − ρ(RankMe)",
+    predicted=lambda case: (0.1, inf),
+    measure=_better_order,
+    unmet=_no_assumption_unmet,
+    cases=lambda scale: (Case(name="grid, gap-negative", runs=ordered_runs("gap-negative", scale)),),
+    controls=lambda scale: (
+        Case(
+            name="grid, gap-negative, all clusters",
+            runs=ordered_runs("gap-negative", scale, within_cluster=False),
+        ),
+    ),
+)
