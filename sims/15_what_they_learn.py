@@ -2,7 +2,7 @@
 
 (a, b, d, e) Attention distance, mutual information of query and key, cosine similarity of the patches' representations
 and their relative log amplitude at the highest frequency, over training by masked reconstruction and by contrast, at
-Δ = +0.4 and Δ = -0.3 on connected areas of a 16 × 16 grid. (c, f) Distance and mutual information of the mixture
+Δ = +0.4 and Δ = -0.3 on connected areas of a 12 × 12 grid. (c, f) Distance and mutual information of the mixture
 (1 - λ) MAE + λ CL after 400 steps on one clock: it stays with masked reconstruction up to a threshold.
 
 Claims: PARK-DISTANCE, PARK-HOMOGENEITY, PARK-FREQUENCY, PARK-MIXTURE.
@@ -59,7 +59,8 @@ def verdicts(gap: str, runs: dict[str, Experiment], kind: Learning) -> dict[str,
         for claim in (PARK_DISTANCE, PARK_HOMOGENEITY, PARK_FREQUENCY)
     }
     trajectories = tuple(kind.mixtures[weight] for weight in three)
-    return {**found, f"{PARK_MIXTURE.id}, {kind.title}": judge(PARK_MIXTURE, mixed, trajectories)}
+    role = "" if gap == "gap-positive" else ", control"
+    return {**found, f"{PARK_MIXTURE.id}, {kind.title}{role}": judge(PARK_MIXTURE, mixed, trajectories)}
 
 
 def draw(kinds: list[Learning]) -> Drawing:

@@ -3,8 +3,8 @@
 54 models: masked reconstruction, contrast and mixtures at several mask ratios, temperatures and weights, each
 after 50, 150 and 400 steps. Quality is R² of a linear map from an image's representation to the latents of local areas.
 (a, d) κ = (0.6, 0.5), images of one cluster at a time: LiDAR orders them, RankMe does not. (b, e) The same models,
-images of both clusters together: what tells clusters apart drowns LiDAR's count. (c, f) κ = (0.9, 0.4): a
-large global area does the same.
+images of both clusters together: what tells clusters apart drowns LiDAR's count. (c, f) κ = (0.9, 0.4): beside a
+large global area local ones hardly count, LiDAR stays near 1, and both order models about equally well.
 
 Claims: LIDAR-ORDER.
 Run:    python sims/16_order_of_models.py [--quick | --full] [--redraw]

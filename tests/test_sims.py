@@ -13,7 +13,7 @@ import torch
 
 from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.dynamics import BatchSource, Training, simulate
+from vitdyn.dynamics import BatchSource, Schedule, Training, simulate
 from vitdyn.experiments.inspection import patch_area_attention
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.plotting import FigureOptions, text_table
@@ -25,8 +25,11 @@ SCRIPTS = sorted(path.stem for path in SIMS.glob("[0-9]*.py"))
 FLOWS = [name for name in SCRIPTS if name[:2] in ("10", "11", "12", "13", "14")]
 """Grids and ladders of mean-field flows, which cannot be made tiny here: ``make figures`` runs them."""
 UNTRAINED = ("01_data", "09_photograph_gaps")
-TRAINED = [name for name in SCRIPTS if name not in (*UNTRAINED, *FLOWS)]
-RUN = [name for name in SCRIPTS if name not in (*FLOWS, "09_photograph_gaps")]  # segments photographs, twice
+ELSEWHERE = "17_real_images"
+"""Tested with its own room."""
+TRAINED = [name for name in SCRIPTS if name not in (*UNTRAINED, *FLOWS, ELSEWHERE)]
+RUN = [name for name in SCRIPTS if name not in (*FLOWS, ELSEWHERE, "09_photograph_gaps")]  # segments, twice
+STEPS = (1, 2, 3)
 
 
 def load(name):
@@ -46,7 +49,11 @@ def shrink(module, monkeypatch):
     def shrunk(experiment):
         if not isinstance(experiment.training, Training):
             return experiment
-        training = replace(experiment.training, steps=3, seeds=2, samples=4, evaluation_samples=8)
+        training = replace(experiment.training, steps=max(STEPS), seeds=2, samples=4, evaluation_samples=8)
+        if training.schedule.spacing == "explicit":
+            training = replace(training, schedule=Schedule(spacing="explicit", steps=STEPS))
+        if training.metrics is not None:
+            training = replace(training, metrics=replace(training.metrics, maps=1, objects=64, views=2))
         return replace(experiment, training=training)
 
     def few(*arguments):
@@ -56,6 +63,8 @@ def shrink(module, monkeypatch):
         return tuple(shrunk(experiment) for experiment in made)
 
     monkeypatch.setattr(module, "experiments", few)
+    monkeypatch.setattr("vitdyn.claims.representations.ORDERED_STEPS", STEPS)
+    monkeypatch.setattr(module, "ORDERED_STEPS", STEPS, raising=False)
 
 
 def options_of(module, folder, **flags):

@@ -19,6 +19,7 @@ from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Object
 from vitdyn.observables import Metrics
 from vitdyn.trajectory import Trajectory
 
+_SIDE = 12
 _SEEDS = {"quick": 8, "full": 32}
 _GAPS = {"gap-positive": (0.9, 0.4), "gap-negative": (0.6, 0.5)}
 _OF_PATCHES = ("attention_distance", "mutual_information", "token_similarity", "high_frequency")
@@ -35,8 +36,10 @@ def measured_run(
     steps: int = 400,
     names: tuple[str, ...] = _OF_PATCHES,
 ) -> Experiment:
-    """Return a run of which metrics are recorded: P = 256 on a 16 × 16 grid, two clusters, connected areas."""
-    layout = PatchLayout.from_exponents(256, *_GAPS[gap], clusters=2, arrangement=arrangement, grid=(16, 16))
+    """Return a run of which metrics are recorded: P = 144 on a 12 × 12 grid, two clusters, connected areas."""
+    layout = PatchLayout.from_exponents(
+        _SIDE**2, *_GAPS[gap], clusters=2, arrangement=arrangement, grid=(_SIDE, _SIDE)
+    )
     return Experiment(
         name=f"{objective.name}-{gap}-{arrangement}",
         training=Training(
@@ -76,7 +79,7 @@ def _no_assumption_unmet(case: Case) -> str | None:
 
 _FROM_PARK = "Park et al. (2023), of trained ViT-B/16; asked here of the theory's layer, surrogate ours"
 _ON_THE_GRID = (
-    "P = 256 on a 16 × 16 grid, connected areas, two clusters, either sign of Δ, masks of half the patches."
+    "P = 144 on a 12 × 12 grid, connected areas, two clusters, either sign of Δ, masks of half the patches."
 )
 
 PARK_DISTANCE = Claim(
@@ -210,7 +213,7 @@ LIDAR_ORDER = Claim(
     "orders models by what a linear probe tells of local latents better than RankMe does.",
     source="the first half of the sentence is vitdyn's condition on the main claim of Thilak et al. (2024)",
     note="claims.md#lidar-order",
-    assumptions="P = 256, κ = (0.6, 0.5), two clusters; views are masks of half the patches.",
+    assumptions="P = 144, κ = (0.6, 0.5), two clusters; views are masks of half the patches.",
     surrogate="Over 54 models (18 settings of MAE, CL and mixture at three steps) Spearman's ρ of LiDAR with R² of "
     "local latents less that of RankMe: above 0.1, by a 99.9 % interval over seeds. The control takes images of "
     "all clusters together.",

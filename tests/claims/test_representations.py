@@ -1,0 +1,91 @@
+"""What the field reads off real models, at the quick scale, each claim with its control; and broken on purpose."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vitdyn.claims import (
+    INCONCLUSIVE,
+    LIDAR_ORDER,
+    PARK_DISTANCE,
+    PARK_FREQUENCY,
+    PARK_HOMOGENEITY,
+    PARK_MIXTURE,
+    REFUTED,
+    Case,
+    check,
+    judge,
+)
+from vitdyn.claims.representations import ORDERED_STEPS
+from vitdyn.experiments import ResultStore
+from vitdyn.trajectory import Trajectory
+
+pytestmark = [pytest.mark.verdict, pytest.mark.xdist_group("representations")]
+
+PARK = (PARK_DISTANCE, PARK_HOMOGENEITY, PARK_FREQUENCY, PARK_MIXTURE)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return ResultStore(tmp_path_factory.mktemp("results"))
+
+
+@pytest.mark.parametrize("claim", [*PARK, LIDAR_ORDER], ids=lambda claim: claim.id)
+def test_a_claim_holds_and_its_controls_are_refuted(claim, store):
+    for verdict in check((claim,), store):
+        assert verdict.status == verdict.expected, f"{verdict.case}: {verdict.interval} {verdict.reason}"
+
+
+@pytest.mark.parametrize("claim", PARK[:3], ids=lambda claim: claim.id)
+def test_a_claim_is_refuted_if_objectives_change_places(claim, store):
+    for case in claim.cases("quick"):
+        contrast, reconstruction = (store(run) for run in case.runs)
+        assert judge(claim, case, (reconstruction, contrast)).status == REFUTED
+
+
+def test_queries_attend_alike_after_contrast_at_every_step(store):
+    """Mean pooling gives all queries one gradient: the mutual information is 0 to round-off, not only at the end."""
+    for case in PARK_HOMOGENEITY.cases("quick"):
+        assert store(case.runs[0])["mutual_information"].to_numpy().max() < 1e-6
+
+
+def models(case, lidar, rank_me, quality):
+    """A grid of one run whose metrics are given by number of frame and seed."""
+    import xarray
+
+    frames = len(ORDERED_STEPS)
+    values = {"lidar": lidar, "rank_me": rank_me, "local_determination": quality}
+    variables = {name: (("frame", "seed"), np.reshape(each, (frames, -1))) for name, each in values.items()}
+    dataset = xarray.Dataset(variables, {"step": ("frame", list(ORDERED_STEPS))}, {"spec": "{}"})
+    return judge(LIDAR_ORDER, replace(case, runs=case.runs[:1]), (Trajectory(dataset),))
+
+
+def test_order_is_all_that_lidar_is_asked_for(rng):
+    (case,) = LIDAR_ORDER.cases("quick")
+    quality = np.sort(rng.random((3, 6)), axis=0)
+    right = models(case, np.exp(quality), -quality, quality)
+    assert (right.measured, right.low, right.high) == pytest.approx((2, 2, 2), abs=1e-12)
+    assert models(case, -quality, np.exp(quality), quality).status == REFUTED
+    assert models(case, quality, 3 * quality, quality).status == REFUTED  # equal orders: no better
+    tied = models(case, np.ones((3, 6)), quality, quality)
+    assert tied.status == INCONCLUSIVE and "no finite value" in tied.reason
+
+
+def test_a_grid_has_every_objective_and_each_model_once():
+    (case,) = LIDAR_ORDER.cases("quick")
+    (control,) = LIDAR_ORDER.controls("quick")
+    assert len({run.key for run in case.runs}) == len(case.runs) == 18
+    assert {run.training.objective.name for run in case.runs} == {"mae", "cl", "mixture"}
+    for run, other in zip(case.runs, control.runs, strict=True):
+        assert replace(other.training.metrics, within_cluster=True) == run.training.metrics
+        assert replace(other.training, metrics=run.training.metrics) == run.training
+
+
+def test_the_scattered_control_has_the_same_sizes():
+    for case, control in zip(PARK_DISTANCE.cases("quick"), PARK_DISTANCE.controls("quick"), strict=True):
+        for run, other in zip(case.runs, control.runs, strict=True):
+            layouts = run.training.generator.layout, other.training.generator.layout
+            assert np.array_equal(layouts[0].sizes, layouts[1].sizes)
+            assert layouts[0].partition != layouts[1].partition
+    assert isinstance(case, Case)
