@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
-from vitdyn._errors import require_choice
+from vitdyn._errors import require_choice, require_integer
+from vitdyn._tables import text_table
 from vitdyn.cli.objective import LatentOptions, command_for, law_of
 
 
@@ -35,6 +37,11 @@ class RunOptions(LatentOptions):
     """Rule of descent: gradient, momentum or adam."""
     learning_rate: float | None = None
     """η; left out, the objective's own choice for gradient descent (divided by 10 for momentum, 0.05 for adam)."""
+    metrics: tuple[str, ...] = ()
+    """Metrics of attention and representations to record too: attention_distance, mutual_information,
+    attention_entropy, token_similarity, high_frequency, lidar, rank_me, local_determination, global_determination."""
+    arrangement: str = "scattered"
+    """Where areas lie: scattered, or contiguous (connected regions of the grid)."""
     content_queries: bool = False
     """Let queries carry content too (Ψ and Ξ are trained)."""
     frames: int = 48
@@ -65,12 +72,19 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     from vitdyn.dynamics import Schedule, Training, pick_device
     from vitdyn.experiments import Experiment, run
     from vitdyn.experiments.cost import estimate_cost
-    from vitdyn.observables import learned_regime
+    from vitdyn.observables import Metrics, learned_regime
     from vitdyn.plotting import save_figure, summary_page
     from vitdyn.trajectory import require_writable
 
+    require_integer("patches", options.patches, at_least=2)
+    side = isqrt(options.patches)
     layout = PatchLayout.from_exponents(
-        options.patches, options.kappa_c, options.kappa_s, clusters=options.clusters
+        options.patches,
+        options.kappa_c,
+        options.kappa_s,
+        clusters=options.clusters,
+        arrangement=options.arrangement,
+        grid=(side, side) if side**2 == options.patches else None,
     )
     training = Training(
         generator=PatchGenerator(layout=layout, latents=law_of(options)),
@@ -81,6 +95,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         seeds=options.seeds,
         schedule=Schedule(frames=options.frames),
         data_set_size=options.data_set_size,
+        metrics=Metrics(names=options.metrics) if options.metrics else None,
         content_queries=options.content_queries,
         precision=options.precision,
     )
@@ -101,8 +116,18 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         "learned  "
         + ", ".join(f"{name}: {count} of {options.seeds} seeds" for name, count in regimes.items())
     )
+    if options.metrics:
+        print(_metric_table(trajectory, options.metrics))
     print(f"result   {path}\npicture  {picture}")
     return 0
+
+
+def _metric_table(trajectory: Any, names: tuple[str, ...]) -> str:
+    """Return each metric at the start and at the end, means over seeds."""
+    rows = [
+        (name, *(float(trajectory[name].isel(frame=frame).mean()) for frame in (0, -1))) for name in names
+    ]
+    return text_table(("metric", "at the start", "at the end"), rows)
 
 
 def _descent(options: RunOptions, natural: float) -> Any:

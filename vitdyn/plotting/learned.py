@@ -120,7 +120,7 @@ def draw_orderings(orderings: Sequence[Ordering]) -> Drawing:
             panel_title(axes, panel, ordering.title if row == 0 else "")
             axes.text(
                 0.98,
-                0.05,
+                0.42,
                 rf"$\rho$ = {rho:.2f} [{low:.2f}, {high:.2f}]",
                 transform=axes.transAxes,
                 ha="right",
