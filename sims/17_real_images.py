@@ -1,0 +1,81 @@
+"""Figure 17: small Vision Transformers on real images, by depth: reconstruction, contrast, their mixture, and labels.
+
+One encoder class is trained by four methods from five seeds and looked at on held-out images: how far its attention
+reaches, how much its maps differ, its frequencies, its tokens, what a linear probe reads. A table puts Park et al.'s
+three findings about contrast against reconstruction as differences of predicted sign, paired by seed, with 95 %
+intervals. By default: digits, 4 x 4 patches, three blocks, and for each method as many steps as a few seconds allow.
+--full: 8 x 8 patches, six blocks, digits and photographs, equal steps for all methods.
+
+Claims: none. The theory is about one layer; what is seen of it here is reported, not judged.
+Run:    python sims/17_real_images.py [--quick | --full] [--redraw]
+Takes:  1.5 minutes on two cores, 11 hours with --full by its own estimate; on a GPU: not measured.
+"""
+
+from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
+from vitdyn.plotting.practice import draw_practice
+from vitdyn.practice import (
+    METHODS,
+    Architecture,
+    Digits,
+    Photographs,
+    PracticeStore,
+    Pretraining,
+    Record,
+    finding_table,
+    findings,
+    value_table,
+)
+
+SEEDS = 5
+QUICK_STEPS = {"untrained": 0, "reconstruction": 700, "contrast": 220, "mixture": 240, "supervised": 300}
+FULL_STEPS = 3000
+
+
+def runs(scale: str) -> dict[str, tuple[Pretraining, ...]]:
+    """Return the runs by the name of their figure."""
+    name = "17_real_images"
+    if scale == "quick":
+        return {
+            name: tuple(
+                Pretraining(method=method, steps=steps, seed=seed)
+                for seed in range(SEEDS)
+                for method, steps in QUICK_STEPS.items()
+            )
+        }
+    return {
+        name + suffix: tuple(
+            Pretraining(
+                method=method,
+                images=images,
+                architecture=Architecture(patch=patch, width=64, layers=6, expansion=4, decoder_width=32),
+                steps=0 if method == "untrained" else FULL_STEPS,
+                batch=128,
+                learning_rate=2e-3,
+                mask=0.75,
+                seed=seed,
+            )
+            for seed in range(SEEDS)
+            for method in METHODS
+        )
+        for suffix, images, patch in (("", Digits(), 1), ("_photographs", Photographs(), 4))
+    }
+
+
+def draw(records: list[Record]) -> Drawing:
+    """Draw one figure."""
+    return draw_practice(records)
+
+
+def main(options: FigureOptions) -> None:
+    """Train what is not there yet, print the tables and save the figures."""
+    store = PracticeStore(folder=options.results, progress=True, redraw=options.redraw)
+    for name, specs in runs(options.scale).items():
+        records = store(specs)
+        print(value_table(records))
+        print()
+        print(finding_table(findings(records)))
+        print(save_figure(draw(records), options.out / name))
+
+
+if __name__ == "__main__":
+    run_script(main, FigureOptions, __doc__)

@@ -1,0 +1,212 @@
+"""Losses, encoder and one step of each method, against literal transcriptions. Exact."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+
+from vitdyn.practice import Architecture
+from vitdyn.practice.encoder import build, encode, inspect, position_codes
+from vitdyn.practice.learner import Batch, Learner
+from vitdyn.practice.losses import contrast_loss, move_average, patches_of, reconstruction_loss
+from vitdyn.practice.training import train
+
+
+def made(spec):
+    """A learner in float64 and its batch of step 2."""
+    images = spec.images.load()
+    images = images._replace(train=images.train.double(), test=images.test.double())
+    return Learner(spec).double(), Batch.draw(spec, images, 2)
+
+
+def gradients(learner, loss):
+    learner.zero_grad()
+    loss.backward()
+    return {name: None if p.grad is None else p.grad.clone() for name, p in learner.named_parameters()}
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_reconstruction_loss_is_the_mean_over_hidden_patches(rng, normalised):
+    predicted, target = (torch.from_numpy(rng.standard_normal((3, 5, 4))) for _ in range(2))
+    hidden = torch.tensor([[1, 0, 0, 1, 0], [0, 0, 1, 1, 0], [0, 1, 0, 0, 1]]).double()
+    total, count = 0.0, 0
+    for b in range(3):
+        for p in range(5):
+            if hidden[b, p]:
+                pixels = target[b, p].tolist()
+                if normalised:
+                    mean = sum(pixels) / 4
+                    variance = sum((x - mean) ** 2 for x in pixels) / 3
+                    pixels = [(x - mean) / math.sqrt(variance + 1e-6) for x in pixels]
+                total += sum((float(predicted[b, p, i]) - pixels[i]) ** 2 for i in range(4)) / 4
+                count += 1
+    found = reconstruction_loss(predicted, target, hidden, normalised=normalised)
+    assert float(found) == pytest.approx(total / count, rel=1e-12)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_reconstruction_is_what_the_transformers_package_computes(tiny, normalised):
+    spec = tiny(normalised_targets=normalised)
+    learner, batch = made(spec)
+    whole = learner.model
+    ours = learner.loss(batch).detach()
+    whole.config.norm_pix_loss = normalised
+    whole.vit.config.mask_ratio = spec.mask
+    theirs = whole(batch.plain, noise=batch.noise(16)).loss.detach()
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-10)
+    assert torch.equal(patches_of(batch.plain, 2), whole.patchify(batch.plain))
+
+
+def test_half_of_the_patches_are_hidden_those_of_largest_noise(tiny):
+    learner, batch = made(tiny(mask=0.5))
+    noise = batch.noise(16)
+    hidden = encode(learner.encoder, batch.plain, noise=noise, mask=0.5).hidden
+    for row in range(8):
+        assert set(hidden[row].nonzero()[:, 0].tolist()) == set(noise[row].argsort()[8:].tolist())
+
+
+def test_contrast_loss_is_cross_entropy_times_twice_the_temperature(rng):
+    q, k = (torch.from_numpy(rng.standard_normal((4, 3))) for _ in range(2))
+    total = 0.0
+    for i in range(4):
+        scores = [float(q[i] @ k[j] / q[i].norm() / k[j].norm()) / 0.3 for j in range(4)]
+        total -= scores[i] - math.log(sum(math.exp(s) for s in scores))
+    assert float(contrast_loss(q, k, 0.3)) == pytest.approx(2 * 0.3 * total / 4, rel=1e-12)
+
+
+def test_keys_take_no_gradient(rng):
+    q, k = (torch.from_numpy(rng.standard_normal((4, 3))).requires_grad_() for _ in range(2))
+    contrast_loss(q, k, 0.3).backward()
+    assert k.grad is None and float(q.grad.abs().max()) > 0
+
+
+def test_a_moving_average_moves_by_one_minus_momentum():
+    old, new = torch.nn.Linear(3, 2).double(), torch.nn.Linear(3, 2).double()
+    expected = [0.7 * a + 0.3 * b for a, b in zip(old.parameters(), new.parameters(), strict=True)]
+    move_average(old, new, 0.7)
+    for found, truth in zip(old.parameters(), expected, strict=True):
+        torch.testing.assert_close(found, truth, rtol=1e-14, atol=1e-14)
+
+
+def literal_contrast(learner, batch, *, average_first):
+    """Both directions written out; the moving average moves before the keys are taken, or after."""
+    spec, start = learner.spec, deepcopy(learner)
+    encoder, projector = start.teacher
+    keep = 1 - (1 - spec.momentum) * (1 + math.cos(math.pi * batch.step / spec.steps)) / 2
+    if average_first:
+        for average, now in ((encoder, start.encoder), (projector, start.projector)):
+            for old, new in zip(average.parameters(), now.parameters(), strict=True):
+                old.data = keep * old.data + (1 - keep) * new.data
+    total = 0.0
+    pair = [batch.view(0), batch.view(1)]
+    for query, key in ((0, 1), (1, 0)):
+        tokens = encode(start.encoder, pair[query]).tokens[:, 1:].mean(1)
+        q = start.predictor(start.projector(tokens))
+        k = projector(encode(encoder, pair[key]).tokens[:, 1:].mean(1))
+        q, k = q / q.norm(dim=1, keepdim=True), k / k.norm(dim=1, keepdim=True)
+        scores = q @ k.T / spec.temperature
+        total += 2 * spec.temperature * float((scores.logsumexp(1) - scores.diagonal()).mean().detach())
+    return total
+
+
+def test_contrast_moves_the_average_before_it_takes_the_keys(tiny):
+    learner, batch = made(tiny("contrast", momentum=0.5))
+    with torch.no_grad():  # the average has to lag behind for the order to matter
+        for parameter in learner.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.manual_seed(0)))
+    first, after = (literal_contrast(learner, batch, average_first=each) for each in (True, False))
+    found = float(learner.loss(batch).detach())
+    assert found == pytest.approx(first, rel=1e-10)
+    assert abs(found - after) > 1e-3
+
+
+@pytest.mark.parametrize(("weight", "pure"), [(0.0, "reconstruction"), (1.0, "contrast")])
+def test_a_mixture_at_its_ends_has_the_gradients_of_the_pure_losses(tiny, weight, pure):
+    mixed, batch = made(tiny("mixture", weight=weight))
+    alone, _ = made(tiny("mixture", weight=weight))
+    found = gradients(mixed, mixed.loss(batch))
+    expected = gradients(alone, getattr(alone, pure)(batch))
+    shared = [name for name in found if expected[name] is not None]
+    assert any(float(expected[name].abs().max()) > 1e-6 for name in shared)
+    for name in found:
+        truth = expected[name] if expected[name] is not None else torch.zeros((), dtype=torch.float64)
+        if found[name] is not None:
+            torch.testing.assert_close(found[name], truth.expand_as(found[name]), rtol=1e-10, atol=1e-12)
+
+
+def test_the_mixture_is_the_weighted_sum(tiny):
+    mixed, batch = made(tiny("mixture", weight=0.2))
+    parts = [
+        float(getattr(made(tiny("mixture", weight=0.2))[0], name)(batch).detach())
+        for name in ("reconstruction", "contrast")
+    ]
+    assert float(mixed.loss(batch).detach()) == pytest.approx(0.8 * parts[0] + 0.2 * parts[1], rel=1e-12)
+
+
+def test_supervision_is_cross_entropy_of_one_view(tiny):
+    learner, batch = made(tiny("supervised"))
+    scores = learner.head(encode(learner.encoder, batch.view(0)).tokens[:, 1:].mean(1))
+    expected = (scores.logsumexp(1) - scores.gather(1, batch.labels[:, None])[:, 0]).mean()
+    assert float(learner.loss(batch).detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
+
+
+def test_the_class_token_can_be_read_instead(tiny):
+    learner, batch = made(tiny("supervised", readout="class"))
+    assert torch.equal(learner.read(batch.plain), encode(learner.encoder, batch.plain).tokens[:, 0])
+
+
+@pytest.mark.parametrize("method", ["contrast", "mixture"])
+def test_the_patch_projection_stays_frozen_where_there_is_contrast(tiny, method):
+    trained = train(tiny(method)).learner.encoder.state_dict()
+    start = Learner(tiny(method)).encoder.state_dict()
+    moved = {name for name in start if not torch.equal(start[name], trained[name])}
+    assert not any("patch_embeddings" in name or "position" in name for name in moved)
+    assert any("q_proj" in name for name in moved)
+
+
+def test_all_methods_start_from_the_same_encoder_and_seeds_differ(tiny):
+    first = Learner(tiny()).encoder.state_dict()
+    for method in ("contrast", "mixture", "supervised", "untrained"):
+        other = Learner(tiny(method)).encoder.state_dict()
+        assert all(torch.equal(first[name], other[name]) for name in first)
+    assert not torch.equal(first["embeddings.cls_token"],
+                           Learner(tiny(seed=4)).encoder.state_dict()["embeddings.cls_token"])  # fmt: skip
+
+
+def test_positions_are_told_apart_by_encoder_and_decoder():
+    model = build(Architecture(), 8, 0)
+    for codes in (model.vit.embeddings.position_embeddings, model.decoder.decoder_pos_embed):
+        apart = torch.cdist(codes[0, 1:], codes[0, 1:]) + 10 * torch.eye(16)
+        assert float(apart.min()) > 0.3 and not codes.requires_grad
+    found = position_codes(3, 8)
+    x, y, slow = 2, 1, 6**-0.5
+    expected = [math.sin(x), math.sin(x * slow), math.cos(x), math.cos(x * slow),
+                math.sin(y), math.sin(y * slow), math.cos(y), math.cos(y * slow)]  # fmt: skip
+    assert found[0, 1 + 3 * y + x].tolist() == pytest.approx(expected, rel=1e-6)
+    assert float(found[0, 0].abs().max()) == 0
+
+
+def test_building_leaves_the_global_generator_alone(tiny):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    Learner(tiny("mixture"))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_inspection_sees_every_depth_and_agrees_with_encoding(tiny):
+    learner, batch = made(tiny())
+    seen = inspect(learner.encoder, batch.plain)
+    assert len(seen.maps) == 2 and len(seen.tokens) == 3
+    for maps in seen.maps:
+        assert maps.shape == (8, 2, 17, 17)
+        torch.testing.assert_close(maps.sum(-1), torch.ones(8, 2, 17, dtype=maps.dtype), rtol=0, atol=1e-6)
+    final = learner.encoder.layernorm(seen.tokens[-1])
+    torch.testing.assert_close(final, encode(learner.encoder, batch.plain).tokens)
+
+
+def test_masking_needs_the_noise(tiny, complaint):
+    learner, batch = made(tiny())
+    with complaint("mask"):
+        encode(learner.encoder, batch.plain, mask=0.5)

@@ -1,0 +1,84 @@
+"""Encoders trained on real images: what each method does by depth, with intervals over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from vitdyn._errors import wrong
+from vitdyn.plotting.drawing import Drawing, drawn_in_style
+from vitdyn.plotting.style import BLUE, GREEN, GREY, PAGE_WIDTH, PURPLE, VERMILLION, panel_title
+from vitdyn.practice import Record, by_method, interval
+
+METHOD_STYLE: dict[str, tuple[str, str, Literal["-", "--"]]] = {
+    "untrained": (GREY, "untrained", "--"),
+    "reconstruction": (BLUE, "MAE", "-"),
+    "contrast": (VERMILLION, "contrast", "-"),
+    "mixture": (PURPLE, "mixture", "-"),
+    "supervised": (GREEN, "supervised", "-"),
+}
+"""Colour, name and line of each method."""
+
+PANELS = (
+    ("attention_distance", "attention distance", "pixels"),
+    ("mutual_information", "mutual information", "0 to 1"),
+    ("top_key_scores", "top key scores", "mean share"),
+    ("high_frequency", "high frequency", r"$\Delta$ log amplitude"),
+    ("token_similarity", "token similarity", "mean cosine"),
+    ("linear_accuracy", "linear probe", "test accuracy"),
+    ("lidar", "LiDAR", "effective rank"),
+    ("rank_me", "RankMe", "effective rank"),
+)
+"""Metric, title and unit of each panel."""
+
+_OF_MEAN_TOKEN = ("linear_accuracy", "lidar", "rank_me")
+
+
+@drawn_in_style
+def draw_practice(records: Sequence[Record]) -> Drawing:
+    """Draw eight metrics by depth, one curve and band (95 % interval over seeds) for each method.
+
+    Metrics of attention stand at blocks 1, 2, ...; metrics of tokens at depths 0 (before the first block), 1, ... Those
+    of the mean token start after the first block: before it, the mean token is the mean patch, whatever the method.
+    Raises ``ValueError`` where there is no record.
+    """
+    if not records:
+        raise wrong("records", records, "must hold at least one run")
+    drawing = Drawing.of_size(PAGE_WIDTH, 3.9)
+    layers = records[0].spec.architecture.layers
+    for index, (metric, title, unit) in enumerate(PANELS):
+        axes = drawing.figure.add_subplot(2, 4, index + 1)
+        letter = "abcdefgh"[index]
+        _draw_metric(axes, drawing, letter, metric, records)
+        panel_title(axes, letter, title)
+        axes.set_ylabel(unit, labelpad=2)
+        axes.set_xlim(-0.2, layers + 0.2)
+        axes.set_xticks(range(0, layers + 1, 1 if layers < 7 else 2))
+        if index >= 4:
+            axes.set_xlabel("depth, blocks")
+    shown = {record.spec.method for record in records}
+    handles = [
+        Line2D([], [], color=colour, linestyle=line, marker="o", markersize=3, label=label)
+        for method, (colour, label, line) in METHOD_STYLE.items()
+        if method in shown
+    ]
+    drawing.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.6)
+    return drawing
+
+
+def _draw_metric(axes: Axes, drawing: Drawing, letter: str, metric: str, records: Sequence[Record]) -> None:
+    """Draw one metric of all methods; a band that is not finite is left out."""
+    for method, values in by_method(records, metric).items():
+        colour, label, line = METHOD_STYLE[method]
+        mean, low, high = (np.where(np.isfinite(each), each, np.nan) for each in interval(values))
+        last = records[0].spec.architecture.layers
+        depth = np.arange(last + 1 - len(mean), last + 1)
+        if metric in _OF_MEAN_TOKEN:
+            depth, mean, low, high = depth[1:], mean[1:], low[1:], high[1:]
+        axes.plot(depth, mean, color=colour, linestyle=line, marker="o", markersize=2.5, linewidth=1.1)
+        axes.fill_between(depth, low, high, color=colour, alpha=0.18, linewidth=0)
+        drawing.note_curve(letter, f"{metric}, {label}", depth, mean, low, high)

@@ -1,0 +1,158 @@
+"""Real images that come inside a package: handwritten digits, and photographs cut into crops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vitdyn._errors import require_integer, wrong
+from vitdyn.seeds import stream
+
+PICTURES = (
+    "astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "hubble_deep_field",
+    "immunohistochemistry", "retina", "rocket",
+)  # fmt: skip
+"""Photographs that scikit-image holds in its own package."""
+
+_FLAT, _TRIES = 0.02, 8
+
+
+class Images(NamedTuple):
+    """Images with labels, values from 0 to 1, in two parts that share no pixel."""
+
+    train: Float[Tensor, "image channel side side"]
+    train_labels: Int[Tensor, " image"]
+    test: Float[Tensor, "image channel side side"]
+    test_labels: Int[Tensor, " image"]
+
+    def standardised(self, images: Float[Tensor, "*batch side side"]) -> Float[Tensor, "*batch side side"]:
+        """Return images in standard deviations of the training pixels, from their mean: what an encoder sees."""
+        return (images - self.train.mean()) / self.train.std()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits:
+    """scikit-learn's 1797 handwritten digits: 8 x 8 pixels, one channel, ten labels.
+
+    ``test`` of them, drawn by ``seed``, are held out.
+    """
+
+    test: int = 500
+    seed: int = 0
+    side: ClassVar[int] = 8
+    classes: ClassVar[int] = 10
+
+    def __post_init__(self) -> None:
+        require_integer("test", self.test, at_least=1)
+        if self.test > 1697:
+            raise wrong("test", self.test, "must leave 100 of the 1797 digits to train on")
+        require_integer("seed", self.seed, at_least=0)
+
+    def load(self) -> Images:
+        """Return the images. Equal specifications give equal bits."""
+        return _digits(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photographs:
+    """Square grey crops of the photographs in scikit-image's package; the label is which photograph.
+
+    Each photograph is cut into square blocks of ``block`` pixels. Every third block of a row or column is held out, and
+    a crop lies within one block, so that crops for training and for testing share no pixel. Each photograph gives
+    ``train`` and ``test`` crops, their blocks and places drawn by ``seed``; crops that are nearly flat (standard
+    deviation below 0.02) are passed over: they show nothing, and the logarithm of their spectrum has no bottom.
+    """
+
+    train: int = 256
+    test: int = 64
+    side: int = 32
+    block: int = 64
+    pictures: tuple[str, ...] = PICTURES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {"train": 1, "test": 1, "side": 2, "block": 2, "seed": 0}.items():
+            require_integer(name, getattr(self, name), at_least=least)
+        if self.block < self.side or self.block > 96:  # the smallest photograph has 300 pixels, three blocks
+            raise wrong("block", self.block, f"must be from side = {self.side} to 96 pixels")
+        known = isinstance(self.pictures, tuple) and set(self.pictures) <= set(PICTURES)
+        if not known or len(set(self.pictures)) != len(self.pictures) or len(self.pictures) < 2:
+            raise wrong(
+                "pictures", self.pictures, f"must be two or more different names of {', '.join(PICTURES)}"
+            )
+
+    @property
+    def classes(self) -> int:
+        """How many labels there are."""
+        return len(self.pictures)
+
+    def load(self) -> Images:
+        """Return the crops. Equal specifications give equal bits."""
+        return _crops(self)
+
+    def corners(
+        self, index: int, picture: Float[np.ndarray, "height width"]
+    ) -> tuple[Int[np.ndarray, "crop 2"], Int[np.ndarray, "crop 2"]]:
+        """Return the top left corners of the training and of the test crops of photograph ``index``."""
+        shape = [size // self.block for size in picture.shape]
+        rows, columns = np.indices(shape).reshape(2, -1)
+        held_out = (rows + columns) % 3 == 2
+        draw = stream(self.seed, "clusters", index)
+        parts = []
+        for count, chosen in ((self.train, ~held_out), (self.test, held_out)):
+            tries = _TRIES * count
+            block = np.stack([rows, columns], 1)[chosen][draw.integers(chosen.sum(), size=tries)]
+            places = block * self.block + draw.integers(self.block - self.side + 1, size=(tries, 2))
+            spread = np.array([self.crop(picture, place).std() for place in places])
+            parts.append(places[spread >= _FLAT][:count])
+            if len(parts[-1]) < count:
+                raise wrong("side", self.side, f"leaves {self.pictures[index]} too flat: take larger crops")
+        return parts[0], parts[1]
+
+    def crop(self, picture: Float[np.ndarray, "height width"], place: Sequence[int]) -> np.ndarray:
+        """Return the crop whose top left corner is ``place``."""
+        return picture[place[0] : place[0] + self.side, place[1] : place[1] + self.side]
+
+
+ImageSet = Digits | Photographs
+IMAGE_SETS = (Digits, Photographs)
+
+
+@lru_cache(maxsize=4)
+def _digits(spec: Digits) -> Images:
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images = torch.from_numpy(found.images).float()[:, None] / 16
+    labels = torch.from_numpy(found.target).long()
+    order = torch.from_numpy(stream(spec.seed, "clusters").permutation(len(images)))
+    test, train = order[: spec.test], order[spec.test :]
+    return Images(images[train], labels[train], images[test], labels[test])
+
+
+@lru_cache(maxsize=4)
+def _crops(spec: Photographs) -> Images:
+    parts: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for index, name in enumerate(spec.pictures):
+        picture = grey_picture(name)
+        for part, places in zip(parts, spec.corners(index, picture), strict=True):
+            part += [spec.crop(picture, place) for place in places]
+    train, test = (torch.from_numpy(np.stack(part)).float()[:, None] for part in parts)
+    names = torch.arange(spec.classes)
+    return Images(train, names.repeat_interleave(spec.train), test, names.repeat_interleave(spec.test))
+
+
+@lru_cache(maxsize=len(PICTURES))
+def grey_picture(name: str) -> Float[np.ndarray, "height width"]:
+    """Return a whole photograph in grey, values from 0 to 1."""
+    from skimage import color, data, util
+
+    picture = util.img_as_float(getattr(data, name)())
+    return color.rgb2gray(picture) if picture.ndim == 3 else picture

@@ -1,0 +1,145 @@
+"""What is trained: the encoder with the parts that a method adds, and the loss of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vitdyn.practice.augmentation import generator, minibatch
+from vitdyn.practice.encoder import PREFIX, build, encode
+from vitdyn.practice.images import Images
+from vitdyn.practice.losses import (
+    classification_loss,
+    contrast_loss,
+    move_average,
+    patches_of,
+    reconstruction_loss,
+)
+from vitdyn.practice.pretraining import Pretraining
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of one step and its other draws, each a function of seed and step."""
+
+    spec: Pretraining
+    images: Images
+    step: int
+    chosen: Int[Tensor, " image"]
+
+    @classmethod
+    def draw(cls, spec: Pretraining, images: Images, step: int) -> Batch:
+        """Draw the images of a step."""
+        return cls(spec, images, step, minibatch(spec.seed, step, spec.batch, len(images.train)))
+
+    @property
+    def plain(self) -> Float[Tensor, "image channel side side"]:
+        """The images, standardised."""
+        return self.images.standardised(self.images.train[self.chosen])
+
+    @property
+    def labels(self) -> Int[Tensor, " image"]:
+        """Their labels."""
+        return self.images.train_labels[self.chosen]
+
+    def view(self, index: int) -> Float[Tensor, "image channel side side"]:
+        """View 0 or 1 of the images, standardised."""
+        draw = generator(self.spec.seed, "user", 2 * self.step + index)
+        return self.images.standardised(self.spec.augmentation(self.images.train[self.chosen], draw))
+
+    def noise(self, patches: int) -> Float[Tensor, "image patch"]:
+        """The numbers that decide which patches are hidden, the largest first."""
+        drawn = torch.rand(len(self.chosen), patches, generator=generator(self.spec.seed, "masks", self.step))
+        return drawn.to(self.images.train.device)
+
+
+class Learner(nn.Module):
+    """The encoder ``model.vit`` with its decoder, and heads for contrast or labels where the method has them."""
+
+    def __init__(self, spec: Pretraining) -> None:
+        super().__init__()
+        self.spec = spec
+        self.model = build(spec.architecture, spec.images.side, spec.seed)
+        self.encoder.train()
+        width = spec.architecture.width
+        with torch.random.fork_rng(devices=[]):  # torch's own layers draw from the global generator
+            torch.manual_seed(spec.seed)
+            if spec.method in ("contrast", "mixture"):
+                self.projector = _perceptron(width, 4 * width, 4 * width, spec.projection)
+                self.predictor = _perceptron(spec.projection, 4 * width, spec.projection)
+                self.teacher = deepcopy(nn.ModuleList([self.encoder, self.projector])).requires_grad_(False)
+                self.encoder.embeddings.patch_embeddings.requires_grad_(False)
+            if spec.method == "supervised":
+                self.head = nn.Linear(width, spec.images.classes)
+        if spec.method in ("contrast", "supervised"):
+            self.model.decoder.requires_grad_(False)
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder, one class for all methods."""
+        return self.model.vit
+
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """Return the loss of a step; where there is contrast, the moving average moves first."""
+        return _LOSSES[self.spec.method](self, batch)
+
+    def reconstruction(self, batch: Batch) -> Float[Tensor, ""]:
+        """Masked reconstruction of plain images."""
+        spec, images = self.spec, batch.plain
+        noise = batch.noise(spec.architecture.grid(spec.images.side) ** 2)
+        seen = encode(self.encoder, images, noise=noise, mask=spec.mask)
+        predicted = self.model.decoder(seen.tokens, seen.order).logits
+        target = patches_of(images, spec.architecture.patch)
+        return reconstruction_loss(predicted, target, seen.hidden, normalised=spec.normalised_targets)
+
+    def contrast(self, batch: Batch) -> Float[Tensor, ""]:
+        """Contrast of two views, either as query against the other as key: the sum of both losses."""
+        move_average(
+            self.teacher, nn.ModuleList([self.encoder, self.projector]), self.spec.momentum_at(batch.step)
+        )
+        views = torch.cat([batch.view(0), batch.view(1)])
+        first, second = (self.predictor(self.projector(each)) for each in self.read(views).chunk(2))
+        with torch.no_grad():
+            encoder, projector = self.teacher
+            keys = [projector(each) for each in self.read(views, encoder).chunk(2)]
+        temperature = self.spec.temperature
+        return contrast_loss(first, keys[1], temperature) + contrast_loss(second, keys[0], temperature)
+
+    def mixture(self, batch: Batch) -> Float[Tensor, ""]:
+        """(1 − weight) · reconstruction + weight · contrast."""
+        share = self.spec.weight
+        return (1 - share) * self.reconstruction(batch) + share * self.contrast(batch)
+
+    def supervised(self, batch: Batch) -> Float[Tensor, ""]:
+        """Labels of one view."""
+        return classification_loss(self.head(self.read(batch.view(0))), batch.labels)
+
+    def read(self, images: Tensor, encoder: nn.Module | None = None) -> Float[Tensor, "image width"]:
+        """Return one vector for each image, as the specification's ``readout`` says."""
+        tokens = encode(encoder or self.encoder, images).tokens
+        return tokens[:, 0] if self.spec.readout == "class" else tokens[:, PREFIX:].mean(1)
+
+
+_LOSSES: dict[str, Callable[[Learner, Batch], Tensor]] = {
+    "reconstruction": Learner.reconstruction,
+    "contrast": Learner.contrast,
+    "mixture": Learner.mixture,
+    "supervised": Learner.supervised,
+}
+
+
+def _perceptron(*widths: int) -> nn.Sequential:
+    """Return linear maps without offsets, each followed by a batch norm and all but the last by a ReLU."""
+    layers: list[nn.Module] = []
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        last = index == len(widths) - 2
+        layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs, affine=not last)]
+        layers += [] if last else [nn.ReLU()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,206 @@
+"""A folder of results: each run is made once and found again, two at a time where there are two cores."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitdyn._errors import require_integer, wrong
+from vitdyn.dynamics.resources import device_name, pick_device
+from vitdyn.practice.analysis import analyse
+from vitdyn.practice.images import Images
+from vitdyn.practice.learner import Batch, Learner
+from vitdyn.practice.pretraining import Pretraining
+from vitdyn.practice.record import Record
+from vitdyn.practice.training import descend, make_optimiser, train
+from vitdyn.trajectory import require_writable
+
+_STARTUP = 8.0  # seconds until a process has imported what it needs
+_steps_done: Any = None  # in a worker process: the counter that the caller watches,
+_stop: Any = None  # and the event by which the caller ends it
+
+
+def run(
+    spec: Pretraining,
+    *,
+    out: Path | None = None,
+    device: str = "auto",
+    checkpoint_seconds: float = 10.0,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Record:
+    """Train an encoder and look at it; with ``out`` (a file name) also keep the result there.
+
+    While it trains, its state is kept beside ``out`` in a file that ends in ".checkpoint"; an interrupted run goes on
+    from there when it is started again, and ends in the same bits.
+    """
+    began, where = time.monotonic(), pick_device(device)
+    checkpoint = out.with_name(out.name + ".checkpoint") if out else None
+    if out:
+        require_writable(out)
+    with single_threaded():
+        trained = train(
+            spec, device=where, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, advance=advance
+        )
+        images = Images(*(part.to(where) for part in spec.images.load()))
+        found = analyse(spec, trained.learner.encoder, images)
+    seconds = time.monotonic() - began
+    record = Record.of(spec, found, trained.losses, device=device_name(where), seconds=seconds)
+    if out and checkpoint:
+        record.save(out)
+        checkpoint.unlink(missing_ok=True)
+    return record
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Let torch use one thread, so that runs share no core and sums have one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PracticeStore:
+    """Results in ``folder``, one file for each run.
+
+    ``workers`` processes make those that are missing (None: one to a core, at most four on a GPU). Called with
+    specifications it returns their records in the same order; with ``redraw`` it never trains.
+    """
+
+    folder: Path
+    device: str = "auto"
+    progress: bool = False
+    redraw: bool = False
+    workers: int | None = None
+
+    def path(self, spec: Pretraining) -> Path:
+        """Return the file of a run's result."""
+        return Path(self.folder) / spec.file_name
+
+    def missing(self, specs: Sequence[Pretraining]) -> list[Pretraining]:
+        """Return the runs that have no result yet, each once."""
+        return [spec for spec in dict.fromkeys(specs) if not self.path(spec).is_file()]
+
+    def __call__(self, specs: Sequence[Pretraining]) -> list[Record]:
+        """Return the records, from their files where they are there. Says beforehand what the others will cost."""
+        missing = self.missing(specs)
+        if missing and self.redraw:
+            raise wrong("redraw", str(self.path(missing[0])), "no such result: run without --redraw first")
+        if missing:
+            self._make(missing)
+        return [Record.load(self.path(spec)) for spec in specs]
+
+    def _make(self, missing: list[Pretraining]) -> None:
+        where = pick_device(self.device)
+        require_writable(self.path(missing[0]))
+        workers = min(len(missing), self._workers(where))
+        if self.progress:
+            seconds = estimate_seconds(missing, device=self.device, workers=workers)
+            print(f"{len(missing)} runs, about {seconds:.0f} s, {workers} at a time", flush=True)
+        from tqdm import tqdm
+
+        longest_first = sorted(missing, key=_weight, reverse=True)
+        with tqdm(total=sum(spec.steps for spec in missing), unit="step", disable=not self.progress) as bar:
+            if workers > 1:
+                self._make_side_by_side(longest_first, workers, bar)
+            else:
+                for spec in longest_first:
+                    run(spec, out=self.path(spec), device=self.device, advance=bar.update)
+
+    def _make_side_by_side(self, missing: list[Pretraining], workers: int, bar: Any) -> None:
+        """Make runs in processes of their own; an error or an interrupt ends all at their next step."""
+        context = get_context("spawn")  # a forked process must not use torch's threads or CUDA
+        counter, stop = context.Value("q", 0), context.Event()
+        with ProcessPoolExecutor(workers, context, initializer=_watch, initargs=(counter, stop)) as pool:
+            waiting = {pool.submit(_run_counted, spec, self.path(spec), self.device) for spec in missing}
+            try:
+                while waiting:
+                    done, waiting = wait(waiting, timeout=0.3, return_when=FIRST_COMPLETED)
+                    bar.update(counter.value - bar.n)
+                    for each in done:
+                        each.result()
+            except BaseException:
+                stop.set()  # to cancel is not enough: a run may have been handed out, or have begun
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _workers(self, device: torch.device) -> int:
+        if self.workers is not None:
+            require_integer("workers", self.workers, at_least=1)
+            return self.workers
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(cores, 4) if device.type == "cuda" else cores
+
+
+class StoppedError(Exception):
+    """A run that its caller ended; it goes on from its checkpoint when it is made again."""
+
+
+def _watch(counter: Any, stop: Any) -> None:
+    """Let a process count its steps where the caller sees them; an interrupt is left to the caller."""
+    global _steps_done, _stop
+    _steps_done, _stop = counter, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run_counted(spec: Pretraining, out: Path, device: str) -> None:
+    def advance(steps: int) -> None:
+        if _stop.is_set():
+            raise StoppedError
+        with _steps_done.get_lock():
+            _steps_done.value += steps
+
+    run(spec, out=out, device=device, advance=advance)
+
+
+def _weight(spec: Pretraining) -> float:
+    """Return roughly how much work a run is."""
+    work = {"untrained": 0.0, "reconstruction": 1.0, "supervised": 1.4, "contrast": 3.0, "mixture": 4.0}
+    return spec.steps * spec.batch * work[spec.method]
+
+
+def estimate_seconds(specs: Sequence[Pretraining], *, device: str = "auto", workers: int = 1) -> float:
+    """Return what runs will take here, from a trial of a few steps and one analysis of each kind of run.
+
+    Rough: where other programs use the cores it is too low. Runs on the CPU only share cores with each other.
+    """
+    where, cost = pick_device(device), {}
+    kinds = [replace(spec, seed=0) for spec in specs]
+    looks: dict[Any, float] = {}
+    with single_threaded():
+        for kind in dict.fromkeys(kinds):
+            step, look = _trial(kind, where, look=looks.get((kind.images, kind.architecture)))
+            looks[kind.images, kind.architecture] = look
+            cost[kind] = kind.steps * step + look
+    return (_STARTUP if workers > 1 else 0.0) + sum(cost[kind] for kind in kinds) / workers
+
+
+def _trial(spec: Pretraining, device: torch.device, look: float | None) -> tuple[float, float]:
+    """Return the seconds of a step and of an analysis."""
+    images = Images(*(part.to(device) for part in spec.images.load()))
+    learner = Learner(spec).to(device)
+    optimiser = make_optimiser(learner, spec)
+    steps = min(spec.steps, 8)
+    for step in range(steps):
+        if step == 2:  # the first steps also set things up
+            began = time.monotonic()
+        descend(learner, optimiser, Batch.draw(spec, images, step))
+    each = (time.monotonic() - began) / (steps - 2) if steps > 2 else 0.0
+    if look is None:
+        began = time.monotonic()
+        analyse(spec, learner.encoder, images)
+        look = time.monotonic() - began
+    return each, look

@@ -1,0 +1,109 @@
+"""The loop: one specification in, a trained encoder out; it survives an interruption."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitdyn._specs import to_text
+from vitdyn.dynamics.checkpoint import read_checkpoint, write_checkpoint
+from vitdyn.practice.images import Images
+from vitdyn.practice.learner import Batch, Learner
+from vitdyn.practice.pretraining import Pretraining
+
+
+class Trained(NamedTuple):
+    """An encoder after training, and the loss at each step, taken before it."""
+
+    learner: Learner
+    losses: Tensor
+
+
+def train(
+    spec: Pretraining,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 10.0,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Trained:
+    """Train one encoder. The same specification on the same device gives the same bits.
+
+    With a ``checkpoint`` path the state is written there every ``checkpoint_seconds``; after an interrupt the same call
+    goes on from it, to the same bits. Whoever keeps the result removes the file. ``advance`` is told of steps done.
+
+    Raises ``ArithmeticError`` where the loss is not finite.
+    """
+    where = torch.device(device)
+    images = Images(*(part.to(where) for part in spec.images.load()))
+    learner = Learner(spec).to(where)
+    run = _Run(learner, make_optimiser(learner, spec), torch.full((spec.steps,), torch.nan, device=where))
+    begin = run.resume(checkpoint, spec, where)
+    advance(begin)
+    last = time.monotonic()
+    for step in range(begin, spec.steps):
+        run.losses[step] = descend(learner, run.optimiser, Batch.draw(spec, images, step))
+        advance(1)
+        if checkpoint and time.monotonic() - last >= checkpoint_seconds:
+            run.keep(checkpoint, spec, step + 1)
+            last = time.monotonic()
+    lost = (~run.losses.isfinite()).nonzero()
+    if len(lost):
+        raise ArithmeticError(f"the loss is not finite at step {int(lost[0])}: take a smaller learning_rate")
+    return Trained(learner, run.losses.cpu())
+
+
+class _Run(NamedTuple):
+    """What changes while an encoder trains; all draws are functions of the step and need no state."""
+
+    learner: Learner
+    optimiser: torch.optim.Optimizer
+    losses: Tensor
+
+    def keep(self, path: Path, spec: Pretraining, step: int) -> None:
+        """Write the state after ``step`` steps."""
+        state = {
+            "step": step,
+            "learner": self.learner.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "losses": self.losses,
+        }
+        write_checkpoint(path, to_text(spec), state)
+
+    def resume(self, path: Path | None, spec: Pretraining, device: torch.device) -> int:
+        """Take over the state that is kept, if any; return how many steps it has done."""
+        state = read_checkpoint(path, to_text(spec), device) if path else None
+        if state is None:
+            return 0
+        self.learner.load_state_dict(state["learner"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.losses.copy_(state["losses"])
+        return state["step"]
+
+
+def make_optimiser(learner: Learner, spec: Pretraining) -> torch.optim.AdamW:
+    """Return AdamW on what is trained; norms, biases and tokens do not decay."""
+    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    matrices = [each for each in trained if each.ndim in (2, 4)]
+    others = [each for each in trained if each.ndim not in (2, 4)]
+    groups = [
+        {"params": matrices, "weight_decay": spec.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def descend(learner: Learner, optimiser: torch.optim.Optimizer, batch: Batch) -> Tensor:
+    """Take one step; return the loss before it."""
+    for group in optimiser.param_groups:
+        group["lr"] = batch.spec.rate(batch.step)
+    loss = learner.loss(batch)
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
