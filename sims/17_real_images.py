@@ -4,12 +4,15 @@ One encoder class is trained by four methods from five seeds and looked at on he
 reaches, how much its maps differ, its frequencies, its tokens, what a linear probe reads. A table puts Park et al.'s
 three findings about contrast against reconstruction as differences of predicted sign, paired by seed, with 95 %
 intervals. By default: digits, 4 x 4 patches, three blocks, and for each method as many steps as a few seconds allow.
+--photographs: the same on crops of photographs, pixels reconstructed as they are and normalised in each patch.
 --full: 8 x 8 patches, six blocks, digits and photographs, equal steps for all methods.
 
 Claims: none. The theory is about one layer; what is seen of it here is reported, not judged.
-Run:    python sims/17_real_images.py [--quick | --full] [--redraw]
-Takes:  1.5 minutes on two cores, 11 hours with --full by its own estimate; on a GPU: not measured.
+Run:    python sims/17_real_images.py [--quick | --full] [--photographs] [--redraw]
+Takes:  1.5 minutes on two cores, 5 with --photographs, 11 hours with --full by its own estimate; on a GPU: not measured.
 """
+
+from dataclasses import dataclass
 
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.practice import draw_practice
@@ -17,6 +20,7 @@ from vitdyn.practice import (
     METHODS,
     Architecture,
     Digits,
+    ImageSet,
     Photographs,
     PracticeStore,
     Pretraining,
@@ -26,39 +30,65 @@ from vitdyn.practice import (
     value_table,
 )
 
-SEEDS = 5
+STEM, SEEDS = "17_real_images", 5
 QUICK_STEPS = {"untrained": 0, "reconstruction": 700, "contrast": 220, "mixture": 240, "supervised": 300}
 FULL_STEPS = 3000
 
 
-def runs(scale: str) -> dict[str, tuple[Pretraining, ...]]:
-    """Return the runs by the name of their figure."""
-    name = "17_real_images"
-    if scale == "quick":
-        return {
-            name: tuple(
-                Pretraining(method=method, steps=steps, seed=seed)
-                for seed in range(SEEDS)
-                for method, steps in QUICK_STEPS.items()
-            )
-        }
-    return {
-        name + suffix: tuple(
-            Pretraining(
-                method=method,
-                images=images,
-                architecture=Architecture(patch=patch, width=64, layers=6, expansion=4, decoder_width=32),
-                steps=0 if method == "untrained" else FULL_STEPS,
-                batch=128,
-                learning_rate=2e-3,
-                mask=0.75,
-                seed=seed,
-            )
-            for seed in range(SEEDS)
-            for method in METHODS
+@dataclass(frozen=True, kw_only=True)
+class Options(FigureOptions):
+    """Options of this script."""
+
+    photographs: bool = False
+    """The default runs on photographs too, in patches of 8 pixels, with plain and with normalised targets."""
+
+
+def quick(
+    images: ImageSet, architecture: Architecture, *, normalised: bool = False
+) -> tuple[Pretraining, ...]:
+    """Return all methods and seeds; targets of reconstruction are normalised in each patch or not."""
+    return tuple(
+        Pretraining(
+            method=method,
+            images=images,
+            architecture=architecture,
+            steps=steps,
+            normalised_targets=normalised and method in ("reconstruction", "mixture"),
+            seed=seed,
         )
-        for suffix, images, patch in (("", Digits(), 1), ("_photographs", Photographs(), 4))
-    }
+        for seed in range(SEEDS)
+        for method, steps in QUICK_STEPS.items()
+    )
+
+
+def full(images: ImageSet, patch: int) -> tuple[Pretraining, ...]:
+    """Return all methods and seeds at their larger size."""
+    return tuple(
+        Pretraining(
+            method=method,
+            images=images,
+            architecture=Architecture(patch=patch, width=64, layers=6, expansion=4, decoder_width=32),
+            steps=0 if method == "untrained" else FULL_STEPS,
+            batch=128,
+            learning_rate=2e-3,
+            mask=0.75,
+            seed=seed,
+        )
+        for seed in range(SEEDS)
+        for method in METHODS
+    )
+
+
+def runs(scale: str, *, photographs: bool = False) -> dict[str, tuple[Pretraining, ...]]:
+    """Return the runs by the name of their figure."""
+    if scale == "full":
+        return {STEM: full(Digits(), 1), f"{STEM}_photographs": full(Photographs(), 4)}
+    found = {STEM: quick(Digits(), Architecture())}
+    if photographs:
+        large = Architecture(patch=8)
+        found[f"{STEM}_photographs"] = quick(Photographs(), large)
+        found[f"{STEM}_photographs_normalised"] = quick(Photographs(), large, normalised=True)
+    return found
 
 
 def draw(records: list[Record]) -> Drawing:
@@ -66,10 +96,10 @@ def draw(records: list[Record]) -> Drawing:
     return draw_practice(records)
 
 
-def main(options: FigureOptions) -> None:
+def main(options: Options) -> None:
     """Train what is not there yet, print the tables and save the figures."""
     store = PracticeStore(folder=options.results, progress=True, redraw=options.redraw)
-    for name, specs in runs(options.scale).items():
+    for name, specs in runs(options.scale, photographs=options.photographs).items():
         records = store(specs)
         print(value_table(records))
         print()
@@ -78,4 +108,4 @@ def main(options: FigureOptions) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, FigureOptions, __doc__)
+    run_script(main, Options, __doc__)

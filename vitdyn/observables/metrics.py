@@ -71,7 +71,11 @@ class Metrics:
         masked_count(layout.patches, self.mask_ratio)
         require_integer("Metrics.objects", self.objects, at_least=_LEAST_IMAGES * layout.clusters)
         if "attention_distance" in self.names and layout.grid is None:
-            raise wrong("Metrics.names", "attention_distance", "needs patches on a grid: grid=(rows, columns), or a square number of them")
+            raise wrong(
+                "Metrics.names",
+                "attention_distance",
+                "needs patches on a grid: grid=(rows, columns), or a square number of them",
+            )
         if "high_frequency" in self.names and (layout.grid is None or len(set(layout.grid)) > 1):
             raise wrong("Metrics.names", "high_frequency", "needs a layout on a square grid")
 

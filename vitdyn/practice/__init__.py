@@ -15,7 +15,7 @@ from vitdyn.practice.findings import (
     interval,
     value_table,
 )
-from vitdyn.practice.images import Digits, Images, Photographs
+from vitdyn.practice.images import Digits, Images, ImageSet, Photographs
 from vitdyn.practice.pretraining import METHODS, Analysis, Pretraining
 from vitdyn.practice.record import MEANINGS, Record
 from vitdyn.practice.store import PracticeStore, estimate_seconds, run
@@ -28,6 +28,7 @@ __all__ = [
     "Augmentation",
     "Digits",
     "Finding",
+    "ImageSet",
     "Images",
     "Interval",
     "Photographs",

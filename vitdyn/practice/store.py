@@ -113,7 +113,9 @@ class PracticeStore:
         from tqdm import tqdm
 
         longest_first = sorted(missing, key=_weight, reverse=True)
-        with tqdm(total=sum(spec.steps for spec in missing), unit="step", disable=not self.progress) as bar:
+        with tqdm(
+            total=sum(spec.steps for spec in missing), unit="step", disable=None if self.progress else True
+        ) as bar:
             if workers > 1:
                 self._make_side_by_side(longest_first, workers, bar)
             else:
