@@ -9,7 +9,7 @@ intervals. By default: digits, 4 x 4 patches, three blocks, and for each method 
 
 Claims: none. The theory is about one layer; what is seen of it here is reported, not judged.
 Run:    python sims/17_real_images.py [--quick | --full] [--photographs] [--redraw]
-Takes:  1.5 minutes on two cores, 5 with --photographs, 11 hours with --full by its own estimate; on a GPU: not measured.
+Takes:  1.5 minutes on two cores, 5 with --photographs, 11 hours (its own estimate) with --full; on a GPU: not measured
 """
 
 from dataclasses import dataclass
