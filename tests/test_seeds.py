@@ -85,7 +85,7 @@ def test_draws_are_fixed_for_all_time():
         ((0.5, "masks", 0), r"\Aseed = 0\.5: must be a whole number, 0 or more\Z"),
         ((0, "masks", -1), r"\Astep = -1: must be a whole number, 0 or more\Z"),
         ((0, "masks", 1.0), r"\Astep = 1\.0: must be a whole number, 0 or more\Z"),
-        ((0, "mask", 0), r"\Apurpose = 'mask': must be one of layout, basis, .*, user\Z"),
+        ((0, "mask", 0), r"\Apurpose = 'mask': must be one of layout, basis, .*, user, .*\Z"),
     ],
 )
 def test_bad_values_are_named(key, message):

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from vitdyn.metrics import grid_positions
-from vitdyn.plotting import FigureOptions
 from vitdyn.plotting.practice import PANELS, draw_practice
 from vitdyn.practice import MEANINGS, PracticeStore, Record, finding_table, findings, interval, value_table
 from vitdyn.practice.analysis import analyse, pooled, spread
@@ -191,8 +190,9 @@ def test_the_script_trains_prints_draws_and_redraws(tiny, tmp_path, monkeypatch,
     whole = module.runs
     assert {len(specs) for scale in ("quick", "full") for specs in whole(scale).values()} == {25}
     assert len(whole("full")) == 2
+    assert len(whole("quick", photographs=True)) == 3
 
-    def few(scale):
+    def few(scale, *, photographs):
         (specs,) = whole(scale).values()
         chosen = [each for each in specs if each.seed == 0]
         shrunk = [tiny(each.method, seed=each.seed, steps=min(each.steps, 2)) for each in chosen]
@@ -200,7 +200,7 @@ def test_the_script_trains_prints_draws_and_redraws(tiny, tmp_path, monkeypatch,
 
     monkeypatch.setattr(module, "runs", few)
     monkeypatch.setattr(module, "PracticeStore", lambda **options: PracticeStore(**options, workers=1))
-    options = FigureOptions(out=tmp_path / "figures", results=tmp_path / "results")
+    options = module.Options(out=tmp_path / "figures", results=tmp_path / "results")
     module.main(options)
     drawn = (tmp_path / "figures" / "17_real_images.pdf").read_bytes()
     printed = capsys.readouterr().out
