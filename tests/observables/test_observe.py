@@ -9,7 +9,7 @@ import torch
 from vitdyn.attention import attend
 from vitdyn.dynamics.gradient import forward_pass
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.observables import OBSERVABLES, observe
+from vitdyn.observables import METRICS, OBSERVABLES, observe
 
 MAE, CL = MaskedReconstruction(), Contrastive(temperature=0.5, weight_decay=0.3)
 CASES = pytest.mark.parametrize("case", range(4))
@@ -165,7 +165,7 @@ def test_what_is_recorded_is_what_is_declared(objective, content, frame):
     """The same names, and as many axes as each declares."""
     seen = frame(objective, content)
     absent = set() if content else {"content_position", "content_content"}
-    assert set(seen.found) == set(OBSERVABLES) - absent
+    assert set(seen.found) == set(OBSERVABLES) - absent - set(METRICS)
     sizes = {"seed": len(seen.batch.seeds), "cluster": 2, "statistic": 3}
     for name, value in seen.found.items():
         areas = seen.layout.areas
