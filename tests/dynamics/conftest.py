@@ -24,11 +24,9 @@ def make_training():
             "seeds": (3, 8),
             "schedule": Schedule(spacing="linear", frames=5),
             "precision": "float64",
+            "generator": PatchGenerator(layout=layout, latents=Uniform(low=0.5, high=1.5)),
         }
-        generator = PatchGenerator(layout=layout, latents=Uniform(low=0.5, high=1.5))
-        return Training(
-            generator=generator, objective=OBJECTIVES.get(objective, objective), **small | changes
-        )
+        return Training(objective=OBJECTIVES.get(objective, objective), **small | changes)
 
     return make
 
@@ -89,3 +87,12 @@ def stop_after(monkeypatch):
         return done
 
     return arrange
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """Set how many threads torch may take, for one test in which no work is too small for them."""
+    monkeypatch.setattr("vitdyn.dynamics.memory.LEAST_WORK", 0)
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

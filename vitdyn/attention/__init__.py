@@ -3,7 +3,13 @@
 from vitdyn.attention.area import area_attention
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.dense import attend, dense_area_attention, dense_attention
-from vitdyn.attention.factored import Saved, factored_forward, factored_pullback, residual_gradient
+from vitdyn.attention.factored import (
+    Saved,
+    factored_forward,
+    factored_pullback,
+    residual_gradient,
+    seeds_apart,
+)
 from vitdyn.attention.workspace import Workspace
 
 __all__ = [
@@ -17,4 +23,5 @@ __all__ = [
     "factored_forward",
     "factored_pullback",
     "residual_gradient",
+    "seeds_apart",
 ]

@@ -26,6 +26,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -96,10 +97,19 @@ def _detached(correlations: Correlations) -> Correlations:
     return Correlations(correlations.feature_position.detach(), correlations.position_position.detach())
 
 
+def seeds_apart(layout: PatchLayout, device: str, dtype: torch.dtype) -> bool:
+    """Say whether a seed's bits depend on that seed alone: compiled kernels take one by one, products all at once."""
+    return _engine_for(layout, device, dtype) is not products
+
+
 def _engine_of(correlations: Correlations, layout: PatchLayout) -> ModuleType:
     block = correlations.position_position
-    engine = _engine(block.device.type)
-    return engine if engine.supports(layout, block.dtype) else products
+    return _engine_for(layout, block.device.type, block.dtype)
+
+
+def _engine_for(layout: PatchLayout, device: str, dtype: torch.dtype) -> ModuleType:
+    engine = _engine(device)
+    return engine if engine.supports(layout, dtype) else products
 
 
 @cache

@@ -8,7 +8,7 @@ from vitdyn.dynamics.gradient import loss_gradient
 from vitdyn.dynamics.memory import estimate_memory
 from vitdyn.dynamics.resources import pick_device
 from vitdyn.dynamics.schedule import Schedule
-from vitdyn.dynamics.simulate import simulate
+from vitdyn.dynamics.simulate import simulate, simulate_grid
 from vitdyn.dynamics.training import Training
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "loss_gradient",
     "pick_device",
     "simulate",
+    "simulate_grid",
 ]

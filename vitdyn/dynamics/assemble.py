@@ -1,14 +1,20 @@
-"""From the recorded frames of all groups of seeds to one Trajectory."""
+"""From the recorded frames of groups of seeds to the Trajectory of each cell."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vitdyn._axes import AREA, CLUSTER, FRAME, KEY, KEY_AREA, QUERY, SEED, STATISTIC, STATISTICS
 from vitdyn.dynamics.checkpoint import State
+from vitdyn.dynamics.rows import Row, Rows
+from vitdyn.dynamics.training import Training
 from vitdyn.observables import OBSERVABLES
 from vitdyn.trajectory import SCHEMA, Trajectory
 
@@ -20,41 +26,67 @@ FINAL_AXES = {
 }
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What groups of the same shapes recorded, joined: each array with its name, ``rows`` along the axis of seeds."""
+
+    rows: tuple[Row, ...]
+    frames: dict[str, np.ndarray]
+    final: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, groups: Sequence[tuple[Rows, State]]) -> Recorded:
+        """Join the frames and the last correlations of groups."""
+        states = [state for _, state in groups]
+
+        def together(parts: Sequence[dict[str, Tensor]], name: str) -> Tensor:
+            return torch.cat([part[name].cpu() for part in parts])
+
+        frames = list(zip(*(state["frames"] for state in states), strict=True))
+        return cls(
+            tuple(row for rows, _ in groups for row in rows.rows),
+            {name: torch.stack([together(frame, name) for frame in frames]).numpy() for name in frames[0][0]},
+            {
+                name: together([state["correlations"] for state in states], name).numpy()
+                for name in states[0]["correlations"]
+            },
+        )
+
+    def places(self, cell: int, seeds: Sequence[int]) -> list[int]:
+        """Return where the seeds of a cell are."""
+        place = {row: index for index, row in enumerate(self.rows)}
+        return [place[cell, seed] for seed in seeds]
+
+
 def assemble(
-    groups: list[State],
+    recorded: Recorded,
+    cell: int,
+    training: Training,
     *,
-    steps: tuple[int, ...],
-    learning_rate: float,
-    seeds: tuple[int, ...],
     spec: str,
     device: str,
     seconds: float,
     keep_final_state: bool,
 ) -> Trajectory:
-    """Join the groups along the seed axis and label everything."""
+    """Take a cell's seeds from what its groups recorded, and label everything."""
     import xarray
 
-    variables = {}
-    for name in groups[0]["frames"][0]:
+    places, variables = recorded.places(cell, training.seed_numbers), {}
+    for name, frames in recorded.frames.items():
         about = OBSERVABLES[name]
-        frames = [
-            torch.cat([group["frames"][index][name] for group in groups]) for index in range(len(steps))
-        ]
         attributes = {"symbol": about.symbol, "long_name": about.meaning}
-        variables[name] = ((FRAME, *about.axes), torch.stack(frames).numpy(), attributes)
+        variables[name] = ((FRAME, *about.axes), frames[:, places], attributes)
     if keep_final_state:
-        for name in groups[0]["correlations"]:
-            attributes = {
-                "symbol": OBSERVABLES[name].symbol,
-                "long_name": f"{name} of every position at the end",
-            }
-            values = torch.cat([group["correlations"][name].cpu() for group in groups]).numpy()
-            variables[f"final_{name}"] = (FINAL_AXES[name], values, attributes)
-    clock = np.array(steps)
+        for name, values in recorded.final.items():
+            meaning = f"{name} of every position at the end"
+            attributes = {"symbol": OBSERVABLES[name].symbol, "long_name": meaning}
+            variables[f"final_{name}"] = (FINAL_AXES[name], values[places], attributes)
+    clock = np.array(training.schedule.recorded_steps(training.steps))
+    time = clock * training.rule.learning_rate
     coordinates = {
         "step": (FRAME, clock, {"long_name": "steps of descent done"}),
-        "time": (FRAME, clock * learning_rate, {"symbol": "t", "long_name": "learning rate times step"}),
-        SEED: (SEED, np.array(seeds)),
+        "time": (FRAME, time, {"symbol": "t", "long_name": "learning rate times step"}),
+        SEED: (SEED, np.array(training.seed_numbers)),
         STATISTIC: (STATISTIC, list(STATISTICS)),
     }
     about_run = {
@@ -62,6 +94,11 @@ def assemble(
         "spec": spec,
         "device": device,
         "seconds": seconds,
-        "versions": " ".join(f"{name}={version(name)}" for name in ("vitdyn", "torch", "numpy", "xarray")),
+        "versions": _versions(),
     }
     return Trajectory(xarray.Dataset(variables, coordinates, about_run))
+
+
+@cache
+def _versions() -> str:
+    return " ".join(f"{name}={version(name)}" for name in ("vitdyn", "torch", "numpy", "xarray"))

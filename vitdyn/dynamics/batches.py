@@ -17,6 +17,7 @@ from vitdyn.objectives import Objective
 from vitdyn.seeds import stream
 
 Views = tuple[Bool[Tensor, "seed sample patch"], ...]
+EVALUATION = "evaluation "
 
 
 @dataclass(frozen=True)
@@ -51,26 +52,37 @@ class BatchSource:
 
     def training(self, step: int, data_set: PatchBatch | None) -> tuple[PatchBatch, Views]:
         """Return the batch of a step, with its views."""
-        if data_set is None:
-            batch = self.generator.sample(
-                self.samples, self.seeds, step=step, by_cluster=True, dtype=self.dtype, device=self.device
-            )
-        else:
-            batch = self._minibatch(data_set, step)
-        return batch, self._views("masks", self.samples, step)
+        batch = self.fresh(step, self.samples) if data_set is None else self._minibatch(data_set, step)
+        return batch, self.views(step, self.samples)
 
     def evaluation(self, step: int, samples: int) -> tuple[PatchBatch, Views]:
         """Return fresh samples that no training step sees, with their views."""
-        batch = self.generator.sample(
+        return self.fresh(step, samples, EVALUATION), self.views(step, samples, EVALUATION)
+
+    def fresh(self, step: int, samples: int, purpose: str = "") -> PatchBatch:
+        """Draw samples: of training, or of another ``purpose``."""
+        return self.generator.sample(
             samples,
             self.seeds,
             step=step,
-            purpose="evaluation ",
+            purpose=purpose,
             by_cluster=True,
             dtype=self.dtype,
             device=self.device,
         )
-        return batch, self._views("evaluation masks", samples, step)
+
+    def views(self, step: int, samples: int, purpose: str = "") -> Views:
+        """Draw the views of as many samples: of training, or of another ``purpose``."""
+        patches = self.generator.layout.patches
+        drawn = [
+            self.objective.draw_views(stream(seed, f"{purpose}masks", step), samples, patches)
+            for seed in self.seeds
+        ]
+        together = np.empty((len(drawn[0]), len(drawn), samples, patches), dtype=bool)
+        for row, views in enumerate(drawn):
+            for view, shown in enumerate(views):
+                together[view, row] = shown
+        return tuple(torch.from_numpy(view).to(self.device) for view in together)
 
     def _minibatch(self, data_set: PatchBatch, step: int) -> PatchBatch:
         """Pick samples of each seed's data set, in its own order."""
@@ -84,14 +96,3 @@ class BatchSource:
         return replace(
             data_set, cluster=data_set.cluster[rows, columns], latents=data_set.latents[rows, columns]
         )
-
-    def _views(self, purpose: str, samples: int, step: int) -> Views:
-        patches = self.generator.layout.patches
-        drawn = [
-            self.objective.draw_views(stream(seed, purpose, step), samples, patches) for seed in self.seeds
-        ]
-        together = np.empty((len(drawn[0]), len(drawn), samples, patches), dtype=bool)
-        for row, views in enumerate(drawn):
-            for view, shown in enumerate(views):
-                together[view, row] = shown
-        return tuple(torch.from_numpy(view).to(self.device) for view in together)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from vitdyn._errors import require_real
 from vitdyn.attention import Correlations
+from vitdyn.objectives import add_scaled, per_seed
 
 State = dict[str, Correlations]
 """What a rule carries from step to step, by name; every tensor has a leading seed axis."""
@@ -51,7 +53,7 @@ class GradientDescent:
 
     def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
         """Take one step in place."""
-        correlations.map(lambda block, pull: block.sub_(pull, alpha=self.learning_rate), gradient)
+        _move_along(correlations, gradient, self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +74,11 @@ class Momentum:
     def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
         """Take one step in place."""
         velocity = state["velocity"]
-        velocity.map(lambda speed, pull: speed.mul_(self.momentum).add_(pull), gradient)
-        correlations.map(lambda block, speed: block.sub_(speed, alpha=self.learning_rate), velocity)
+        velocity.map(
+            lambda speed, pull: speed.mul_(per_seed(self, lambda one: one.momentum, speed)).add_(pull),
+            gradient,
+        )
+        _move_along(correlations, velocity, self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,15 +106,31 @@ class Adam:
 
     def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
         """Take one step in place."""
-        first_bias, second_bias = 1 - self.beta1 ** (count + 1), 1 - self.beta2 ** (count + 1)
+        time = count + 1
 
         def move(block: Tensor, pull: Tensor, first: Tensor, second: Tensor) -> Tensor:
-            first.lerp_(pull, 1 - self.beta1)
-            second.mul_(self.beta2).addcmul_(pull, pull, value=1 - self.beta2)
-            spread = (second / second_bias).sqrt_().add_(self.epsilon)
-            return block.addcdiv_(first, spread, value=-self.learning_rate / first_bias)
+            def number(read: Callable[[Adam], float]) -> Any:
+                return per_seed(self, read, block)
+
+            first.lerp_(pull, number(lambda one: 1 - one.beta1))
+            second.mul_(number(lambda one: one.beta2))
+            second.addcmul_(pull * number(lambda one: 1 - one.beta2), pull)
+            spread = (second / number(lambda one: 1 - one.beta2**time)).sqrt_()
+            spread.add_(number(lambda one: one.epsilon))
+            rate = number(lambda one: -one.learning_rate / (1 - one.beta1**time))
+            return block.addcdiv_(first * rate, spread)
 
         correlations.map(move, gradient, state["first"], state["second"])
+
+
+def _move_along(
+    correlations: Correlations, direction: Correlations, rule: GradientDescent | Momentum
+) -> None:
+    """Take the step Q ← Q − η · ``direction`` in place."""
+    correlations.map(
+        lambda block, part: add_scaled(block, part, per_seed(rule, lambda one: -one.learning_rate, block)),
+        direction,
+    )
 
 
 def _zeros(block: Tensor) -> Tensor:

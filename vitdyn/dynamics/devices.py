@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 
 from vitdyn._errors import require_integer, wrong
+
+Seed = TypeVar("Seed")
+"""A seed, or a row of a grid."""
 
 
 def devices_of(device: torch.device) -> tuple[torch.device, ...]:
@@ -18,8 +22,8 @@ def devices_of(device: torch.device) -> tuple[torch.device, ...]:
 
 
 def split_over_devices(
-    seeds: Sequence[int], size: int, devices: Sequence[torch.device | str]
-) -> list[tuple[torch.device, tuple[int, ...]]]:
+    seeds: Sequence[Seed], size: int, devices: Sequence[torch.device | str]
+) -> list[tuple[torch.device, tuple[Seed, ...]]]:
     """Split seeds into groups of at most ``size``, dealt out to the devices in turn.
 
     Groups are as even as can be, and as many as the devices or a multiple of it where there are seeds enough. A

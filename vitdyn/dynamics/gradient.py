@@ -20,7 +20,7 @@ from vitdyn.attention import (
 )
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
-from vitdyn.objectives import Adjoint, ForwardPass, Memory, Objective
+from vitdyn.objectives import Adjoint, ForwardPass, Memory, Objective, add_scaled, members, per_seed
 
 
 @dataclass
@@ -80,9 +80,12 @@ def loss_gradient(
         attention, pull = _attend_to_views(correlations, batch, views, work)
         forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
         gradient = pull(objective.adjoint(forward, work.objective))
-    if objective.weight_decay:
+    if any(one.weight_decay for one in members(objective)):
         gradient = gradient.map(
-            lambda part, block: part.add(block, alpha=objective.weight_decay), correlations
+            lambda part, block: add_scaled(
+                part, block, per_seed(objective, lambda one: one.weight_decay, part)
+            ),
+            correlations,
         )
     return gradient, forward
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -12,13 +11,15 @@ from torch import Tensor
 
 from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch
-from vitdyn.dynamics.batches import BatchSource, Views
+from vitdyn.dynamics.batches import Views
 from vitdyn.dynamics.captured import CapturedSteps, takes
 from vitdyn.dynamics.checkpoint import State
 from vitdyn.dynamics.device_batches import DeviceBatches, knows_views
 from vitdyn.dynamics.divergence import DivergenceError, noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
-from vitdyn.dynamics.training import Training
+from vitdyn.dynamics.joint_batches import JointSource
+from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.dynamics.rows import Rows
 from vitdyn.objectives import Memory
 
 
@@ -26,7 +27,7 @@ from vitdyn.objectives import Memory
 class Group:
     """The state of the seeds that train together."""
 
-    seeds: tuple[int, ...]
+    rows: Rows
     correlations: Correlations
     descent: dict[str, Correlations]
     memory: Memory
@@ -46,14 +47,15 @@ class Group:
         }
 
     @classmethod
-    def from_state(cls, device: torch.device, seeds: tuple[int, ...], state: State) -> Group:
+    def from_state(cls, rows: Rows, state: State) -> Group:
         """Go on from a copy: the keeper may have to write the stored state again, whole, for another group."""
+        device = rows.device
 
         def copied(blocks: dict[str, Tensor]) -> Correlations:
             return Correlations(**blocks).map(lambda block: block.to(device, copy=True))
 
         return cls(
-            seeds,
+            rows,
             copied(state["correlations"]),
             {name: copied(blocks) for name, blocks in state["descent"].items()},
             {name: value.to(device, copy=True) for name, value in state["memory"].items()},
@@ -68,13 +70,11 @@ class Group:
 
     def require_finite(self) -> None:
         """Raise ``DivergenceError`` where a seed stopped being finite."""
-        bad = [
-            (step, seed) for step, seed in zip(self.first_bad.tolist(), self.seeds, strict=True) if step >= 0
-        ]
+        bad = [(step, row) for row, step in enumerate(self.first_bad.tolist()) if step >= 0]
         if bad:
-            step, seed = min(bad)
+            step, row = min(bad)
             raise DivergenceError(
-                f"step {step}, seed {seed}: the correlations are not finite; "
+                f"step {step}, {self.rows.label(row)}: the correlations are not finite; "
                 "take a smaller learning rate or precision='float64'"
             )
 
@@ -91,14 +91,13 @@ class Steps(Protocol):
 class HostSteps:
     """Steps that the host takes one by one: draw, gradient, rule of descent, what the objective remembers."""
 
-    training: Training
     group: Group
     draw: Callable[[int], tuple[PatchBatch, Views]]
     workspaces: Workspaces
 
     def advance(self, count: int) -> None:
         """Do ``count`` steps."""
-        group, objective, rule = self.group, self.training.objective, self.training.rule
+        group, objective, rule = self.group, self.group.rows.objective, self.group.rows.rule
         for _ in range(count):
             batch, views = self.draw(group.step)
             gradient, forward = loss_gradient(
@@ -123,13 +122,20 @@ class DeviceSteps:
         self.group.step += count
 
 
-def steps_of(training: Training, group: Group, source: BatchSource, workspaces: Workspaces) -> Steps:
+def steps_of(group: Group, source: JointSource, workspaces: Workspaces) -> Steps:
     """Return how a group is moved on: without the host where a GPU can, else with data from the GPU where it can."""
+    rows, training = group.rows, group.rows.common
     objective, fixed = training.objective, training.data_set_size is not None
-    if source.device.type == "cpu" or fixed or not knows_views(objective):
-        return HostSteps(training, group, partial(source.training, data_set=source.data_set()), workspaces)
+    if rows.device.type == "cpu" or fixed or not knows_views(objective):
+        return HostSteps(group, source.training, workspaces)
+    # on CUDA the rows are seeds of one cell
     batches = DeviceBatches(
-        source.generator, objective, source.seeds, source.samples, source.dtype, source.device
+        training.generator,
+        objective,
+        rows.seeds,
+        training.samples,
+        PRECISIONS[training.precision],
+        rows.device,
     )
     if not takes(
         objective,
@@ -137,7 +143,7 @@ def steps_of(training: Training, group: Group, source: BatchSource, workspaces: 
         content_queries=training.content_queries,
         data_set_size=training.data_set_size,
     ):
-        return HostSteps(training, group, batches.training, workspaces)
+        return HostSteps(group, batches.training, workspaces)
     steps = CapturedSteps(
         batches, training.rule, group.correlations, group.descent, group.first_bad, step=group.step
     )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import torch
 
 from vitdyn.attention import Correlations
-from vitdyn.dynamics.devices import devices_of, split_over_devices
+from vitdyn.dynamics.devices import Seed, devices_of, split_over_devices
 from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.dynamics.rows import Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.training import Training
 from vitdyn.objectives import Objective
 
 GROUP_WORK = 2**24
 """P² · samples of a group on CPU: one seed at P = 256 with 256 samples, 64 seeds at P = 64 with 64."""
+
+LEAST_WORK = 2**21
+"""P² · samples · seeds of a group on CPU below which groups train in turn: side by side they would wait for the
+interpreter's lock longer than they compute (2 seeds at P = 64 take twice as long so)."""
 
 CACHE_MIB = 16.0
 """What a group on CPU may take, where more than one seed would: groups stay near the cache."""
@@ -25,6 +31,7 @@ DIVERSITY_MAPS = 8
 """Arrays (query, key) that a frame takes for the maps of its two samples of attention diversity."""
 
 Placement = tuple[torch.device, tuple[int, ...]]
+"""Where a group of seeds trains."""
 
 
 def estimate_memory(training: Training) -> int:
@@ -70,19 +77,77 @@ def split_seeds(training: Training, device: torch.device, limit_mib: float) -> l
     to a step, and not so much that a core waits for another. On GPUs groups are as large as memory allows, dealt
     out over the devices.
     """
-    by_memory = max(1, int(limit_mib * 2**20) // estimate_memory(training))
-    if device.type == "cuda":
-        return split_over_devices(training.seed_numbers, by_memory, devices_of(device))
-    by_work = GROUP_WORK // (training.generator.layout.patches**2 * training.samples)
-    size, seeds = max(1, min(by_memory, by_work)), training.seed_numbers
-    return [(device, seeds[index : index + size]) for index in range(0, len(seeds), size)]
+    return _split(training, training.seed_numbers, device, limit_mib)
 
 
 def side_by_side(training: Training, groups: list[Placement]) -> int:
-    """Return how many groups train at the same time: one to a GPU, or to a core as far as memory goes."""
-    devices = {device for device, _ in groups}
+    """Return how many groups train at the same time: one to a GPU, or to a core as far as memory and work go."""
+    work = [_work_of_a_step(training) * len(seeds) for _, seeds in groups]
+    return _at_once([device for device, _ in groups], len(groups[0][1]) * estimate_memory(training), work)
+
+
+def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: float) -> list[Rows]:
+    """Split the seeds of all cells of a grid into groups that train together, on CPU the longest first.
+
+    A cell that trains by itself (``batch_key``), or is the only one, is split as ``split_seeds`` does. Cells that share
+    a batch are cut evenly, within the same limits, into as many groups as give every core its part of all work but none
+    less than ``LEAST_WORK``; rows of one seed stay side by side, since cells draw alike for it.
+    """
+    batches = batches_of_cells(cells, device)
+    work = [sum(work_of(cells[index]) for index in own) for own in batches]
+    groups = []
+    for own, part in zip(batches, work, strict=True):
+        first = cells[own[0]]
+        rows = [(cell, seed) for cell in own for seed in cells[cell].seed_numbers]
+        places = _split(first, rows, device, limit_mib)
+        if len(cells) > 1 and batch_key(first, device) is not None:
+            rows.sort(key=lambda row: row[1])
+            wanted = -(-torch.get_num_threads() * part // max(1, sum(work)))
+            worthwhile = _work_of_a_step(first) * len(rows) // max(1, LEAST_WORK)
+            count = max(len(places), min(wanted, worthwhile, len(rows)))
+            places = split_over_devices(rows, -(-len(rows) // count), [device])
+        groups += [Rows(tuple(cells), chosen, where) for where, chosen in places]
+    if device.type == "cpu":
+        groups.sort(key=lambda group: -_work_of_a_seed(group.common) * len(group.rows))
+    return groups
+
+
+def all_side_by_side(groups: list[Rows]) -> int:
+    """Return how many groups of a grid train at the same time."""
+    largest = max(len(group.rows) * estimate_memory(group.common) for group in groups)
+    work = [_work_of_a_step(group.common) * len(group.rows) for group in groups]
+    return _at_once([group.device for group in groups], largest, work)
+
+
+def _split(
+    training: Training, seeds: Sequence[Seed], device: torch.device, limit_mib: float
+) -> list[tuple[torch.device, tuple[Seed, ...]]]:
+    by_memory = max(1, int(limit_mib * 2**20) // estimate_memory(training))
+    if device.type == "cuda":
+        return split_over_devices(seeds, by_memory, devices_of(device))
+    by_work = GROUP_WORK // _work_of_a_step(training)
+    size = max(1, min(by_memory, by_work))
+    return [(device, tuple(seeds[index : index + size])) for index in range(0, len(seeds), size)]
+
+
+def work_of(training: Training) -> int:
+    """Return about how many multiplications a cell's steps take, for its share of a grid's work."""
+    return len(training.seed_numbers) * _work_of_a_seed(training)
+
+
+def _work_of_a_seed(training: Training) -> int:
+    return training.steps * _work_of_a_step(training)
+
+
+def _work_of_a_step(training: Training) -> int:
+    return training.generator.layout.patches**2 * training.samples
+
+
+def _at_once(places: list[torch.device], of_a_group: int, work: list[int]) -> int:
+    """Return how many of the groups at ``places`` train at the same time, each taking as many bytes."""
+    devices = set(places)
     if any(device.type == "cuda" for device in devices):
         return len(devices)
-    of_a_group = len(groups[0][1]) * estimate_memory(training)
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(len(groups), torch.get_num_threads(), int(0.8 * installed) // of_a_group))
+    worthwhile = sum(one >= LEAST_WORK for one in work)
+    return max(1, min(worthwhile, torch.get_num_threads(), int(0.8 * installed) // of_a_group))

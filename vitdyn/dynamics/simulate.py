@@ -1,39 +1,27 @@
-"""The one loop: train a batch of seeds, record on a schedule, survive an interruption."""
+"""From specifications to trajectories: one cell, or the cells of a grid."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from vitdyn._errors import require_real
+from vitdyn._errors import require_real, wrong
 from vitdyn._specs import to_text
 from vitdyn.attention import Correlations
-from vitdyn.dynamics.assemble import assemble
-from vitdyn.dynamics.batches import BatchSource
-from vitdyn.dynamics.checkpoint import Keeper, State
-from vitdyn.dynamics.gradient import Workspaces, forward_pass
-from vitdyn.dynamics.group import Group, steps_of
-from vitdyn.dynamics.memory import Placement, default_limit, side_by_side, split_seeds
-from vitdyn.dynamics.resources import (
-    PRECISIONS,
-    device_name,
-    pick_device,
-)
+from vitdyn.dynamics.assemble import Recorded, assemble
+from vitdyn.dynamics.checkpoint import Keeper
+from vitdyn.dynamics.loop import Loop, stored_split, train_all
+from vitdyn.dynamics.memory import default_limit, split_cells, work_of
+from vitdyn.dynamics.resources import device_name, pick_device
+from vitdyn.dynamics.rows import Rows
 from vitdyn.dynamics.training import Training
-from vitdyn.observables import observe
 from vitdyn.trajectory import Trajectory
-
-STEPS_AHEAD = {"cpu": 1, "cuda": 64}
-"""How many steps a device does before anybody asks it for a number."""
 
 
 def simulate(
@@ -60,28 +48,106 @@ def simulate(
     Raises ``ValueError`` for a bad argument before any work starts, ``DivergenceError`` at the first value
     that is not finite.
     """
+    return _simulate(
+        (training,),
+        start,
+        device=device,
+        memory_limit_mib=memory_limit_mib,
+        keep_final_state=keep_final_state,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+        progress=progress,
+    )[0]
+
+
+def simulate_grid(
+    trainings: Sequence[Training],
+    *,
+    device: str = "auto",
+    memory_limit_mib: float | None = None,
+    keep_final_state: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 10.0,
+    progress: bool = False,
+) -> tuple[Trajectory, ...]:
+    """Simulate every cell of a grid; return their trajectories in order.
+
+    Each has the values and the specification of ``simulate`` of its cell, to the bit; its ``seconds`` are its share of
+    the whole, by work. On CPU cells of the same shapes (layout, samples, steps, recorded steps, precision, kinds of
+    objective and of descent, metrics) train in one batch, whatever their numbers: η and the other constants of descent,
+    γ, τ, λ and weight decay, the law of the latents, the seeds; what they draw alike is drawn once. Other cells train
+    beside them, so that every core is busy. Cells with content queries, with a fixed data set, with an objective or
+    rule of your own, and all cells on GPUs, share no batch and take their turns.
+
+    ``checkpoint`` is one file for the whole grid: as in ``simulate``, and on any number of cores.
+
+    Raises ``ValueError`` for a bad argument before any work starts, naming the cell, and ``DivergenceError`` for the
+    whole grid where a cell diverges, naming it with its step and seed.
+    """
+    if isinstance(trainings, Training) or not len(trainings):
+        raise wrong("trainings", trainings, "must be a sequence of one Training or more")
+    for index, training in enumerate(trainings):
+        if not isinstance(training, Training):
+            raise wrong(f"trainings[{index}]", training, "must be a Training")
+    return _simulate(
+        tuple(trainings),
+        None,
+        device=device,
+        memory_limit_mib=memory_limit_mib,
+        keep_final_state=keep_final_state,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+        progress=progress,
+    )
+
+
+def _simulate(
+    cells: tuple[Training, ...],
+    start: Correlations | None,
+    *,
+    device: str,
+    memory_limit_mib: float | None,
+    keep_final_state: bool,
+    checkpoint: str | Path | None,
+    checkpoint_seconds: float,
+    progress: bool,
+) -> tuple[Trajectory, ...]:
     began = time.monotonic()
     where = pick_device(device)
     limit = default_limit(where) if memory_limit_mib is None else memory_limit_mib
     require_real("memory_limit_mib", limit, low=0.0, high=1e9, open_low=True)
     require_real("checkpoint_seconds", checkpoint_seconds, low=0.0, high=1e9)
-    spec = to_text({"training": training, "memory_limit_mib": limit, "start": _digest(start)})
-    keeper = Keeper(checkpoint, spec, checkpoint_seconds, where)
-    groups = split_seeds(training, where, limit)
-    with _progress_bar(progress, len(training.seed_numbers) * training.steps) as bar:
-        _train_all(_Loop(training, start, keeper, bar), groups)
-    trajectory = assemble(
-        [keeper.states[index] for index in range(len(groups))],
-        steps=training.schedule.recorded_steps(training.steps),
-        learning_rate=training.rule.learning_rate,
-        seeds=training.seed_numbers,
-        spec=spec,
-        device=device_name(where),
-        seconds=time.monotonic() - began,
-        keep_final_state=keep_final_state,
+    _check_start(start, cells[0])
+    specs = [
+        to_text({"training": cell, "memory_limit_mib": limit, "start": _digest(start)}) for cell in cells
+    ]
+    keeper = Keeper(checkpoint, "\n".join(specs), checkpoint_seconds, where)
+    groups = _groups(cells, where, limit, keeper)
+    with _progress_bar(progress, sum(cell.steps * len(cell.seed_numbers) for cell in cells)) as bar:
+        train_all(Loop(groups, start, keeper, bar))
+    recorded, works = _join(groups, keeper, len(cells)), [max(1, work_of(cell)) for cell in cells]
+    share = (time.monotonic() - began) / sum(works)
+    trajectories = tuple(
+        assemble(
+            recorded[index],
+            index,
+            cell,
+            spec=specs[index],
+            device=device_name(where),
+            seconds=share * works[index],
+            keep_final_state=keep_final_state,
+        )
+        for index, cell in enumerate(cells)
     )
     keeper.remove()
-    return trajectory
+    return trajectories
+
+
+def _check_start(start: Correlations | None, training: Training) -> None:
+    if start is not None and start.seeds not in (1, len(training.seed_numbers)):
+        raise wrong(
+            "start.seeds", start.seeds, f"must be 1 or {len(training.seed_numbers)}, one for each seed"
+        )
 
 
 def _digest(start: Correlations | None) -> str | None:
@@ -92,96 +158,27 @@ def _digest(start: Correlations | None) -> str | None:
     return hashlib.sha256(b"".join(block.numpy().tobytes() for block in blocks.values())).hexdigest()
 
 
-def _train_all(loop: _Loop, groups: list[Placement]) -> None:
-    """Train the groups, on CPU one to a core: whole groups side by side need no barrier inside an operation."""
-    workers = side_by_side(loop.training, groups)
-    locks = {device: threading.Lock() for device, _ in groups if device.type == "cuda"}
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        running: list[Future] = []
-        try:  # an interrupt may come while groups are still being handed out
-            for index, (device, seeds) in enumerate(groups):
-                turn = locks.get(device, nullcontext())
-                running.append(pool.submit(loop.train, index, device, seeds, turn))
-            for finished in as_completed(running):
-                finished.result()
-        except BaseException:
-            loop.stop.set()
-            for future in running:
-                future.cancel()
-            raise
+def _groups(
+    cells: tuple[Training, ...], device: torch.device, limit_mib: float, keeper: Keeper
+) -> list[Rows]:
+    """Split the grid, on CPU as its checkpoint was, which may come from a machine of other cores."""
+    stored = stored_split(keeper) if device.type == "cpu" else None
+    if stored is None:
+        return split_cells(cells, device, limit_mib)
+    return [Rows(cells, tuple(rows), device) for rows in stored]
 
 
-@dataclass(frozen=True)
-class _Loop:
-    """Trains one group of seeds; a set ``stop`` makes every group deposit its state and leave."""
-
-    training: Training
-    start: Correlations | None
-    keeper: Keeper
-    bar: Any
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def train(
-        self, index: int, device: torch.device, seeds: tuple[int, ...], turn: AbstractContextManager
-    ) -> None:
-        """Train a group from its checkpoint or start to its last frame; an error stops the others at once."""
-        try:
-            with turn:
-                self._train(index, device, seeds)
-        except BaseException:
-            self.stop.set()
-            raise
-
-    def _train(self, index: int, device: torch.device, seeds: tuple[int, ...]) -> None:
-        training, workspaces = self.training, Workspaces()
-        recorded = training.schedule.recorded_steps(training.steps)
-        group = self._begin(device, seeds, self.keeper.states.get(index))
-        self.bar.update(len(seeds) * group.step)
-        source = BatchSource(training.generator, training.objective, seeds, training.samples,
-                             training.data_set_size, PRECISIONS[training.precision], device)  # fmt: skip
-        steps = steps_of(training, group, source, workspaces)
-        while len(group.frames) < len(recorded):
-            due = recorded[len(group.frames)]
-            if group.step == due:
-                group.require_finite()
-                group.frames.append(self._frame(group, source, workspaces))
-                continue
-            ahead = min(due - group.step, STEPS_AHEAD[device.type])
-            steps.advance(ahead)
-            group.require_finite()
-            self.bar.update(len(seeds) * ahead)
-            if self.stop.is_set() or self.keeper.due(index):
-                self.keeper.deposit(index, group.to_state())
-            if self.stop.is_set():
-                return
-        self.keeper.deposit(index, group.to_state())
-
-    def _begin(self, device: torch.device, seeds: tuple[int, ...], state: State | None) -> Group:
-        if state is not None:
-            return Group.from_state(device, seeds, state)
-        training = self.training
-        correlations = Correlations.zeros(
-            training.generator.layout,
-            len(seeds),
-            content_queries=training.content_queries,
-            dtype=PRECISIONS[training.precision],
-            device=device,
-        )
-        if self.start is not None:
-            correlations = correlations.map(
-                lambda zero, given: given.detach().to(zero).expand_as(zero).clone(), self.start
-            )
-        unset = torch.full((len(seeds),), -1, device=device)
-        memory = training.objective.init(correlations)
-        return Group(seeds, correlations, training.rule.init(correlations), memory, unset)
-
-    def _frame(self, group: Group, source: BatchSource, workspaces: Workspaces) -> dict[str, Tensor]:
-        batch, views = source.evaluation(group.step, self.training.evaluation_samples)
-        forward = forward_pass(group.correlations, batch, views, group.memory, workspaces)
-        values = observe(group.correlations, self.training.objective, forward)
-        if self.training.metrics is not None:
-            values |= self.training.metrics.measure(group.correlations, source.generator, group.seeds)
-        return {name: value.cpu() for name, value in values.items()}
+def _join(groups: list[Rows], keeper: Keeper, cells: int) -> list[Recorded]:
+    """Return for each cell what its groups recorded; cells of the same groups share it."""
+    of_cell: list[list[int]] = [[] for _ in range(cells)]
+    for index, rows in enumerate(groups):
+        for cell in {cell for cell, _ in rows.rows}:
+            of_cell[cell].append(index)
+    joined: dict[tuple[int, ...], Recorded] = {}
+    for own in map(tuple, of_cell):
+        if own not in joined:
+            joined[own] = Recorded.of([(groups[index], keeper.states[index]) for index in own])
+    return [joined[tuple(own)] for own in of_cell]
 
 
 def _progress_bar(show: bool, total: int) -> Any:

@@ -4,6 +4,7 @@ To add one, write it in a file of its own and name it in ``OBJECTIVES``.
 """
 
 from vitdyn.objectives.contrastive import Contrastive
+from vitdyn.objectives.joined import add_scaled, joined, members, per_seed
 from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.mixture import Mixture
 from vitdyn.objectives.objective import Adjoint, ForwardPass, Memory, Objective, autograd_adjoint
@@ -19,5 +20,9 @@ __all__ = [
     "Memory",
     "Mixture",
     "Objective",
+    "add_scaled",
     "autograd_adjoint",
+    "joined",
+    "members",
+    "per_seed",
 ]

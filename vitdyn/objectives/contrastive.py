@@ -14,6 +14,7 @@ from vitdyn._errors import require_choice, require_real, wrong
 from vitdyn.attention import Workspace
 from vitdyn.data import PatchBatch, PatchLayout, draw_view_pair, masked_count
 from vitdyn.data.views import VIEW_KINDS
+from vitdyn.objectives.joined import per_seed
 from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
 
 
@@ -34,6 +35,8 @@ class Contrastive(Objective):
 
     name: ClassVar[str] = "cl"
     family: ClassVar[str] = "contrastive"
+    varies: ClassVar[tuple[str, ...]] = ("mask_ratio", "temperature", "weight_decay")
+    drawn_by: ClassVar[tuple[str, ...]] = ("mask_ratio", "views")
 
     mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches masked in each view."})
     temperature: float = field(default=1.0, metadata={"help": "τ, the temperature of InfoNCE."})
@@ -74,7 +77,8 @@ class Contrastive(Objective):
         pull = torch.softmax(self._logits(forward), -1) - torch.eye(batch.count).to(target)
         own = torch.einsum("sbc,sckj->sbkj", pull, target)
         own = own.gather(2, batch.cluster[..., None, None].expand(-1, -1, 1, own.shape[3]))[:, :, 0]
-        scale = 1 / (self.temperature * batch.layout.patches * batch.count)
+        size = batch.layout.patches * batch.count
+        scale = per_seed(self, lambda one: 1 / (one.temperature * size), own)
         return Adjoint((own * batch.latents * scale)[..., None]), None
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
@@ -83,7 +87,8 @@ class Contrastive(Objective):
         Not attained where negatives come from a sample's own cluster, whose similarity is positive.
         """
         strongest = forward.batch.latents.amax(-1).square()
-        return torch.log1p((forward.batch.count - 1) * torch.exp(-strongest / self.temperature)).mean(1)
+        temperature = per_seed(self, lambda one: one.temperature, strongest)
+        return torch.log1p((forward.batch.count - 1) * torch.exp(-strongest / temperature)).mean(1)
 
     def counted_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
         """All patches: the pooled output averages over every query."""
@@ -96,7 +101,8 @@ class Contrastive(Objective):
     def _logits(self, forward: ForwardPass) -> Float[Tensor, "seed sample sample"]:
         anchor = _pooled(forward.attention[0], forward.batch)
         target = _pooled(forward.attention[1], forward.batch).detach()
-        return torch.einsum("sbkj,sckj->sbc", anchor, target) / self.temperature
+        similarity = torch.einsum("sbkj,sckj->sbc", anchor, target)
+        return similarity / per_seed(self, lambda one: one.temperature, similarity)
 
 
 def _pooled(

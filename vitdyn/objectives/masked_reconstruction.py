@@ -32,6 +32,8 @@ class MaskedReconstruction(Objective):
 
     name: ClassVar[str] = "mae"
     family: ClassVar[str] = "generative"
+    varies: ClassVar[tuple[str, ...]] = ("mask_ratio",)
+    drawn_by: ClassVar[tuple[str, ...]] = ("mask_ratio",)
 
     mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
 

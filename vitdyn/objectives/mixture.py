@@ -15,6 +15,7 @@ from vitdyn._errors import require_real
 from vitdyn.attention import Workspace
 from vitdyn.data import PatchLayout, masked_count
 from vitdyn.objectives.contrastive import Contrastive
+from vitdyn.objectives.joined import derived, per_seed
 from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
 
@@ -35,6 +36,8 @@ class Mixture(Objective):
 
     name: ClassVar[str] = "mixture"
     family: ClassVar[str] = "hybrid"
+    varies: ClassVar[tuple[str, ...]] = ("weight", "mask_ratio", "temperature")
+    drawn_by: ClassVar[tuple[str, ...]] = ("mask_ratio", "views")
 
     weight: float = field(
         default=0.5, metadata={"help": "λ in [0, 1]: 0 is masked reconstruction, 1 is contrast."}
@@ -52,12 +55,15 @@ class Mixture(Objective):
     @cached_property
     def reconstruction(self) -> MaskedReconstruction:
         """The generative part, on the first view."""
-        return MaskedReconstruction(mask_ratio=self.mask_ratio)
+        return derived(self, lambda one: MaskedReconstruction(mask_ratio=one.mask_ratio))
 
     @cached_property
     def contrast(self) -> Contrastive:
         """The contrastive part, on both views."""
-        return Contrastive(mask_ratio=self.mask_ratio, temperature=self.temperature, views=self.views)
+        return derived(
+            self,
+            lambda one: Contrastive(mask_ratio=one.mask_ratio, temperature=one.temperature, views=one.views),
+        )
 
     def check(self, layout: PatchLayout, samples: int) -> None:
         """Raise ``ValueError`` where the ratio masks no patch or all, or a sample would have no negative."""
@@ -81,8 +87,9 @@ class Mixture(Objective):
         assert rebuilt.weight is not None
         assert pulled is not None
         # In place: the value is scratch of ``work`` and has every query, that of contrast is a fresh array with one.
-        value = rebuilt.value.mul_(rebuilt.weight[:, :, None]).mul_((1 - self.weight) / self._masked(forward))
-        return Adjoint(value.add_(pulled.value, alpha=self.weight)), None
+        patches, value = forward.batch.layout.patches, rebuilt.value.mul_(rebuilt.weight[:, :, None])
+        value.mul_(per_seed(self, lambda one: (1 - one.weight) / one._masked(patches), value))
+        return Adjoint(value.add_(pulled.value * self._weight(value))), None
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the mixture of the two bounds: no model attains both where 0 < λ < 1."""
@@ -98,15 +105,16 @@ class Mixture(Objective):
         """Return 4 P K: both terms divide the gradient of one position by P, the draw of a cluster by K."""
         return self.contrast.default_learning_rate(layout)
 
-    def _masked(self, forward: ForwardPass) -> int:
-        return masked_count(forward.batch.layout.patches, self.mask_ratio)
+    def _masked(self, patches: int) -> int:
+        return masked_count(patches, self.mask_ratio)
+
+    def _weight(self, like: Tensor) -> float | Tensor:
+        return per_seed(self, lambda one: one.weight, like)
 
     def _mix(self, forward: ForwardPass, rebuilt: Tensor, pulled: Tensor) -> Float[Tensor, " seed"]:
-        return torch.lerp(rebuilt / self._masked(forward), pulled, self.weight)
-
-
-def _patches(forward: ForwardPass) -> int:
-    return forward.batch.layout.patches
+        patches = forward.batch.layout.patches
+        masked = per_seed(self, lambda one: one._masked(patches), rebuilt)
+        return torch.lerp(rebuilt / masked, pulled, self._weight(rebuilt))
 
 
 def _first_view(forward: ForwardPass) -> ForwardPass:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitdyn.attention import Correlations, Workspace
 from vitdyn.data import PatchBatch, PatchLayout
+from vitdyn.objectives.joined import per_seed
 
 FAMILIES = ("contrastive", "generative", "clustering", "self-distillation", "hybrid")
 
@@ -48,10 +49,15 @@ class Objective(ABC):
 
     ``name`` is how the command line calls it, ``family`` its place in the survey's taxonomy,
     ``weight_decay`` the λ of the term (λ/2)‖Q‖² that training adds to its loss.
+
+    A kind that names in ``varies`` the fields that its formulas read by ``per_seed`` alone lets cells of a grid that
+    differ in these train in one batch; ``drawn_by`` names the fields that decide its views. A subclass names its own.
     """
 
     name: ClassVar[str]
     family: ClassVar[str]
+    varies: ClassVar[tuple[str, ...]] = ()
+    drawn_by: ClassVar[tuple[str, ...]] = ()
     weight_decay: float = 0.0
 
     @abstractmethod
@@ -91,6 +97,11 @@ class Objective(ABC):
         where the adjoint has another form.
         """
         return None
+
+    def decay(self, correlations: Correlations) -> Float[Tensor, " seed"]:
+        """Return (λ/2)‖Q‖², the term of weight decay, one value per seed."""
+        norm = correlations.squared_norm()
+        return per_seed(self, lambda one: 0.5 * one.weight_decay, norm) * norm
 
     def init(self, correlations: Correlations) -> Memory:
         """Return what the objective remembers before the first step: tensors of its own, not the model's blocks."""

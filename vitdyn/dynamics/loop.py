@@ -1,0 +1,145 @@
+"""The one loop: groups of seeds side by side, each from its start or checkpoint to its last frame."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitdyn.attention import Correlations
+from vitdyn.dynamics.checkpoint import Keeper, State
+from vitdyn.dynamics.gradient import Workspaces, forward_pass
+from vitdyn.dynamics.group import Group, steps_of
+from vitdyn.dynamics.joint_batches import JointSource
+from vitdyn.dynamics.memory import all_side_by_side
+from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.dynamics.rows import Row, Rows
+from vitdyn.observables import observe
+
+STEPS_AHEAD = {"cpu": 1, "cuda": 64}
+"""How many steps a device does before anybody asks it for a number."""
+
+
+def train_all(loop: Loop) -> None:
+    """Train the groups, on CPU one to a core: whole groups side by side need no barrier inside an operation."""
+    groups = loop.groups
+    locks = {rows.device: threading.Lock() for rows in groups if rows.device.type == "cuda"}
+    workers = all_side_by_side(groups)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        running: list[Future] = []
+        try:  # an interrupt may come while groups are still being handed out
+            for index, rows in enumerate(groups):
+                running.append(pool.submit(loop.train, index, locks.get(rows.device, nullcontext())))
+            for finished in as_completed(running):
+                finished.result()
+        except BaseException:
+            loop.stop.set()
+            for future in running:
+                future.cancel()
+            raise
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Trains groups of seeds; a set ``stop`` makes every group deposit its state and leave."""
+
+    groups: list[Rows]
+    start: Correlations | None
+    keeper: Keeper
+    bar: Any
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def train(self, index: int, turn: AbstractContextManager) -> None:
+        """Train a group from its checkpoint or start to its last frame; an error stops the others at once."""
+        try:
+            with turn:
+                self._train(index)
+        except BaseException:
+            self.stop.set()
+            raise
+
+    def _train(self, index: int) -> None:
+        rows, workspaces = self.groups[index], Workspaces()
+        recorded = rows.common.schedule.recorded_steps(rows.common.steps)
+        group = self._begin(rows, self.keeper.states.get(index))
+        self.bar.update(len(rows.rows) * group.step)
+        source = JointSource(rows)
+        steps = steps_of(group, source, workspaces)
+        while len(group.frames) < len(recorded):
+            due = recorded[len(group.frames)]
+            if group.step == due:
+                group.require_finite()
+                group.frames.append(_frame(group, source, workspaces))
+                continue
+            ahead = min(due - group.step, STEPS_AHEAD[rows.device.type])
+            steps.advance(ahead)
+            group.require_finite()
+            self.bar.update(len(rows.rows) * ahead)
+            if self.stop.is_set() or self.keeper.due(index):
+                self._deposit(index, group)
+            if self.stop.is_set():
+                return
+        self._deposit(index, group)
+
+    def _deposit(self, index: int, group: Group) -> None:
+        self.keeper.deposit(index, group.to_state() | {"split": self._split})
+
+    @cached_property
+    def _split(self) -> list[tuple[Row, ...]]:
+        """The rows of every group: one object, which a file that holds it for every group stores once."""
+        return [rows.rows for rows in self.groups]
+
+    def _begin(self, rows: Rows, state: State | None) -> Group:
+        if state is not None:
+            return Group.from_state(rows, state)
+        training = rows.common
+        correlations = Correlations.zeros(
+            training.generator.layout,
+            len(rows.rows),
+            content_queries=training.content_queries,
+            dtype=PRECISIONS[training.precision],
+            device=rows.device,
+        )
+        if self.start is not None:
+            places = [training.seed_numbers.index(seed) for seed in rows.seeds]
+            correlations = correlations.map(
+                lambda zero, given: zero + given.detach()[places if len(given) > 1 else [0]].to(zero),
+                self.start,
+            )
+        unset = torch.full((len(rows.rows),), -1, device=rows.device)
+        memory = rows.objective.init(correlations)
+        return Group(rows, correlations, rows.rule.init(correlations), memory, unset)
+
+
+def stored_split(keeper: Keeper) -> list[list[Row]] | None:
+    """Return how the rows of a checkpoint were split, None where there is none."""
+    for state in keeper.states.values():
+        if "split" in state:
+            return [[(cell, seed) for cell, seed in rows] for rows in state["split"]]
+    return None
+
+
+def _frame(group: Group, source: JointSource, workspaces: Workspaces) -> dict[str, Tensor]:
+    rows = group.rows
+    batch, views = source.evaluation(group.step)
+    forward = forward_pass(group.correlations, batch, views, group.memory, workspaces)
+    values = observe(group.correlations, rows.objective, forward)
+    if rows.common.metrics is not None:
+        values |= _measured(group.correlations, rows)
+    return {name: value.cpu() for name, value in values.items()}
+
+
+def _measured(correlations: Correlations, rows: Rows) -> dict[str, Tensor]:
+    """Return the metrics of every row, one by one: what they measure at once must not depend on the neighbours."""
+    found: list[dict[str, Tensor]] = []
+    for row, (training, seed) in enumerate(zip(rows.trainings, rows.seeds, strict=True)):
+        assert training.metrics is not None
+        own = correlations.map(lambda block, row=row: block[row : row + 1])
+        found.append(training.metrics.measure(own, training.generator, (seed,)))
+    return {name: torch.cat([values[name] for values in found]) for name in found[0]}

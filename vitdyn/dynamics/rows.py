@@ -1,0 +1,101 @@
+"""Which seeds of which cells of a grid train as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+
+from vitdyn._specs import to_text
+from vitdyn.attention import seeds_apart
+from vitdyn.dynamics.descent import DESCENTS, Descent
+from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.dynamics.training import Training
+from vitdyn.objectives import Objective, joined
+
+Row = tuple[int, int]
+"""A cell's index in the grid, and one of its seeds."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The seeds that train as one batch, each with the cell that it belongs to, and the grid of all cells."""
+
+    cells: tuple[Training, ...]
+    rows: tuple[Row, ...]
+    device: torch.device
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds; one comes as often as there are cells that have it."""
+        return tuple(seed for _, seed in self.rows)
+
+    @cached_property
+    def trainings(self) -> tuple[Training, ...]:
+        """The specification of each row."""
+        return tuple(self.cells[cell] for cell, _ in self.rows)
+
+    @property
+    def common(self) -> Training:
+        """A specification to read off what all rows share: shapes, steps, schedule, precision."""
+        return self.trainings[0]
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The objective of all rows."""
+        own = [training.objective for training in self.trainings]
+        return joined(own) if self._joined else own[0]
+
+    @cached_property
+    def rule(self) -> Descent:
+        """The rule of descent of all rows."""
+        own = [training.rule for training in self.trainings]
+        return joined(own) if self._joined else own[0]
+
+    def label(self, row: int) -> str:
+        """Return how an error names a row."""
+        cell, seed = self.rows[row]
+        return f"cell {cell}, seed {seed}" if len(self.cells) > 1 else f"seed {seed}"
+
+    @property
+    def _joined(self) -> bool:
+        # also where one cell is alone, so that its arithmetic is that of a grid
+        return batch_key(self.common, self.device) is not None
+
+
+def batch_key(training: Training, device: torch.device) -> Hashable | None:
+    """Return what cells must share to train in one batch; None for a cell that trains by itself.
+
+    A cell joins others where its bits cannot feel it: on CPU, by the compiled engine, with fresh samples, queries by
+    position, an objective that says what ``varies`` and a rule of ours. On CUDA sums depend on how many seeds there
+    are, and the fused step takes one learning rate and one number of masked patches.
+    """
+    objective, rule, layout = training.objective, training.rule, training.generator.layout
+    alike = "varies" in vars(type(objective)) and type(rule) in DESCENTS.values()
+    plain = device.type == "cpu" and not training.content_queries and training.data_set_size is None
+    if not (alike and plain and seeds_apart(layout, device.type, PRECISIONS[training.precision])):
+        return None
+    rest = tuple(getattr(objective, name) for name in _fields(objective) if name not in objective.varies)
+    recorded = training.schedule.recorded_steps(training.steps)
+    counts = (training.samples, training.evaluation_samples, training.precision)
+    return layout, type(objective), rest, type(rule), recorded, counts, to_text(training.metrics)
+
+
+def view_key(objective: Objective) -> Hashable:
+    """Return what decides the views of a seed, among objectives of one batch."""
+    return tuple(getattr(objective, name) for name in objective.drawn_by)
+
+
+def batches_of_cells(cells: Sequence[Training], device: torch.device) -> list[tuple[int, ...]]:
+    """Return which cells train together, by their indices."""
+    found: dict[Hashable, list[int]] = {}
+    for index, training in enumerate(cells):
+        key = batch_key(training, device)
+        found.setdefault(("alone", index) if key is None else key, []).append(index)
+    return [tuple(together) for together in found.values()]
+
+
+def _fields(objective: Objective) -> list[str]:
+    return [field.name for field in fields(objective)]  # type: ignore[arg-type]  # a kind that varies is a dataclass
