@@ -71,6 +71,7 @@ def draw(kinds: list[Learning]) -> Drawing:
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
     store, runs = options.store, experiments(options.scale)
+    store.all(runs.values())
     kinds = {gap: learning(gap, runs, store) for gap in GAPS}
     table = {name: each for gap, kind in kinds.items() for name, each in verdicts(gap, runs, kind).items()}
     print(verdict_table(table))

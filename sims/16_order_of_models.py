@@ -58,7 +58,7 @@ def main(options: FigureOptions) -> None:
     orderings, verdicts, rows = [], {}, []
     for way in WAYS:
         grid = [run for name, run in runs.items() if name.rsplit(" ", 1)[0] == way]
-        trajectories = tuple(store(run) for run in grid)
+        trajectories = store.all(grid)
         orderings.append(ordering(way, grid, trajectories))
         verdicts[way] = judge(LIDAR_ORDER, Case(name=way, runs=tuple(grid)), trajectories)
         for words, scores in orderings[-1].metrics.items():

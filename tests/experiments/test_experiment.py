@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 import xarray
 
 from vitdyn.data import Beta, PatchGenerator, PatchLayout
-from vitdyn.dynamics import Adam, Schedule, Training
+from vitdyn.dynamics import Adam, Schedule, Training, simulate_grid
 from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
 from vitdyn.objectives import Contrastive
@@ -87,3 +88,31 @@ def test_cost_is_a_positive_number_that_grows_with_the_steps(experiment):
     short, long = (estimate_cost(each, device="cpu") for each in (experiment, longer))
     assert 0 < short.seconds < long.seconds
     assert short.mebibytes == long.mebibytes > 0
+
+
+def test_a_store_simulates_what_is_missing_as_one_grid(experiment, tmp_path, monkeypatch):
+    """The same files as one by one, to the bit; what is there is not run again."""
+    several = [
+        replace(experiment, training=replace(experiment.training, descent=Adam(learning_rate=rate)))
+        for rate in (0.05, 0.1, 0.2)
+    ]
+    alone = ResultStore(tmp_path / "alone")
+    expected = [alone(each).dataset.drop_attrs() for each in several]
+    grids = []
+
+    def counted(trainings, **options):
+        grids.append(len(trainings))
+        return simulate_grid(trainings, **options)
+
+    monkeypatch.setattr("vitdyn.experiments.store.simulate_grid", counted)
+    store = ResultStore(tmp_path / "together")
+    store(several[1])
+    found = store.all([*several, several[0]])
+    assert grids == [2]
+    for each, trajectory in zip([*expected, expected[0]], found, strict=True):
+        assert trajectory.dataset.drop_attrs().identical(each)
+    assert [Experiment.from_json(each.dataset.attrs["experiment"]) for each in found[:3]] == several
+    store.all(several)
+    assert grids == [2] and not list((tmp_path / "together").glob("*.checkpoint"))
+    with pytest.raises(ValueError, match="redraw"):
+        ResultStore(tmp_path / "none", redraw=True).all(several)

@@ -10,7 +10,7 @@ from vitdyn._errors import require_choice, require_integer
 from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Case, Claim, Measurement, Verdict
 from vitdyn.claims.judgement import compare
 from vitdyn.dynamics import Training
-from vitdyn.experiments import Experiment, Runner
+from vitdyn.experiments import Experiment, Runner, run_all
 from vitdyn.lumped import StalledFlowError
 from vitdyn.trajectory import Trajectory
 
@@ -44,7 +44,7 @@ def check(
     require_integer("seed", seed, at_least=0)
 
     def all_of(case: Case) -> Callable[[], tuple[Trajectory, ...]]:
-        return lambda: tuple(runner(_reseeded(run, seed)) for run in case.runs)
+        return lambda: run_all(runner, [_reseeded(run, seed) for run in case.runs])
 
     return tuple(
         _judge(claim, case, all_of(case), expected)

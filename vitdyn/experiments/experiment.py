@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -72,11 +73,20 @@ class Experiment:
 
 
 class Runner(Protocol):
-    """Whatever turns an experiment into a trajectory: ``run``, a result store, a cluster."""
+    """Whatever turns an experiment into a trajectory: ``run``, a result store, a cluster.
+
+    One that can do several better together has ``all`` too; call it by ``run_all``.
+    """
 
     def __call__(self, experiment: Experiment, /) -> Trajectory:
         """Return the experiment's trajectory."""
         ...
+
+
+def run_all(runner: Runner, experiments: Iterable[Experiment]) -> tuple[Trajectory, ...]:
+    """Return the trajectories of experiments in order: together where the runner can, else one after the other."""
+    together = getattr(runner, "all", None)
+    return together(experiments) if together else tuple(runner(each) for each in experiments)
 
 
 def run(
@@ -105,8 +115,13 @@ def run(
             checkpoint=target.with_name(target.name + ".checkpoint") if target else None,
             checkpoint_seconds=checkpoint_seconds,
         )
-    attributes = {**trajectory.dataset.attrs, "experiment": experiment.to_json()}
-    trajectory = replace(trajectory, dataset=trajectory.dataset.assign_attrs(attributes))
+    trajectory = described(trajectory, experiment)
     if target:
         trajectory.save(target)
     return trajectory
+
+
+def described(trajectory: Trajectory, experiment: Experiment) -> Trajectory:
+    """Return a trajectory that names the experiment it comes from."""
+    attributes = {**trajectory.dataset.attrs, "experiment": experiment.to_json()}
+    return replace(trajectory, dataset=trajectory.dataset.assign_attrs(attributes))

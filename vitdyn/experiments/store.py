@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitdyn._errors import wrong
-from vitdyn.experiments.experiment import Experiment, run
-from vitdyn.trajectory import Trajectory
+from vitdyn.dynamics import Training, simulate_grid
+from vitdyn.experiments.experiment import Experiment, described, run
+from vitdyn.trajectory import Trajectory, require_writable
 
 
 @dataclass(frozen=True)
@@ -35,3 +38,31 @@ class ResultStore:
         if self.redraw:
             raise wrong("redraw", str(path), "no such result: run without --redraw first")
         return run(experiment, out=path, device=self.device, progress=self.progress)
+
+    def all(self, experiments: Iterable[Experiment]) -> tuple[Trajectory, ...]:
+        """Return the trajectories of several experiments in order; missing simulations run as one grid.
+
+        The grid's state is kept in the folder while it runs; interrupted, it goes on when the same ones are asked for.
+        """
+        chosen = tuple(experiments)
+        missing = {
+            each.key: each
+            for each in chosen
+            if isinstance(each.training, Training) and not self.path(each).is_file()
+        }
+        if len(missing) > 1 and not self.redraw:
+            self._simulate(tuple(missing.values()))
+        return tuple(self(each) for each in chosen)
+
+    def _simulate(self, experiments: tuple[Experiment, ...]) -> None:
+        for each in experiments:
+            require_writable(self.path(each))
+        name = hashlib.sha256(" ".join(each.key for each in experiments).encode()).hexdigest()[:16]
+        trajectories = simulate_grid(
+            [each.training for each in experiments if isinstance(each.training, Training)],
+            device=self.device,
+            progress=self.progress,
+            checkpoint=Path(self.folder) / f"grid-{name}.checkpoint",
+        )
+        for each, trajectory in zip(experiments, trajectories, strict=True):
+            described(trajectory, each).save(self.path(each))

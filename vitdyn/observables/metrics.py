@@ -28,6 +28,7 @@ from vitdyn.observables.representation import image_representation, patch_repres
 from vitdyn.seeds import stream
 
 _OF_IMAGES = ("lidar", "rank_me", "local_determination", "global_determination")
+_AT_A_TIME = 2**19  # entries (seed, image, query, key) of maps held at once: 2 MiB in float32
 _LEAST_IMAGES = 6
 """Images of a cluster: four to fit and two to test."""
 
@@ -93,7 +94,7 @@ class Metrics:
     def _of_maps(
         self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
     ) -> dict[str, Tensor]:
-        """Return the metrics of maps and of patches, one image after the other."""
+        """Return the metrics of maps and of patches, a few images at a time."""
         grid = generator.layout.grid or (1, 1)
         measures: dict[str, tuple[bool, Callable[[Tensor], Tensor]]] = {
             "attention_distance": (True, lambda maps: attention_distance(maps, grid).value),
@@ -106,16 +107,19 @@ class Metrics:
         if not asked:
             return {}
         batch, visible = self._draw(correlations, generator, seeds, self.maps, views=1)
+        size = max(1, _AT_A_TIME // (len(seeds) * generator.layout.patches**2))
         found: dict[str, list[Tensor]] = {name: [] for name in asked}
-        for sample in range(batch.count):
-            image, shown = batch.part(slice(sample, sample + 1)), visible[:, sample : sample + 1]
+        for start in range(0, batch.count, size):
+            few = slice(start, start + size)
             seen = {
-                wanted: (attend if wanted else patch_representation)(correlations, image, shown)[:, 0]
+                wanted: (attend if wanted else patch_representation)(
+                    correlations, batch.part(few), visible[:, few]
+                )
                 for wanted in {of_maps for of_maps, _ in asked.values()}
             }
             for name, (of_maps, measure) in asked.items():
                 found[name].append(measure(seen[of_maps]))
-        return {name: torch.stack(values).mean(0) for name, values in found.items()}
+        return {name: torch.cat(values, 1).mean(1) for name, values in found.items()}
 
     def _of_images(
         self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
@@ -174,10 +178,15 @@ class Metrics:
         return batch, torch.from_numpy(shown).to(model.device)
 
 
-def _highest_frequency(tokens: Float[Tensor, "seed patch feature"], side: int) -> Float[Tensor, " seed"]:
-    """Return the relative log amplitude of one image, over the coordinates of its own areas: others are 0."""
-    own = (tokens != 0).any(1).any(0)
-    return fourier_log_amplitude(tokens[..., own], side, convention="cl-vs-mim").value[..., -1]
+def _highest_frequency(
+    tokens: Float[Tensor, "seed image patch feature"], side: int
+) -> Float[Tensor, "seed image"]:
+    """Return the relative log amplitude of images, each over the coordinates of its own areas: others are 0."""
+    found = []
+    for image in tokens.unbind(1):
+        own = (image != 0).any(1).any(0)
+        found.append(fourier_log_amplitude(image[..., own], side, convention="cl-vs-mim").value[..., -1])
+    return torch.stack(found, 1)
 
 
 def _determination(
