@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
@@ -73,6 +74,13 @@ def _final(trajectory: Trajectory, name: str) -> Float[np.ndarray, " seed"]:
     return trajectory.final[name].to_numpy()
 
 
+def _difference(
+    name: str, larger: int, smaller: int
+) -> Callable[[Case, tuple[Trajectory, ...]], Measurement]:
+    """Return a measure of a pair of runs: a metric at the end of one of them less that of the other."""
+    return lambda case, runs: over_seeds(_final(runs[larger], name) - _final(runs[smaller], name))
+
+
 def _no_assumption_unmet(case: Case) -> str | None:
     return None
 
@@ -92,9 +100,7 @@ PARK_DISTANCE = Claim(
     "steps: above 1, by a 99.9 % interval over seeds. The control scatters the areas over the grid.",
     symbol="d(CL) − d(MAE)",
     predicted=lambda case: (1.0, inf),
-    measure=lambda case, runs: over_seeds(
-        _final(runs[0], "attention_distance") - _final(runs[1], "attention_distance")
-    ),
+    measure=_difference("attention_distance", 0, 1),
     unmet=_no_assumption_unmet,
     cases=lambda scale: tuple(_pair(gap, scale) for gap in _GAPS),
     controls=lambda scale: tuple(_pair(gap, scale, "scattered") for gap in _GAPS),
@@ -110,9 +116,7 @@ PARK_HOMOGENEITY = Claim(
     "after 400 steps: above 0.1, by a 99.9 % interval over seeds. The control has not trained by reconstruction.",
     symbol="NMI(MAE) − NMI(CL)",
     predicted=lambda case: (0.1, inf),
-    measure=lambda case, runs: over_seeds(
-        _final(runs[1], "mutual_information") - _final(runs[0], "mutual_information")
-    ),
+    measure=_difference("mutual_information", 1, 0),
     unmet=_no_assumption_unmet,
     cases=lambda scale: tuple(_pair(gap, scale) for gap in _GAPS),
     controls=lambda scale: tuple(_untrained(gap, scale) for gap in _GAPS),
@@ -130,9 +134,7 @@ PARK_FREQUENCY = Claim(
     "reconstruction.",
     symbol="Δlog amp(MAE) − Δlog amp(CL)",
     predicted=lambda case: (2.0, inf),
-    measure=lambda case, runs: over_seeds(
-        _final(runs[1], "high_frequency") - _final(runs[0], "high_frequency")
-    ),
+    measure=_difference("high_frequency", 1, 0),
     unmet=_no_assumption_unmet,
     cases=lambda scale: tuple(_pair(gap, scale) for gap in _GAPS),
     controls=lambda scale: tuple(_untrained(gap, scale) for gap in _GAPS),
