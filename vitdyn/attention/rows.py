@@ -133,14 +133,15 @@ def _plan_and_scratch(
 
 def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
     patches, areas, clusters = layout.patches, layout.areas, layout.clusters
-    dtype, code = like.numpy().dtype, np.uint8
+    dtype = like.numpy().dtype
     plan = key_plan(layout, dtype)
     count = TABLE_ROWS + 2 * patches + samples * (areas + 1) + 2 * clusters * areas + 3 * areas + 2
-    rows = np.empty((count, lanes(dtype)), dtype)
-    marks = np.empty((samples, padded(patches, dtype)), code)
-    by_key = np.empty((samples // CHUNK + 1 + clusters, patches, GROUPS), code)
-    by_sample = np.empty((2, plan.most_chunks, samples, GROUPS), code)
-    return *plan, rows, marks, by_key, by_sample
+    # torch puts arrays on the lines of the cache, numpy need not: blocks that straddle two lines cost a third more
+    rows = torch.empty(count, lanes(dtype), dtype=like.dtype)
+    marks = torch.empty(samples, padded(patches, dtype), dtype=torch.uint8)
+    by_key = torch.empty(samples // CHUNK + 1 + clusters, patches, GROUPS, dtype=torch.uint8)
+    by_sample = torch.empty(2, plan.most_chunks, samples, GROUPS, dtype=torch.uint8)
+    return *plan, *(part.numpy() for part in (rows, marks, by_key, by_sample))
 
 
 @compiled
