@@ -54,7 +54,7 @@ class Claim:
 
     ``surrogate`` says how the asymptotic statement became finite; ``symbol`` names the number it speaks of.
     ``predicted`` gives the ends of the accepted open interval of that number (±inf where it has none), with
-    margins that were written before the first run; ``measure`` gives the number, from the trajectories of
+    margins that were written before the runs that are judged; ``measure`` gives the number, from the trajectories of
     the case's runs in their order, and may raise ``ArithmeticError`` where they give none. ``unmet`` names an
     assumption of the claim that a case breaks, or None. ``cases`` must support the claim and ``controls``,
     which break only the cause that the claim names, must refute it; both take a scale. ``latest`` is the time
