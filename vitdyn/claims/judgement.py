@@ -7,6 +7,7 @@ from math import isfinite
 import numpy as np
 from jaxtyping import Float
 
+from vitdyn._statistics import student_interval
 from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SUPPORTED, Measurement
 
 CONFIDENCE = 0.999
@@ -19,13 +20,8 @@ def mean_interval(
 
     A single seed has no interval: its ends are infinite.
     """
-    from scipy.stats import t
-
-    count, mean = len(values), float(np.mean(values))
-    if count < 2:
-        return mean, -np.inf, np.inf
-    half = float(t.ppf((1 + confidence) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
-    return mean, mean - half, mean + half
+    mean, low, high = student_interval(values, confidence)
+    return float(mean), float(low), float(high)
 
 
 def over_seeds(values: Float[np.ndarray, " seed"], *, confidence: float = CONFIDENCE) -> Measurement:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vitdyn._errors import wrong
+from vitdyn._statistics import student_interval
 from vitdyn._tables import text_table
 from vitdyn.practice.pretraining import METHODS
 from vitdyn.practice.record import MEANINGS, Record
@@ -31,13 +32,7 @@ class Interval(NamedTuple):
 
 def interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
     """Return the mean over the first axis, seeds, ± t · s/√n; with a single seed the ends are infinite."""
-    from scipy.stats import t
-
-    count, mean = len(values), np.mean(values, 0)
-    if count < 2:
-        return Interval(mean, np.full_like(mean, -np.inf), np.full_like(mean, np.inf))
-    half = t.ppf((1 + confidence) / 2, count - 1) * np.std(values, 0, ddof=1) / np.sqrt(count)
-    return Interval(mean, mean - half, mean + half)
+    return Interval(*student_interval(values, confidence))
 
 
 def by_method(records: Sequence[Record], name: str) -> dict[str, Float[np.ndarray, "seed depth"]]:
