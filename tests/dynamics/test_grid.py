@@ -16,9 +16,9 @@ from vitdyn.dynamics import (
     simulate,
     simulate_grid,
 )
+from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import CACHE_MIB, all_side_by_side, split_cells, work_of
-from vitdyn.dynamics.rows import Rows
 from vitdyn.objectives import OBJECTIVES, Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import METRICS, Metrics
 
@@ -199,7 +199,7 @@ class TestWhoTrainsAlone:
     def test_the_compiled_engine_is_a_condition(self, make_training, monkeypatch):
         cells = [make_training(seeds=(1,)), make_training(seeds=(2,))]
         assert sizes(cells) == [2]
-        monkeypatch.setattr("vitdyn.dynamics.rows.seeds_apart", lambda *_: False)
+        monkeypatch.setattr("vitdyn.dynamics.grid.seeds_apart", lambda *_: False)
         assert sizes(cells) == [1, 1]
 
 

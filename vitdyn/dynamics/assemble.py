@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitdyn._axes import AREA, CLUSTER, FRAME, KEY, KEY_AREA, QUERY, SEED, STATISTIC, STATISTICS
 from vitdyn.dynamics.checkpoint import State
-from vitdyn.dynamics.rows import Row, Rows
+from vitdyn.dynamics.grid import Row, Rows
 from vitdyn.dynamics.training import Training
 from vitdyn.observables import OBSERVABLES
 from vitdyn.trajectory import SCHEMA, Trajectory

@@ -17,9 +17,9 @@ from vitdyn.dynamics.checkpoint import State
 from vitdyn.dynamics.device_batches import DeviceBatches, knows_views
 from vitdyn.dynamics.divergence import DivergenceError, noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
+from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.dynamics.rows import Rows
 from vitdyn.objectives import Memory
 
 

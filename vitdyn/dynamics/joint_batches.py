@@ -15,8 +15,8 @@ from torch import Tensor
 
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import EVALUATION, BatchSource, Views
+from vitdyn.dynamics.grid import Rows, view_key
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.dynamics.rows import Rows, view_key
 from vitdyn.dynamics.training import Training
 
 

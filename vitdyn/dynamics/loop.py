@@ -15,11 +15,11 @@ from torch import Tensor
 from vitdyn.attention import Correlations
 from vitdyn.dynamics.checkpoint import Keeper, State
 from vitdyn.dynamics.gradient import Workspaces, forward_pass
+from vitdyn.dynamics.grid import Row, Rows
 from vitdyn.dynamics.group import Group, steps_of
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import all_side_by_side
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.dynamics.rows import Row, Rows
 from vitdyn.observables import observe
 
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}

@@ -9,8 +9,8 @@ import torch
 
 from vitdyn.attention import Correlations
 from vitdyn.dynamics.devices import Seed, devices_of, split_over_devices
+from vitdyn.dynamics.grid import Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.dynamics.rows import Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.training import Training
 from vitdyn.objectives import Objective
 

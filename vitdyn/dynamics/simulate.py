@@ -16,10 +16,10 @@ from vitdyn._specs import to_text
 from vitdyn.attention import Correlations
 from vitdyn.dynamics.assemble import Recorded, assemble
 from vitdyn.dynamics.checkpoint import Keeper
+from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.loop import Loop, stored_split, train_all
 from vitdyn.dynamics.memory import default_limit, split_cells, work_of
 from vitdyn.dynamics.resources import device_name, pick_device
-from vitdyn.dynamics.rows import Rows
 from vitdyn.dynamics.training import Training
 from vitdyn.trajectory import Trajectory
 
