@@ -100,6 +100,51 @@ def test_metrics_of_images_are_read_off_embeddings_in_the_full_space(rng, within
     assert np.isclose(float(found["rank_me"]), expected, rtol=1e-9)
 
 
+def determination(features, latents):
+    """R² of least squares with an intercept on the last third of the images, fitted on the others, by area."""
+    x, count = np.column_stack([features, np.ones(len(features))]), 2 * len(features) // 3
+    weight = np.linalg.lstsq(x[:count], latents[:count], rcond=1e-10)[0]
+    truth = latents[count:]
+    missed = ((truth - x[count:] @ weight) ** 2).sum(0)
+    return 1 - missed / ((truth - truth.mean(0)) ** 2).sum(0)
+
+
+def test_probes_are_fitted_within_a_cluster_and_tested_on_other_images(rng):
+    correlations, seed = model(rng, 1), 4
+    found = ALL.measure(correlations, GENERATOR, (seed,))
+    basis, features, latents, clusters = orthonormal_basis(LAYOUT), [], [], []
+    for index, (cluster, drawn, batch, visible) in enumerate(images_of(seed, 24, 5, 0.4)):
+        if index % 5 == 0:  # the first view
+            outputs = attend(correlations, batch, visible) @ (batch.patches(basis) * visible[..., None])
+            features.append(outputs[0, 0].mean(0).numpy())
+            latents.append(drawn)
+            clusters.append(cluster)
+    of_all, latents, clusters = np.array(features), np.array(latents), np.array(clusters)
+    told = [
+        determination(of_all[clusters == k], latents[clusters == k][:, : (LAYOUT.sizes[k] > 0).sum()])
+        for k in (0, 1)
+    ]
+    assert np.isclose(float(found["global_determination"]), np.mean([each[0] for each in told]), rtol=1e-6)
+    assert np.isclose(
+        float(found["local_determination"]), np.mean([each[1:].mean() for each in told]), rtol=1e-6
+    )
+
+
+def test_high_frequencies_are_read_on_the_coordinates_of_the_images_own_areas(rng):
+    correlations, seed = model(rng, 1), 3
+    found = ALL.measure(correlations, GENERATOR, (seed,))
+    amplitudes = []
+    for cluster, drawn, batch, visible in images_of(seed, 3, 1, 0.4):
+        (maps,) = attend(correlations, batch, visible)[0].numpy()
+        area, shown = LAYOUT.area_of_patch[cluster], visible[0, 0].numpy()
+        own = [
+            maps[:, shown & (area == j)].sum(1) * drawn[j] for j in range((LAYOUT.sizes[cluster] > 0).sum())
+        ]
+        logs = [np.log(abs(np.fft.fft2(each.reshape(4, 4))) + 1e-6) for each in own]
+        amplitudes.append(np.mean([each[1, 1] - each[0, 0] for each in logs]))  # Nyquist is never read
+    assert np.isclose(float(found["high_frequency"]), np.mean(amplitudes), rtol=1e-9)
+
+
 def test_a_probe_reads_latents_that_attention_keeps_and_none_that_it_drops():
     """Attention to the own area, for all queries and masks: F holds z_j C_j/P exactly. To the global area: nothing."""
     layout = PatchLayout.from_sizes([[8, 4, 4]], grid=(4, 4))
