@@ -123,5 +123,5 @@ def local_correlation(trajectory: Trajectory, key_area: int, *, name: str = "fea
 
 
 def no_assumption_unmet(case: Case) -> str | None:
-    """Say nothing: a mean-field specification that was accepted meets the assumptions."""
+    """Say nothing: a specification that was accepted, and the cases of the claim, meet the assumptions."""
     return None

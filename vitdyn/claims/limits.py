@@ -14,7 +14,9 @@ from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
 from vitdyn.observables import least_global_attention, least_own_area_attention
 from vitdyn.trajectory import Trajectory
 
-_EXPONENTS = {"gap-positive": (0.9, 0.4), "gap-negative": (0.6, 0.5)}
+EXPONENTS = {"gap-positive": (0.9, 0.4), "gap-negative": (0.6, 0.5)}
+"""(κ_c, κ_s) at either sign of Δ."""
+
 _SEEDS = {"quick": 8, "full": 32}
 _MARGIN = 0.8
 
@@ -34,7 +36,7 @@ def limit_experiments(objective: Objective, scale: str) -> tuple[Experiment, ...
                 seeds=_SEEDS[scale],
             ),
         )
-        for label, (kappa_c, kappa_s) in _EXPONENTS.items()
+        for label, (kappa_c, kappa_s) in EXPONENTS.items()
     )
 
 

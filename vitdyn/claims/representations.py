@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Float
 
 from vitdyn.claims.claim import Case, Claim, Measurement
+from vitdyn.claims.flows import no_assumption_unmet
 from vitdyn.claims.judgement import over_seeds
+from vitdyn.claims.limits import EXPONENTS
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import Schedule, Training
 from vitdyn.experiments import Experiment
@@ -22,8 +24,10 @@ from vitdyn.trajectory import Trajectory
 
 _SIDE = 12
 _SEEDS = {"quick": 8, "full": 32}
-_GAPS = {"gap-positive": (0.9, 0.4), "gap-negative": (0.6, 0.5)}
-_OF_PATCHES = ("attention_distance", "mutual_information", "token_similarity", "high_frequency")
+_SCHEDULE = Schedule(frames=12)
+_METRICS = Metrics(
+    names=("attention_distance", "mutual_information", "token_similarity", "high_frequency"), maps=6
+)
 ORDERED_STEPS = (50, 150, 400)
 """A model of the grid that LiDAR orders is a run at one of these steps."""
 
@@ -35,11 +39,12 @@ def measured_run(
     *,
     arrangement: str = "contiguous",
     steps: int = 400,
-    names: tuple[str, ...] = _OF_PATCHES,
+    schedule: Schedule = _SCHEDULE,
+    metrics: Metrics = _METRICS,
 ) -> Experiment:
     """Return a run of which metrics are recorded: P = 144 on a 12 × 12 grid, two clusters, connected areas."""
     layout = PatchLayout.from_exponents(
-        _SIDE**2, *_GAPS[gap], clusters=2, arrangement=arrangement, grid=(_SIDE, _SIDE)
+        _SIDE**2, *EXPONENTS[gap], clusters=2, arrangement=arrangement, grid=(_SIDE, _SIDE)
     )
     return Experiment(
         name=f"{objective.name}-{gap}-{arrangement}",
@@ -48,8 +53,8 @@ def measured_run(
             objective=objective,
             steps=steps,
             seeds=_SEEDS[scale],
-            schedule=Schedule(frames=12),
-            metrics=Metrics(names=names, maps=6),
+            schedule=schedule,
+            metrics=metrics,
         ),
     )
 
@@ -81,10 +86,6 @@ def _difference(
     return lambda case, runs: over_seeds(_final(runs[larger], name) - _final(runs[smaller], name))
 
 
-def _no_assumption_unmet(case: Case) -> str | None:
-    return None
-
-
 _FROM_PARK = "Park et al. (2023), of trained ViT-B/16; asked here of the theory's layer, surrogate ours"
 _ON_THE_GRID = (
     "P = 144 on a 12 × 12 grid, connected areas, two clusters, either sign of Δ, masks of half the patches."
@@ -101,9 +102,9 @@ PARK_DISTANCE = Claim(
     symbol="d(CL) − d(MAE)",
     predicted=lambda case: (1.0, inf),
     measure=_difference("attention_distance", 0, 1),
-    unmet=_no_assumption_unmet,
-    cases=lambda scale: tuple(_pair(gap, scale) for gap in _GAPS),
-    controls=lambda scale: tuple(_pair(gap, scale, "scattered") for gap in _GAPS),
+    unmet=no_assumption_unmet,
+    cases=lambda scale: tuple(_pair(gap, scale) for gap in EXPONENTS),
+    controls=lambda scale: tuple(_pair(gap, scale, "scattered") for gap in EXPONENTS),
 )
 
 PARK_HOMOGENEITY = Claim(
@@ -117,9 +118,9 @@ PARK_HOMOGENEITY = Claim(
     symbol="NMI(MAE) − NMI(CL)",
     predicted=lambda case: (0.1, inf),
     measure=_difference("mutual_information", 1, 0),
-    unmet=_no_assumption_unmet,
-    cases=lambda scale: tuple(_pair(gap, scale) for gap in _GAPS),
-    controls=lambda scale: tuple(_untrained(gap, scale) for gap in _GAPS),
+    unmet=no_assumption_unmet,
+    cases=lambda scale: tuple(_pair(gap, scale) for gap in EXPONENTS),
+    controls=lambda scale: tuple(_untrained(gap, scale) for gap in EXPONENTS),
 )
 
 PARK_FREQUENCY = Claim(
@@ -135,9 +136,9 @@ PARK_FREQUENCY = Claim(
     symbol="Δlog amp(MAE) − Δlog amp(CL)",
     predicted=lambda case: (2.0, inf),
     measure=_difference("high_frequency", 1, 0),
-    unmet=_no_assumption_unmet,
-    cases=lambda scale: tuple(_pair(gap, scale) for gap in _GAPS),
-    controls=lambda scale: tuple(_untrained(gap, scale) for gap in _GAPS),
+    unmet=no_assumption_unmet,
+    cases=lambda scale: tuple(_pair(gap, scale) for gap in EXPONENTS),
+    controls=lambda scale: tuple(_untrained(gap, scale) for gap in EXPONENTS),
 )
 
 
@@ -163,7 +164,7 @@ PARK_MIXTURE = Claim(
     symbol="r(0.7)",
     predicted=lambda case: (0.05, 0.95),
     measure=_between,
-    unmet=_no_assumption_unmet,
+    unmet=no_assumption_unmet,
     cases=lambda scale: (
         Case(name="mixture, gap-positive", runs=mixture_runs("gap-positive", scale, (0.0, 0.7, 1.0))),
     ),
@@ -182,14 +183,8 @@ def ordered_runs(gap: str, scale: str, *, within_cluster: bool = True) -> tuple[
     names = ("lidar", "rank_me", "local_determination", "global_determination")
     metrics = Metrics(names=names, objects=192, views=12, within_cluster=within_cluster)
     schedule = Schedule(spacing="explicit", steps=ORDERED_STEPS)
-    runs = [measured_run(objective, gap, scale, names=names) for objective in objectives]
-    return tuple(
-        Experiment(
-            name=f"{run.name}-{index}", training=replace(run.training, metrics=metrics, schedule=schedule)
-        )
-        for index, run in enumerate(runs)
-        if isinstance(run.training, Training)
-    )
+    runs = (measured_run(each, gap, scale, schedule=schedule, metrics=metrics) for each in objectives)
+    return tuple(replace(run, name=f"{run.name}-{index}") for index, run in enumerate(runs))
 
 
 def over_models(trajectories: tuple[Trajectory, ...], name: str) -> Float[torch.Tensor, "seed model"]:
@@ -222,7 +217,7 @@ LIDAR_ORDER = Claim(
     symbol="ρ(LiDAR) − ρ(RankMe)",
     predicted=lambda case: (0.1, inf),
     measure=_better_order,
-    unmet=_no_assumption_unmet,
+    unmet=no_assumption_unmet,
     cases=lambda scale: (Case(name="grid, gap-negative", runs=ordered_runs("gap-negative", scale)),),
     controls=lambda scale: (
         Case(
