@@ -30,9 +30,6 @@ GRAPH = 8
 DIVERSITY_MAPS = 8
 """Arrays (query, key) that a frame takes for the maps of its two samples of attention diversity."""
 
-Placement = tuple[torch.device, tuple[int, ...]]
-"""Where a group of seeds trains."""
-
 
 def estimate_memory(training: Training) -> int:
     """Return the bytes that one seed takes while it trains, within some 30 % (contrast of many samples takes less).
@@ -69,29 +66,15 @@ def default_limit(device: torch.device) -> float:
     return float(2 ** (int(0.8 * free / 2**20).bit_length() - 1))
 
 
-def split_seeds(training: Training, device: torch.device, limit_mib: float) -> list[Placement]:
-    """Split the seeds into groups that train together, each with its device.
-
-    A group's memory stays under the limit, where a single seed's does. On CPU the split depends on the
-    specification alone: a step of a group is about ``GROUP_WORK`` multiplications, enough to hide what the host adds
-    to a step, and not so much that a core waits for another. On GPUs groups are as large as memory allows, dealt
-    out over the devices.
-    """
-    return _split(training, training.seed_numbers, device, limit_mib)
-
-
-def side_by_side(training: Training, groups: list[Placement]) -> int:
-    """Return how many groups train at the same time: one to a GPU, or to a core as far as memory and work go."""
-    work = [_work_of_a_step(training) * len(seeds) for _, seeds in groups]
-    return _at_once([device for device, _ in groups], len(groups[0][1]) * estimate_memory(training), work)
-
-
 def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: float) -> list[Rows]:
     """Split the seeds of all cells of a grid into groups that train together, on CPU the longest first.
 
-    A cell that trains by itself (``batch_key``), or is the only one, is split as ``split_seeds`` does. Cells that share
-    a batch are cut evenly, within the same limits, into as many groups as give every core its part of all work but none
-    less than ``LEAST_WORK``; rows of one seed stay side by side, since cells draw alike for it.
+    A group's memory stays under the limit, where a single seed's does. On CPU a step of a group is about
+    ``GROUP_WORK`` multiplications, enough to hide what the host adds to a step, and not so much that a core waits for
+    another. On GPUs groups are as large as memory allows, dealt out over the devices. The split of a cell that is the
+    only one, or trains by itself (``batch_key``), depends on the specification alone. Cells that share a batch are cut
+    evenly, within the same limits, into as many groups as give every core its part of all work but none less than
+    ``LEAST_WORK``; rows of one seed stay side by side, since cells draw alike for it.
     """
     batches = batches_of_cells(cells, device)
     work = [sum(work_of(cells[index]) for index in own) for own in batches]
@@ -113,10 +96,14 @@ def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: floa
 
 
 def all_side_by_side(groups: list[Rows]) -> int:
-    """Return how many groups of a grid train at the same time."""
+    """Return how many groups train at the same time: one to a GPU, or to a core as far as memory and work go."""
+    devices = {group.device for group in groups}
+    if any(device.type == "cuda" for device in devices):
+        return len(devices)
     largest = max(len(group.rows) * estimate_memory(group.common) for group in groups)
-    work = [_work_of_a_step(group.common) * len(group.rows) for group in groups]
-    return _at_once([group.device for group in groups], largest, work)
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    worthwhile = sum(_work_of_a_step(group.common) * len(group.rows) >= LEAST_WORK for group in groups)
+    return max(1, min(worthwhile, torch.get_num_threads(), int(0.8 * installed) // largest))
 
 
 def _split(
@@ -141,13 +128,3 @@ def _work_of_a_seed(training: Training) -> int:
 
 def _work_of_a_step(training: Training) -> int:
     return training.generator.layout.patches**2 * training.samples
-
-
-def _at_once(places: list[torch.device], of_a_group: int, work: list[int]) -> int:
-    """Return how many of the groups at ``places`` train at the same time, each taking as many bytes."""
-    devices = set(places)
-    if any(device.type == "cuda" for device in devices):
-        return len(devices)
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    worthwhile = sum(one >= LEAST_WORK for one in work)
-    return max(1, min(worthwhile, torch.get_num_threads(), int(0.8 * installed) // of_a_group))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vitdyn._errors import wrong
 from vitdyn.dynamics import Schedule, Training, estimate_memory, pick_device, simulate
-from vitdyn.dynamics.memory import default_limit, side_by_side, split_seeds
+from vitdyn.dynamics.memory import all_side_by_side, default_limit, split_cells
 from vitdyn.experiments.experiment import Experiment
 
 _TRIAL_SECONDS, _TRIAL_FRAMES = 0.4, 4
@@ -33,9 +33,9 @@ def estimate_cost(experiment: Experiment, *, device: str = "auto") -> Cost:
             "experiment", experiment.name, "only full simulations are timed; a mean-field run takes a second"
         )
     where = pick_device(device)
-    groups = split_seeds(training, where, default_limit(where))
-    workers = side_by_side(training, groups)
-    together = tuple(seed for _, seeds in groups[:workers] for seed in seeds)
+    groups = split_cells((training,), where, default_limit(where))
+    workers = all_side_by_side(groups)
+    together = tuple(seed for group in groups[:workers] for seed in group.seeds)
 
     def seconds(steps: int, frames: int = 0) -> float:
         schedule = Schedule(spacing="explicit", steps=tuple(range(1, 1 + frames)))
