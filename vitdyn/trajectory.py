@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,25 +69,39 @@ class Trajectory:
 
         Raises ``ValueError`` for a file that is missing, truncated, no netCDF4, or of another schema.
         """
-        import xarray
+        return cls(read_result(path, SCHEMA))
 
-        source = Path(path)
-        if not source.is_file():
-            raise wrong("path", str(path), "no such result file")
-        try:
-            with xarray.open_dataset(source, engine="h5netcdf") as stored:
-                dataset = stored.load()
-        except Exception as error:  # h5py, h5netcdf and xarray each have their own errors for a broken file
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise wrong(
-                "path", str(path), f"not a readable result file ({reason}): delete it and run again"
-            ) from error
-        schema = dataset.attrs.get("schema")
-        if schema != SCHEMA:
-            raise wrong(
-                "schema", schema, f"{path} was not written by this version of vitdyn, which reads {SCHEMA!r}"
-            )
-        return cls(dataset)
+
+def read_result(path: str | Path, schema: str) -> xarray.Dataset:
+    """Return what a result file holds, in memory.
+
+    Raises ``ValueError`` for a file that is missing, truncated, no netCDF4, or of another schema.
+    """
+    import xarray
+
+    source = Path(path)
+    if not source.is_file():
+        raise wrong("path", str(path), "no such result file")
+    try:
+        with xarray.open_dataset(source, engine="h5netcdf") as stored:
+            dataset = stored.load()
+    except Exception as error:  # h5py, h5netcdf and xarray each have their own errors for a broken file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise wrong(
+            "path", str(path), f"not a readable result file ({reason}): delete it and run again"
+        ) from error
+    written = dataset.attrs.get("schema")
+    if written != schema:
+        raise wrong(
+            "schema", written, f"{path} was not written by this version of vitdyn, which reads {schema!r}"
+        )
+    return dataset
+
+
+@cache
+def versions(*packages: str) -> str:
+    """Return the versions of packages, as a result file names them."""
+    return " ".join(f"{name}={version(name)}" for name in packages)
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from vitdyn.dynamics.checkpoint import State
 from vitdyn.dynamics.grid import Row, Rows
 from vitdyn.dynamics.training import Training
 from vitdyn.observables import OBSERVABLES
-from vitdyn.trajectory import SCHEMA, Trajectory
+from vitdyn.trajectory import SCHEMA, Trajectory, versions
 
 FINAL_AXES = {
     "feature_position": (SEED, QUERY, CLUSTER, AREA),
@@ -94,11 +92,6 @@ def assemble(
         "spec": spec,
         "device": device,
         "seconds": seconds,
-        "versions": _versions(),
+        "versions": versions("vitdyn", "torch", "numpy", "xarray"),
     }
     return Trajectory(xarray.Dataset(variables, coordinates, about_run))
-
-
-@cache
-def _versions() -> str:
-    return " ".join(f"{name}={version(name)}" for name in ("vitdyn", "torch", "numpy", "xarray"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from math import log
 from typing import Any
 
@@ -16,7 +15,7 @@ from vitdyn._specs import to_text
 from vitdyn.lumped.mean_field import MeanField
 from vitdyn.lumped.record import observe_mean_field
 from vitdyn.lumped.right_hand_side import State
-from vitdyn.trajectory import SCHEMA, Trajectory
+from vitdyn.trajectory import SCHEMA, Trajectory, versions
 
 START = 1e-3
 """The flow starts at the time at which the fastest order parameter has moved this far."""
@@ -213,7 +212,7 @@ def _assemble(
         "spec": to_text(spec),
         "device": "cpu",
         "seconds": seconds,
-        "versions": " ".join(f"{name}={version(name)}" for name in ("vitdyn", "numpy", "scipy", "xarray")),
+        "versions": versions("vitdyn", "numpy", "scipy", "xarray"),
         "global_area": GLOBAL_AREA,
     }
     return Trajectory(xarray.Dataset(observe_mean_field(spec, states), coordinates, about))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from vitdyn.lumped.symmetry import OrderParameters, Symmetry
 from vitdyn.objectives import Objective
 from vitdyn.observables import OBSERVABLES
 from vitdyn.seeds import stream
-from vitdyn.trajectory import SCHEMA, Trajectory
+from vitdyn.trajectory import SCHEMA, Trajectory, versions
 
 QUERIES = ("representatives", "all")
 
@@ -222,6 +221,6 @@ def _assemble(spec: Lumped, frames: list[Frame], seconds: float) -> Trajectory:
         "spec": to_text({"lumped": spec}),
         "device": "cpu",
         "seconds": seconds,
-        "versions": " ".join(f"{name}={version(name)}" for name in ("vitdyn", "torch", "numpy", "xarray")),
+        "versions": versions("vitdyn", "torch", "numpy", "xarray"),
     }
     return Trajectory(xarray.Dataset(variables, coordinates, about_run))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from vitdyn._errors import wrong
 from vitdyn.practice.pretraining import Pretraining
-from vitdyn.trajectory import writable_beside
+from vitdyn.trajectory import read_result, versions, writable_beside
 
 if TYPE_CHECKING:
     import xarray
@@ -64,13 +63,12 @@ class Record:
         }
         blocks = spec.architecture.layers
         coordinates = {"block": np.arange(1, blocks + 1), "depth": np.arange(blocks + 1)}
-        names = ("vitdyn", "torch", "transformers", "numpy", "xarray")
         about = {
             "schema": SCHEMA,
             "spec": spec.to_json(),
             "device": device,
             "seconds": seconds,
-            "versions": " ".join(f"{name}={version(name)}" for name in names),
+            "versions": versions("vitdyn", "torch", "transformers", "numpy", "xarray"),
         }
         loss = (("step",), losses.numpy(), {"long_name": "loss before the step"})
         return cls(xarray.Dataset({**variables, "loss": loss}, coordinates, about))
@@ -99,20 +97,4 @@ class Record:
 
         Raises ``ValueError`` for one that is missing, broken or of another schema.
         """
-        import xarray
-
-        if not Path(path).is_file():
-            raise wrong("path", str(path), "no such result file")
-        try:
-            with xarray.open_dataset(path, engine="h5netcdf") as stored:
-                dataset = stored.load()
-        except Exception as error:  # h5py, h5netcdf and xarray each have their own errors for a broken file
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise wrong(
-                "path", str(path), f"not a readable result file ({reason}): delete it and run again"
-            ) from error
-        if dataset.attrs.get("schema") != SCHEMA:
-            raise wrong(
-                "schema", dataset.attrs.get("schema"), f"{path} is no result of this version, {SCHEMA!r}"
-            )
-        return cls(dataset)
+        return cls(read_result(path, SCHEMA))
