@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from vitdyn.practice.training import train
 def made(spec):
     """A learner in float64 and its batch of step 2."""
     images = spec.images.load()
-    images = images._replace(train=images.train.double(), test=images.test.double())
+    images = replace(images, train=images.train.double(), test=images.test.double())
     return Learner(spec).double(), Batch.draw(spec, images, 2)
 
 

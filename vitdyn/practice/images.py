@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import ClassVar, NamedTuple
+from functools import cached_property, lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ PICTURES = (
 _FLAT, _TRIES = 0.02, 8
 
 
-class Images(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Images:
     """Images with labels, values from 0 to 1, in two parts that share no pixel."""
 
     train: Float[Tensor, "image channel side side"]
@@ -34,7 +35,18 @@ class Images(NamedTuple):
 
     def standardised(self, images: Float[Tensor, "*batch side side"]) -> Float[Tensor, "*batch side side"]:
         """Return images in standard deviations of the training pixels, from their mean: what an encoder sees."""
-        return (images - self.train.mean()) / self.train.std()
+        mean, deviation = self._pixels
+        return (images - mean) / deviation
+
+    def to(self, device: torch.device | str) -> Images:
+        """Return the same on another device."""
+        parts = (self.train, self.train_labels, self.test, self.test_labels)
+        return Images(*(part.to(device) for part in parts))
+
+    @cached_property
+    def _pixels(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the training pixels: every view of every step asks for them."""
+        return self.train.mean(), self.train.std()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,6 @@ import torch
 from vitdyn._errors import require_integer, wrong
 from vitdyn.dynamics.resources import device_name, pick_device
 from vitdyn.practice.analysis import analyse
-from vitdyn.practice.images import Images
 from vitdyn.practice.learner import Batch, Learner
 from vitdyn.practice.pretraining import Pretraining
 from vitdyn.practice.record import Record
@@ -51,7 +50,7 @@ def run(
         trained = train(
             spec, device=where, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, advance=advance
         )
-        images = Images(*(part.to(where) for part in spec.images.load()))
+        images = spec.images.load().to(where)
         found = analyse(spec, trained.learner.encoder, images)
     seconds = time.monotonic() - began
     record = Record.of(spec, found, trained.losses, device=device_name(where), seconds=seconds)
@@ -192,7 +191,7 @@ def estimate_seconds(specs: Sequence[Pretraining], *, device: str = "auto", work
 
 def _trial(spec: Pretraining, device: torch.device, look: float | None) -> tuple[float, float]:
     """Return the seconds of a step and of an analysis."""
-    images = Images(*(part.to(device) for part in spec.images.load()))
+    images = spec.images.load().to(device)
     learner = Learner(spec).to(device)
     optimiser = make_optimiser(learner, spec)
     steps = min(spec.steps, 8)

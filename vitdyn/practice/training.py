@@ -12,7 +12,6 @@ from torch import Tensor
 
 from vitdyn._specs import to_text
 from vitdyn.dynamics.checkpoint import read_checkpoint, write_checkpoint
-from vitdyn.practice.images import Images
 from vitdyn.practice.learner import Batch, Learner
 from vitdyn.practice.pretraining import Pretraining
 
@@ -40,7 +39,7 @@ def train(
     Raises ``ArithmeticError`` where the loss is not finite.
     """
     where = torch.device(device)
-    images = Images(*(part.to(where) for part in spec.images.load()))
+    images = spec.images.load().to(where)
     learner = Learner(spec).to(where)
     run = _Run(learner, make_optimiser(learner, spec), torch.full((spec.steps,), torch.nan, device=where))
     begin = run.resume(checkpoint, spec, where)
