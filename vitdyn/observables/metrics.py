@@ -27,6 +27,7 @@ from vitdyn.observables.catalogue import METRICS
 from vitdyn.observables.representation import image_representation, patch_representation
 from vitdyn.seeds import stream
 
+Measure = Callable[[Tensor], Tensor]
 _OF_IMAGES = ("lidar", "rank_me", "local_determination", "global_determination")
 _AT_A_TIME = 2**19  # entries (seed, image, query, key) of maps held at once: 2 MiB in float32
 _LEAST_IMAGES = 6
@@ -96,29 +97,31 @@ class Metrics:
     ) -> dict[str, Tensor]:
         """Return the metrics of maps and of patches, a few images at a time."""
         grid = generator.layout.grid or (1, 1)
-        measures: dict[str, tuple[bool, Callable[[Tensor], Tensor]]] = {
-            "attention_distance": (True, lambda maps: attention_distance(maps, grid).value),
-            "mutual_information": (True, lambda maps: mutual_information(maps).value),
-            "attention_entropy": (True, lambda maps: attention_entropy(maps).value),
-            "token_similarity": (False, lambda tokens: homogeneity(tokens, over="token").value),
-            "high_frequency": (False, lambda tokens: _highest_frequency(tokens, grid[0])),
+        of_maps: dict[str, Measure] = {
+            "attention_distance": lambda maps: attention_distance(maps, grid).value,
+            "mutual_information": lambda maps: mutual_information(maps).value,
+            "attention_entropy": lambda maps: attention_entropy(maps).value,
         }
-        asked = {name: measures[name] for name in measures if name in self.names}
-        if not asked:
+        of_tokens: dict[str, Measure] = {
+            "token_similarity": lambda tokens: homogeneity(tokens, over="token").value,
+            "high_frequency": lambda tokens: _highest_frequency(tokens, grid[0]),
+        }
+        kinds = [
+            (read, asked)
+            for read, measures in ((attend, of_maps), (patch_representation, of_tokens))
+            if (asked := {name: measure for name, measure in measures.items() if name in self.names})
+        ]
+        found: dict[str, list[Tensor]] = {name: [] for _, asked in kinds for name in asked}
+        if not found:
             return {}
         batch, visible = self._draw(correlations, generator, seeds, self.maps, views=1)
         size = max(1, _AT_A_TIME // (len(seeds) * generator.layout.patches**2))
-        found: dict[str, list[Tensor]] = {name: [] for name in asked}
         for start in range(0, batch.count, size):
             few = slice(start, start + size)
-            seen = {
-                wanted: (attend if wanted else patch_representation)(
-                    correlations, batch.part(few), visible[:, few]
-                )
-                for wanted in {of_maps for of_maps, _ in asked.values()}
-            }
-            for name, (of_maps, measure) in asked.items():
-                found[name].append(measure(seen[of_maps]))
+            for read, asked in kinds:
+                seen = read(correlations, batch.part(few), visible[:, few])
+                for name, measure in asked.items():
+                    found[name].append(measure(seen))
         return {name: torch.cat(values, 1).mean(1) for name, values in found.items()}
 
     def _of_images(
@@ -135,17 +138,19 @@ class Metrics:
         drawn = batch.cluster[0, :: self.views]
         groups = [drawn == cluster for cluster in range(generator.layout.clusters)]
         compared = groups if self.within_cluster else [torch.ones_like(drawn, dtype=torch.bool)]
-        found = {
-            "lidar": [lidar(features[:, group]).value for group in compared] if "lidar" in asked else [],
-            "rank_me": [rank_me(features[:, group].flatten(1, 2)).value for group in compared],
-        }
-        told = [
-            _determination(features[:, group, 0], latents[:, group, : int((sizes > 0).sum())])
-            for group, sizes in zip(groups, generator.layout.sizes, strict=True)
-        ]
-        found["global_determination"] = [each[:, 0] for each in told]
-        found["local_determination"] = [each[:, 1:].mean(1) for each in told]
-        return {name: torch.stack(values).mean(0) for name, values in found.items() if name in asked}
+        found: dict[str, list[Tensor]] = {}
+        if "lidar" in asked:
+            found["lidar"] = [lidar(features[:, group]).value for group in compared]
+        if "rank_me" in asked:
+            found["rank_me"] = [rank_me(features[:, group].flatten(1, 2)).value for group in compared]
+        if asked & {"local_determination", "global_determination"}:
+            told = [
+                _determination(features[:, group, 0], latents[:, group, : int((sizes > 0).sum())])
+                for group, sizes in zip(groups, generator.layout.sizes, strict=True)
+            ]
+            found["global_determination"] = [each[:, 0] for each in told]
+            found["local_determination"] = [each[:, 1:].mean(1) for each in told]
+        return {name: torch.stack(values).mean(0) for name, values in found.items()}
 
     def _draw(
         self,
