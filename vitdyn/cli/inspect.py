@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,21 +80,20 @@ class Inspect:
         return 0
 
     def _measured(self, path: Path, label: str, images: Sequence[Path], device: Any) -> Any:
+        from tqdm import tqdm
+
         from vitdyn.checkpoints import measure_heads, read_checkpoint
 
         checkpoint = read_checkpoint(path, heads=self.heads, grid=self.grid).to(device)
-        show = sys.stderr.isatty()
-
-        def progress(done: int) -> None:
-            if show:
-                print(f"\r{label}: {done} of {len(images)} images", end="", file=sys.stderr, flush=True)
-
-        found = measure_heads(
-            checkpoint, images, top=self.top, batch=self.batch, label=label, progress=progress
-        )
-        if show:
-            print(file=sys.stderr)
-        return found
+        with tqdm(total=len(images), desc=label, unit="image", disable=None) as bar:
+            return measure_heads(
+                checkpoint,
+                images,
+                top=self.top,
+                batch=self.batch,
+                label=label,
+                progress=lambda done: bar.update(done - bar.n),
+            )
 
     def _key(self, images: Sequence[Path]) -> str:
         """Return a short name for what is measured: where checkpoints and images are, and the options."""
