@@ -161,12 +161,15 @@ def test_products_without_tensor_cores(monkeypatch):
 
 
 def test_step_of_descent_inside_the_kernel():
-    """Q − η ∂L/∂Q in place; a seed that stops being finite says so once, the others go on."""
+    """Q − η ∂L/∂Q in place, η of each seed; a seed that stops being finite says so once, the others go on."""
     case = make([[6, 4]], 4)
     correlations, latents, cluster, visible, layout = case.arguments
     strength = case.strength.to(DEVICE, torch.float32)
     gradient = flash.residual_gradient(correlations, latents, cluster, visible, layout, strength, Workspace())
-    expected = correlations.map(lambda block, slope: block - 0.5 * slope, gradient)
+    rates = torch.tensor([0.5, 2.0], device=DEVICE)
+    expected = correlations.map(
+        lambda block, slope: block - rates.view(-1, *[1] * (block.ndim - 1)) * slope, gradient
+    )
     tables = slots(layout, DEVICE)
     words = torch.empty(2, tables.tiles, 4, dtype=torch.int32, device=DEVICE)
     problem = flash.Problem(
@@ -179,12 +182,12 @@ def test_step_of_descent_inside_the_kernel():
     )
     step, bad = torch.tensor(7, device=DEVICE), torch.full((2,), -1, device=DEVICE)
     scratch = flash.empty_gradient(problem, Workspace())
-    flash.launch_residual(problem, strength, scratch, (0.5, bad, step))
+    flash.launch_residual(problem, strength, scratch, (rates, bad, step))
     assert bad.tolist() == [-1, -1]
     torch.testing.assert_close(problem.phi, expected.feature_position, rtol=0, atol=1e-6)
     torch.testing.assert_close(problem.upsilon, expected.position_position, rtol=0, atol=1e-6)
     problem.latents[1] = torch.nan
-    flash.launch_residual(problem, strength, scratch, (0.5, bad, step))
+    flash.launch_residual(problem, strength, scratch, (rates, bad, step))
     assert bad.tolist() == [-1, 8]
     assert problem.upsilon[0].isfinite().all()
 

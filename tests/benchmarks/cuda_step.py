@@ -134,6 +134,7 @@ def parts(size: Size) -> dict[str, float]:
     tiles = flash.tile_samples(batch.cluster, size.layout, ordered=True)
     blocks = steps.correlations.map(torch.clone).named().values()
     given = flash.Problem(size.layout, *blocks, batch.latents, words, tiles, tables)
+    rates = torch.zeros(size.seeds, device="cuda")
     gradient, strength = (
         flash.empty_gradient(given, Workspace()),
         batch.latents.square() / batch.count,
@@ -142,7 +143,7 @@ def parts(size: Size) -> dict[str, float]:
         "samples": milliseconds(lambda: source.batch(step)),
         "masks": milliseconds(lambda: source.words(step, batch.cluster, tables.position)),
         "gradient and update": milliseconds(
-            lambda: flash.launch_residual(given, strength, gradient, (0.0, steps.first_bad, step))
+            lambda: flash.launch_residual(given, strength, gradient, (rates, steps.first_bad, step))
         ),
         "gradient alone": milliseconds(lambda: flash.launch_residual(given, strength, gradient)),
         "step": milliseconds(lambda: steps.advance(10)) / 10,

@@ -82,6 +82,8 @@ def test_masks_have_the_exact_count_and_know_no_neighbour(complaint):
     for masked in (0, 33):
         with complaint("masked"):
             draw_hidden(keys, 7, 0, 9, 33, masked)
+    with complaint("patches"):
+        visible_patches(keys, 7, 0, 1, 2**14 + 1, torch.ones(3, dtype=torch.int32))
 
 
 @pytest.fixture
@@ -112,8 +114,23 @@ def test_kernel_draws_the_masks_of_torch_to_the_bit(samples, patches, masked, bi
     keys = stream_keys([3, 8], "masks")
     expected = draw_hidden(keys, 6, 1, samples, patches, masked, key_bits=bits)
     moved = (part.to(device) for part in (cluster, position))
-    drawn = module.draw_words(keys.to(device), 6, 1, *moved, patches, masked, bits)
+    counts = torch.full((2,), masked, dtype=torch.int32, device=device)
+    drawn = module.draw_words(keys.to(device), 6, 1, *moved, patches, counts, bits)
     assert torch.equal(drawn.cpu(), words_of_visible(~expected, cluster, position))
+
+
+def test_each_seed_masks_as_many_as_it_is_told(kernels):
+    """Beside others to the bit what it draws alone, in torch and in the kernels; as few and as many as can be."""
+    _, device = kernels
+    counts, keys = (1, 20, 36, 11), stream_keys([4, 4, 6, 9], "masks")
+    told = torch.tensor(counts, dtype=torch.int32)
+    together = draw_hidden(keys, 3, 0, 7, 37, told, key_bits=7)
+    for seed, count in enumerate(counts):
+        alone = draw_hidden(keys[seed : seed + 1], 3, 0, 7, 37, count, key_bits=7)
+        assert (alone.sum(-1) == count).all()
+        assert torch.equal(together[seed], alone[0])
+    shown = visible_patches(keys.to(device), 3, 0, 7, 37, told.to(device))
+    assert torch.equal(shown.cpu(), ~draw_hidden(keys, 3, 0, 7, 37, told))
 
 
 def test_packed_and_plain_masks_are_the_same(kernels):

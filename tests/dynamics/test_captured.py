@@ -4,6 +4,7 @@ Kernels run under Triton's interpreter (TRITON_INTERPRET=0: on a GPU, with the C
 """
 
 import os
+from dataclasses import dataclass
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything loads Triton
 
@@ -108,17 +109,27 @@ def test_batches_are_a_function_of_seed_and_step():
     assert torch.equal(complementary[0], first[:1])
 
 
-def test_what_these_steps_take():
+def test_what_these_steps_take(make_training):
     class Own(MaskedReconstruction):
         def draw_views(self, generator, samples, patches):
             return super().draw_views(generator, samples, patches)
 
-    plain = {"content_queries": False, "data_set_size": None}
-    assert takes(MaskedReconstruction(), RULES[0], **plain)
-    assert not takes(Contrastive(), RULES[0], **plain)
-    assert not takes(Own(), RULES[0], **plain)
-    assert not takes(MaskedReconstruction(), RULES[0], content_queries=True, data_set_size=None)
-    assert not takes(MaskedReconstruction(), RULES[0], content_queries=False, data_set_size=64)
+    @dataclass(frozen=True, kw_only=True)
+    class Slower(GradientDescent):
+        def step(self, correlations, gradient, state, count):
+            super().step(correlations, gradient.map(lambda part: part / 2), state, count)
+
+    assert takes(make_training())
+    for rule in RULES:
+        assert takes(make_training(descent=rule))
+    for change in (
+        {"objective": Contrastive()},
+        {"objective": Own()},
+        {"descent": Slower(learning_rate=1.0)},
+        {"content_queries": True},
+        {"data_set_size": 64},
+    ):
+        assert not takes(make_training(**change)), change
     assert knows_views(Contrastive())
     assert not knows_views(Own())
 

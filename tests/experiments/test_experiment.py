@@ -6,9 +6,11 @@ import xarray
 
 from vitdyn.data import Beta, PatchGenerator, PatchLayout
 from vitdyn.dynamics import Adam, Schedule, Training, simulate_grid
+from vitdyn.dynamics.group import HostSteps
 from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
 from vitdyn.objectives import Contrastive
+from vitdyn.trajectory import Trajectory
 
 
 @pytest.fixture
@@ -68,6 +70,53 @@ def test_a_result_describes_itself(experiment, tmp_path):
         assert stored["seed"].values.tolist() == [3, 5]
         assert stored.sizes["frame"] == trajectory.dataset.sizes["frame"]
     assert [file.name for file in path.parent.iterdir()] == ["result.nc"]
+
+
+@pytest.fixture
+def stop_saving(monkeypatch):
+    """Raise an interrupt instead of the n-th saving of a result, and from then on at every step of training."""
+
+    def arrange(count):
+        save, done = Trajectory.save, []
+
+        def saving(self, path):
+            done.append(path)
+            if len(done) == count:
+                monkeypatch.setattr(HostSteps, "advance", lambda *_: pytest.fail("trained again"))
+                raise KeyboardInterrupt
+            return save(self, path)
+
+        monkeypatch.setattr(Trajectory, "save", saving)
+
+    return arrange
+
+
+def test_a_run_that_is_interrupted_while_it_is_saved(experiment, tmp_path, stop_saving):
+    whole = run(experiment).dataset.drop_attrs()
+    path = tmp_path / "result.nc"
+    stop_saving(1)
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment, out=path)
+    assert [file.name for file in tmp_path.iterdir()] == ["result.nc.checkpoint"]
+    assert run(experiment, out=path).dataset.drop_attrs().identical(whole)
+    assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_grid_that_is_interrupted_while_it_is_saved(count, experiment, tmp_path, stop_saving):
+    several = [
+        replace(experiment, training=replace(experiment.training, descent=Adam(learning_rate=rate)))
+        for rate in (0.05, 0.1, 0.2)
+    ]
+    whole = [run(each).dataset.drop_attrs() for each in several]
+    store = ResultStore(tmp_path)
+    stop_saving(count)
+    with pytest.raises(KeyboardInterrupt):
+        store.all(several)
+    assert [file.suffix for file in tmp_path.iterdir()] == [".checkpoint"]
+    for found, each in zip(store.all(several), whole, strict=True):
+        assert found.dataset.drop_attrs().identical(each)
+    assert sorted(tmp_path.iterdir()) == sorted(store.path(each) for each in several)
 
 
 def test_store_runs_once_and_redraw_never_runs(experiment, tmp_path):

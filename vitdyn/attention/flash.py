@@ -166,20 +166,20 @@ def launch_residual(
     problem: Problem,
     strength: Float[Tensor, "seed sample area"],
     gradient: Correlations,
-    descent: tuple[float, Int[Tensor, " seed"], Int[Tensor, ""]] | None = None,
+    descent: tuple[Float[Tensor, " seed"], Int[Tensor, " seed"], Int[Tensor, ""]] | None = None,
 ) -> None:
-    """Run the fused kernel; with ``descent`` = (η, first bad step of each seed, step) also Q ← Q − η ∂L/∂Q in place.
+    """Run the fused kernel; with ``descent`` = (η of each seed, first bad step of each, step) also Q ← Q − η ∂L/∂Q.
 
-    Then ``gradient`` is scratch, and a seed whose correlations stop being finite gets the number of steps then
-    done as its first bad step, if that is −1 yet.
+    That is in place; ``gradient`` is then scratch, and a seed whose correlations stop being finite gets the number of
+    steps then done as its first bad step, if that is −1 yet.
     """
-    rate, first_bad, step = descent or (0.0, problem.tiles.count, problem.tiles.count)
+    rates, first_bad, step = descent or (problem.phi, problem.tiles.count, problem.tiles.count)
     tables = problem.slots
     with on_device_of(problem.phi):
         residual_step[problem.programs](
             problem.phi, problem.upsilon, problem.latents, strength.float().contiguous(), problem.words,
             *_tables(problem), tables.slot, tables.area,
-            gradient.feature_position, gradient.position_position, rate, first_bad, step,
+            gradient.feature_position, gradient.position_position, rates, first_bad, step,
             *problem.counts, UPDATE=descent is not None, **problem.options,
         )  # fmt: skip
 

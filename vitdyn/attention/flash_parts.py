@@ -149,12 +149,12 @@ def normaliser(
 @triton.jit
 def push_back(
     pulled, area, first_tile, last_tile, upsilon, gradient, rows, valid, highest, masked, words, position, edges,
-    sample, shown, samples, rate, health, UPDATE: tl.constexpr,
+    sample, shown, samples, rate_pointer, health, UPDATE: tl.constexpr,
     NATIVE: tl.constexpr, SPLIT: tl.constexpr, BQ: tl.constexpr, BB: tl.constexpr
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Add Σ_b u_bq pulled_bp for the keys of one area; after the last tile of samples finish ∂L/∂Υ.
 
-    With UPDATE, Υ takes a step of ``rate`` against it instead of its being written. Returns ``health``, which
+    With UPDATE, Υ takes a step of the seed's rate against it instead of its being written. Returns ``health``, which
     turns into NaN where a new Υ is no finite number.
     """
     bit = tl.arange(0, 32)
@@ -173,7 +173,7 @@ def push_back(
             found = tl.load(upsilon + where, mask=inside, other=0.0)
             part = tl.exp(found - highest[:, None]) * (part - masked[:, None])
             if UPDATE:
-                moved = found - rate * part
+                moved = found - tl.load(rate_pointer) * part
                 health += tl.sum(tl.where(inside, moved - moved, 0.0), 1)
                 tl.store(upsilon + where, moved, mask=inside)
             else:

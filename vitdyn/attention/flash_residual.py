@@ -37,7 +37,7 @@ from vitdyn.attention.flash_parts import exponent, masses, normaliser, push_back
 @triton.jit
 def residual_step(
     phi, upsilon, latents, strength, words, order, table, count, position, edges, slot_of, area_of,
-    phi_gradient, gradient, rate, first_bad, step_pointer,
+    phi_gradient, gradient, rates, first_bad, step_pointer,
     samples, patches, clusters, sample_tiles, key_tiles,
     N: tl.constexpr, UPDATE: tl.constexpr, NATIVE: tl.constexpr, SPLIT: tl.constexpr,
     BQ: tl.constexpr, BB: tl.constexpr,
@@ -57,6 +57,7 @@ def residual_step(
     words += seed * key_tiles * samples
     order += seed * samples
     table += seed * sample_tiles * 3
+    rates += seed
     highest, total = row_statistics(upsilon, rows, valid, patches, BQ)
     for cell in range(0, clusters * N):
         tl.store(phi_gradient + features + cell, tl.zeros((BQ,), tl.float32), mask=valid)
@@ -103,7 +104,7 @@ def residual_step(
             tl.store(phi_gradient + weights + area, before + slope, mask=valid)
             health = push_back(
                 ratio * away + masked_pull, area, tile == 0, tile == tiles - 1, upsilon, gradient, rows, valid,
-                highest, masked, words, keys, cuts, sample, shown, samples, rate, health,
+                highest, masked, words, keys, cuts, sample, shown, samples, rates, health,
                 UPDATE, NATIVE, SPLIT, BQ, BB
             )  # fmt: skip
         tl.debug_barrier()  # the next tile reads what other threads of this program wrote
@@ -111,7 +112,7 @@ def residual_step(
         for cell in range(0, clusters * N):
             found = tl.load(phi + features + cell, mask=valid, other=0.0)
             slope = tl.load(phi_gradient + features + cell, mask=valid, other=0.0)
-            moved = found - rate * slope
+            moved = found - tl.load(rates) * slope
             health += moved - moved
             tl.store(phi + features + cell, moved, mask=valid)
         bad = tl.sum((health != 0).to(tl.int32), 0) > 0  # a number less itself is 0, or else it is no number

@@ -42,15 +42,16 @@ def uniform_kernel(
 
 @triton.jit
 def mask_kernel(
-    keys, step_pointer, cluster, position, words, samples, patches, masked, key_tiles, view,
+    keys, step_pointer, cluster, position, words, masked_counts, samples, patches, key_tiles, view,
     QUARTER: tl.constexpr, SLOTS: tl.constexpr, ROWS: tl.constexpr, KEY_BITS: tl.constexpr,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write words (seed, tile, sample): bit i of tile t is 1 where the position of slot 32 t + i is visible.
 
-    The threshold below which exactly ``masked`` keys lie is built bit by bit from the highest and kept as soon
-    as the count is right; a row whose count never is (a tie at the boundary) is drawn again.
+    The threshold below which exactly as many keys lie as the seed masks is built bit by bit from the highest and kept
+    as soon as the count is right; a row whose count never is (a tie at the boundary) is drawn again.
     """
     seed = tl.program_id(1).to(tl.int64)
+    masked = tl.load(masked_counts + seed)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     index = tl.arange(0, QUARTER)[None, :]
     quarter = (patches + 3) // 4
@@ -122,10 +123,10 @@ def draw_words(
     cluster: Int[Tensor, "seed sample"],
     position: Int[Tensor, "cluster slot"],
     patches: int,
-    masked: int,
+    masked: Int[Tensor, " seed"],
     key_bits: int = 32,
 ) -> Int[Tensor, "seed tile sample"]:
-    """Return what ``device_masks.visible_words`` returns."""
+    """Return what ``device_masks.visible_words`` returns; ``masked`` holds int32 numbers."""
     seeds, samples = cluster.shape
     tiles = position.shape[1] // 32
     out = torch.empty(seeds, tiles, samples, dtype=torch.int32, device=cluster.device)
@@ -133,7 +134,7 @@ def draw_words(
     rows = max(1, 2048 // wide)
     with on_device_of(out):
         mask_kernel[(-(-samples // rows), seeds)](
-            keys, _step_tensor(step, keys), cluster, position, out, samples, patches, masked, tiles, view,
+            keys, _step_tensor(step, keys), cluster, position, out, masked, samples, patches, tiles, view,
             QUARTER=quarter, SLOTS=wide, ROWS=rows, KEY_BITS=key_bits,
         )  # fmt: skip
     return out

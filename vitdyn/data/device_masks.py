@@ -4,6 +4,9 @@ Each position of a sample gets a word of 32 bits (``counter.words``) and the ``m
 that the words at the boundary differ, every subset of that size is equally likely; where they tie (P/2^32 of the
 samples or fewer) the sample is drawn again with the next attempt in its counter, so the law is exactly uniform. A
 mask depends on the seed, the step, the view and the sample alone: not on the batch around it, nor on the device.
+
+``masked`` is a number, or an int32 tensor on the device of one number for each seed, whose values are taken on trust:
+to look at them would be to wait for the device.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ def draw_hidden(
     view: int,
     samples: int,
     patches: int,
-    masked: int,
+    masked: int | Int[Tensor, " seed"],
     *,
     key_bits: int = 32,
 ) -> Bool[Tensor, "seed sample patch"]:
@@ -34,7 +37,7 @@ def draw_hidden(
     ``key_bits`` below 32 keeps that many upper bits of each word, so that ties come often (for tests).
     Raises ``ValueError`` unless 1 ≤ masked < patches.
     """
-    _require_masked(masked, patches)
+    counts = _masked_counts(masked, keys, patches).long()
     quarter = -(-patches // 4)
     index = torch.arange(quarter, device=keys.device)
     seed = torch.arange(len(keys), device=keys.device).repeat_interleave(samples)
@@ -46,8 +49,10 @@ def draw_hidden(
         counter = (index, sample[pending, None], step, view * ATTEMPTS + attempt)
         drawn = torch.cat(philox(counter, keys[seed[pending], None]), -1)[:, :patches] >> (32 - key_bits)
         ranked = drawn.sort(-1).values
-        hidden[pending] = drawn < ranked[:, masked, None]
-        pending = pending[ranked[:, masked - 1] == ranked[:, masked]]
+        count = counts[seed[pending], None]
+        boundary = ranked.gather(1, count)
+        hidden[pending] = drawn < boundary
+        pending = pending[(ranked.gather(1, count - 1) == boundary)[:, 0]]
         attempt += 1
     return hidden.view(len(keys), samples, patches)
 
@@ -59,24 +64,29 @@ def visible_words(
     cluster: Int[Tensor, "seed sample"],
     position: Int[Tensor, "cluster slot"],
     patches: int,
-    masked: int,
+    masked: int | Int[Tensor, " seed"],
 ) -> Int[Tensor, "seed tile sample"]:
     """Draw which patches are visible, 32 to a word: bit i of tile t is the position in slot 32 t + i.
 
     ``position`` lists for each cluster the position in each slot, −1 for none; each sample takes the list of its
     ``cluster``. A kernel where Triton is at hand for the device, else torch.
     """
-    _require_masked(masked, patches)
+    counts = _masked_counts(masked, keys, patches)
     if runs_kernels(keys.device):
         from vitdyn.data.counter_kernels import draw_words
 
-        return draw_words(keys, step, view, cluster, position, patches, masked)
-    hidden = draw_hidden(keys, step, view, cluster.shape[1], patches, masked)
+        return draw_words(keys, step, view, cluster, position, patches, counts)
+    hidden = draw_hidden(keys, step, view, cluster.shape[1], patches, counts)
     return words_of_visible(~hidden, cluster, position)
 
 
 def visible_patches(
-    keys: Int[Tensor, " seed"], step: int | Tensor, view: int, samples: int, patches: int, masked: int
+    keys: Int[Tensor, " seed"],
+    step: int | Tensor,
+    view: int,
+    samples: int,
+    patches: int,
+    masked: int | Int[Tensor, " seed"],
 ) -> Bool[Tensor, "seed sample patch"]:
     """Draw which patches are visible, one byte each: the same masks as ``visible_words``, in order of position."""
     if not runs_kernels(keys.device):
@@ -112,9 +122,14 @@ def runs_kernels(device: torch.device) -> bool:
     return device.type == ("cpu" if counter_kernels.INTERPRETED else "cuda")
 
 
-def _require_masked(masked: int, patches: int) -> None:
+def _masked_counts(
+    masked: int | Int[Tensor, " seed"], keys: Int[Tensor, " seed"], patches: int
+) -> Int[Tensor, " seed"]:
+    if patches > _MOST_PATCHES:
+        raise wrong("patches", patches, f"masks are drawn on a device for {_MOST_PATCHES} patches at most")
+    if isinstance(masked, Tensor):
+        return masked
     require_integer("masked", masked, at_least=1)
-    if not masked < patches <= _MOST_PATCHES:
-        raise wrong(
-            "masked", masked, f"must leave one of {patches} patches visible; {_MOST_PATCHES} patches at most"
-        )
+    if masked >= patches:
+        raise wrong("masked", masked, f"must leave one of {patches} patches visible")
+    return torch.full((len(keys),), masked, dtype=torch.int32, device=keys.device)

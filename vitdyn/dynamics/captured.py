@@ -13,29 +13,33 @@ and 24 N B S for latents and strengths: at 1024 seeds, P = B = 256, N = 4 togeth
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn.attention import Correlations
-from vitdyn.data import PatchBatch
+from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.data.counter import on_device_of
-from vitdyn.dynamics.descent import Adam, Descent, GradientDescent, Momentum
+from vitdyn.dynamics.descent import DESCENTS, Adam, Descent, GradientDescent
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
-from vitdyn.objectives import MaskedReconstruction, Objective
+from vitdyn.dynamics.training import Training
+from vitdyn.objectives import MaskedReconstruction, per_seed
 
 
 @dataclass
 class CapturedSteps:
     """The steps of a group of seeds, which change ``correlations`` and ``first_bad`` in place.
 
-    ``state`` is the rule's. ``first_bad`` (seed, int64) is −1 until a seed's correlations stop being finite; then
-    the number of steps done. ``fused`` None takes the fused kernels where they run.
+    Objective and rule may be joined ones: by the fused kernels a seed has the bits that it has alone, whatever the
+    learning rates and mask ratios of its neighbours. ``state`` is the rule's. ``first_bad`` (seed, int64) is −1 until
+    a seed's correlations stop being finite; then the number of steps done. ``fused`` None takes the fused kernels where
+    they run.
     """
 
     batches: DeviceBatches
@@ -52,7 +56,9 @@ class CapturedSteps:
 
     def __post_init__(self) -> None:
         self._counter = torch.tensor(self.step, device=self.batches.device)
-        self._engine = _flash(self.batches) if self.fused is None or self.fused else None
+        source = self.batches
+        kind = source.generator.layout, source.dtype, source.device
+        self._engine = fused_engine(*kind) if self.fused is None or self.fused else None
         if not self.batches.draws_latents:
             self._latents = torch.empty(
                 len(self.batches.seeds),
@@ -119,29 +125,33 @@ class CapturedSteps:
         strength = self.batches.objective.residual_strength(batch)
         assert strength is not None
         if isinstance(self.rule, GradientDescent):
-            descent = (self.rule.learning_rate, self.first_bad, self._counter)
+            descent = (self._rates, self.first_bad, self._counter)
             flash.launch_residual(problem, strength, gradient, descent)
         else:
             flash.launch_residual(problem, strength, gradient)
             self.rule.step(self.correlations, gradient, self.state, self.step)
             self._note_bad_values()
 
+    @cached_property
+    def _rates(self) -> Float[Tensor, " seed"]:
+        ones = torch.ones(len(self.first_bad), device=self.first_bad.device)
+        return ones * per_seed(self.rule, lambda one: one.learning_rate, ones)
+
     def _note_bad_values(self) -> None:
         self.first_bad.copy_(noted_bad_values(self.correlations, self.first_bad, self._counter + 1))
 
 
-def takes(objective: Objective, rule: Descent, *, content_queries: bool, data_set_size: int | None) -> bool:
-    """Say whether these steps train so: masked reconstruction of fresh samples, queries by position, a rule we know."""
-    same = type(objective) is MaskedReconstruction
-    known = isinstance(rule, GradientDescent | Momentum | Adam)
-    return same and known and not content_queries and data_set_size is None
+def takes(training: Training) -> bool:
+    """Say whether a cell trains so: masked reconstruction of fresh samples, queries by position, a rule of ours."""
+    ours = type(training.objective) is MaskedReconstruction and type(training.rule) in DESCENTS.values()
+    return ours and not training.content_queries and training.data_set_size is None
 
 
-def _flash(batches: DeviceBatches) -> ModuleType | None:
-    """Return the fused engine where it runs for this device, dtype and layout."""
+def fused_engine(layout: PatchLayout, dtype: torch.dtype, device: torch.device) -> ModuleType | None:
+    """Return the fused engine where it runs for this layout, dtype and device."""
     try:
         from vitdyn.attention import flash
     except ImportError:
         return None
-    runs = batches.device.type == ("cpu" if flash.INTERPRETED else "cuda")
-    return flash if runs and flash.supports(batches.generator.layout, batches.dtype) else None
+    runs = device.type == ("cpu" if flash.INTERPRETED else "cuda")
+    return flash if runs and flash.supports(layout, dtype) else None

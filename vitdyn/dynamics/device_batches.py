@@ -18,15 +18,15 @@ from vitdyn.data.counter import stream_keys, uniforms
 from vitdyn.data.device_latents import draw_latents, draw_on_cpu, has_quantile
 from vitdyn.data.device_masks import visible_patches, visible_words
 from vitdyn.dynamics.batches import Views
-from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
+from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective, per_seed
 
 
 @dataclass(frozen=True)
 class DeviceBatches:
     """Where the training batches of a group of seeds come from, drawn on ``device``.
 
-    Takes fresh samples at every step; objectives whose views ``knows_views`` of. A step is a number, or a
-    tensor of one number on the device.
+    Takes fresh samples at every step; objectives whose views ``knows_views`` of, joined ones too. A step is a number,
+    or a tensor of one number on the device.
     """
 
     generator: PatchGenerator
@@ -87,11 +87,12 @@ class DeviceBatches:
         return has_quantile(self.generator.latents)
 
     @cached_property
-    def masked(self) -> int:
-        """Masked patches of the first view."""
-        objective = self.objective
+    def masked(self) -> Int[Tensor, " seed"]:
+        """Masked patches of each seed's first view."""
+        objective, patches = self.objective, self.generator.layout.patches
         assert isinstance(objective, MaskedReconstruction | Contrastive | Mixture)
-        return masked_count(self.generator.layout.patches, objective.mask_ratio)
+        ones = torch.ones(len(self.seeds), dtype=torch.int32, device=self.device)
+        return ones * per_seed(objective, lambda one: masked_count(patches, one.mask_ratio), ones)
 
     def _clusters(self, step: int | Tensor) -> Int[Tensor, "seed sample"]:
         """Return sorted clusters, each with a probability within 2^-24 of 1/K; samples are exchangeable."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 
 from vitdyn._specs import to_text
 from vitdyn.attention import seeds_apart
+from vitdyn.dynamics.captured import fused_engine, takes
 from vitdyn.dynamics.descent import DESCENTS, Descent
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
@@ -51,13 +53,26 @@ class Rows:
     @cached_property
     def rule(self) -> Descent:
         """The rule of descent of all rows."""
-        own = [training.rule for training in self.trainings]
+        rules = {cell: self.cells[cell].rule for cell, _ in self.rows}
+        own = [rules[cell] for cell, _ in self.rows]
         return joined(own) if self._joined else own[0]
 
     def label(self, row: int) -> str:
         """Return how an error names a row."""
         cell, seed = self.rows[row]
         return f"cell {cell}, seed {seed}" if len(self.cells) > 1 else f"seed {seed}"
+
+    @cached_property
+    def observed(self) -> list[tuple[Rows, slice]]:
+        """The rows that a frame takes at once, and their places: on CPU all.
+
+        On GPUs those of each cell, which lie side by side there: sums of torch depend on how many seeds there are.
+        """
+        starts = [row for row in range(1, len(self.rows)) if self.rows[row][0] != self.rows[row - 1][0]]
+        if self.device.type == "cpu" or not starts:
+            return [(self, slice(0, len(self.rows)))]
+        spans = [slice(start, stop) for start, stop in pairwise([0, *starts, len(self.rows)])]
+        return [(Rows(self.cells, self.rows[span], self.device), span) for span in spans]
 
     @property
     def _joined(self) -> bool:
@@ -68,19 +83,26 @@ class Rows:
 def batch_key(training: Training, device: torch.device) -> Hashable | None:
     """Return what cells must share to train in one batch; None for a cell that trains by itself.
 
-    A cell joins others where its bits cannot feel it: on CPU, by the compiled engine, with fresh samples, queries by
-    position, an objective that says what ``varies`` and a rule of ours. On CUDA sums depend on how many seeds there
-    are, and the fused step takes one learning rate and one number of masked patches.
+    A cell joins others where its bits cannot feel it: with fresh samples, queries by position, an objective that says
+    what ``varies`` and a rule of ours, on CPU by the compiled engine. On CUDA by the fused steps of masked
+    reconstruction alone (``captured``), of one law of the latents: whatever else runs there, contrast after the fused
+    forward too, has sums of torch in it, and these depend on how many seeds there are.
     """
     objective, rule, layout = training.objective, training.rule, training.generator.layout
-    alike = "varies" in vars(type(objective)) and type(rule) in DESCENTS.values()
-    plain = device.type == "cpu" and not training.content_queries and training.data_set_size is None
-    if not (alike and plain and seeds_apart(layout, device.type, PRECISIONS[training.precision])):
+    dtype, law = PRECISIONS[training.precision], None
+    if device.type == "cpu":
+        alike = "varies" in vars(type(objective)) and type(rule) in DESCENTS.values()
+        plain = not training.content_queries and training.data_set_size is None
+        apart = alike and plain and seeds_apart(layout, device.type, dtype)
+    else:
+        apart = takes(training) and fused_engine(layout, dtype, device) is not None
+        law = to_text(training.generator.latents)
+    if not apart:
         return None
     rest = tuple(getattr(objective, name) for name in _fields(objective) if name not in objective.varies)
     recorded = training.schedule.recorded_steps(training.steps)
     counts = (training.samples, training.evaluation_samples, training.precision)
-    return layout, type(objective), rest, type(rule), recorded, counts, to_text(training.metrics)
+    return layout, law, type(objective), rest, type(rule), recorded, counts, to_text(training.metrics)
 
 
 def view_key(objective: Objective) -> Hashable:

@@ -125,26 +125,20 @@ class DeviceSteps:
 def steps_of(group: Group, source: JointSource, workspaces: Workspaces) -> Steps:
     """Return how a group is moved on: without the host where a GPU can, else with data from the GPU where it can."""
     rows, training = group.rows, group.rows.common
-    objective, fixed = training.objective, training.data_set_size is not None
-    if rows.device.type == "cpu" or fixed or not knows_views(objective):
+    fixed = training.data_set_size is not None
+    if rows.device.type == "cpu" or fixed or not knows_views(training.objective):
         return HostSteps(group, source.training, workspaces)
-    # on CUDA the rows are seeds of one cell
     batches = DeviceBatches(
         training.generator,
-        objective,
+        rows.objective,
         rows.seeds,
         training.samples,
         PRECISIONS[training.precision],
         rows.device,
     )
-    if not takes(
-        objective,
-        training.rule,
-        content_queries=training.content_queries,
-        data_set_size=training.data_set_size,
-    ):
+    if not takes(training):
         return HostSteps(group, batches.training, workspaces)
     steps = CapturedSteps(
-        batches, training.rule, group.correlations, group.descent, group.first_bad, step=group.step
+        batches, rows.rule, group.correlations, group.descent, group.first_bad, step=group.step
     )
     return DeviceSteps(group, steps)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -128,11 +128,23 @@ def stored_split(keeper: Keeper) -> list[list[Row]] | None:
 def _frame(group: Group, source: JointSource, workspaces: Workspaces) -> dict[str, Tensor]:
     rows = group.rows
     batch, views = source.evaluation(group.step)
-    forward = forward_pass(group.correlations, batch, views, group.memory, workspaces)
-    values = observe(group.correlations, rows.objective, forward)
+    parts = []
+    for own, span in rows.observed:
+        # a part is a copy: some sums depend on where in memory an array begins
+        take = partial(_rows_of, span=None if own is rows else span)
+        shown = replace(batch, seeds=own.seeds, cluster=take(batch.cluster), latents=take(batch.latents))
+        memory = {name: take(value) for name, value in group.memory.items()}
+        blocks = group.correlations.map(take)
+        forward = forward_pass(blocks, shown, tuple(take(view) for view in views), memory, workspaces)
+        parts.append(observe(blocks, own.objective, forward))
+    values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if rows.common.metrics is not None:
         values |= _measured(group.correlations, rows)
     return {name: value.cpu() for name, value in values.items()}
+
+
+def _rows_of(tensor: Tensor, span: slice | None) -> Tensor:
+    return tensor if span is None else tensor[span].clone()
 
 
 def _measured(correlations: Correlations, rows: Rows) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from vitdyn.attention import Correlations
-from vitdyn.dynamics.devices import Seed, devices_of, split_over_devices
-from vitdyn.dynamics.grid import Rows, batch_key, batches_of_cells
+from vitdyn.dynamics.devices import devices_of, split_over_devices
+from vitdyn.dynamics.grid import Row, Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
 from vitdyn.objectives import Objective
@@ -69,30 +69,54 @@ def default_limit(device: torch.device) -> float:
 def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: float) -> list[Rows]:
     """Split the seeds of all cells of a grid into groups that train together, on CPU the longest first.
 
-    A group's memory stays under the limit, where a single seed's does. On CPU a step of a group is about
-    ``GROUP_WORK`` multiplications, enough to hide what the host adds to a step, and not so much that a core waits for
-    another. On GPUs groups are as large as memory allows, dealt out over the devices. The split of a cell that is the
-    only one, or trains by itself (``batch_key``), depends on the specification alone. Cells that share a batch are cut
-    evenly, within the same limits, into as many groups as give every core its part of all work but none less than
-    ``LEAST_WORK``; rows of one seed stay side by side, since cells draw alike for it.
+    A group's memory stays under the limit, where a single seed's does. The split of a cell that is the only one, or
+    trains by itself (``batch_key``), depends on the specification alone, and on GPUs on how many there are.
+
+    On CPU a step of a group is about ``GROUP_WORK`` multiplications, enough to hide what the host adds to a step, and
+    not so much that a core waits for another. Cells that share a batch are cut evenly, within the same limits, into as
+    many groups as give every core its part of all work but none less than ``LEAST_WORK``; rows of one seed stay side
+    by side, since cells draw alike for it.
+
+    On GPUs each cell is cut as it is alone, and dealt out over the devices beginning with the next one; a piece joins
+    the last group of its batch and device if memory allows and that holds no piece of the same cell.
     """
+    if device.type == "cuda":
+        return _split_over_gpus(cells, device, limit_mib)
     batches = batches_of_cells(cells, device)
     work = [sum(work_of(cells[index]) for index in own) for own in batches]
     groups = []
     for own, part in zip(batches, work, strict=True):
         first = cells[own[0]]
         rows = [(cell, seed) for cell in own for seed in cells[cell].seed_numbers]
-        places = _split(first, rows, device, limit_mib)
+        size = max(1, min(_most_rows(first, limit_mib), GROUP_WORK // _work_of_a_step(first)))
+        pieces = [tuple(rows[index : index + size]) for index in range(0, len(rows), size)]
         if len(cells) > 1 and batch_key(first, device) is not None:
             rows.sort(key=lambda row: row[1])
             wanted = -(-torch.get_num_threads() * part // max(1, sum(work)))
             worthwhile = _work_of_a_step(first) * len(rows) // max(1, LEAST_WORK)
-            count = max(len(places), min(wanted, worthwhile, len(rows)))
-            places = split_over_devices(rows, -(-len(rows) // count), [device])
-        groups += [Rows(tuple(cells), chosen, where) for where, chosen in places]
-    if device.type == "cpu":
-        groups.sort(key=lambda group: -_work_of_a_seed(group.common) * len(group.rows))
+            count = max(len(pieces), min(wanted, worthwhile, len(rows)))
+            pieces = [piece for _, piece in split_over_devices(rows, -(-len(rows) // count), [device])]
+        groups += [Rows(tuple(cells), piece, device) for piece in pieces]
+    groups.sort(key=lambda group: -_work_of_a_seed(group.common) * len(group.rows))
     return groups
+
+
+def _split_over_gpus(cells: Sequence[Training], device: torch.device, limit_mib: float) -> list[Rows]:
+    devices = devices_of(device)
+    groups: list[tuple[torch.device, list[Row]]] = []
+    for own in batches_of_cells(cells, device):
+        size = _most_rows(cells[own[0]], limit_mib)
+        last: dict[torch.device, list[Row]] = {}
+        for cell in own:
+            rows = [(cell, seed) for seed in cells[cell].seed_numbers]
+            for where, piece in split_over_devices(rows, size, devices):
+                group = last.get(where)
+                if group is None or group[-1][0] == cell or len(group) + len(piece) > size:
+                    group = last[where] = []
+                    groups.append((where, group))
+                group.extend(piece)
+            devices = (*devices[1:], devices[0])
+    return [Rows(tuple(cells), tuple(rows), where) for where, rows in groups]
 
 
 def all_side_by_side(groups: list[Rows]) -> int:
@@ -106,15 +130,8 @@ def all_side_by_side(groups: list[Rows]) -> int:
     return max(1, min(worthwhile, torch.get_num_threads(), int(0.8 * installed) // largest))
 
 
-def _split(
-    training: Training, seeds: Sequence[Seed], device: torch.device, limit_mib: float
-) -> list[tuple[torch.device, tuple[Seed, ...]]]:
-    by_memory = max(1, int(limit_mib * 2**20) // estimate_memory(training))
-    if device.type == "cuda":
-        return split_over_devices(seeds, by_memory, devices_of(device))
-    by_work = GROUP_WORK // _work_of_a_step(training)
-    size = max(1, min(by_memory, by_work))
-    return [(device, tuple(seeds[index : index + size])) for index in range(0, len(seeds), size)]
+def _most_rows(training: Training, limit_mib: float) -> int:
+    return max(1, int(limit_mib * 2**20) // estimate_memory(training))
 
 
 def work_of(training: Training) -> int:

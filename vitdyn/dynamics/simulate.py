@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from vitdyn._specs import to_text
 from vitdyn.attention import Correlations
 from vitdyn.dynamics.assemble import Recorded, assemble
 from vitdyn.dynamics.checkpoint import Keeper
+from vitdyn.dynamics.devices import devices_of
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.loop import Loop, stored_split, train_all
 from vitdyn.dynamics.memory import default_limit, split_cells, work_of
@@ -33,6 +35,7 @@ def simulate(
     keep_final_state: bool = True,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 10.0,
+    keep_checkpoint: bool = False,
     progress: bool = False,
 ) -> Trajectory:
     """Train the layer from Q = 0 (or from ``start``) by descent on the objective, for every seed.
@@ -43,7 +46,8 @@ def simulate(
     group: the same specification on the same device gives the same bits.
 
     With a ``checkpoint`` path the state is written there every ``checkpoint_seconds`` and at an interrupt;
-    the same call resumes from it, to the same bits, and removes it at the end.
+    the same call resumes from it, to the same bits, and removes it at the end. With ``keep_checkpoint`` it stays, for
+    a caller who removes it when the result is saved.
 
     Raises ``ValueError`` for a bad argument before any work starts, ``DivergenceError`` at the first value
     that is not finite.
@@ -56,6 +60,7 @@ def simulate(
         keep_final_state=keep_final_state,
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,
+        keep_checkpoint=keep_checkpoint,
         progress=progress,
     )[0]
 
@@ -68,6 +73,7 @@ def simulate_grid(
     keep_final_state: bool = True,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 10.0,
+    keep_checkpoint: bool = False,
     progress: bool = False,
 ) -> tuple[Trajectory, ...]:
     """Simulate every cell of a grid; return their trajectories in order.
@@ -75,20 +81,17 @@ def simulate_grid(
     Each has the values and the specification of ``simulate`` of its cell, to the bit; its ``seconds`` are its share of
     the whole, by work. On CPU cells of the same shapes (layout, samples, steps, recorded steps, precision, kinds of
     objective and of descent, metrics) train in one batch, whatever their numbers: η and the other constants of descent,
-    γ, τ, λ and weight decay, the law of the latents, the seeds; what they draw alike is drawn once. Other cells train
-    beside them, so that every core is busy. Cells with content queries, with a fixed data set, with an objective or
-    rule of your own, and all cells on GPUs, share no batch and take their turns.
+    γ, τ, λ and weight decay, the law of the latents, the seeds; what they draw alike is drawn once. On GPUs so do those
+    of masked reconstruction in float32 with one law (16 areas at most); other sums there depend on the number of seeds.
+    Cells with content queries, a fixed data set, or an objective or rule of your own share no batch. Batches train
+    beside each other, so that every core and GPU is busy.
 
-    ``checkpoint`` is one file for the whole grid: as in ``simulate``, and on any number of cores.
+    ``checkpoint`` is one file for the whole grid: as in ``simulate``, and on any number of cores or GPUs.
 
     Raises ``ValueError`` for a bad argument before any work starts, naming the cell, and ``DivergenceError`` for the
     whole grid where a cell diverges, naming it with its step and seed.
     """
-    if isinstance(trainings, Training) or not len(trainings):
-        raise wrong("trainings", trainings, "must be a sequence of one Training or more")
-    for index, training in enumerate(trainings):
-        if not isinstance(training, Training):
-            raise wrong(f"trainings[{index}]", training, "must be a Training")
+    _check_cells(trainings)
     return _simulate(
         tuple(trainings),
         None,
@@ -97,6 +100,7 @@ def simulate_grid(
         keep_final_state=keep_final_state,
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,
+        keep_checkpoint=keep_checkpoint,
         progress=progress,
     )
 
@@ -110,6 +114,7 @@ def _simulate(
     keep_final_state: bool,
     checkpoint: str | Path | None,
     checkpoint_seconds: float,
+    keep_checkpoint: bool,
     progress: bool,
 ) -> tuple[Trajectory, ...]:
     began = time.monotonic()
@@ -118,9 +123,7 @@ def _simulate(
     require_real("memory_limit_mib", limit, low=0.0, high=1e9, open_low=True)
     require_real("checkpoint_seconds", checkpoint_seconds, low=0.0, high=1e9)
     _check_start(start, cells[0])
-    specs = [
-        to_text({"training": cell, "memory_limit_mib": limit, "start": _digest(start)}) for cell in cells
-    ]
+    specs = _specs(cells, limit, start)
     keeper = Keeper(checkpoint, "\n".join(specs), checkpoint_seconds, where)
     groups = _groups(cells, where, limit, keeper)
     with _progress_bar(progress, sum(cell.steps * len(cell.seed_numbers) for cell in cells)) as bar:
@@ -139,8 +142,17 @@ def _simulate(
         )
         for index, cell in enumerate(cells)
     )
-    keeper.remove()
+    if not keep_checkpoint:
+        keeper.remove()
     return trajectories
+
+
+def _check_cells(trainings: Sequence[Training]) -> None:
+    if isinstance(trainings, Training) or not len(trainings):
+        raise wrong("trainings", trainings, "must be a sequence of one Training or more")
+    for index, training in enumerate(trainings):
+        if not isinstance(training, Training):
+            raise wrong(f"trainings[{index}]", training, "must be a Training")
 
 
 def _check_start(start: Correlations | None, training: Training) -> None:
@@ -148,6 +160,11 @@ def _check_start(start: Correlations | None, training: Training) -> None:
         raise wrong(
             "start.seeds", start.seeds, f"must be 1 or {len(training.seed_numbers)}, one for each seed"
         )
+
+
+def _specs(cells: tuple[Training, ...], limit: float, start: Correlations | None) -> list[str]:
+    digest = _digest(start)
+    return [to_text({"training": cell, "memory_limit_mib": limit, "start": digest}) for cell in cells]
 
 
 def _digest(start: Correlations | None) -> str | None:
@@ -161,11 +178,12 @@ def _digest(start: Correlations | None) -> str | None:
 def _groups(
     cells: tuple[Training, ...], device: torch.device, limit_mib: float, keeper: Keeper
 ) -> list[Rows]:
-    """Split the grid, on CPU as its checkpoint was, which may come from a machine of other cores."""
-    stored = stored_split(keeper) if device.type == "cpu" else None
+    """Split the grid, or as its checkpoint was, which may come from a machine of other cores or GPUs."""
+    stored = stored_split(keeper)
     if stored is None:
         return split_cells(cells, device, limit_mib)
-    return [Rows(cells, tuple(rows), device) for rows in stored]
+    places = cycle(devices_of(device))
+    return [Rows(cells, tuple(rows), next(places)) for rows in stored]
 
 
 def _join(groups: list[Rows], keeper: Keeper, cells: int) -> list[Recorded]:

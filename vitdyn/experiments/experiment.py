@@ -99,10 +99,11 @@ def run(
 ) -> Trajectory:
     """Run an experiment; with ``out`` (a file name) also save it there.
 
-    While it runs, its state is kept beside ``out`` in a file of the same name that ends in ".checkpoint";
+    Until it is saved, its state is kept beside ``out`` in a file of the same name that ends in ".checkpoint";
     an interrupted run goes on from there when it is started again.
     """
     target = Path(out) if out is not None else None
+    checkpoint = target.with_name(target.name + ".checkpoint") if target else None
     if isinstance(
         experiment.training, MeanField
     ):  # a fraction of a second: nothing to show, nothing to resume
@@ -112,12 +113,14 @@ def run(
             experiment.training,
             device=device,
             progress=progress,
-            checkpoint=target.with_name(target.name + ".checkpoint") if target else None,
+            checkpoint=checkpoint,
             checkpoint_seconds=checkpoint_seconds,
+            keep_checkpoint=True,
         )
     trajectory = described(trajectory, experiment)
-    if target:
+    if target and checkpoint:
         trajectory.save(target)
+        checkpoint.unlink(missing_ok=True)
     return trajectory
 
 

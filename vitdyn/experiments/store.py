@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitdyn._errors import wrong
 from vitdyn.dynamics import Training, simulate_grid
 from vitdyn.experiments.experiment import Experiment, described, run
-from vitdyn.trajectory import Trajectory, require_writable
+from vitdyn.trajectory import Trajectory, require_writable, writable_beside
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class ResultStore:
     def all(self, experiments: Iterable[Experiment]) -> tuple[Trajectory, ...]:
         """Return the trajectories of several experiments in order; missing simulations run as one grid.
 
-        The grid's state is kept in the folder while it runs; interrupted, it goes on when the same ones are asked for.
+        The grid's state is kept in the folder until all are saved; interrupted, it goes on when the same ones are asked
+        for.
         """
         chosen = tuple(experiments)
         missing = {
@@ -58,11 +60,15 @@ class ResultStore:
         for each in experiments:
             require_writable(self.path(each))
         name = hashlib.sha256(" ".join(each.key for each in experiments).encode()).hexdigest()[:16]
+        checkpoint = Path(self.folder) / f"grid-{name}.checkpoint"
         trajectories = simulate_grid(
             [each.training for each in experiments if isinstance(each.training, Training)],
             device=self.device,
             progress=self.progress,
-            checkpoint=Path(self.folder) / f"grid-{name}.checkpoint",
+            checkpoint=checkpoint,
+            keep_checkpoint=True,
         )
-        for each, trajectory in zip(experiments, trajectories, strict=True):
-            described(trajectory, each).save(self.path(each))
+        with ExitStack() as files:  # all appear or none: a grid of what is then missing would be another one
+            for each, trajectory in zip(experiments, trajectories, strict=True):
+                described(trajectory, each).save(files.enter_context(writable_beside(self.path(each))))
+        checkpoint.unlink(missing_ok=True)

@@ -1,0 +1,162 @@
+"""Which cells share a batch on GPUs, and how they are dealt out over these (exact; no GPU is needed)."""
+
+import os
+import sys
+from types import SimpleNamespace
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything loads Triton
+
+import pytest
+import torch
+
+from vitdyn.data import Constant, PatchGenerator
+from vitdyn.dynamics import Adam, GradientDescent, Momentum
+from vitdyn.dynamics.captured import fused_engine
+from vitdyn.dynamics.devices import split_over_devices
+from vitdyn.dynamics.gradient import Workspaces
+from vitdyn.dynamics.grid import Rows, batch_key, batches_of_cells
+from vitdyn.dynamics.group import DeviceSteps, Group, steps_of
+from vitdyn.dynamics.memory import estimate_memory, split_cells
+from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.dynamics.simulate import _groups
+from vitdyn.objectives import Contrastive, MaskedReconstruction
+
+pytest.importorskip("triton")
+from vitdyn.attention import flash
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Make the fused engine look as on a machine with GPUs, so that decisions for these can be asked for."""
+    monkeypatch.setattr(flash, "INTERPRETED", False)
+
+
+@pytest.fixture
+def make_cells(make_training):
+    """Two cells of a rule that differ in learning rate, mask ratio and seeds."""
+
+    def make(kind, **changes):
+        return [
+            make_training(
+                MaskedReconstruction(mask_ratio=ratio),
+                **{"descent": kind(learning_rate=rate), "seeds": seeds, "precision": "float32"} | changes,
+            )
+            for rate, ratio, seeds in ((0.1, 0.3, (3, 8)), (0.2, 0.5, (5,)))
+        ]
+
+    return make
+
+
+class TestWhoSharesABatch:
+    @pytest.mark.parametrize("kind", [GradientDescent, Momentum, Adam])
+    def test_cells_that_differ_in_numbers(self, kind, make_cells, compiled):
+        cells = make_cells(kind)
+        assert batches_of_cells([*cells, *make_cells(kind, samples=7)], CUDA) == [(0, 1), (2, 3)]
+        other = Momentum if kind is Adam else Adam
+        assert batches_of_cells([*cells, *make_cells(other)], CUDA) == [(0, 1), (2, 3)]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"objective": Contrastive()},
+            {"precision": "float64"},
+            {"content_queries": True},
+            {"data_set_size": 9},
+            {"sizes": [[1] * 17]},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_who_stays_alone(self, change, make_training, compiled):
+        plain = {"precision": "float32"}
+        cells = [make_training(**plain | change, seeds=seeds) for seeds in ((1, 2), (4,))]
+        assert batches_of_cells(cells, CUDA) == [(0,), (1,)]
+        assert batches_of_cells([make_training(**plain, seeds=seed) for seed in (1, 2)], CUDA) == [(0, 1)]
+
+    @pytest.mark.parametrize("runs", [True, False])
+    def test_the_key_knows_the_steps(self, runs, make_training, monkeypatch):
+        """Cells share a batch where the steps are the fused ones, and these take objective and rule of every row."""
+        monkeypatch.setattr(flash, "INTERPRETED", not runs)
+        monkeypatch.setattr("vitdyn.dynamics.group.CapturedSteps", lambda *given, **_: given[:2])
+        changes = [{}, {"precision": "float64"}, {"objective": Contrastive()}, {"data_set_size": 9}]
+        shares = []
+        for change in changes:
+            training = make_training(**{"precision": "float32"} | change)
+            rows = Rows((training, training), ((0, 3), (1, 3)), CUDA)
+            steps = steps_of(Group(rows, None, {}, {}, None), SimpleNamespace(training=None), Workspaces())
+            kind = training.generator.layout, PRECISIONS[training.precision], CUDA
+            fused = isinstance(steps, DeviceSteps) and fused_engine(*kind) is not None
+            shares.append(batch_key(training, CUDA) is not None)
+            assert shares[-1] == fused
+            if fused:
+                batches, rule = steps.steps
+                assert batches.objective is rows.objective
+                assert rule is rows.rule
+        assert shares == [runs, False, False, False]
+
+    def test_laws_share_no_batch_on_gpus(self, make_training, compiled):
+        layout = make_training().generator.layout
+        cells = [
+            make_training(
+                precision="float32", generator=PatchGenerator(layout=layout, latents=Constant(value=level))
+            )
+            for level in (1.0, 1.2, 1.0)
+        ]
+        assert batches_of_cells(cells, CUDA) == [(0, 2), (1,)]
+        assert batches_of_cells(cells, CPU) == [(0, 1, 2)]
+
+    def test_no_triton(self, make_cells, monkeypatch):
+        monkeypatch.delattr("vitdyn.attention.flash")
+        monkeypatch.setitem(sys.modules, "vitdyn.attention.flash", None)
+        cells = make_cells(Momentum)
+        assert batches_of_cells(cells, CUDA) == [(0,), (1,)]
+        assert batches_of_cells(cells, CPU) == [(0, 1)]
+
+
+class TestGroups:
+    @pytest.fixture(params=[1, 2, 3, 8])
+    def devices(self, request, monkeypatch):
+        monkeypatch.setattr("torch.cuda.device_count", lambda: request.param)
+        return [torch.device("cuda", index) for index in range(request.param)]
+
+    @pytest.mark.parametrize("limit", [2, 5, 1000])
+    @pytest.mark.parametrize("seeds", [[1, 1, 1, 1, 1], [8, 8, 8], [3, 7, 2, 1, 4]])
+    def test_every_row_once_within_memory_and_each_cell_cut_as_alone(
+        self, seeds, limit, devices, make_training, compiled
+    ):
+        cells = [
+            make_training(precision="float32", seeds=count, descent=GradientDescent(learning_rate=1 + index))
+            for index, count in enumerate(seeds)
+        ]
+        limit_mib = (limit + 0.5) * estimate_memory(cells[0]) / 2**20
+        groups = split_cells(cells, CUDA, limit_mib)
+        assert all(0 < len(group.rows) <= limit for group in groups)
+        for index, cell in enumerate(cells):
+            found = [tuple(seed for own, seed in group.rows if own == index) for group in groups]
+            parts = split_over_devices(cell.seed_numbers, limit, devices)
+            assert sorted(part for part in found if part) == sorted(part for _, part in parts)
+        for group in groups:
+            assert len(group.observed) == len({cell for cell, _ in group.rows})
+        loads = [sum(len(group.rows) for group in groups if group.device == device) for device in devices]
+        assert sum(loads) == sum(seeds)
+        if limit == 1000:
+            assert len(groups) == min(len(devices), sum(seeds)) == sum(load > 0 for load in loads)
+        if len(set(seeds)) == 1 and sum(seeds) >= len(devices):
+            assert max(loads) - min(loads) <= 1
+
+    @pytest.mark.parametrize("limit", [2, 1000])
+    def test_a_single_cell_is_split_as_ever(self, limit, devices, make_training, compiled):
+        cell = make_training(precision="float32", seeds=(9, 2, 4, 7, 1))
+        groups = split_cells([cell], CUDA, (limit + 0.5) * estimate_memory(cell) / 2**20)
+        expected = split_over_devices(cell.seed_numbers, limit, devices)
+        assert [(group.device, group.seeds) for group in groups] == expected
+
+    def test_a_checkpoint_keeps_its_groups(self, devices, make_training, compiled):
+        """On a machine of other GPUs, too; they are dealt out anew."""
+        cells = tuple(make_training(precision="float32", seeds=count) for count in (2, 5))
+        split = [((0, 0), (1, 0), (1, 1)), ((1, 2), (1, 3), (1, 4)), ((0, 1),)]
+        keeper = SimpleNamespace(states={1: {"split": split}})
+        groups = _groups(cells, CUDA, 1000.0, keeper)
+        assert [group.rows for group in groups] == split
+        assert [group.device for group in groups] == [devices[index % len(devices)] for index in range(3)]
