@@ -10,7 +10,16 @@ from vitdyn.attention import Correlations, Workspace, factored, products
 from vitdyn.data import PatchGenerator, PatchLayout
 
 numba = pytest.importorskip("numba")
-from vitdyn.attention import rows, rows_masks, rows_sums, rows_vector  # noqa: E402
+from vitdyn.attention import (  # noqa: E402
+    rows,
+    rows_blocks,
+    rows_masks,
+    rows_powers,
+    rows_tables,
+    rows_tile_unit,
+    rows_tiles,
+    rows_vector,
+)
 
 SIZES = {
     "one": [[13, 5, 1, 4]],
@@ -19,6 +28,16 @@ SIZES = {
 }
 KINDS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 EVERY = pytest.mark.parametrize("sizes", SIZES)
+
+
+@pytest.fixture(params=["tables", "tiles"], autouse=True)
+def sums(request, monkeypatch):
+    """Each way to sum selected rows at every size, also where the other one is quicker."""
+    if request.param == "tiles" and not rows_tiles.available():
+        pytest.skip("no matrix unit")
+    monkeypatch.setattr(rows_tiles, "available", lambda: request.param == "tiles")
+    monkeypatch.setattr(rows_tiles, "worthwhile", lambda layout, samples: True)
+    return request.param
 
 
 def make(sizes, scale, dtype, *, samples=7, seeds=2):
@@ -122,21 +141,26 @@ def test_engine_is_compiled_on_cpu_and_products_without_numba(monkeypatch):
     factored._engine.cache_clear()
 
 
-def test_compiled_exponential_is_exact_to_single_precision():
+def test_compiled_powers_are_exact_to_single_precision():
     @numba.njit
-    def each(values, out):
+    def each(values, powers, twos, products):
+        one_and_half = rows_vector.splat(values.dtype.type(1.5))
         for at in range(0, values.size, 1024 // values.itemsize // 8):
-            block = rows_vector.load(values, np.uint64(at))
-            rows_vector.store(out, np.uint64(at), rows_vector.exponential(block))
+            place = np.uint64(at)
+            block = rows_vector.load(values, place)
+            rows_vector.store(powers, place, rows_powers.exponential(block))
+            rows_vector.store(twos, place, rows_powers.two_to(block))
+            rows_vector.store(products, place, rows_powers.two_to_product(block, one_and_half))
 
-    single = np.linspace(-87, 88, 2**18, dtype=np.float32)
-    found = np.empty_like(single)
-    each(single, found)
-    assert np.abs(found / np.exp(single.astype(np.float64)) - 1).max() < 2e-7
-    double = np.linspace(-700, 5, 2048)
-    found = np.empty_like(double)
-    each(double, found)
-    np.testing.assert_allclose(found, np.exp(double), rtol=1e-15)
+    for values, error in (
+        (np.linspace(-84, 84, 2**18, dtype=np.float32), 1.5e-7),
+        (np.linspace(-600, 600, 2048), 1e-15),
+    ):
+        found = np.empty((3, values.size), values.dtype)
+        each(values, *found)
+        true = values.astype(np.float64)
+        for own, right in zip(found, (np.exp(true), 2**true, 2 ** (1.5 * true)), strict=True):
+            assert np.abs(own / right - 1).max() < error
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -147,50 +171,97 @@ def test_blocks_of_queries_are_the_transpose(dtype, patches, rng):
     less, factor = rng.standard_normal((1, width)).astype(dtype), rng.random((patches, width)).astype(dtype)
     for first in range(0, patches, width):
         block = np.full((patches, width), np.nan, dtype)
-        rows_sums.read_block(matrix, first, block)
+        rows_blocks.read_block(matrix, first, block)
         inside = min(width, patches - first)
         assert (block[:, :inside] == matrix[first : first + inside].T).all()
         assert not block[:, inside:].any()
-        rows_sums.write_block(block, less, factor, first, back)
+        rows_blocks.write_block(block, less, factor, first, back)
         expected = ((block - less) * factor)[:, :inside].T
         np.testing.assert_allclose(
             back[first : first + inside], expected, rtol=1e-5 if dtype == np.float32 else 1e-14
         )
 
 
-def test_words_hold_the_masks(rng):
+def test_words_hold_the_masks(sums, rng):
     layout = PatchLayout.from_sizes(SIZES["three"], seed=1)
     plan, samples = rows_masks.key_plan(layout, np.dtype(np.float32)), 70
     cluster = rng.integers(0, 3, samples)
     visible = rng.random((samples, layout.patches)) < 0.5
-    slots, chunks = np.empty(samples, np.int64), np.empty((9, 3), np.int64)
-    count = rows_masks.fill_slots(cluster, 3, slots, chunks)
+    slots, ends, chunks = np.empty(samples, np.int64), np.empty((2, 4), np.int64), np.empty((9, 3), np.int64)
+    rows_masks.fill_slots(cluster, slots, ends, chunks)
     assert (cluster[slots] == np.sort(cluster)).all()
+    assert (ends[0] == np.searchsorted(np.sort(cluster), np.arange(4))).all()
+    width, kind, module = (8, np.uint8, rows_tables) if sums == "tables" else (32, np.uint16, rows_tiles)
     shown = np.empty((samples, 32), np.uint8)
-    by_key = np.empty((9, layout.patches, 8), np.uint8)
-    by_sample, hidden = np.empty((2, plan.most_chunks, samples, 8), np.uint8)
+    by_key = np.full((9, 32 * plan.most_chunks, width), 255, kind)
+    by_sample, hidden = np.full((2, plan.most_chunks, samples, width), 255, kind)
+    chunks = chunks[: ends[1, -1]]
     rows_masks.fill_codes(
-        visible, slots, chunks, count, plan.order, plan.chunks, plan.chunk_ends, shown, by_key, by_sample
+        visible.view(np.uint8),
+        slots,
+        chunks,
+        plan.order,
+        plan.chunks,
+        plan.chunk_ends,
+        shown,
+        by_key,
+        by_sample,
     )
     assert (shown[:, : layout.patches] == visible[slots]).all()
     assert shown[:, layout.patches :].all()
 
     def bits(code, size):
-        assert not (code & 15).any()
-        nibbles = [int(code[4 * (group % 2) + group // 2]) >> 4 for group in range(8)]
-        assert not any(
-            nibbles[group] >> i & 1 for group in range(8) for i in range(4) if 4 * group + i >= size
-        )
-        return [bool(nibbles[i // 4] >> (i % 4) & 1) for i in range(size)]
+        if sums == "tiles":
+            assert np.isin(code, [0, 0x3F80]).all()
+            every = code > 0
+        else:
+            assert not (code & 15).any()
+            nibbles = [int(code[4 * (group % 2) + group // 2]) >> 4 for group in range(8)]
+            every = np.array([bool(nibbles[i // 4] >> (i % 4) & 1) for i in range(32)])
+        assert not every[size:].any()
+        return every[:size].tolist()
 
-    for chunk, (k, first, size) in enumerate(chunks[:count]):
+    for chunk, (k, first, size) in enumerate(chunks):
+        assert ends[1, k] <= chunk < ends[1, k + 1]
         seen = visible[slots[first : first + size]]
-        assert [bits(code, size) for code in by_key[chunk]] == seen.T.tolist()
         own = plan.chunks[plan.chunk_ends[k] : plan.chunk_ends[k + 1]]
-        rows_masks.flip_codes(by_sample, own, first, first + size, hidden)
+        module.flip_codes(by_sample, own, first, first + size, hidden)
         for at, (_, start, keys) in enumerate(own):
             expected = seen[:, plan.order[k, start : start + keys]]
+            of_keys = by_key[chunk, 32 * at : 32 * at + 32]
+            assert [bits(code, size) for code in of_keys[:keys]] == expected.T.tolist()
+            if sums == "tiles":
+                assert not of_keys[keys:].any()
             found = [bits(by_sample[at, slot], keys) for slot in range(first, first + size)]
             assert found == expected.tolist()
             found = [bits(hidden[at, slot], keys) for slot in range(first, first + size)]
             assert found == (~expected).tolist()
+
+
+def test_pieces_add_up_to_the_number(rng):
+    """Three bfloat16 pieces are a float32 number, to the bit, in pairs of rows number by number in turns."""
+    if not rows_tiles.available():
+        pytest.skip("no matrix unit")
+
+    @numba.njit
+    def cut(rows, pieces):
+        rows_tile_unit.cut(rows_vector.row(rows, 0), rows_vector.row(rows, 1), pieces, 0)
+
+    given = (rng.standard_normal((2, 32)) * 10.0 ** rng.integers(-20, 20, (2, 32))).astype(np.float32)
+    pieces = np.zeros((3, 16, 64), np.uint16)
+    cut(given, pieces)
+    numbers = (pieces[:, 0].astype(np.uint32) << 16).view(np.float32).reshape(3, 32, 2)
+    assert ((numbers[2] + numbers[1]) + numbers[0] == given.T).all()
+
+
+def test_tiles_are_taken_where_they_pay_and_the_machine_has_them(monkeypatch):
+    monkeypatch.undo()
+    full = PatchLayout.from_sizes([[64] * 4])
+    assert rows_tiles.worthwhile(full, 64)
+    assert not rows_tiles.worthwhile(full, 63)
+    assert not rows_tiles.worthwhile(PatchLayout.from_sizes([[16] * 4]), 64)
+    assert not rows_tiles.worthwhile(PatchLayout.from_sizes([[64] * 4] * 2), 64)
+    rows_tiles.available.cache_clear()
+    monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx2")
+    assert not rows_tiles.available()
+    rows_tiles.available.cache_clear()

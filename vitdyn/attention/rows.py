@@ -1,8 +1,8 @@
 """The engine of the CPU: compiled kernels that add visible rows only, one block of queries of one seed at a time.
 
 All of attention and its gradient is separable over queries. For each block of queries the kernels bring E to
-the first cache, sum its rows by visible key (``rows_sums``), go from masses to shares and back
-(``rows_shares``), and sum by sample; the fused gradient of masked reconstruction thus stores nothing of
+the first cache (``rows_blocks``), sum its rows by visible key (``rows_sums``: by tables, or by the matrix unit of
+a core that has one), go from masses to shares and back (``rows_shares``), and sum by sample; the fused gradient of masked reconstruction thus stores nothing of
 size (sample, area, query). A result depends on its own seed only, to the bit. Each kernel releases the
 interpreter's lock, so that groups of seeds run side by side on threads.
 """
@@ -16,25 +16,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vitdyn.attention import rows_tiles
 from vitdyn.attention.correlations import Correlations
-from vitdyn.attention.rows_masks import CHUNK, fill_codes, fill_slots, flip_codes, key_plan, padded
+from vitdyn.attention.rows_blocks import read_block, read_phi, write_block, write_phi
+from vitdyn.attention.rows_masks import fill_codes, fill_slots, key_plan, padded
 from vitdyn.attention.rows_shares import (
+    AHEAD,
     MODERATE_EXPONENT,
     attend,
+    loses_digits,
     pull,
     reconstruct,
-    subtract_masses,
     to_kernel,
 )
-from vitdyn.attention.rows_sums import (
-    GROUPS,
-    TABLE_ROWS,
-    add_masses,
-    add_pulled,
-    read_block,
-    write_block,
-)
-from vitdyn.attention.rows_vector import compiled, lanes, set_row
+from vitdyn.attention.rows_sums import add_masses, add_pulled, begin, end, flip_codes
+from vitdyn.attention.rows_tables import GROUPS, TABLE_ROWS
+from vitdyn.attention.rows_vector import CHUNK, compiled, lanes, set_row, splat
 from vitdyn.attention.workspace import Workspace
 from vitdyn.data import PatchLayout
 
@@ -88,8 +85,9 @@ def pullback(
     patches = saved.layout.patches
     weights = upsilon.new_empty(len(upsilon), 0, patches) if weight is None else weight.to(upsilon)
     given = saved.phi, upsilon, saved.latents, saved.cluster, saved.visible, adjoint, weights
-    _pullback(
+    _gradient(
         *(_array(part) for part in given),
+        None,
         *_plan_and_scratch(work, upsilon, saved.latents, saved.layout),
         *(_array(part) for part in (d_phi, d_upsilon)),
     )
@@ -109,8 +107,11 @@ def residual_gradient(
     phi, upsilon = correlations.feature_position, correlations.position_position
     d_phi = workspace.take("phi gradient", phi, *phi.shape)
     d_upsilon = workspace.take("upsilon gradient", upsilon, *upsilon.shape)
-    _residual_gradient(
-        *(_array(part) for part in (phi, upsilon, latents, cluster, visible, strength)),
+    _gradient(
+        *(_array(part) for part in (phi, upsilon, latents, cluster, visible)),
+        None,
+        None,
+        _array(strength),
         *_plan_and_scratch(workspace, upsilon, latents, layout),
         *(_array(part) for part in (d_phi, d_upsilon)),
     )
@@ -118,7 +119,8 @@ def residual_gradient(
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.numpy() if tensor.is_contiguous() else tensor.contiguous().numpy()
+    array = tensor.numpy() if tensor.is_contiguous() else tensor.contiguous().numpy()
+    return array.view(np.uint8) if tensor.dtype == torch.bool else array
 
 
 def _plan_and_scratch(
@@ -134,14 +136,21 @@ def _plan_and_scratch(
 def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
     patches, areas, clusters = layout.patches, layout.areas, layout.clusters
     dtype = like.numpy().dtype
-    plan = key_plan(layout, dtype)
-    count = TABLE_ROWS + 2 * patches + samples * (areas + 1) + 2 * clusters * areas + 3 * areas + 2
+    plan, chunks = key_plan(layout, dtype), samples // CHUNK + 1 + clusters
+    tiles = like.dtype == torch.float32 and rows_tiles.available() and rows_tiles.worthwhile(layout, samples)
+    # tiles write whole ones; and rows of different areas should not lie a multiple of 4096 bytes apart
+    slots = -(-samples // CHUNK) * CHUNK + CHUNK // 2 + 5
+    code = (CHUNK, torch.uint16) if tiles else (GROUPS, torch.uint8)
+    of_areas = areas * (slots + 2 * clusters + 2 * AHEAD + 1)
+    count = TABLE_ROWS + 2 * patches + slots + of_areas + 2 * AHEAD + 3
     # torch puts arrays on the lines of the cache, numpy need not: blocks that straddle two lines cost a third more
     rows = torch.empty(count, lanes(dtype), dtype=like.dtype)
     marks = torch.empty(samples, padded(patches, dtype), dtype=torch.uint8)
-    by_key = torch.empty(samples // CHUNK + 1 + clusters, patches, GROUPS, dtype=torch.uint8)
-    by_sample = torch.empty(2, plan.most_chunks, samples, GROUPS, dtype=torch.uint8)
-    return *plan, *(part.numpy() for part in (rows, marks, by_key, by_sample))
+    by_key = torch.zeros(chunks, plan.most_chunks * CHUNK, code[0], dtype=code[1])
+    by_sample = torch.zeros(2, plan.most_chunks, slots, code[0], dtype=code[1])
+    pieces = torch.empty(rows_tiles.NUMBERS if tiles else 0, dtype=torch.uint16)
+    arrays = (rows, marks, by_key, by_sample, pieces)
+    return *plan, *(part.numpy() for part in arrays), rows_tiles.settings()
 
 
 @compiled
@@ -151,238 +160,170 @@ def _take(rows, used, count):  # pragma: no cover  (compiled)
 
 
 @compiled
-def _read_phi(phi, first, block_phi):  # pragma: no cover  (compiled)
-    """Copy a block of Φ (query, cluster, area) to rows (cluster · area); return its largest magnitude."""
-    queries, clusters, areas = phi.shape
-    most = phi.dtype.type(0)
-    for v in range(block_phi.shape[1]):
-        for k in range(clusters):
-            for j in range(areas):
-                value = phi[first + v, k, j] if first + v < queries else phi.dtype.type(0)
-                block_phi[k * areas + j, v] = value
-                most = max(most, abs(value))
+def _room(rows, patches, slots, clusters, areas):  # pragma: no cover  (compiled)
+    """Cut the scratch into a table, E, what keys gather, W, W_0, Φ, ∂Φ, and what a few samples need."""
+    table, used = _take(rows, 0, TABLE_ROWS)
+    kernel, used = _take(rows, used, patches)
+    gathered, used = _take(rows, used, patches)
+    masses, used = _take(rows, used, slots * areas)
+    masked, used = _take(rows, used, slots)
+    phi, used = _take(rows, used, clusters * areas)
+    d_phi, used = _take(rows, used, clusters * areas)
+    ratios, used = _take(rows, used, AHEAD * areas)
+    weighted, used = _take(rows, used, AHEAD * areas)
+    scales, used = _take(rows, used, AHEAD * 2)
+    pulls, used = _take(rows, used, areas)
+    total, used = _take(rows, used, 2)
+    spare, used = _take(rows, used, 1)
+    table[:], total[1] = 0, 0
+    return table, kernel, gathered, masses, masked, phi, d_phi, ratios, weighted, scales, pulls, total, spare
+
+
+@compiled
+def _prepare(
+    cluster, visible, order, key_chunks, chunk_ends, slots, ends, sample_chunks, shown, by_key, by_sample
+):  # pragma: no cover  (compiled)
+    """Bring a seed's samples into the order of their clusters, and their masks into both kinds of codes."""
+    fill_slots(cluster, slots, ends, sample_chunks)
+    chunks = sample_chunks[: ends[1, -1]]
+    fill_codes(visible, slots, chunks, order, key_chunks, chunk_ends, shown, by_key, by_sample[0])
+
+
+@compiled
+def _by_slot(values, slots, target):  # pragma: no cover  (compiled)
+    """Write values of samples (sample, area) in the order of slots; return the largest magnitude."""
+    most = values.dtype.type(0)
+    for slot in range(slots.shape[0]):
+        for j in range(values.shape[1]):
+            value = values[slots[slot], j]
+            target[slot, j] = value
+            most = max(most, abs(value))
     return most
 
 
 @compiled
-def _write_phi(block, first, d_phi):  # pragma: no cover  (compiled)
-    queries, clusters, areas = d_phi.shape
-    for v in range(min(block.shape[1], queries - first)):
-        for k in range(clusters):
-            for j in range(areas):
-                d_phi[first + v, k, j] = block[k * areas + j, v]
-
-
-@compiled
 def _sum_masses(
-    kernel, total, order, key_chunks, chunk_ends, by_sample, slots, cluster, spans, table, masses, masked
-):  # pragma: no cover  (compiled)  # fmt: skip
-    """Write W and W_0 of all samples; where the difference T − Σ_j W_j would lose digits, W_0 is a sum of its own."""
-    clusters, areas = spans.shape[:2]
-    shown, hidden = by_sample[0], by_sample[1]
-    begin = 0
-    for k in range(clusters):
-        end = _end_of(k, begin, slots, cluster)
-        for area in range(areas):
-            if spans[k, area, 0] == spans[k, area, 1]:
-                masses[area * slots.shape[0] + begin : area * slots.shape[0] + end] = 0
-        add_masses(
-            kernel, order[k], key_chunks[chunk_ends[k] : chunk_ends[k + 1]], shown, begin, end, table, masses
-        )
-        begin = end
-    if not subtract_masses(total, masses, areas, masked):
-        return
-    begin = 0
-    for k in range(clusters):
-        end = _end_of(k, begin, slots, cluster)
-        chunks = key_chunks[chunk_ends[k] : chunk_ends[k + 1]].copy()
-        flip_codes(shown, chunks, begin, end, hidden)
-        chunks[:, 0] = 0
-        add_masses(kernel, order[k], chunks, hidden, begin, end, table, masked)
-        begin = end
-
-
-@compiled
-def _end_of(k, begin, slots, cluster):  # pragma: no cover  (compiled)
-    """Return the end of the slots of cluster k, which start at ``begin``."""
-    end = begin
-    while end < slots.shape[0] and cluster[slots[end]] == k:
-        end += 1
-    return end
-
-
-@compiled
-def _room(rows, patches, samples, clusters, areas):  # pragma: no cover  (compiled)
-    """Cut the scratch into a table, E, what keys gather, W, W_0, Φ, ∂Φ, three rows for each area and two more."""
-    table, used = _take(rows, 0, TABLE_ROWS)
-    kernel, used = _take(rows, used, patches)
-    gathered, used = _take(rows, used, patches)
-    masses, used = _take(rows, used, samples * areas)
-    masked, used = _take(rows, used, samples)
-    phi, used = _take(rows, used, clusters * areas)
-    d_phi, used = _take(rows, used, clusters * areas)
-    ratios, used = _take(rows, used, areas)
-    weighted, used = _take(rows, used, areas)
-    pulls, used = _take(rows, used, areas)
-    table[:] = 0
-    return table, kernel, gathered, masses, masked, phi, d_phi, ratios, weighted, pulls, rows[used : used + 2]
-
-
-@compiled
-def _write_upsilon(
-    pulled,
-    samples,
-    everywhere,
-    kernel,
-    order,
-    spans,
-    sample_chunks,
-    chunks,
-    by_key,
-    table,
-    gathered,
-    first,
-    d_upsilon,
+    kernel, order, spans, chunks, by_sample, begin, end, table, pieces, masses, masked, summed
 ):  # pragma: no cover  (compiled)
-    """Write ∂L/∂Υ of a block of queries: E times the pulls that each key gathers."""
-    for chunk in range(chunks):
-        k, begin, count = sample_chunks[chunk, 0], sample_chunks[chunk, 1], sample_chunks[chunk, 2]
-        add_pulled(
-            pulled, samples, order[k], spans[k], by_key[chunk], begin, count, chunk == 0, table, gathered
-        )
-    write_block(gathered, everywhere, kernel, first, d_upsilon)
+    """Write W of a cluster's slots, and W_0 where it is to be ``summed``: as a difference it has lost its digits."""
+    shown, hidden, room = by_sample[0], by_sample[1], masked.shape[0]
+    add_masses(shown, kernel, order, chunks, begin, end, table, pieces, masses)
+    for area in range(spans.shape[0]):
+        if spans[area, 0] == spans[area, 1]:
+            masses[area * room + begin : area * room + end] = 0
+    if summed:
+        whole = chunks.copy()
+        flip_codes(shown, whole, begin, end, hidden)
+        whole[:, 0] = 0
+        add_masses(hidden, kernel, order, whole, begin, end, table, pieces, masked)
 
 
 @compiled
 def _forward(
     phi, upsilon, latents, cluster, visible,
-    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample,
-    attention,
+    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample, pieces, settings, attention,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     seeds, samples, areas = latents.shape
     patches, clusters, width = upsilon.shape[1], phi.shape[2], rows.shape[1]
-    table, kernel, _, masses, masked, block_phi, _, ratios, weighted, _, total = _room(
-        rows, patches, samples, clusters, areas
+    table, kernel, _, masses, masked, block_phi, _, ratios, weighted, scales, _, total, spare = _room(
+        rows, patches, by_sample.shape[2], clusters, areas
     )
-    slots, sample_chunks = np.empty(samples, np.int64), np.empty((by_key.shape[0], 3), np.int64)
+    slots, ends = np.empty(samples, np.int64), np.empty((2, clusters + 1), np.int64)
+    sample_chunks = np.empty((by_key.shape[0], 3), np.int64)
+    own_latents = np.empty((samples, areas), latents.dtype)
+    begin(by_key, settings)
     for s in range(seeds):
-        chunks = fill_slots(cluster[s], clusters, slots, sample_chunks)
-        fill_codes(
-            visible[s],
-            slots,
-            sample_chunks,
-            chunks,
-            order,
-            key_chunks,
-            chunk_ends,
-            shown,
-            by_key,
-            by_sample[0],
-        )
-        strongest = np.abs(latents[s]).max()
+        _prepare(
+            cluster[s], visible[s], order, key_chunks, chunk_ends, slots, ends, sample_chunks,
+            shown, by_key, by_sample,
+        )  # fmt: skip
+        strongest = _by_slot(latents[s], slots, own_latents)
         for first in range(0, patches, width):
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)
-            shifted = _read_phi(phi[s], first, block_phi) * strongest > MODERATE_EXPONENT
-            _sum_masses(
-                kernel, total, order, key_chunks, chunk_ends, by_sample,
-                slots, cluster[s], spans, table, masses, masked,
-            )  # fmt: skip
-            attend(
-                slots, cluster[s], latents[s], block_phi, first, masses, masked, shifted, total,
-                ratios, weighted, attention[s],
-            )  # fmt: skip
+            shifted = read_phi(phi[s], first, block_phi) * strongest > MODERATE_EXPONENT
+            for k in range(clusters):
+                low, high = ends[0, k], ends[0, k + 1]
+                for summed in (False, True):
+                    _sum_masses(
+                        kernel, order[k], spans[k], key_chunks[chunk_ends[k] : chunk_ends[k + 1]], by_sample,
+                        low, high, table, pieces, masses, masked, summed,
+                    )  # fmt: skip
+                    attend(
+                        slots, own_latents, _of_cluster(block_phi, k, areas), first, total, masses, masked,
+                        summed, low, high, shifted, spare, ratios, weighted, scales, attention[s],
+                    )  # fmt: skip
+                    if not loses_digits(total):
+                        break
+    end(by_key)
 
 
 @compiled
-def _pullback(
-    phi, upsilon, latents, cluster, visible, adjoint, weight,
-    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample, d_phi, d_upsilon,
+def _gradient(
+    phi, upsilon, latents, cluster, visible, adjoint, weight, strength,
+    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample, pieces, settings,
+    d_phi, d_upsilon,
 ):  # pragma: no cover  (compiled)  # fmt: skip
+    """Write ∂L/∂Φ and ∂L/∂Υ of masked reconstruction with its ``strength``, or where that is None of ``adjoint``."""
     seeds, samples, areas = latents.shape
     patches, clusters, width = upsilon.shape[1], phi.shape[2], rows.shape[1]
-    table, kernel, gathered, masses, masked, block_phi, block_d_phi, ratios, weighted, pulls, total = _room(
-        rows, patches, samples, clusters, areas
-    )
-    slots, sample_chunks = np.empty(samples, np.int64), np.empty((by_key.shape[0], 3), np.int64)
+    (
+        table, kernel, gathered, masses, masked, block_phi, block_d_phi, ratios, weighted, scales, pulls, total, spare,
+    ) = _room(rows, patches, by_sample.shape[2], clusters, areas)  # fmt: skip
+    slots, ends = np.empty(samples, np.int64), np.empty((2, clusters + 1), np.int64)
+    sample_chunks = np.empty((by_key.shape[0], 3), np.int64)
+    own_latents, own_strength = np.empty((2, samples, areas), latents.dtype)
+    begin(by_key, settings)
     for s in range(seeds):
-        chunks = fill_slots(cluster[s], clusters, slots, sample_chunks)
-        fill_codes(
-            visible[s],
-            slots,
-            sample_chunks,
-            chunks,
-            order,
-            key_chunks,
-            chunk_ends,
-            shown,
-            by_key,
-            by_sample[0],
-        )
-        strongest = np.abs(latents[s]).max()
+        _prepare(
+            cluster[s], visible[s], order, key_chunks, chunk_ends, slots, ends, sample_chunks,
+            shown, by_key, by_sample,
+        )  # fmt: skip
+        strongest = _by_slot(latents[s], slots, own_latents)
+        if strength is not None:
+            _by_slot(strength[s], slots, own_strength)
         for first in range(0, patches, width):
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)
-            shifted = _read_phi(phi[s], first, block_phi) * strongest > MODERATE_EXPONENT
-            _sum_masses(
-                kernel, total, order, key_chunks, chunk_ends, by_sample,
-                slots, cluster[s], spans, table, masses, masked,
-            )  # fmt: skip
+            shifted = read_phi(phi[s], first, block_phi) * strongest > MODERATE_EXPONENT
+            everywhere, begins = splat(upsilon.dtype.type(0)), True
             block_d_phi[:] = 0
-            everywhere = pull(
-                slots, cluster[s], latents[s], adjoint[s], weight[s], block_phi, first,
-                masses, masked, shifted, total, ratios, weighted, pulls, block_d_phi,
-            )  # fmt: skip
-            _write_phi(block_d_phi, first, d_phi[s])
-            set_row(total, 0, everywhere)
-            _write_upsilon(
-                masses, samples, total, kernel, order, spans, sample_chunks, chunks, by_key, table, gathered,
-                first, d_upsilon[s],
-            )  # fmt: skip
+            for k in range(clusters):
+                low, high = ends[0, k], ends[0, k + 1]
+                if low == high:
+                    continue
+                own_phi, own_d_phi = _of_cluster(block_phi, k, areas), _of_cluster(block_d_phi, k, areas)
+                for summed in (False, True):
+                    _sum_masses(
+                        kernel, order[k], spans[k], key_chunks[chunk_ends[k] : chunk_ends[k + 1]], by_sample,
+                        low, high, table, pieces, masses, masked, summed,
+                    )  # fmt: skip
+                    own_d_phi[:] = 0
+                    if adjoint is None:
+                        of_masked = reconstruct(
+                            own_latents, own_strength, own_phi, member[k], shown, first, total, masses, masked,
+                            summed, low, high, shifted, ratios, weighted, scales, pulls, own_d_phi,
+                        )  # fmt: skip
+                    else:
+                        of_masked = pull(
+                            slots, own_latents, adjoint[s], weight[s], own_phi, first, total, masses, masked,
+                            summed, low, high, shifted, spare, ratios, weighted, scales, pulls, own_d_phi,
+                        )  # fmt: skip
+                    if not loses_digits(total):
+                        break
+                everywhere = everywhere + of_masked
+                add_pulled(
+                    by_key[ends[1, k] : ends[1, k + 1]], masses, masked.shape[0], order[k], spans[k],
+                    sample_chunks[ends[1, k] : ends[1, k + 1]], begins, table, pieces, gathered,
+                )  # fmt: skip
+                begins = False
+            write_phi(block_d_phi, first, d_phi[s])
+            set_row(spare, 0, everywhere)
+            write_block(gathered, spare, kernel, first, d_upsilon[s])
+    end(by_key)
 
 
 @compiled
-def _residual_gradient(
-    phi, upsilon, latents, cluster, visible, strength,
-    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample, d_phi, d_upsilon,
-):  # pragma: no cover  (compiled)  # fmt: skip
-    seeds, samples, areas = latents.shape
-    patches, clusters, width = upsilon.shape[1], phi.shape[2], rows.shape[1]
-    table, kernel, gathered, masses, masked, block_phi, block_d_phi, ratios, weighted, pulls, total = _room(
-        rows, patches, samples, clusters, areas
-    )
-    slots, sample_chunks = np.empty(samples, np.int64), np.empty((by_key.shape[0], 3), np.int64)
-    for s in range(seeds):
-        chunks = fill_slots(cluster[s], clusters, slots, sample_chunks)
-        fill_codes(
-            visible[s],
-            slots,
-            sample_chunks,
-            chunks,
-            order,
-            key_chunks,
-            chunk_ends,
-            shown,
-            by_key,
-            by_sample[0],
-        )
-        strongest = np.abs(latents[s]).max()
-        for first in range(0, patches, width):
-            read_block(upsilon[s], first, kernel)
-            to_kernel(kernel, total)
-            shifted = _read_phi(phi[s], first, block_phi) * strongest > MODERATE_EXPONENT
-            _sum_masses(
-                kernel, total, order, key_chunks, chunk_ends, by_sample,
-                slots, cluster[s], spans, table, masses, masked,
-            )  # fmt: skip
-            block_d_phi[:] = 0
-            everywhere = reconstruct(
-                slots, cluster[s], latents[s], strength[s], block_phi, member, shown, first,
-                masses, masked, shifted, ratios, weighted, pulls, block_d_phi,
-            )  # fmt: skip
-            _write_phi(block_d_phi, first, d_phi[s])
-            set_row(total, 0, everywhere)
-            _write_upsilon(
-                masses, samples, total, kernel, order, spans, sample_chunks, chunks, by_key, table, gathered,
-                first, d_upsilon[s],
-            )  # fmt: skip
+def _of_cluster(rows, k, areas):  # pragma: no cover  (compiled)
+    """Return the rows of the areas of cluster k."""
+    return rows[k * areas : (k + 1) * areas]

@@ -3,8 +3,7 @@
 Samples are brought into the order of their clusters ("slots"), and cut into chunks of at most 32 of one
 cluster. A chunk's word of a key has bit i set where its i-th sample shows the key; a sample's word of a chunk
 of at most 32 keys of one area has bit i set where it shows the i-th of them. Each costs about one operation
-for eight patches. A word is stored as eight bytes, its nibbles in the high half of each: first the nibbles
-0, 2, 4, 6, then 1, 3, 5, 7 (``rows_sums`` reads them as addresses).
+for eight patches. ``rows_sums`` says how words are stored.
 """
 
 from __future__ import annotations
@@ -14,11 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitdyn.attention.rows_vector import compiled, lanes, mark
+from vitdyn.attention.rows_vector import CHUNK, compiled, lanes
+from vitdyn.attention.rows_words import mark, put_word, take_word
 from vitdyn.data import PatchLayout
-
-CHUNK = 32
-EVERY_HIGH = np.uint32(0xF0F0F0F0)
 
 
 class KeyPlan(NamedTuple):
@@ -65,10 +62,14 @@ def padded(patches: int, dtype: np.dtype) -> int:
 
 
 @compiled
-def fill_slots(cluster, clusters, slots, sample_chunks):  # pragma: no cover  (compiled)
-    """Order the samples by cluster into ``slots``; return the number of chunks (cluster, first slot, count)."""
+def fill_slots(cluster, slots, ends, sample_chunks):  # pragma: no cover  (compiled)
+    """Order the samples by cluster into ``slots``, of which cluster k has ``ends[k]`` to ``ends[k + 1]``.
+
+    Cuts them to chunks (cluster, first slot, count), of which cluster k has ``ends`` [1] in the same way.
+    """
     chunks, done = 0, 0
-    for k in range(clusters):
+    ends[:, 0] = 0
+    for k in range(ends.shape[1] - 1):
         first = done
         for b in range(cluster.shape[0]):
             if cluster[b] == k:
@@ -79,51 +80,37 @@ def fill_slots(cluster, clusters, slots, sample_chunks):  # pragma: no cover  (c
             sample_chunks[chunks, 1] = start
             sample_chunks[chunks, 2] = min(CHUNK, done - start)
             chunks += 1
-    return chunks
+        ends[0, k + 1], ends[1, k + 1] = done, chunks
 
 
 @compiled
 def fill_codes(
-    visible, slots, sample_chunks, chunks, order, key_chunks, chunk_ends, shown, by_key, by_sample
+    visible, slots, sample_chunks, order, key_chunks, chunk_ends, shown, by_key, by_sample
 ):  # pragma: no cover  (compiled)
     """Write one seed's masks: bytes by slot, padded with 1, and both kinds of codes.
 
-    ``shown`` (slot, padded patch), ``by_key`` (sample chunk, patch, 8), ``by_sample`` (key chunk of the slot's own
-    cluster, slot, 8).
+    ``shown`` (slot, padded patch), ``by_key`` (sample chunk, key chunk of its cluster · 32, code), ``by_sample`` (key
+    chunk of the slot's own cluster, slot, code).
     """
     patches = visible.shape[1]
     words, bits = np.empty(patches, np.uint32), np.empty(CHUNK, np.uint32)
-    key_codes, sample_codes = by_key.view(np.uint32), by_sample.view(np.uint32)
-    for chunk in range(chunks):
+    for chunk in range(sample_chunks.shape[0]):
         k, first, count = sample_chunks[chunk, 0], sample_chunks[chunk, 1], sample_chunks[chunk, 2]
         words[:] = 0
         for i in range(count):
-            row = visible[slots[first + i]]
-            target = shown[first + i]
-            for q in range(patches):
-                target[q] = row[q]
-                words[q] |= np.uint32(row[q]) << np.uint32(i)
+            row, target, bit = visible[slots[first + i]], shown[first + i], np.uint32(1) << np.uint32(i)
             target[patches:] = 1
-        for q in range(patches):
-            key_codes[chunk, q, 0] = (words[q] << np.uint32(4)) & EVERY_HIGH
-            key_codes[chunk, q, 1] = words[q] & EVERY_HIGH
+            for q in range(0, patches - CHUNK + 1, CHUNK):
+                mark(words, q, take_word(row, q, target, q), bit)
+            for q in range(patches - patches % CHUNK, patches):
+                target[q] = row[q]
+                words[q] |= bit if row[q] else np.uint32(0)
         for at in range(chunk_ends[k], chunk_ends[k + 1]):
-            start, keys = key_chunks[at, 1], key_chunks[at, 2]
+            start, keys, own = key_chunks[at, 1], key_chunks[at, 2], at - chunk_ends[k]
             bits[:] = 0
-            for i in range(keys):
-                mark(bits, words[order[k, start + i]], np.uint32(1 << i))
-            own = sample_codes[at - chunk_ends[k]]
+            for i in range(CHUNK):
+                word = words[order[k, start + i]] if i < keys else np.uint32(0)
+                mark(bits, 0, word, np.uint32(1 << i))
+                put_word(by_key, chunk * by_key.shape[1] + own * CHUNK + i, word)
             for i in range(count):
-                own[first + i, 0] = (bits[i] << np.uint32(4)) & EVERY_HIGH
-                own[first + i, 1] = bits[i] & EVERY_HIGH
-
-
-@compiled
-def flip_codes(by_sample, key_chunks, first, last, flipped):  # pragma: no cover  (compiled)
-    """Write to ``flipped`` the codes of the masked keys of the slots of one cluster."""
-    source, target = by_sample.view(np.uint32), flipped.view(np.uint32)
-    for chunk in range(key_chunks.shape[0]):
-        every = np.uint32((1 << key_chunks[chunk, 2]) - 1)
-        for slot in range(first, last):
-            target[chunk, slot, 0] = source[chunk, slot, 0] ^ ((every << np.uint32(4)) & EVERY_HIGH)
-            target[chunk, slot, 1] = source[chunk, slot, 1] ^ (every & EVERY_HIGH)
+                put_word(by_sample, own * by_sample.shape[1] + first + i, bits[i])

@@ -6,30 +6,35 @@ For each sample and area a few dozen operations on a block, all in registers or 
     R_j = e^{x_j − c} / Z,  R_0 = e^{−c} / Z,  Z = e^{−c} W_0 + Σ_j e^{x_j − c} W_j,  A_j = R_j W_j
 
 and for G = ∂L/∂A, Ḡ = Σ_j A_j G_j the pull on the area's visible keys, R_j (G_j − Ḡ) + R_0 Ḡ, less R_0 Ḡ on every
-key; ∂L/∂Φ_j = Σ_b z_j W_j R_j (G_j − Ḡ).
+key; ∂L/∂Φ_j = Σ_b z_j W_j R_j (G_j − Ḡ). Blocks of Φ come in units of log 2 (``read_phi``), as powers of two are
+quicker. W_0 is taken as T − Σ_j W_j, T the sum of E over all keys, unless that is too uncertain for a Z.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from vitdyn.attention.rows_powers import exponential, two_to, two_to_product
 from vitdyn.attention.rows_vector import (
     are_zero,
     choose,
     compiled,
-    exponential,
     larger,
     load,
     load_part,
     multiply_add,
     part,
+    repeat,
     row,
     set_row,
+    smaller,
     splat,
     store_part,
 )
 
-MODERATE_EXPONENT, LEAST_SHARE = 12.0, 1 / 16
+MODERATE_EXPONENT, LEAST_SHARE = 17.0, 1 / 16
+AHEAD = 4
+"""Samples whose shares are formed together."""
 
 
 @compiled
@@ -47,175 +52,181 @@ def to_kernel(rows, total):  # pragma: no cover  (compiled)
 
 
 @compiled
-def subtract_masses(total, masses, areas, masked):  # pragma: no cover  (compiled)
-    """Write T − Σ_j W_j, what is left to masked keys, to ``masked`` (slot); return whether that loses digits."""
-    samples = masked.shape[0]
-    whole = row(total, 0)
-    least = whole
-    for slot in range(samples):
-        left = whole
-        for j in range(areas):
-            left = left - row(masses, j * samples + slot)
-        set_row(masked, slot, left)
-        least = choose(least > left, left, least)
-    set_row(total, 1, least)
+def weigh(
+    latents, phi, total, masses, masked, summed, begin, end, shifted, ratios, weighted, scales
+):  # pragma: no cover  (compiled)
+    """Write e^{x_j − c} to ``ratios`` (slot · area), times W_j to ``weighted``, 1/Z and e^{−c} to ``scales`` (slot).
+
+    For the slots ``begin`` to ``end``, all before any is used: a quotient takes long, and others fill the time.
+    Where exponents are not ``shifted``, c is 0. Unless W_0 is ``summed`` it is T − Σ_j W_j; how far Z then stays above
+    the error of that goes to row 1 of ``total``, if it is less than what is there.
+    """
+    areas = phi.shape[0]
+    room = masses.shape[0] // areas
+    one, tolerated = splat(masses.dtype.type(1)), splat(masses.dtype.type(LEAST_SHARE)) * row(total, 0)
+    margin = row(total, 1)
+    for slot in range(begin, end):
+        own = (slot - begin) * areas
+        if summed:
+            left = row(masked, slot)
+        else:
+            left = row(total, 0)
+            for j in range(areas):
+                left = left - row(masses, j * room + slot)
+        if shifted:
+            whole, lift = _weigh_carefully(latents, phi, masses, slot, left, own, ratios, weighted)
+            whole = multiply_add(lift, left, whole)
+            margin = smaller(margin, whole - lift * tolerated)
+        else:
+            whole, lift = left + _weigh(latents, phi, masses, slot, own, ratios, weighted), one
+            margin = smaller(margin, whole - tolerated)
+        set_row(scales, 2 * (slot - begin), one / whole)
+        set_row(scales, 2 * (slot - begin) + 1, lift)
+    set_row(total, 1, margin)
+
+
+@compiled
+def loses_digits(total):  # pragma: no cover  (compiled)
+    """Say whether W_0 as a difference was too uncertain for some Z, and reset what says so."""
     loses = False
     for v in range(total.shape[1]):
-        loses = loses or total[1, v] < LEAST_SHARE * total[0, v]
+        loses = loses or total[1, v] < 0
+    total[1] = 0
     return loses
 
 
 @part
-def weigh(phi, at, latents, b, masses, slot, ratios, weighted):  # pragma: no cover  (compiled)
-    """Write e^{x_j} to ``ratios`` and e^{x_j} W_j to ``weighted`` (area); return the sum of the latter."""
-    samples = latents.shape[0]
+def _weigh(latents, phi, masses, slot, own, ratios, weighted):  # pragma: no cover  (compiled)
+    """Write e^{x_j} and e^{x_j} W_j of a slot; return the sum of the latter."""
+    areas = phi.shape[0]
+    room = masses.shape[0] // areas
     whole = splat(masses.dtype.type(0))
-    for j in range(ratios.shape[0]):
-        ratio = exponential(splat(latents[b, j]) * row(phi, at + j))
-        share = ratio * row(masses, j * samples + slot)
-        set_row(ratios, j, ratio)
-        set_row(weighted, j, share)
+    for j in range(areas):
+        ratio = two_to_product(repeat(latents, slot * areas + j), row(phi, j))
+        share = ratio * row(masses, j * room + slot)
+        set_row(ratios, own + j, ratio)
+        set_row(weighted, own + j, share)
         whole = whole + share
     return whole
 
 
 @part
-def weigh_carefully(
-    phi, at, latents, b, masses, slot, masked_mass, ratios, weighted
+def _weigh_carefully(
+    latents, phi, masses, slot, masked_mass, own, ratios, weighted
 ):  # pragma: no cover  (compiled)
-    """Do as ``weigh`` with exponents x_j − c, and 0 for areas that show nothing; return also e^{−c}."""
-    samples = latents.shape[0]
+    """Do as ``_weigh`` with exponents x_j − c, and 0 for areas that show nothing; return also e^{−c}."""
+    areas = phi.shape[0]
+    room = masses.shape[0] // areas
     zero = splat(masses.dtype.type(0))
     some_masked = masked_mass > zero
     shift = choose(some_masked, zero, splat(masses.dtype.type(-np.inf)))
-    for j in range(ratios.shape[0]):
-        exponent = splat(latents[b, j]) * row(phi, at + j)
-        shift = choose(row(masses, j * samples + slot) > zero, larger(exponent, shift), shift)
+    for j in range(areas):
+        exponent = repeat(latents, slot * areas + j) * row(phi, j)
+        shift = choose(row(masses, j * room + slot) > zero, larger(exponent, shift), shift)
     whole = zero
-    for j in range(ratios.shape[0]):
-        mass = row(masses, j * samples + slot)
-        exponent = splat(latents[b, j]) * row(phi, at + j)
-        ratio = choose(mass > zero, exponential(exponent - shift), zero)
+    for j in range(areas):
+        mass = row(masses, j * room + slot)
+        exponent = repeat(latents, slot * areas + j) * row(phi, j)
+        ratio = choose(mass > zero, two_to(exponent - shift), zero)
         share = ratio * mass
-        set_row(ratios, j, ratio)
-        set_row(weighted, j, share)
+        set_row(ratios, own + j, ratio)
+        set_row(weighted, own + j, share)
         whole = whole + share
-    return whole, choose(some_masked, exponential(zero - shift), zero)
+    return whole, choose(some_masked, two_to(zero - shift), zero)
 
 
 @compiled
 def reconstruct(
-    slots, cluster, latents, strength, phi, member, shown, first,
-    masses, masked, shifted, ratios, weighted, pulls, d_phi,
+    latents, strength, phi, member, shown, first, total, masses, masked, summed, begin, end, shifted,
+    ratios, weighted, scales, pulls, d_phi,
 ):  # pragma: no cover  (compiled)  # fmt: skip
-    """Replace each sample's masses by the pulls of masked reconstruction, and add to ``d_phi``; return Σ_b R_0 Ḡ.
+    """Replace the masses of a cluster's slots by the pulls of masked reconstruction; return Σ_b R_0 Ḡ.
 
-    G_j = strength_j (A_j − member_j) for the queries that ``shown`` hides, 0 for the others.
+    G_j = strength_j (A_j − member_j) for the queries that ``shown`` hides, 0 for the others. Adds to ``d_phi``.
     """
-    samples, areas = slots.shape[0], ratios.shape[0]
-    zero, one = splat(masses.dtype.type(0)), splat(masses.dtype.type(1))
+    areas, room, queries = phi.shape[0], masked.shape[0], member.shape[1]
+    zero = splat(masses.dtype.type(0))
     everywhere = zero
-    for slot in range(samples):
-        b = slots[slot]
-        k = cluster[b]
-        at = k * areas
-        lift, left = one, row(masked, slot)
-        if shifted:
-            whole, lift = weigh_carefully(phi, at, latents, b, masses, slot, left, ratios, weighted)
-            inverse = one / multiply_add(lift, left, whole)
-        else:
-            inverse = one / (left + weigh(phi, at, latents, b, masses, slot, ratios, weighted))
-        mean = zero
-        for j in range(areas):
-            share = row(weighted, j) * inverse
-            own_area = load(member, np.uint64((at + j) * member.shape[2] + first))
-            pull = splat(strength[b, j]) * (share - own_area)
-            mean = multiply_add(share, pull, mean)
-            set_row(pulls, j, pull)
-        hidden = choose(are_zero(shown, np.uint64(slot * shown.shape[1] + first), zero), inverse, zero)
-        pull_of_masked = lift * hidden * mean
-        for j in range(areas):
-            pull = hidden * (row(pulls, j) - mean)
-            by_feature = row(weighted, j) * pull
-            set_row(d_phi, at + j, multiply_add(splat(latents[b, j]), by_feature, row(d_phi, at + j)))
-            set_row(masses, j * samples + slot, multiply_add(row(ratios, j), pull, pull_of_masked))
-        everywhere = everywhere + pull_of_masked
+    for group in range(begin, end, AHEAD):
+        last = min(group + AHEAD, end)
+        weigh(latents, phi, total, masses, masked, summed, group, last, shifted, ratios, weighted, scales)
+        for slot in range(group, last):
+            place = slot - group
+            inverse, lift = row(scales, 2 * place), row(scales, 2 * place + 1)
+            mean = zero
+            for j in range(areas):
+                share = row(weighted, place * areas + j) * inverse
+                own_area = load(member, np.uint64(j * queries + first))
+                pull = repeat(strength, slot * areas + j) * (share - own_area)
+                mean = multiply_add(share, pull, mean)
+                set_row(pulls, j, pull)
+            hidden = choose(are_zero(shown, np.uint64(slot * shown.shape[1] + first), zero), inverse, zero)
+            pull_of_masked = lift * hidden * mean
+            for j in range(areas):
+                pull = hidden * (row(pulls, j) - mean)
+                by_feature = row(weighted, place * areas + j) * pull
+                set_row(d_phi, j, multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, j)))
+                pulled = multiply_add(row(ratios, place * areas + j), pull, pull_of_masked)
+                set_row(masses, j * room + slot, pulled)
+            everywhere = everywhere + pull_of_masked
     return everywhere
 
 
 @compiled
 def attend(
-    slots, cluster, latents, phi, first, masses, masked, shifted, spare, ratios, weighted, attention
-):  # pragma: no cover  (compiled)
-    """Write A (sample, area, query) of a block of queries."""
-    samples, areas, queries = attention.shape
+    slots, latents, phi, first, total, masses, masked, summed, begin, end, shifted, spare,
+    ratios, weighted, scales, attention,
+):  # pragma: no cover  (compiled)  # fmt: skip
+    """Write A (sample, area, query) of a block of queries, for a cluster's slots."""
+    areas, queries = attention.shape[1:]
     count = min(spare.shape[1], queries - first)
-    one = splat(masses.dtype.type(1))
-    for slot in range(samples):
-        b = slots[slot]
-        at = cluster[b] * areas
-        left = row(masked, slot)
-        if shifted:
-            whole, lift = weigh_carefully(phi, at, latents, b, masses, slot, left, ratios, weighted)
-            inverse = one / multiply_add(lift, left, whole)
-        else:
-            inverse = one / (left + weigh(phi, at, latents, b, masses, slot, ratios, weighted))
-        for j in range(areas):
-            place = (b * areas + j) * queries + first
-            store_part(attention, place, count, row(weighted, j) * inverse, spare)
+    for group in range(begin, end, AHEAD):
+        last = min(group + AHEAD, end)
+        weigh(latents, phi, total, masses, masked, summed, group, last, shifted, ratios, weighted, scales)
+        for slot in range(group, last):
+            place = slot - group
+            inverse = row(scales, 2 * place)
+            for j in range(areas):
+                target = (slots[slot] * areas + j) * queries + first
+                store_part(attention, target, count, row(weighted, place * areas + j) * inverse, spare)
 
 
 @compiled
 def pull(
-    slots,
-    cluster,
-    latents,
-    adjoint,
-    weight,
-    phi,
-    first,
-    masses,
-    masked,
-    shifted,
-    spare,
-    ratios,
-    weighted,
-    pulls,
-    d_phi,
-):  # pragma: no cover  (compiled)
-    """Replace each sample's masses by the pulls of any loss, and add to ``d_phi``; return Σ_b R_0 Ḡ.
+    slots, latents, adjoint, weight, phi, first, total, masses, masked, summed, begin, end, shifted, spare,
+    ratios, weighted, scales, pulls, d_phi,
+):  # pragma: no cover  (compiled)  # fmt: skip
+    """Replace the masses of a cluster's slots by the pulls of any loss; return Σ_b R_0 Ḡ. Adds to ``d_phi``.
 
     G is ``weight`` · ``adjoint``. An ``adjoint`` with one query stands for all; a ``weight`` without samples is 1.
     """
-    samples, areas, queries = slots.shape[0], ratios.shape[0], adjoint.shape[2]
+    areas, room, queries = phi.shape[0], masked.shape[0], adjoint.shape[2]
     count = min(spare.shape[1], weight.shape[1] - first)
-    zero, one = splat(masses.dtype.type(0)), splat(masses.dtype.type(1))
+    zero = splat(masses.dtype.type(0))
     everywhere = zero
-    for slot in range(samples):
-        b = slots[slot]
-        at = cluster[b] * areas
-        lift, left = one, row(masked, slot)
-        if shifted:
-            whole, lift = weigh_carefully(phi, at, latents, b, masses, slot, left, ratios, weighted)
-            inverse = one / multiply_add(lift, left, whole)
-        else:
-            inverse = one / (left + weigh(phi, at, latents, b, masses, slot, ratios, weighted))
-        mean = zero
-        for j in range(areas):
-            if queries > 1:
-                of_area = load_part(adjoint, (b * areas + j) * queries + first, count, spare)
-            else:
-                of_area = splat(adjoint[b, j, 0])
-            mean = multiply_add(row(weighted, j) * inverse, of_area, mean)
-            set_row(pulls, j, of_area)
-        scale = inverse
-        if weight.shape[0] > 0:
-            scale = inverse * load_part(weight, b * weight.shape[1] + first, count, spare)
-        pull_of_masked = lift * scale * mean
-        for j in range(areas):
-            own = scale * (row(pulls, j) - mean)
-            by_feature = row(weighted, j) * own
-            set_row(d_phi, at + j, multiply_add(splat(latents[b, j]), by_feature, row(d_phi, at + j)))
-            set_row(masses, j * samples + slot, multiply_add(row(ratios, j), own, pull_of_masked))
-        everywhere = everywhere + pull_of_masked
+    for group in range(begin, end, AHEAD):
+        last = min(group + AHEAD, end)
+        weigh(latents, phi, total, masses, masked, summed, group, last, shifted, ratios, weighted, scales)
+        for slot in range(group, last):
+            b, place = slots[slot], slot - group
+            inverse, lift = row(scales, 2 * place), row(scales, 2 * place + 1)
+            mean = zero
+            for j in range(areas):
+                if queries > 1:
+                    of_area = load_part(adjoint, (b * areas + j) * queries + first, count, spare)
+                else:
+                    of_area = repeat(adjoint, b * areas + j)
+                mean = multiply_add(row(weighted, place * areas + j) * inverse, of_area, mean)
+                set_row(pulls, j, of_area)
+            scale = inverse
+            if weight.shape[0] > 0:
+                scale = inverse * load_part(weight, b * weight.shape[1] + first, count, spare)
+            pull_of_masked = lift * scale * mean
+            for j in range(areas):
+                away = scale * (row(pulls, j) - mean)
+                by_feature = row(weighted, place * areas + j) * away
+                set_row(d_phi, j, multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, j)))
+                pulled = multiply_add(row(ratios, place * areas + j), away, pull_of_masked)
+                set_row(masses, j * room + slot, pulled)
+            everywhere = everywhere + pull_of_masked
     return everywhere

@@ -21,6 +21,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 BLOCK_BYTES = 128
+CHUNK = 32
+"""Samples, or keys, whose masks are one word."""
 
 compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 # a part of a kernel's innermost loop: a call would count the references of every array it is given
@@ -51,7 +53,7 @@ class Mask(types.Type):
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, of: Lanes) -> None:
-        super().__init__(manager, of, ir.VectorType(_number(of.element), of.count))
+        super().__init__(manager, of, ir.VectorType(number_type(of.element), of.count))
 
 
 @register_model(Mask)
@@ -60,7 +62,8 @@ class _MaskModel(models.PrimitiveModel):
         super().__init__(manager, of, ir.VectorType(ir.IntType(1), of.count))
 
 
-def _number(element: types.Type) -> ir.Type:
+def number_type(element: types.Type) -> ir.Type:
+    """Return LLVM's type of a number."""
     return ir.FloatType() if element == types.float32 else ir.DoubleType()
 
 
@@ -101,7 +104,7 @@ def _greater(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.fcmp_ordered(">", *args)
 
 
-def _address(context: Any, builder: Any, array: types.Array, value: Any, offset: Any, to: ir.Type) -> Any:
+def address_of(context: Any, builder: Any, array: types.Array, value: Any, offset: Any, to: ir.Type) -> Any:
     """Return the address of an array's element, counted from its first, as one of vectors."""
     data = context.make_array(array)(context, builder, value).data
     whole = builder.zext(offset, ir.IntType(64)) if offset.type.width < 64 else offset
@@ -117,7 +120,7 @@ def load(context, array, offset):
 
     def emit(context, builder, sig, args):
         vector = context.get_value_type(kind)
-        pointer = _address(context, builder, sig.args[0], *args, vector)
+        pointer = address_of(context, builder, sig.args[0], *args, vector)
         return builder.load(pointer, align=array.dtype.bitwidth // 8)
 
     return kind(array, types.uint64), emit
@@ -128,7 +131,7 @@ def store(context, array, offset, value):
     """Write a block to ``array``, ``offset`` numbers after its first."""
 
     def emit(context, builder, sig, args):
-        pointer = _address(context, builder, sig.args[0], *args[:2], args[2].type)
+        pointer = address_of(context, builder, sig.args[0], *args[:2], args[2].type)
         builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -221,15 +224,27 @@ def splat(context, number):
     """Return a block of one number."""
     kind = Lanes(number)
 
-    def emit(context, builder, sig, args):
-        vector = context.get_value_type(kind)
-        first = builder.insert_element(
-            ir.Constant(vector, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0)
-        )
-        same = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
-        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), same)
+    return kind(number), lambda context, builder, sig, args: repeated(builder, args[0], kind.count)
 
-    return kind(number), emit
+
+def repeated(builder: Any, number: Any, count: int) -> Any:
+    """Return a vector of one number."""
+    vector, index = ir.VectorType(number.type, count), ir.IntType(32)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(index, 0))
+    same = ir.Constant(ir.VectorType(index, count), [0] * count)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), same)
+
+
+@intrinsic
+def repeat(context, array, offset):
+    """Return a block of one number, that which lies ``offset`` numbers after the first of ``array``."""
+    kind = Lanes(array.dtype)
+
+    def emit(context, builder, sig, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        return repeated(builder, builder.load(builder.gep(data, [args[1]])), kind.count)
+
+    return kind(array, types.int64), emit
 
 
 @intrinsic
@@ -239,33 +254,13 @@ def choose(context, mask, first, second):
 
 
 @intrinsic
-def mark(context, words, mask, value):
-    """Set the bits of ``value`` in those of 32 words whose bit in ``mask`` is set."""
-
-    def emit(context, builder, sig, args):
-        vector = ir.VectorType(ir.IntType(32), 32)
-        pointer = context.make_array(sig.args[0])(context, builder, args[0]).data
-        pointer = builder.bitcast(pointer, ir.PointerType(vector))
-        first = builder.insert_element(
-            ir.Constant(vector, ir.Undefined), args[2], ir.Constant(ir.IntType(32), 0)
-        )
-        same = builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0] * 32))
-        where = builder.bitcast(args[1], ir.VectorType(ir.IntType(1), 32))
-        chosen = builder.select(where, same, ir.Constant(vector, [0] * 32))
-        builder.store(builder.or_(builder.load(pointer, align=4), chosen), pointer, align=4)
-        return context.get_dummy_value()
-
-    return types.void(words, types.uint32, types.uint32), emit
-
-
-@intrinsic
 def are_zero(context, array, offset, like):
     """Return where a block of bytes, as many as ``like`` has numbers, is zero."""
     kind = Mask(like.count)
 
     def emit(context, builder, sig, args):
         vector = ir.VectorType(ir.IntType(8), like.count)
-        pointer = _address(context, builder, sig.args[0], *args[:2], vector)
+        pointer = address_of(context, builder, sig.args[0], *args[:2], vector)
         found = builder.load(pointer, align=1)
         return builder.icmp_unsigned("==", found, ir.Constant(vector, [0] * like.count))
 
@@ -283,148 +278,28 @@ def larger(context, first, second):
 
 
 @intrinsic
+def smaller(context, first, second):
+    """Return the smaller of two blocks, number by number."""
+
+    def emit(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", *args), *args)
+
+    return first(first, second), emit
+
+
+@intrinsic
 def multiply_add(context, first, second, third):
     """Return first · second + third, rounded once where the machine can."""
 
     def emit(context, builder, sig, args):
-        return _call(builder, "fmuladd", *args)
+        return call(builder, "fmuladd", *args)
 
     return first(first, second, third), emit
 
 
-def _call(builder: Any, name: str, *args: Any) -> Any:
+def call(builder: Any, name: str, *args: Any) -> Any:
     """Call LLVM's own function of this name on vectors."""
     vector = args[0].type
     suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
     kind = ir.FunctionType(vector, [vector] * len(args))
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}"), args)
-
-
-@intrinsic
-def exponential(context, exponent):
-    """Return e^x for x up to 88: in float64 by the C library, in float32 to 2e-7 by a polynomial.
-
-    x = n log 2 + r with |r| ≤ ½ log 2: a polynomial in r (Cephes), times 2^n put together from its bits. Below
-    −87 it stays at the value there.
-    """
-
-    def emit(context, builder, sig, args):
-        if exponent.element == types.float64:
-            return _call(builder, "exp", args[0])
-        return _exponential_float32(builder, args[0])
-
-    return exponent(exponent), emit
-
-
-_POLYNOMIAL = (
-    1.9875691500e-4,
-    1.3981999507e-3,
-    8.3334519073e-3,
-    4.1665795894e-2,
-    1.6666665459e-1,
-    0.5,
-    1.0,
-    1.0,
-)
-_ROUND = 1.5 * 2.0**23  # added to a number below 2^22 it leaves the nearest whole number in the lowest bits
-
-
-def _exponential_float32(builder: Any, exponent: Any) -> Any:
-    vector = exponent.type
-    integers = ir.VectorType(ir.IntType(32), vector.count)
-
-    def constant(value: float) -> ir.Constant:
-        return ir.Constant(vector, [float(np.float32(value))] * vector.count)
-
-    least = constant(-87.0)
-    limited = builder.select(builder.fcmp_ordered(">", exponent, least), exponent, least)
-    shifted = _call(builder, "fmuladd", limited, constant(1.44269504), constant(_ROUND))
-    whole = builder.fsub(shifted, constant(_ROUND))
-    rest = _call(builder, "fmuladd", whole, constant(-0.693359375), limited)
-    rest = _call(builder, "fmuladd", whole, constant(2.12194440e-4), rest)
-    value = constant(_POLYNOMIAL[0])
-    for coefficient in _POLYNOMIAL[1:]:
-        value = _call(builder, "fmuladd", value, rest, constant(coefficient))
-    # times 2^n: the lowest bits of the shifted number, n, go to the exponent of a number near 1
-    power = builder.shl(builder.bitcast(shifted, integers), ir.Constant(integers, [23] * vector.count))
-    return builder.bitcast(builder.add(builder.bitcast(value, integers), power), vector)
-
-
-@intrinsic
-def transpose_tile(context, source, source_offset, source_step, target, target_offset, target_step):
-    """Copy a square tile of 64 bytes a side from ``source`` to ``target``, rows to columns.
-
-    Offsets are those of the first number, steps from row to row, in numbers.
-    """
-    side = 512 // source.dtype.bitwidth
-
-    def emit(context, builder, sig, args):
-        rows = [_tile_row(context, builder, sig, args, 0, index) for index in range(side)]
-        _store_transposed(context, builder, sig, args, 3, rows)
-        return context.get_dummy_value()
-
-    place = (types.uint64, types.uint64)
-    return types.void(source, *place, target, *place), emit
-
-
-@intrinsic
-def transpose_pulls(context, pulls, offset, step, target, target_offset, target_step, less, lane, factor):
-    """Do as ``transpose_tile`` with (pulls − less) · factor.
-
-    ``less`` is one row, of which the tile's part starts at ``lane``; ``factor`` is laid out as the pulls are.
-    """
-    side = 512 // pulls.dtype.bitwidth
-
-    def emit(context, builder, sig, args):
-        vector, number = ir.VectorType(_number(pulls.dtype), side), pulls.dtype.bitwidth // 8
-        same = builder.load(_address(context, builder, less, *args[6:8], vector), align=number)
-        rows = []
-        for index in range(side):
-            own = _tile_row(context, builder, sig, args, 0, index)
-            scale = _tile_row(context, builder, [factor], [args[8], *args[1:3]], 0, index)
-            rows.append(builder.fmul(builder.fsub(own, same), scale))
-        _store_transposed(context, builder, sig, args, 3, rows)
-        return context.get_dummy_value()
-
-    place = (types.uint64, types.uint64)
-    return types.void(pulls, *place, target, *place, less, types.uint64, factor), emit
-
-
-def _tile_address(context: Any, builder: Any, kinds: Any, args: Any, at: int, index: int) -> Any:
-    """Return the address of a tile's row; array, offset and step are the arguments from ``at`` on."""
-    array, (value, offset, step) = getattr(kinds, "args", kinds)[at], args[at : at + 3]
-    where = builder.add(offset, builder.mul(step, ir.Constant(ir.IntType(64), index)))
-    vector = ir.VectorType(_number(array.dtype), 512 // array.dtype.bitwidth)
-    return _address(context, builder, array, value, where, vector)
-
-
-def _tile_row(context: Any, builder: Any, kinds: Any, args: Any, at: int, index: int) -> Any:
-    array = getattr(kinds, "args", kinds)[at]
-    vector = ir.VectorType(_number(array.dtype), 512 // array.dtype.bitwidth)
-    pointer = _tile_address(context, builder, kinds, args, at, index)
-    return builder.load(pointer, align=array.dtype.bitwidth // 8, typ=vector)
-
-
-def _store_transposed(context: Any, builder: Any, sig: Any, args: Any, at: int, rows: list[Any]) -> None:
-    """Store columns as rows, after log₂ n rounds of exchanges between n/2 pairs of registers."""
-    distance = 1
-    while distance < len(rows):
-        rows = _exchange(builder, rows, distance)
-        distance *= 2
-    for index, value in enumerate(rows):
-        pointer = _tile_address(context, builder, sig, args, at, index)
-        builder.store(value, pointer, align=sig.args[at].dtype.bitwidth // 8)
-
-
-def _exchange(builder: Any, rows: list[Any], distance: int) -> list[Any]:
-    """Exchange the off-diagonal squares of side ``distance`` between rows that far apart."""
-    side, fresh = len(rows), list(rows)
-    upper = [lane if not lane & distance else side + lane - distance for lane in range(side)]
-    lower = [lane + distance if not lane & distance else side + lane for lane in range(side)]
-    for index in range(side):
-        if not index & distance:
-            pair = rows[index], rows[index + distance]
-            for row, picks in ((index, upper), (index + distance, lower)):
-                mask = ir.Constant(ir.VectorType(ir.IntType(32), side), picks)
-                fresh[row] = builder.shuffle_vector(*pair, mask)
-    return fresh

@@ -1,0 +1,75 @@
+"""Blocks of queries to and from memory: what lies (query, key) there is rows (key, query) in the first cache."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vitdyn.attention.rows_transpose import transpose_pulls, transpose_tile
+from vitdyn.attention.rows_vector import compiled
+
+LOG2_E = 1.4426950408889634
+
+
+@compiled
+def read_block(matrix, first, rows):  # pragma: no cover  (compiled)
+    """Copy the queries ``first`` and on of a (query, key) matrix to ``rows`` (key, query); 0 beyond the last."""
+    queries, keys = matrix.shape
+    width = rows.shape[1]
+    side = width // 2
+    inside = min(width, queries - first)
+    if inside < width:
+        rows[:] = 0
+    for v in range(0, width, side):
+        whole = keys - keys % side if v + side <= inside else 0
+        for q in range(0, whole, side):
+            transpose_tile(
+                matrix, np.uint64((first + v) * keys + q), np.uint64(keys),
+                rows, np.uint64(q * width + v), np.uint64(width),
+            )  # fmt: skip
+        for u in range(v, min(v + side, inside)):
+            for q in range(whole, keys):
+                rows[q, u] = matrix[first + u, q]
+
+
+@compiled
+def write_block(pulls, everywhere, kernel, first, matrix):  # pragma: no cover  (compiled)
+    """Write (pulls − everywhere) · kernel (key, query) to the queries ``first`` and on of a (query, key) matrix."""
+    queries, keys = matrix.shape
+    width = pulls.shape[1]
+    side = width // 2
+    inside = min(width, queries - first)
+    for v in range(0, width, side):
+        whole = keys - keys % side if v + side <= inside else 0
+        for q in range(0, whole, side):
+            transpose_pulls(
+                pulls, np.uint64(q * width + v), np.uint64(width),
+                matrix, np.uint64((first + v) * keys + q), np.uint64(keys),
+                everywhere, np.uint64(v), kernel,
+            )  # fmt: skip
+        for u in range(v, min(v + side, inside)):
+            for q in range(whole, keys):
+                matrix[first + u, q] = (pulls[q, u] - everywhere[0, u]) * kernel[q, u]
+
+
+@compiled
+def read_phi(phi, first, block_phi):  # pragma: no cover  (compiled)
+    """Copy a block of Φ / log 2 (query, cluster, area) to rows (cluster · area); return its largest magnitude."""
+    queries, clusters, areas = phi.shape
+    most = phi.dtype.type(0)
+    for v in range(block_phi.shape[1]):
+        for k in range(clusters):
+            for j in range(areas):
+                value = LOG2_E * phi[first + v, k, j] if first + v < queries else phi.dtype.type(0)
+                block_phi[k * areas + j, v] = value
+                most = max(most, abs(value))
+    return most
+
+
+@compiled
+def write_phi(block, first, d_phi):  # pragma: no cover  (compiled)
+    """Write a block of rows (cluster · area) to ∂Φ (query, cluster, area)."""
+    queries, clusters, areas = d_phi.shape
+    for v in range(min(block.shape[1], queries - first)):
+        for k in range(clusters):
+            for j in range(areas):
+                d_phi[first + v, k, j] = block[k * areas + j, v]

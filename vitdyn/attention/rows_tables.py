@@ -1,0 +1,146 @@
+"""Sums of selected rows for a block of queries by tables: on any processor, and in half the additions or less.
+
+A row is a block of queries. For every four rows a table holds the sums of all 16 subsets (the "method of the four
+Russians"), so that four bits of a mask cost one load and one addition. A table of eight such groups, 32 rows, takes
+16 KiB and stays in the first cache while all samples (or all keys of an area) pass by. For P keys, B samples and N
+areas a block reads P·B/4 rows each way; the tables write 4·P rows forward and 4·B·N rows backward.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vitdyn.attention.rows_vector import CHUNK, compiled, row, set_row, splat, subset_row
+
+GROUPS, SUBSETS = 8, 16
+TABLE_ROWS = GROUPS * SUBSETS
+EVERY_HIGH = np.uint32(0xF0F0F0F0)
+
+
+@compiled
+def begin(codes, settings):  # pragma: no cover  (compiled)
+    """Do nothing: a table needs nothing of the thread."""
+
+
+@compiled
+def end(codes):  # pragma: no cover  (compiled)
+    """Do nothing."""
+
+
+@compiled
+def flip_codes(codes, key_chunks, first, last, flipped):  # pragma: no cover  (compiled)
+    """Write to ``flipped`` the codes of the masked keys of the slots of one cluster."""
+    source, target = codes.view(np.uint32), flipped.view(np.uint32)
+    for chunk in range(key_chunks.shape[0]):
+        every = np.uint32((1 << key_chunks[chunk, 2]) - 1)
+        for slot in range(first, last):
+            target[chunk, slot, 0] = source[chunk, slot, 0] ^ ((every << np.uint32(4)) & EVERY_HIGH)
+            target[chunk, slot, 1] = source[chunk, slot, 1] ^ (every & EVERY_HIGH)
+
+
+@compiled
+def fill_group(table, group, one, two, three, four):  # pragma: no cover  (compiled)
+    """Write the sums of all subsets of four rows; that of none is zero from the start."""
+    at = group * SUBSETS
+    low = one + two
+    high = three + four
+    set_row(table, at + 1, one)
+    set_row(table, at + 2, two)
+    set_row(table, at + 3, low)
+    set_row(table, at + 4, three)
+    set_row(table, at + 5, three + one)
+    set_row(table, at + 6, three + two)
+    set_row(table, at + 7, three + low)
+    set_row(table, at + 8, four)
+    set_row(table, at + 9, four + one)
+    set_row(table, at + 10, four + two)
+    set_row(table, at + 11, four + low)
+    set_row(table, at + 12, high)
+    set_row(table, at + 13, high + one)
+    set_row(table, at + 14, high + two)
+    set_row(table, at + 15, high + low)
+
+
+@compiled
+def four_groups(table, codes, at):  # pragma: no cover  (compiled)
+    """Return the sum of the rows that the codes of the first 16 rows select."""
+    return (subset_row(table, 0, codes, at) + subset_row(table, 1, codes, at)) + (
+        subset_row(table, 2, codes, at) + subset_row(table, 3, codes, at)
+    )
+
+
+@compiled
+def eight_groups(table, codes, at):  # pragma: no cover  (compiled)
+    """Return the sum of the rows that the codes of all 32 rows select."""
+    high = (subset_row(table, 4, codes, at) + subset_row(table, 5, codes, at)) + (
+        subset_row(table, 6, codes, at) + subset_row(table, 7, codes, at)
+    )
+    return four_groups(table, codes, at) + high
+
+
+@compiled
+def add_masses(
+    codes, kernel, order, key_chunks, first, last, table, pieces, masses
+):  # pragma: no cover  (compiled)
+    """Write W (area · sample) of the slots of one cluster: the kernel's rows of each area's keys in ``codes``."""
+    zero = splat(kernel.dtype.type(0))
+    samples = codes.shape[1]
+    flat = codes.reshape(-1)
+    for chunk in range(key_chunks.shape[0]):
+        area, start, count = key_chunks[chunk, 0], key_chunks[chunk, 1], key_chunks[chunk, 2]
+        for group in range((count + 3) // 4):
+            at, left = start + 4 * group, count - 4 * group
+            fill_group(
+                table,
+                group,
+                row(kernel, order[at]),
+                row(kernel, order[at + 1]) if left > 1 else zero,
+                row(kernel, order[at + 2]) if left > 2 else zero,
+                row(kernel, order[at + 3]) if left > 3 else zero,
+            )
+        begins = chunk == 0 or key_chunks[chunk - 1, 0] != area
+        for slot in range(first, last):
+            index, at = area * samples + slot, (chunk * samples + slot) * GROUPS
+            found = zero if begins else row(masses, index)
+            if count > 16:
+                set_row(masses, index, found + eight_groups(table, flat, at))
+            else:
+                set_row(masses, index, found + four_groups(table, flat, at))
+
+
+@compiled
+def add_pulled(
+    codes, pulled, slots, order, spans, sample_chunks, begins, table, pieces, gathered
+):  # pragma: no cover  (compiled)
+    """Add to each key's row of ``gathered`` the rows of its area of the cluster's samples that show it.
+
+    Where the cluster ``begins``, instead of adding, write.
+    """
+    zero = splat(pulled.dtype.type(0))
+    for chunk in range(sample_chunks.shape[0]):
+        flat = codes[chunk].reshape(-1)
+        fresh = begins and chunk == 0
+        first, count = sample_chunks[chunk, 1], sample_chunks[chunk, 2]
+        place = 0
+        for area in range(spans.shape[0]):
+            start, stop = spans[area, 0], spans[area, 1]
+            if start == stop:
+                continue
+            for group in range((count + 3) // 4):
+                at, left = area * slots + first + 4 * group, count - 4 * group
+                fill_group(
+                    table,
+                    group,
+                    row(pulled, at),
+                    row(pulled, at + 1) if left > 1 else zero,
+                    row(pulled, at + 2) if left > 2 else zero,
+                    row(pulled, at + 3) if left > 3 else zero,
+                )
+            for i in range(stop - start):
+                q, at = order[start + i], (place + i) * GROUPS
+                found = zero if fresh else row(gathered, q)
+                if count > 16:
+                    set_row(gathered, q, found + eight_groups(table, flat, at))
+                else:
+                    set_row(gathered, q, found + four_groups(table, flat, at))
+            place += -(-(stop - start) // CHUNK) * CHUNK

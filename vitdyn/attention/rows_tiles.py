@@ -1,0 +1,214 @@
+"""Sums of selected rows for a block of queries by the matrix unit of a core (AMX): exact products of three pieces.
+
+A float32 number is the sum of three bfloat16 numbers of 8 bits each, cut off it one after the other, and a mask's 0
+and 1 are bfloat16 numbers too. So a sum of selected rows is three products of tiles with exact terms, added in
+float32: what rounds is the addition, as anywhere. A tile holds 16 rows of 64 bytes; 32 samples by 32 queries are
+four tiles of sums, to which 32 keys add twelve products of 16 · 16 · 32 multiply-adds, 16 cycles each.
+
+For P keys, B samples and N areas of whole chunks of 32 keys, all queries take 3 P²B multiply-adds each way at 512 a
+cycle, and 11 operations on 16 numbers for every 32 that are cut to pieces: P² forward, P N B backward. The pieces of
+four chunks, 24 KiB, stay in the first cache while all samples (or all keys of an area) pass by.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+
+import llvmlite.binding
+import numba
+import numpy as np
+
+from vitdyn.attention.rows_tile_unit import clear, configure, cut, fetch, keep, multiply, release
+from vitdyn.attention.rows_vector import CHUNK, compiled, part, row, set_row, splat
+from vitdyn.data import PatchLayout
+
+SIDE, TOGETHER, PIECES, PAIRS, PAIR = 16, 4, 3, 16, 64
+"""Rows of a tile; chunks cut to pieces at a time; pieces of a number; pairs of rows of a chunk; numbers of a pair."""
+
+NUMBERS = TOGETHER * PIECES * PAIRS * PAIR
+"""Numbers of all pieces together."""
+
+MARK = np.uint16(0x3F80)
+"""The bfloat16 number 1."""
+
+_REQUEST_PERMISSION, _TILE_DATA = 0x1023, 18
+
+
+@cache
+def available() -> bool:
+    """Say whether this machine has tiles of bfloat16, the compiler may use them, and the system lets this process."""
+    if sys.platform != "linux":
+        return False
+    given = numba.config.CPU_FEATURES
+    found = llvmlite.binding.get_host_cpu_features().flatten() if given is None else given
+    generic = given is None and numba.config.CPU_NAME == "generic"
+    if generic or not {"+amx-tile", "+amx-bf16", "+avx512bw"} <= set(found.split(",")):
+        return False
+    call = ctypes.CDLL(None).syscall
+    return call(158, _REQUEST_PERMISSION, _TILE_DATA) == 0  # arch_prctl
+
+
+def worthwhile(layout: PatchLayout, samples: int) -> bool:
+    """Say whether tiles are quicker than tables: where chunks of keys and of samples are mostly full."""
+    filled = -(-layout.sizes // CHUNK).sum(1).max() * CHUNK
+    return 4 * filled <= 5 * layout.patches and samples >= 2 * CHUNK * layout.clusters
+
+
+def settings() -> np.ndarray:
+    """Return what ``configure`` reads: eight tiles of 16 rows of 64 bytes."""
+    given = np.zeros(64, np.uint8)
+    given[0] = 1
+    given[16:32:2] = 64
+    given[48:56] = 16
+    return given
+
+
+@compiled
+def begin(marks, settings):  # pragma: no cover  (compiled)
+    """Take the tiles."""
+    configure(settings)
+
+
+@compiled
+def end(marks):  # pragma: no cover  (compiled)
+    """Give the tiles back."""
+    release()
+
+
+@compiled
+def flip_codes(marks, key_chunks, first, last, flipped):  # pragma: no cover  (compiled)
+    """Write to ``flipped`` the marks of the masked keys of the slots of one cluster."""
+    for chunk in range(key_chunks.shape[0]):
+        for slot in range(first, last):
+            flipped[chunk, slot] = 0
+            for i in range(key_chunks[chunk, 2]):
+                flipped[chunk, slot, i] = marks[chunk, slot, i] ^ MARK
+
+
+@compiled
+def add_masses(
+    marks, kernel, order, key_chunks, first, last, table, pieces, masses
+):  # pragma: no cover  (compiled)
+    """Write W (area · slot) of the slots of one cluster: the kernel's rows of each area's keys in ``marks``.
+
+    Slots are taken by sixteens: up to 15 after the last get numbers too, which mean nothing.
+    """
+    slots = marks.shape[1]
+    chunk = 0
+    while chunk < key_chunks.shape[0]:
+        area, together = key_chunks[chunk, 0], 0
+        fresh = chunk == 0 or key_chunks[chunk - 1, 0] != area
+        while together < TOGETHER and chunk + together < key_chunks.shape[0]:
+            if key_chunks[chunk + together, 0] != area:
+                break
+            start, count = key_chunks[chunk + together, 1], key_chunks[chunk + together, 2]
+            _cut_keys(kernel, order, start, count, pieces, together)
+            together += 1
+        for slot in range(first, last, CHUNK):
+            add_products(
+                marks, (chunk * slots + slot) * CHUNK, slots * CHUNK, together, pieces,
+                masses, area * slots + slot, fresh, last - slot > SIDE,
+            )  # fmt: skip
+        chunk += together
+
+
+@compiled
+def add_pulled(
+    marks, pulled, slots, order, spans, sample_chunks, begins, table, pieces, gathered
+):  # pragma: no cover  (compiled)
+    """Add to each key's row of ``gathered`` the rows of its area of the cluster's samples that show it.
+
+    Where the cluster ``begins``, instead of adding, write.
+    """
+    keys = marks.shape[1]
+    for done in range(0, sample_chunks.shape[0], TOGETHER):
+        together = min(TOGETHER, sample_chunks.shape[0] - done)
+        chunk = 0
+        for area in range(spans.shape[0]):
+            start, stop = spans[area, 0], spans[area, 1]
+            if start == stop:
+                continue
+            for i in range(together):
+                first, count = sample_chunks[done + i, 1], sample_chunks[done + i, 2]
+                _cut_samples(pulled, area * slots + first, count, pieces, i)
+            for at in range(start, stop, CHUNK):
+                add_products(
+                    marks, (done * keys + chunk * CHUNK) * CHUNK, keys * CHUNK, together, pieces,
+                    table, 0, True, stop - at > SIDE,
+                )  # fmt: skip
+                chunk += 1
+                for i in range(min(CHUNK, stop - at)):
+                    found = row(table, i)
+                    if not (begins and done == 0):
+                        found = found + row(gathered, order[at + i])
+                    set_row(gathered, order[at + i], found)
+
+
+@part
+def _cut_keys(kernel, order, start, count, pieces, chunk):  # pragma: no cover  (compiled)
+    """Cut the rows of up to 32 keys to pieces, and fill up with zeros."""
+    zero = splat(kernel.dtype.type(0))
+    for pair in range(PAIRS):
+        left = count - 2 * pair
+        cut(
+            row(kernel, order[start + 2 * pair]) if left > 0 else zero,
+            row(kernel, order[start + 2 * pair + 1]) if left > 1 else zero,
+            pieces,
+            (chunk * PIECES * PAIRS + pair) * PAIR,
+        )
+
+
+@part
+def _cut_samples(pulled, first, count, pieces, chunk):  # pragma: no cover  (compiled)
+    """Cut up to 32 rows that lie one after the other to pieces, and fill up with zeros."""
+    zero = splat(pulled.dtype.type(0))
+    for pair in range(PAIRS):
+        left = count - 2 * pair
+        cut(
+            row(pulled, first + 2 * pair) if left > 0 else zero,
+            row(pulled, first + 2 * pair + 1) if left > 1 else zero,
+            pieces,
+            (chunk * PIECES * PAIRS + pair) * PAIR,
+        )
+
+
+@part
+def add_products(marks, at, step, count, pieces, target, place, fresh, both):  # pragma: no cover  (compiled)
+    """Add the products of ``count`` chunks to 16 rows of ``target`` from ``place`` on, or to 32 where ``both``.
+
+    A chunk's marks lie ``step`` numbers after those of the one before. A ``fresh`` sum starts at zero.
+    """
+    lanes = target.shape[1]
+    low = place * lanes
+    high = low + SIDE * lanes
+    if fresh:
+        clear(0)
+        clear(1)
+        clear(2)
+        clear(3)
+    else:
+        fetch(0, target, low, lanes)
+        fetch(1, target, low + SIDE, lanes)
+        if both:
+            fetch(2, target, high, lanes)
+            fetch(3, target, high + SIDE, lanes)
+    for chunk in range(count):
+        fetch(4, marks, at + chunk * step, CHUNK)
+        if both:
+            fetch(5, marks, at + chunk * step + SIDE * CHUNK, CHUNK)
+        for piece in range(PIECES):
+            cut_at = (chunk * PIECES + piece) * PAIRS * PAIR
+            fetch(6, pieces, cut_at, PAIR)
+            fetch(7, pieces, cut_at + PAIR // 2, PAIR)
+            multiply(0, 4, 6)
+            multiply(1, 4, 7)
+            if both:
+                multiply(2, 5, 6)
+                multiply(3, 5, 7)
+    keep(0, target, low, lanes)
+    keep(1, target, low + SIDE, lanes)
+    if both:
+        keep(2, target, high, lanes)
+        keep(3, target, high + SIDE, lanes)

@@ -1,0 +1,70 @@
+"""Masks as words of 32 bits in compiled code: from bytes, to bits of other words, to codes."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from vitdyn.attention.rows_vector import CHUNK, address_of, repeated
+
+
+@intrinsic
+def mark(context, words, offset, mask, value):
+    """Set the bits of ``value`` in those of 32 words, from ``offset`` on, whose bit in ``mask`` is set."""
+
+    def emit(context, builder, sig, args):
+        vector = ir.VectorType(ir.IntType(32), CHUNK)
+        pointer = address_of(context, builder, sig.args[0], *args[:2], vector)
+        where = builder.bitcast(args[2], ir.VectorType(ir.IntType(1), CHUNK))
+        chosen = builder.select(where, repeated(builder, args[3], CHUNK), ir.Constant(vector, [0] * CHUNK))
+        builder.store(builder.or_(builder.load(pointer, align=4), chosen), pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(words, types.uint64, types.uint32, types.uint32), emit
+
+
+@intrinsic
+def take_word(context, source, source_offset, target, target_offset):
+    """Copy 32 bytes; return them as a word, of which a bit is set where a byte is not zero."""
+
+    def emit(context, builder, sig, args):
+        vector = ir.VectorType(ir.IntType(8), CHUNK)
+        pointers = [
+            address_of(context, builder, kind, array, offset, vector)
+            for kind, array, offset in ((source, *args[:2]), (target, *args[2:]))
+        ]
+        found = builder.load(pointers[0], align=1)
+        builder.store(found, pointers[1], align=1)
+        where = builder.icmp_unsigned("!=", found, ir.Constant(vector, [0] * CHUNK))
+        return builder.bitcast(where, ir.IntType(32))
+
+    return types.uint32(source, types.uint64, target, types.uint64), emit
+
+
+@intrinsic
+def put_word(context, codes, index, word):
+    """Write a word of a mask as row ``index`` of codes, by their type.
+
+    As ``uint8`` eight bytes, the nibbles 0, 2, 4, 6, then 1, 3, 5, 7, each in a byte's upper half; as ``uint16`` 32
+    bfloat16 numbers, 1 where a bit is set, else 0.
+    """
+
+    def emit(context, builder, sig, args):
+        if codes.dtype == types.uint16:
+            marks = ir.VectorType(ir.IntType(16), 32)
+            where = builder.bitcast(args[2], ir.VectorType(ir.IntType(1), 32))
+            value = builder.select(where, ir.Constant(marks, [0x3F80] * 32), ir.Constant(marks, [0] * 32))
+        else:
+            halves = ir.Constant(ir.VectorType(ir.IntType(32), 2), ir.Undefined)
+            even = builder.shl(args[2], ir.Constant(ir.IntType(32), 4))
+            for place, nibbles in enumerate((even, args[2])):
+                high = builder.and_(nibbles, ir.Constant(ir.IntType(32), 0xF0F0F0F0))
+                halves = builder.insert_element(halves, high, ir.Constant(ir.IntType(32), place))
+            value = halves
+        data = context.make_array(codes)(context, builder, args[0]).data
+        pointer = builder.gep(builder.bitcast(data, ir.PointerType(value.type)), [args[1]])
+        builder.store(value, pointer, align=codes.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(codes, types.int64, types.uint32), emit
