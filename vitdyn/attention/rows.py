@@ -1,10 +1,10 @@
 """The engine of the CPU: compiled kernels that add visible rows only, one block of queries of one seed at a time.
 
-All of attention and its gradient is separable over queries. For each block of queries the kernels bring E to
-the first cache (``rows_blocks``), sum its rows by visible key (``rows_sums``: by tables, or by the matrix unit of
-a core that has one), go from masses to shares and back (``rows_shares``), and sum by sample; the fused gradient of masked reconstruction thus stores nothing of
-size (sample, area, query). A result depends on its own seed only, to the bit. Each kernel releases the
-interpreter's lock, so that groups of seeds run side by side on threads.
+All of attention and its gradient is separable over queries. For each block of queries the kernels bring E to the
+first cache (``rows_blocks``), sum its rows by visible key (``rows_sums``: by tables, or by the matrix unit of a core
+that has one), go from masses to shares and back (``rows_shares``), and sum by sample; the fused gradient of masked
+reconstruction thus stores nothing of size (sample, area, query). A result depends on its own seed only, to the bit.
+Each kernel releases the interpreter's lock, so that groups of seeds run side by side on threads.
 """
 
 from __future__ import annotations

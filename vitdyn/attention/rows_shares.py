@@ -74,7 +74,9 @@ def weigh(
             for j in range(areas):
                 left = left - row(masses, j * room + slot)
         if shifted:
-            whole, lift = _weigh_carefully(latents, phi, masses, slot, left, own, ratios, weighted)
+            # a difference may be 0 or less where masked keys are left: then all of T stands for them
+            evidence = left if summed else row(total, 0)
+            whole, lift = _weigh_carefully(latents, phi, masses, slot, evidence, own, ratios, weighted)
             whole = multiply_add(lift, left, whole)
             margin = smaller(margin, whole - lift * tolerated)
         else:
