@@ -16,7 +16,8 @@ def wrong(field: str, value: object, remedy: str) -> ValueError:
 
 def require_integer(field: str, value: object, *, at_least: int) -> None:
     """Raise unless ``value`` is a whole number of at least ``at_least``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
+    whole = type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
+    if not whole or value < at_least:  # type: ignore[operator]
         raise wrong(field, value, f"must be a whole number, {at_least} or more")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -92,8 +92,7 @@ class Correlations:
 
     def named(self) -> dict[str, Tensor]:
         """Return the blocks that exist, by name."""
-        blocks = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: block for name, block in blocks.items() if block is not None}
+        return {name: block for name, block in vars(self).items() if block is not None}
 
     def map(self, function: Callable[..., Tensor], *others: Correlations) -> Correlations:
         """Apply ``function`` to each block (and to the same block of ``others``)."""
