@@ -224,9 +224,9 @@ def test_words_hold_the_masks(sums, rng):
     for chunk, (k, first, size) in enumerate(chunks):
         assert ends[1, k] <= chunk < ends[1, k + 1]
         seen = visible[slots[first : first + size]]
-        own = plan.chunks[plan.chunk_ends[k] : plan.chunk_ends[k + 1]]
-        module.flip_codes(by_sample, own, first, first + size, hidden)
-        for at, (_, start, keys) in enumerate(own):
+        low, high = plan.chunk_ends[k : k + 2]
+        module.flip_codes(by_sample, plan.chunks, low, high, first, first + size, hidden)
+        for at, (_, start, keys) in enumerate(plan.chunks[low:high]):
             expected = seen[:, plan.order[k, start : start + keys]]
             of_keys = by_key[chunk, 32 * at : 32 * at + 32]
             assert [bits(code, size) for code in of_keys[:keys]] == expected.T.tolist()

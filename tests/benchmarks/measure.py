@@ -119,7 +119,8 @@ def machine() -> dict[str, object]:
     names = ("torch", "numba", "jax", "numpy")
     return {
         "processor": fields.get("model name", platform.processor()),
-        "vectors": {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}.get(vectors, platform.machine()) + tiles,
+        "vectors": {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}.get(vectors, platform.machine())
+        + tiles,
         "cores": len(cores()),
         "date": datetime.now(UTC).strftime("%d %B %Y").lstrip("0"),
         "versions": {"Python": platform.python_version()} | {name: _version(name) for name in names},

@@ -203,19 +203,21 @@ def _by_slot(values, slots, target):  # pragma: no cover  (compiled)
 
 @compiled
 def _sum_masses(
-    kernel, order, spans, chunks, by_sample, begin, end, table, pieces, masses, masked, summed
-):  # pragma: no cover  (compiled)
+    kernel, order, k, spans, key_chunks, chunk_ends, by_sample, begin, end, table, pieces, masses, masked, summed
+):  # pragma: no cover  (compiled)  # fmt: skip
     """Write W of a cluster's slots, and W_0 where it is to be ``summed``: as a difference it has lost its digits."""
-    shown, hidden, room = by_sample[0], by_sample[1], masked.shape[0]
-    add_masses(shown, kernel, order, chunks, begin, end, table, pieces, masses)
-    for area in range(spans.shape[0]):
-        if spans[area, 0] == spans[area, 1]:
+    room, low, high = masked.shape[0], chunk_ends[k], chunk_ends[k + 1]
+    add_masses(
+        by_sample[0], kernel, order, k, key_chunks, low, high, False, begin, end, table, pieces, masses
+    )
+    for area in range(spans.shape[1]):
+        if spans[k, area, 0] == spans[k, area, 1]:
             masses[area * room + begin : area * room + end] = 0
     if summed:
-        whole = chunks.copy()
-        flip_codes(shown, whole, begin, end, hidden)
-        whole[:, 0] = 0
-        add_masses(hidden, kernel, order, whole, begin, end, table, pieces, masked)
+        flip_codes(by_sample[0], key_chunks, low, high, begin, end, by_sample[1])
+        add_masses(
+            by_sample[1], kernel, order, k, key_chunks, low, high, True, begin, end, table, pieces, masked
+        )
 
 
 @compiled
@@ -246,11 +248,11 @@ def _forward(
                 low, high = ends[0, k], ends[0, k + 1]
                 for summed in (False, True):
                     _sum_masses(
-                        kernel, order[k], spans[k], key_chunks[chunk_ends[k] : chunk_ends[k + 1]], by_sample,
-                        low, high, table, pieces, masses, masked, summed,
+                        kernel, order, k, spans, key_chunks, chunk_ends, by_sample, low, high,
+                        table, pieces, masses, masked, summed,
                     )  # fmt: skip
                     attend(
-                        slots, own_latents, _of_cluster(block_phi, k, areas), first, total, masses, masked,
+                        slots, own_latents, block_phi, k, first, total, masses, masked,
                         summed, low, high, shifted, spare, ratios, weighted, scales, attention[s],
                     )  # fmt: skip
                     if not loses_digits(total):
@@ -292,38 +294,31 @@ def _gradient(
                 low, high = ends[0, k], ends[0, k + 1]
                 if low == high:
                     continue
-                own_phi, own_d_phi = _of_cluster(block_phi, k, areas), _of_cluster(block_d_phi, k, areas)
                 for summed in (False, True):
                     _sum_masses(
-                        kernel, order[k], spans[k], key_chunks[chunk_ends[k] : chunk_ends[k + 1]], by_sample,
-                        low, high, table, pieces, masses, masked, summed,
+                        kernel, order, k, spans, key_chunks, chunk_ends, by_sample, low, high,
+                        table, pieces, masses, masked, summed,
                     )  # fmt: skip
-                    own_d_phi[:] = 0
+                    block_d_phi[k * areas : (k + 1) * areas] = 0
                     if adjoint is None:
                         of_masked = reconstruct(
-                            own_latents, own_strength, own_phi, member[k], shown, first, total, masses, masked,
-                            summed, low, high, shifted, ratios, weighted, scales, pulls, own_d_phi,
+                            own_latents, own_strength, block_phi, k, member, shown, first, total, masses, masked,
+                            summed, low, high, shifted, ratios, weighted, scales, pulls, block_d_phi,
                         )  # fmt: skip
                     else:
                         of_masked = pull(
-                            slots, own_latents, adjoint[s], weight[s], own_phi, first, total, masses, masked,
-                            summed, low, high, shifted, spare, ratios, weighted, scales, pulls, own_d_phi,
+                            slots, own_latents, adjoint[s], weight[s], block_phi, k, first, total, masses, masked,
+                            summed, low, high, shifted, spare, ratios, weighted, scales, pulls, block_d_phi,
                         )  # fmt: skip
                     if not loses_digits(total):
                         break
                 everywhere = everywhere + of_masked
                 add_pulled(
-                    by_key[ends[1, k] : ends[1, k + 1]], masses, masked.shape[0], order[k], spans[k],
-                    sample_chunks[ends[1, k] : ends[1, k + 1]], begins, table, pieces, gathered,
+                    by_key, masses, masked.shape[0], order, k, spans, sample_chunks, ends[1, k], ends[1, k + 1],
+                    begins, table, pieces, gathered,
                 )  # fmt: skip
                 begins = False
             write_phi(block_d_phi, first, d_phi[s])
             set_row(spare, 0, everywhere)
             write_block(gathered, spare, kernel, first, d_upsilon[s])
     end(by_key)
-
-
-@compiled
-def _of_cluster(rows, k, areas):  # pragma: no cover  (compiled)
-    """Return the rows of the areas of cluster k."""
-    return rows[k * areas : (k + 1) * areas]

@@ -53,7 +53,7 @@ def to_kernel(rows, total):  # pragma: no cover  (compiled)
 
 @compiled
 def weigh(
-    latents, phi, total, masses, masked, summed, begin, end, shifted, ratios, weighted, scales
+    latents, phi, k, total, masses, masked, summed, begin, end, shifted, ratios, weighted, scales
 ):  # pragma: no cover  (compiled)
     """Write e^{x_j − c} to ``ratios`` (slot · area), times W_j to ``weighted``, 1/Z and e^{−c} to ``scales`` (slot).
 
@@ -61,8 +61,7 @@ def weigh(
     Where exponents are not ``shifted``, c is 0. Unless W_0 is ``summed`` it is T − Σ_j W_j; how far Z then stays above
     the error of that goes to row 1 of ``total``, if it is less than what is there.
     """
-    areas = phi.shape[0]
-    room = masses.shape[0] // areas
+    areas, room = latents.shape[1], masked.shape[0]
     one, tolerated = splat(masses.dtype.type(1)), splat(masses.dtype.type(LEAST_SHARE)) * row(total, 0)
     margin = row(total, 1)
     for slot in range(begin, end):
@@ -76,11 +75,11 @@ def weigh(
         if shifted:
             # a difference may be 0 or less where masked keys are left: then all of T stands for them
             evidence = left if summed else row(total, 0)
-            whole, lift = _weigh_carefully(latents, phi, masses, slot, evidence, own, ratios, weighted)
+            whole, lift = _weigh_carefully(latents, phi, k, masses, slot, evidence, own, ratios, weighted)
             whole = multiply_add(lift, left, whole)
             margin = smaller(margin, whole - lift * tolerated)
         else:
-            whole, lift = left + _weigh(latents, phi, masses, slot, own, ratios, weighted), one
+            whole, lift = left + _weigh(latents, phi, k, masses, slot, own, ratios, weighted), one
             margin = smaller(margin, whole - tolerated)
         set_row(scales, 2 * (slot - begin), one / whole)
         set_row(scales, 2 * (slot - begin) + 1, lift)
@@ -98,13 +97,13 @@ def loses_digits(total):  # pragma: no cover  (compiled)
 
 
 @part
-def _weigh(latents, phi, masses, slot, own, ratios, weighted):  # pragma: no cover  (compiled)
+def _weigh(latents, phi, k, masses, slot, own, ratios, weighted):  # pragma: no cover  (compiled)
     """Write e^{x_j} and e^{x_j} W_j of a slot; return the sum of the latter."""
-    areas = phi.shape[0]
+    areas = latents.shape[1]
     room = masses.shape[0] // areas
     whole = splat(masses.dtype.type(0))
     for j in range(areas):
-        ratio = two_to_product(repeat(latents, slot * areas + j), row(phi, j))
+        ratio = two_to_product(repeat(latents, slot * areas + j), row(phi, k * areas + j))
         share = ratio * row(masses, j * room + slot)
         set_row(ratios, own + j, ratio)
         set_row(weighted, own + j, share)
@@ -114,21 +113,21 @@ def _weigh(latents, phi, masses, slot, own, ratios, weighted):  # pragma: no cov
 
 @part
 def _weigh_carefully(
-    latents, phi, masses, slot, masked_mass, own, ratios, weighted
+    latents, phi, k, masses, slot, masked_mass, own, ratios, weighted
 ):  # pragma: no cover  (compiled)
     """Do as ``_weigh`` with exponents x_j − c, and 0 for areas that show nothing; return also e^{−c}."""
-    areas = phi.shape[0]
+    areas = latents.shape[1]
     room = masses.shape[0] // areas
     zero = splat(masses.dtype.type(0))
     some_masked = masked_mass > zero
     shift = choose(some_masked, zero, splat(masses.dtype.type(-np.inf)))
     for j in range(areas):
-        exponent = repeat(latents, slot * areas + j) * row(phi, j)
+        exponent = repeat(latents, slot * areas + j) * row(phi, k * areas + j)
         shift = choose(row(masses, j * room + slot) > zero, larger(exponent, shift), shift)
     whole = zero
     for j in range(areas):
         mass = row(masses, j * room + slot)
-        exponent = repeat(latents, slot * areas + j) * row(phi, j)
+        exponent = repeat(latents, slot * areas + j) * row(phi, k * areas + j)
         ratio = choose(mass > zero, two_to(exponent - shift), zero)
         share = ratio * mass
         set_row(ratios, own + j, ratio)
@@ -139,26 +138,26 @@ def _weigh_carefully(
 
 @compiled
 def reconstruct(
-    latents, strength, phi, member, shown, first, total, masses, masked, summed, begin, end, shifted,
+    latents, strength, phi, k, member, shown, first, total, masses, masked, summed, begin, end, shifted,
     ratios, weighted, scales, pulls, d_phi,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Replace the masses of a cluster's slots by the pulls of masked reconstruction; return Σ_b R_0 Ḡ.
 
     G_j = strength_j (A_j − member_j) for the queries that ``shown`` hides, 0 for the others. Adds to ``d_phi``.
     """
-    areas, room, queries = phi.shape[0], masked.shape[0], member.shape[1]
+    areas, room, queries = latents.shape[1], masked.shape[0], member.shape[2]
     zero = splat(masses.dtype.type(0))
     everywhere = zero
     for group in range(begin, end, AHEAD):
         last = min(group + AHEAD, end)
-        weigh(latents, phi, total, masses, masked, summed, group, last, shifted, ratios, weighted, scales)
+        weigh(latents, phi, k, total, masses, masked, summed, group, last, shifted, ratios, weighted, scales)
         for slot in range(group, last):
             place = slot - group
             inverse, lift = row(scales, 2 * place), row(scales, 2 * place + 1)
             mean = zero
             for j in range(areas):
                 share = row(weighted, place * areas + j) * inverse
-                own_area = load(member, np.uint64(j * queries + first))
+                own_area = load(member, np.uint64((k * areas + j) * queries + first))
                 pull = repeat(strength, slot * areas + j) * (share - own_area)
                 mean = multiply_add(share, pull, mean)
                 set_row(pulls, j, pull)
@@ -167,7 +166,8 @@ def reconstruct(
             for j in range(areas):
                 pull = hidden * (row(pulls, j) - mean)
                 by_feature = row(weighted, place * areas + j) * pull
-                set_row(d_phi, j, multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, j)))
+                slope = multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, k * areas + j))
+                set_row(d_phi, k * areas + j, slope)
                 pulled = multiply_add(row(ratios, place * areas + j), pull, pull_of_masked)
                 set_row(masses, j * room + slot, pulled)
             everywhere = everywhere + pull_of_masked
@@ -176,7 +176,7 @@ def reconstruct(
 
 @compiled
 def attend(
-    slots, latents, phi, first, total, masses, masked, summed, begin, end, shifted, spare,
+    slots, latents, phi, k, first, total, masses, masked, summed, begin, end, shifted, spare,
     ratios, weighted, scales, attention,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write A (sample, area, query) of a block of queries, for a cluster's slots."""
@@ -184,7 +184,7 @@ def attend(
     count = min(spare.shape[1], queries - first)
     for group in range(begin, end, AHEAD):
         last = min(group + AHEAD, end)
-        weigh(latents, phi, total, masses, masked, summed, group, last, shifted, ratios, weighted, scales)
+        weigh(latents, phi, k, total, masses, masked, summed, group, last, shifted, ratios, weighted, scales)
         for slot in range(group, last):
             place = slot - group
             inverse = row(scales, 2 * place)
@@ -195,20 +195,20 @@ def attend(
 
 @compiled
 def pull(
-    slots, latents, adjoint, weight, phi, first, total, masses, masked, summed, begin, end, shifted, spare,
+    slots, latents, adjoint, weight, phi, k, first, total, masses, masked, summed, begin, end, shifted, spare,
     ratios, weighted, scales, pulls, d_phi,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Replace the masses of a cluster's slots by the pulls of any loss; return Σ_b R_0 Ḡ. Adds to ``d_phi``.
 
     G is ``weight`` · ``adjoint``. An ``adjoint`` with one query stands for all; a ``weight`` without samples is 1.
     """
-    areas, room, queries = phi.shape[0], masked.shape[0], adjoint.shape[2]
+    areas, room, queries = latents.shape[1], masked.shape[0], adjoint.shape[2]
     count = min(spare.shape[1], weight.shape[1] - first)
     zero = splat(masses.dtype.type(0))
     everywhere = zero
     for group in range(begin, end, AHEAD):
         last = min(group + AHEAD, end)
-        weigh(latents, phi, total, masses, masked, summed, group, last, shifted, ratios, weighted, scales)
+        weigh(latents, phi, k, total, masses, masked, summed, group, last, shifted, ratios, weighted, scales)
         for slot in range(group, last):
             b, place = slots[slot], slot - group
             inverse, lift = row(scales, 2 * place), row(scales, 2 * place + 1)
@@ -227,7 +227,8 @@ def pull(
             for j in range(areas):
                 away = scale * (row(pulls, j) - mean)
                 by_feature = row(weighted, place * areas + j) * away
-                set_row(d_phi, j, multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, j)))
+                slope = multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, k * areas + j))
+                set_row(d_phi, k * areas + j, slope)
                 pulled = multiply_add(row(ratios, place * areas + j), away, pull_of_masked)
                 set_row(masses, j * room + slot, pulled)
             everywhere = everywhere + pull_of_masked

@@ -28,11 +28,11 @@ def end(codes):  # pragma: no cover  (compiled)
 
 
 @compiled
-def flip_codes(codes, key_chunks, first, last, flipped):  # pragma: no cover  (compiled)
-    """Write to ``flipped`` the codes of the masked keys of the slots of one cluster."""
+def flip_codes(codes, key_chunks, low, high, first, last, flipped):  # pragma: no cover  (compiled)
+    """Write to ``flipped`` the codes of the masked keys of a cluster's slots; its chunks are ``low`` to ``high``."""
     source, target = codes.view(np.uint32), flipped.view(np.uint32)
-    for chunk in range(key_chunks.shape[0]):
-        every = np.uint32((1 << key_chunks[chunk, 2]) - 1)
+    for chunk in range(high - low):
+        every = np.uint32((1 << key_chunks[low + chunk, 2]) - 1)
         for slot in range(first, last):
             target[chunk, slot, 0] = source[chunk, slot, 0] ^ ((every << np.uint32(4)) & EVERY_HIGH)
             target[chunk, slot, 1] = source[chunk, slot, 1] ^ (every & EVERY_HIGH)
@@ -80,50 +80,52 @@ def eight_groups(table, codes, at):  # pragma: no cover  (compiled)
 
 @compiled
 def add_masses(
-    codes, kernel, order, key_chunks, first, last, table, pieces, masses
+    codes, kernel, order, k, key_chunks, low, high, in_one, first, last, table, pieces, masses
 ):  # pragma: no cover  (compiled)
-    """Write W (area · sample) of the slots of one cluster: the kernel's rows of each area's keys in ``codes``."""
+    """Write W (area · slot) of the slots of cluster k: the kernel's rows of each area's keys in ``codes``, or of all.
+
+    Its chunks of keys are ``low`` to ``high``; all count as one area if ``in_one``.
+    """
     zero = splat(kernel.dtype.type(0))
-    samples = codes.shape[1]
-    flat = codes.reshape(-1)
-    for chunk in range(key_chunks.shape[0]):
-        area, start, count = key_chunks[chunk, 0], key_chunks[chunk, 1], key_chunks[chunk, 2]
+    slots = codes.shape[1]
+    for chunk in range(low, high):
+        area = 0 if in_one else key_chunks[chunk, 0]
+        start, count = key_chunks[chunk, 1], key_chunks[chunk, 2]
         for group in range((count + 3) // 4):
             at, left = start + 4 * group, count - 4 * group
             fill_group(
                 table,
                 group,
-                row(kernel, order[at]),
-                row(kernel, order[at + 1]) if left > 1 else zero,
-                row(kernel, order[at + 2]) if left > 2 else zero,
-                row(kernel, order[at + 3]) if left > 3 else zero,
+                row(kernel, order[k, at]),
+                row(kernel, order[k, at + 1]) if left > 1 else zero,
+                row(kernel, order[k, at + 2]) if left > 2 else zero,
+                row(kernel, order[k, at + 3]) if left > 3 else zero,
             )
-        begins = chunk == 0 or key_chunks[chunk - 1, 0] != area
+        begins = chunk == low or (not in_one and key_chunks[chunk - 1, 0] != area)
         for slot in range(first, last):
-            index, at = area * samples + slot, (chunk * samples + slot) * GROUPS
+            index, at = area * slots + slot, ((chunk - low) * slots + slot) * GROUPS
             found = zero if begins else row(masses, index)
             if count > 16:
-                set_row(masses, index, found + eight_groups(table, flat, at))
+                set_row(masses, index, found + eight_groups(table, codes, at))
             else:
-                set_row(masses, index, found + four_groups(table, flat, at))
+                set_row(masses, index, found + four_groups(table, codes, at))
 
 
 @compiled
 def add_pulled(
-    codes, pulled, slots, order, spans, sample_chunks, begins, table, pieces, gathered
+    codes, pulled, slots, order, k, spans, sample_chunks, low, high, begins, table, pieces, gathered
 ):  # pragma: no cover  (compiled)
-    """Add to each key's row of ``gathered`` the rows of its area of the cluster's samples that show it.
+    """Add to each key's row of ``gathered`` the rows of its area of the samples of cluster k that show it.
 
-    Where the cluster ``begins``, instead of adding, write.
+    Its chunks of samples are ``low`` to ``high``. Where the cluster ``begins``, instead of adding, write.
     """
     zero = splat(pulled.dtype.type(0))
-    for chunk in range(sample_chunks.shape[0]):
-        flat = codes[chunk].reshape(-1)
-        fresh = begins and chunk == 0
+    for chunk in range(low, high):
+        fresh = begins and chunk == low
         first, count = sample_chunks[chunk, 1], sample_chunks[chunk, 2]
-        place = 0
-        for area in range(spans.shape[0]):
-            start, stop = spans[area, 0], spans[area, 1]
+        place = chunk * codes.shape[1]
+        for area in range(spans.shape[1]):
+            start, stop = spans[k, area, 0], spans[k, area, 1]
             if start == stop:
                 continue
             for group in range((count + 3) // 4):
@@ -137,10 +139,10 @@ def add_pulled(
                     row(pulled, at + 3) if left > 3 else zero,
                 )
             for i in range(stop - start):
-                q, at = order[start + i], (place + i) * GROUPS
+                q, at = order[k, start + i], (place + i) * GROUPS
                 found = zero if fresh else row(gathered, q)
                 if count > 16:
-                    set_row(gathered, q, found + eight_groups(table, flat, at))
+                    set_row(gathered, q, found + eight_groups(table, codes, at))
                 else:
-                    set_row(gathered, q, found + four_groups(table, flat, at))
+                    set_row(gathered, q, found + four_groups(table, codes, at))
             place += -(-(stop - start) // CHUNK) * CHUNK

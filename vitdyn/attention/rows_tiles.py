@@ -78,37 +78,38 @@ def end(marks):  # pragma: no cover  (compiled)
 
 
 @compiled
-def flip_codes(marks, key_chunks, first, last, flipped):  # pragma: no cover  (compiled)
-    """Write to ``flipped`` the marks of the masked keys of the slots of one cluster."""
-    for chunk in range(key_chunks.shape[0]):
+def flip_codes(marks, key_chunks, low, high, first, last, flipped):  # pragma: no cover  (compiled)
+    """Write to ``flipped`` the marks of the masked keys of a cluster's slots; its chunks are ``low`` to ``high``."""
+    for chunk in range(high - low):
         for slot in range(first, last):
             flipped[chunk, slot] = 0
-            for i in range(key_chunks[chunk, 2]):
+            for i in range(key_chunks[low + chunk, 2]):
                 flipped[chunk, slot, i] = marks[chunk, slot, i] ^ MARK
 
 
 @compiled
 def add_masses(
-    marks, kernel, order, key_chunks, first, last, table, pieces, masses
+    marks, kernel, order, k, key_chunks, low, high, in_one, first, last, table, pieces, masses
 ):  # pragma: no cover  (compiled)
-    """Write W (area · slot) of the slots of one cluster: the kernel's rows of each area's keys in ``marks``.
+    """Write W (area · slot) of the slots of cluster k: the kernel's rows of each area's keys in ``marks``, or of all.
 
-    Slots are taken by sixteens: up to 15 after the last get numbers too, which mean nothing.
+    Its chunks of keys are ``low`` to ``high``; all count as one area if ``in_one``. Slots are taken by sixteens: up to
+    15 after the last get numbers too, which mean nothing.
     """
     slots = marks.shape[1]
-    chunk = 0
-    while chunk < key_chunks.shape[0]:
-        area, together = key_chunks[chunk, 0], 0
-        fresh = chunk == 0 or key_chunks[chunk - 1, 0] != area
-        while together < TOGETHER and chunk + together < key_chunks.shape[0]:
-            if key_chunks[chunk + together, 0] != area:
+    chunk = low
+    while chunk < high:
+        area, together = 0 if in_one else key_chunks[chunk, 0], 0
+        fresh = chunk == low or (not in_one and key_chunks[chunk - 1, 0] != area)
+        while together < TOGETHER and chunk + together < high:
+            if not in_one and key_chunks[chunk + together, 0] != area:
                 break
             start, count = key_chunks[chunk + together, 1], key_chunks[chunk + together, 2]
-            _cut_keys(kernel, order, start, count, pieces, together)
+            _cut_keys(kernel, order, k, start, count, pieces, together)
             together += 1
         for slot in range(first, last, CHUNK):
             add_products(
-                marks, (chunk * slots + slot) * CHUNK, slots * CHUNK, together, pieces,
+                marks, ((chunk - low) * slots + slot) * CHUNK, slots * CHUNK, together, pieces,
                 masses, area * slots + slot, fresh, last - slot > SIDE,
             )  # fmt: skip
         chunk += together
@@ -116,18 +117,18 @@ def add_masses(
 
 @compiled
 def add_pulled(
-    marks, pulled, slots, order, spans, sample_chunks, begins, table, pieces, gathered
+    marks, pulled, slots, order, k, spans, sample_chunks, low, high, begins, table, pieces, gathered
 ):  # pragma: no cover  (compiled)
-    """Add to each key's row of ``gathered`` the rows of its area of the cluster's samples that show it.
+    """Add to each key's row of ``gathered`` the rows of its area of the samples of cluster k that show it.
 
-    Where the cluster ``begins``, instead of adding, write.
+    Its chunks of samples are ``low`` to ``high``. Where the cluster ``begins``, instead of adding, write.
     """
     keys = marks.shape[1]
-    for done in range(0, sample_chunks.shape[0], TOGETHER):
-        together = min(TOGETHER, sample_chunks.shape[0] - done)
+    for done in range(low, high, TOGETHER):
+        together = min(TOGETHER, high - done)
         chunk = 0
-        for area in range(spans.shape[0]):
-            start, stop = spans[area, 0], spans[area, 1]
+        for area in range(spans.shape[1]):
+            start, stop = spans[k, area, 0], spans[k, area, 1]
             if start == stop:
                 continue
             for i in range(together):
@@ -140,21 +141,21 @@ def add_pulled(
                 )  # fmt: skip
                 chunk += 1
                 for i in range(min(CHUNK, stop - at)):
-                    found = row(table, i)
-                    if not (begins and done == 0):
-                        found = found + row(gathered, order[at + i])
-                    set_row(gathered, order[at + i], found)
+                    found, q = row(table, i), order[k, at + i]
+                    if not (begins and done == low):
+                        found = found + row(gathered, q)
+                    set_row(gathered, q, found)
 
 
 @part
-def _cut_keys(kernel, order, start, count, pieces, chunk):  # pragma: no cover  (compiled)
+def _cut_keys(kernel, order, k, start, count, pieces, chunk):  # pragma: no cover  (compiled)
     """Cut the rows of up to 32 keys to pieces, and fill up with zeros."""
     zero = splat(kernel.dtype.type(0))
     for pair in range(PAIRS):
         left = count - 2 * pair
         cut(
-            row(kernel, order[start + 2 * pair]) if left > 0 else zero,
-            row(kernel, order[start + 2 * pair + 1]) if left > 1 else zero,
+            row(kernel, order[k, start + 2 * pair]) if left > 0 else zero,
+            row(kernel, order[k, start + 2 * pair + 1]) if left > 1 else zero,
             pieces,
             (chunk * PIECES * PAIRS + pair) * PAIR,
         )
