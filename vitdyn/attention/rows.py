@@ -243,7 +243,7 @@ def _forward(
         for first in range(0, patches, width):
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)
-            shifted = read_phi(phi[s], first, block_phi) * strongest > MODERATE_EXPONENT
+            shifted = read_phi(phi[s], first, block_phi, spare) * strongest > MODERATE_EXPONENT
             for k in range(clusters):
                 low, high = ends[0, k], ends[0, k + 1]
                 for summed in (False, True):
@@ -287,7 +287,7 @@ def _gradient(
         for first in range(0, patches, width):
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)
-            shifted = read_phi(phi[s], first, block_phi) * strongest > MODERATE_EXPONENT
+            shifted = read_phi(phi[s], first, block_phi, spare) * strongest > MODERATE_EXPONENT
             everywhere, begins = splat(upsilon.dtype.type(0)), True
             block_d_phi[:] = 0
             for k in range(clusters):

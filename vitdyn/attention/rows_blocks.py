@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vitdyn.attention.rows_transpose import transpose_pulls, transpose_tile
-from vitdyn.attention.rows_vector import compiled
+from vitdyn.attention.rows_vector import compiled, larger, multiply_add, row, set_row, splat
 
 LOG2_E = 1.4426950408889634
 
@@ -52,24 +52,36 @@ def write_block(pulls, everywhere, kernel, first, matrix):  # pragma: no cover  
 
 
 @compiled
-def read_phi(phi, first, block_phi):  # pragma: no cover  (compiled)
+def read_phi(phi, first, block_phi, spare):  # pragma: no cover  (compiled)
     """Copy a block of Φ / log 2 (query, cluster, area) to rows (cluster · area); return its largest magnitude."""
     queries, clusters, areas = phi.shape
-    most = phi.dtype.type(0)
-    for v in range(block_phi.shape[1]):
-        for k in range(clusters):
-            for j in range(areas):
-                value = LOG2_E * phi[first + v, k, j] if first + v < queries else phi.dtype.type(0)
-                block_phi[k * areas + j, v] = value
-                most = max(most, abs(value))
-    return most
+    number = phi.dtype.type
+    read_block(phi.reshape(queries, clusters * areas), first, block_phi)
+    scale, rest, zero = splat(number(LOG2_E)), splat(number(LOG2_E - number(LOG2_E))), splat(number(0))
+    most = zero
+    for at in range(block_phi.shape[0]):
+        value = row(block_phi, at)
+        value = multiply_add(value, scale, value * rest)
+        set_row(block_phi, at, value)
+        most = larger(most, larger(value, zero - value))
+    set_row(spare, 0, most)
+    return spare.max()
 
 
 @compiled
 def write_phi(block, first, d_phi):  # pragma: no cover  (compiled)
     """Write a block of rows (cluster · area) to ∂Φ (query, cluster, area)."""
     queries, clusters, areas = d_phi.shape
-    for v in range(min(block.shape[1], queries - first)):
-        for k in range(clusters):
-            for j in range(areas):
-                d_phi[first + v, k, j] = block[k * areas + j, v]
+    matrix, width, features = d_phi.reshape(queries, clusters * areas), block.shape[1], clusters * areas
+    side = width // 2
+    inside = min(width, queries - first)
+    for v in range(0, width, side):
+        whole = features - features % side if v + side <= inside else 0
+        for at in range(0, whole, side):
+            transpose_tile(
+                block, np.uint64(at * width + v), np.uint64(width),
+                matrix, np.uint64((first + v) * features + at), np.uint64(features),
+            )  # fmt: skip
+        for u in range(v, min(v + side, inside)):
+            for at in range(whole, features):
+                matrix[first + u, at] = block[at, u]
