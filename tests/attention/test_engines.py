@@ -25,6 +25,7 @@ SIZES = {
     "one": [[13, 5, 1, 4]],
     "three": [[13, 5, 1, 4], [9, 9, 5], [6, 2, 3, 4, 8]],
     "wide": [[70, 33, 17, 8]] * 2,
+    "deep": [[150, 3]],
 }
 KINDS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 EVERY = pytest.mark.parametrize("sizes", SIZES)
@@ -81,7 +82,7 @@ def test_forward_and_pullback(sizes, scale, dtype, tolerance, broadcast):
 
 
 @EVERY
-@pytest.mark.parametrize("samples", [7, 40, 70])
+@pytest.mark.parametrize("samples", [7, 40, 70, 140])
 @pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
 @KINDS
 def test_gradient_of_a_residual(sizes, samples, scale, dtype, tolerance):

@@ -159,12 +159,16 @@ def threads_and_drawing(found: dict) -> str:
     )
 
 
+def two_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def rate_table(found: dict) -> str:
     rows = []
     for entry in found["cases"].values():
         rates = {name: entry["operations"] / time["median"] for name, time in entry["seconds"].items()}
         cells = [
-            f"{100 * rates[name] / found['machine']['sgemm']:#.2g} %" if name in rates else "—"
+            f"{two_digits(100 * rates[name] / found['machine']['sgemm'])} %" if name in rates else "—"
             for name in names(found)
         ]
         case = entry["case"]
