@@ -62,7 +62,8 @@ def weigh(
     the error of that goes to row 1 of ``total``, if it is less than what is there.
     """
     areas, room = latents.shape[1], masked.shape[0]
-    one, tolerated = splat(masses.dtype.type(1)), splat(masses.dtype.type(LEAST_SHARE)) * row(total, 0)
+    zero, one = splat(masses.dtype.type(0)), splat(masses.dtype.type(1))
+    tolerated = splat(masses.dtype.type(LEAST_SHARE)) * row(total, 0)
     margin = row(total, 1)
     for slot in range(begin, end):
         own = (slot - begin) * areas
@@ -79,7 +80,9 @@ def weigh(
             whole = multiply_add(lift, left, whole)
             margin = smaller(margin, whole - lift * tolerated)
         else:
-            whole, lift = left + _weigh(latents, phi, k, masses, slot, own, ratios, weighted), one
+            whole = left + _weigh(latents, phi, k, masses, slot, own, ratios, weighted)
+            # where no key is masked, none has a share: that it cancels out would cost digits
+            lift = choose(left > zero, one, zero) if summed else one
             margin = smaller(margin, whole - tolerated)
         set_row(scales, 2 * (slot - begin), one / whole)
         set_row(scales, 2 * (slot - begin) + 1, lift)
