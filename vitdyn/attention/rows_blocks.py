@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vitdyn.attention.rows_transpose import transpose_pulls, transpose_tile
-from vitdyn.attention.rows_vector import compiled, larger, multiply_add, row, set_row, splat
+from vitdyn.attention.rows_vector import compiled, larger, row, set_row, splat
 
 LOG2_E = 1.4426950408889634
 
@@ -55,13 +55,11 @@ def write_block(pulls, everywhere, kernel, first, matrix):  # pragma: no cover  
 def read_phi(phi, first, block_phi, spare):  # pragma: no cover  (compiled)
     """Copy a block of Φ / log 2 (query, cluster, area) to rows (cluster · area); return its largest magnitude."""
     queries, clusters, areas = phi.shape
-    number = phi.dtype.type
     read_block(phi.reshape(queries, clusters * areas), first, block_phi)
-    scale, rest, zero = splat(number(LOG2_E)), splat(number(LOG2_E - number(LOG2_E))), splat(number(0))
+    scale, zero = splat(phi.dtype.type(LOG2_E)), splat(phi.dtype.type(0))
     most = zero
     for at in range(block_phi.shape[0]):
-        value = row(block_phi, at)
-        value = multiply_add(value, scale, value * rest)
+        value = row(block_phi, at) * scale
         set_row(block_phi, at, value)
         most = larger(most, larger(value, zero - value))
     set_row(spare, 0, most)
