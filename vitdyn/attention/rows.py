@@ -203,20 +203,20 @@ def _by_slot(values, slots, target):  # pragma: no cover  (compiled)
 
 @compiled
 def _sum_masses(
-    kernel, order, k, spans, key_chunks, chunk_ends, by_sample, begin, end, table, pieces, masses, masked, summed
+    kernel, order, k, spans, key_chunks, chunk_ends, by_sample, first, last, table, pieces, masses, masked, summed
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write W of a cluster's slots, and W_0 where it is to be ``summed``: as a difference it has lost its digits."""
     room, low, high = masked.shape[0], chunk_ends[k], chunk_ends[k + 1]
     add_masses(
-        by_sample[0], kernel, order, k, key_chunks, low, high, False, begin, end, table, pieces, masses
+        by_sample[0], kernel, order, k, key_chunks, low, high, False, first, last, table, pieces, masses
     )
     for area in range(spans.shape[1]):
         if spans[k, area, 0] == spans[k, area, 1]:
-            masses[area * room + begin : area * room + end] = 0
+            masses[area * room + first : area * room + last] = 0
     if summed:
-        flip_codes(by_sample[0], key_chunks, low, high, begin, end, by_sample[1])
+        flip_codes(by_sample[0], key_chunks, low, high, first, last, by_sample[1])
         add_masses(
-            by_sample[1], kernel, order, k, key_chunks, low, high, True, begin, end, table, pieces, masked
+            by_sample[1], kernel, order, k, key_chunks, low, high, True, first, last, table, pieces, masked
         )
 
 
@@ -299,7 +299,8 @@ def _gradient(
                         kernel, order, k, spans, key_chunks, chunk_ends, by_sample, low, high,
                         table, pieces, masses, masked, summed,
                     )  # fmt: skip
-                    block_d_phi[k * areas : (k + 1) * areas] = 0
+                    if summed:  # what the first attempt left
+                        block_d_phi[k * areas : (k + 1) * areas] = 0
                     if adjoint is None:
                         of_masked = reconstruct(
                             own_latents, own_strength, block_phi, k, member, shown, first, total, masses, masked,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from vitdyn.attention.rows_powers import LOG2_E
 from vitdyn.attention.rows_transpose import transpose_pulls, transpose_tile
 from vitdyn.attention.rows_vector import compiled, larger, row, set_row, splat
-
-LOG2_E = 1.4426950408889634
 
 
 @compiled
@@ -33,7 +32,10 @@ def read_block(matrix, first, rows):  # pragma: no cover  (compiled)
 
 @compiled
 def write_block(pulls, everywhere, kernel, first, matrix):  # pragma: no cover  (compiled)
-    """Write (pulls − everywhere) · kernel (key, query) to the queries ``first`` and on of a (query, key) matrix."""
+    """Write (pulls − everywhere) · kernel (key, query) to the queries ``first`` and on of a (query, key) matrix.
+
+    Without a ``kernel`` (None, and ``everywhere`` None) the pulls as they are.
+    """
     queries, keys = matrix.shape
     width = pulls.shape[1]
     side = width // 2
@@ -41,14 +43,27 @@ def write_block(pulls, everywhere, kernel, first, matrix):  # pragma: no cover  
     for v in range(0, width, side):
         whole = keys - keys % side if v + side <= inside else 0
         for q in range(0, whole, side):
-            transpose_pulls(
-                pulls, np.uint64(q * width + v), np.uint64(width),
-                matrix, np.uint64((first + v) * keys + q), np.uint64(keys),
-                everywhere, np.uint64(v), kernel,
-            )  # fmt: skip
+            source, target = np.uint64(q * width + v), np.uint64((first + v) * keys + q)
+            if kernel is None:
+                transpose_tile(pulls, source, np.uint64(width), matrix, target, np.uint64(keys))
+            else:
+                transpose_pulls(
+                    pulls,
+                    source,
+                    np.uint64(width),
+                    matrix,
+                    target,
+                    np.uint64(keys),
+                    everywhere,
+                    np.uint64(v),
+                    kernel,
+                )
         for u in range(v, min(v + side, inside)):
             for q in range(whole, keys):
-                matrix[first + u, q] = (pulls[q, u] - everywhere[0, u]) * kernel[q, u]
+                if kernel is None:
+                    matrix[first + u, q] = pulls[q, u]
+                else:
+                    matrix[first + u, q] = (pulls[q, u] - everywhere[0, u]) * kernel[q, u]
 
 
 @compiled
@@ -70,16 +85,4 @@ def read_phi(phi, first, block_phi, spare):  # pragma: no cover  (compiled)
 def write_phi(block, first, d_phi):  # pragma: no cover  (compiled)
     """Write a block of rows (cluster · area) to ∂Φ (query, cluster, area)."""
     queries, clusters, areas = d_phi.shape
-    matrix, width, features = d_phi.reshape(queries, clusters * areas), block.shape[1], clusters * areas
-    side = width // 2
-    inside = min(width, queries - first)
-    for v in range(0, width, side):
-        whole = features - features % side if v + side <= inside else 0
-        for at in range(0, whole, side):
-            transpose_tile(
-                block, np.uint64(at * width + v), np.uint64(width),
-                matrix, np.uint64((first + v) * features + at), np.uint64(features),
-            )  # fmt: skip
-        for u in range(v, min(v + side, inside)):
-            for at in range(whole, features):
-                matrix[first + u, at] = block[at, u]
+    write_block(block, None, None, first, d_phi.reshape(queries, clusters * areas))

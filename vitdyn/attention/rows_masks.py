@@ -3,7 +3,7 @@
 Samples are brought into the order of their clusters ("slots"), and cut into chunks of at most 32 of one
 cluster. A chunk's word of a key has bit i set where its i-th sample shows the key; a sample's word of a chunk
 of at most 32 keys of one area has bit i set where it shows the i-th of them. Each costs about one operation
-for eight patches. ``rows_sums`` says how words are stored.
+for eight patches. ``put_word`` says how words are stored.
 """
 
 from __future__ import annotations

@@ -28,8 +28,10 @@ _POLYNOMIAL = {
     ),
 }
 """2^f for |f| ≤ ½, highest power first, to 2e-9 and 9e-18."""
-_LOG2_E = {32: (1.4426950216293335, 1.92596298909109e-8), 64: (1.4426950408889634, 2.0355273740931033e-17)}
-"""log₂e, and what rounding takes from it."""
+LOG2_E = 1.4426950408889634
+"""log₂e."""
+_LOG2_E_REST = {32: 1.92596298909109e-8, 64: 2.0355273740931033e-17}
+"""What rounding takes from it."""
 _LEAST = {32: (-87.0, -126.0), 64: (-708.0, -1022.0)}
 """The least exponents of e and of 2."""
 
@@ -42,7 +44,7 @@ class _Numbers:
         self._vector, self._kind = vector, np.float32 if self.bits == 32 else np.float64
         # added to a number below 2^(digits − 1) it leaves the nearest whole number in the lowest bits
         self.round = self.constant(1.5 * 2.0**self.digits)
-        self.log2_e, self.log2_e_rest = (self.constant(value) for value in _LOG2_E[self.bits])
+        self.log2_e, self.log2_e_rest = self.constant(LOG2_E), self.constant(_LOG2_E_REST[self.bits])
         self.least_of_e, self.least_of_two = (self.constant(value) for value in _LEAST[self.bits])
 
     def constant(self, value: float) -> ir.Constant:

@@ -32,7 +32,10 @@ from vitdyn.attention.rows_vector import (
     store_part,
 )
 
-MODERATE_EXPONENT, LEAST_SHARE = 17.0, 1 / 16
+MODERATE_EXPONENT = 17.0
+"""Up to this |x_j|, in units of log 2, exponents are not shifted."""
+LEAST_SHARE = 1 / 16
+"""How small Z may be beside e^{−c} T where W_0 is a difference."""
 AHEAD = 4
 """Samples whose shares are formed together."""
 
@@ -76,11 +79,13 @@ def weigh(
         if shifted:
             # a difference may be 0 or less where masked keys are left: then all of T stands for them
             evidence = left if summed else row(total, 0)
-            whole, lift = _weigh_carefully(latents, phi, k, masses, slot, evidence, own, ratios, weighted)
+            whole, lift = _weigh_carefully(
+                latents, phi, k, masses, room, slot, evidence, own, ratios, weighted
+            )
             whole = multiply_add(lift, left, whole)
             margin = smaller(margin, whole - lift * tolerated)
         else:
-            whole = left + _weigh(latents, phi, k, masses, slot, own, ratios, weighted)
+            whole = left + _weigh(latents, phi, k, masses, room, slot, own, ratios, weighted)
             # where no key is masked, none has a share: that it cancels out would cost digits
             lift = choose(left > zero, one, zero) if summed else one
             margin = smaller(margin, whole - tolerated)
@@ -100,10 +105,9 @@ def loses_digits(total):  # pragma: no cover  (compiled)
 
 
 @part
-def _weigh(latents, phi, k, masses, slot, own, ratios, weighted):  # pragma: no cover  (compiled)
+def _weigh(latents, phi, k, masses, room, slot, own, ratios, weighted):  # pragma: no cover  (compiled)
     """Write e^{x_j} and e^{x_j} W_j of a slot; return the sum of the latter."""
     areas = latents.shape[1]
-    room = masses.shape[0] // areas
     whole = splat(masses.dtype.type(0))
     for j in range(areas):
         ratio = two_to_product(repeat(latents, slot * areas + j), row(phi, k * areas + j))
@@ -116,11 +120,10 @@ def _weigh(latents, phi, k, masses, slot, own, ratios, weighted):  # pragma: no 
 
 @part
 def _weigh_carefully(
-    latents, phi, k, masses, slot, masked_mass, own, ratios, weighted
+    latents, phi, k, masses, room, slot, masked_mass, own, ratios, weighted
 ):  # pragma: no cover  (compiled)
     """Do as ``_weigh`` with exponents x_j − c, and 0 for areas that show nothing; return also e^{−c}."""
     areas = latents.shape[1]
-    room = masses.shape[0] // areas
     zero = splat(masses.dtype.type(0))
     some_masked = masked_mass > zero
     shift = choose(some_masked, zero, splat(masses.dtype.type(-np.inf)))
@@ -166,15 +169,26 @@ def reconstruct(
                 set_row(pulls, j, pull)
             hidden = choose(are_zero(shown, np.uint64(slot * shown.shape[1] + first), zero), inverse, zero)
             pull_of_masked = lift * hidden * mean
-            for j in range(areas):
-                pull = hidden * (row(pulls, j) - mean)
-                by_feature = row(weighted, place * areas + j) * pull
-                slope = multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, k * areas + j))
-                set_row(d_phi, k * areas + j, slope)
-                pulled = multiply_add(row(ratios, place * areas + j), pull, pull_of_masked)
-                set_row(masses, j * room + slot, pulled)
+            _push_back(
+                latents, k, slot, place, hidden, mean, pull_of_masked, ratios, weighted, pulls, room, masses, d_phi,
+            )  # fmt: skip
             everywhere = everywhere + pull_of_masked
     return everywhere
+
+
+@part
+def _push_back(
+    latents, k, slot, place, scale, mean, pull_of_masked, ratios, weighted, pulls, room, masses, d_phi
+):  # pragma: no cover  (compiled)
+    """Replace a slot's masses by ``scale`` e^{x_j − c} (G_j − Ḡ) + R_0 Ḡ, and add its part of ∂L/∂Φ to ``d_phi``."""
+    areas = latents.shape[1]
+    for j in range(areas):
+        away = scale * (row(pulls, j) - mean)
+        by_feature = row(weighted, place * areas + j) * away
+        slope = multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, k * areas + j))
+        set_row(d_phi, k * areas + j, slope)
+        pulled = multiply_add(row(ratios, place * areas + j), away, pull_of_masked)
+        set_row(masses, j * room + slot, pulled)
 
 
 @compiled
@@ -227,12 +241,8 @@ def pull(
             if weight.shape[0] > 0:
                 scale = inverse * load_part(weight, b * weight.shape[1] + first, count, spare)
             pull_of_masked = lift * scale * mean
-            for j in range(areas):
-                away = scale * (row(pulls, j) - mean)
-                by_feature = row(weighted, place * areas + j) * away
-                slope = multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, k * areas + j))
-                set_row(d_phi, k * areas + j, slope)
-                pulled = multiply_add(row(ratios, place * areas + j), away, pull_of_masked)
-                set_row(masses, j * room + slot, pulled)
+            _push_back(
+                latents, k, slot, place, scale, mean, pull_of_masked, ratios, weighted, pulls, room, masses, d_phi,
+            )  # fmt: skip
             everywhere = everywhere + pull_of_masked
     return everywhere

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from vitdyn.attention.rows_vector import CHUNK, compiled, row, set_row, splat, subset_row
+from vitdyn.attention.rows_words import EVERY_HIGH
 
 GROUPS, SUBSETS = 8, 16
 TABLE_ROWS = GROUPS * SUBSETS
-EVERY_HIGH = np.uint32(0xF0F0F0F0)
 
 
 @compiled

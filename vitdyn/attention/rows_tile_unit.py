@@ -12,19 +12,18 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-_BYTE, _WHOLE, _POINTER = ir.IntType(8), ir.IntType(64), ir.PointerType(ir.IntType(8))
+from vitdyn.attention.rows_vector import address_of
+
+SIDE, PIECES = 16, 3
+"""Rows of a tile, which are pairs of rows in one of pieces; pieces of a number."""
+
+_BYTE, _WHOLE = ir.IntType(8), ir.IntType(64)
 
 
 def _call(builder: Any, name: str, *args: Any) -> None:
     """Call LLVM's own function of this name, which returns nothing."""
     kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
     builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), args)
-
-
-def _address(context: Any, builder: Any, array: types.Array, value: Any, offset: Any) -> Any:
-    """Return the address of an array's number, counted from its first."""
-    data = context.make_array(array)(context, builder, value).data
-    return builder.bitcast(builder.gep(data, [offset]), _POINTER)
 
 
 def _tile(literal: types.IntegerLiteral) -> ir.Constant:
@@ -36,7 +35,8 @@ def configure(context, settings):
     """Set the shapes of the tiles, and put zeros in them."""
 
     def emit(context, builder, sig, args):
-        _call(builder, "ldtilecfg", _address(context, builder, settings, args[0], ir.Constant(_WHOLE, 0)))
+        where = address_of(context, builder, settings, args[0], ir.Constant(_WHOLE, 0), _BYTE)
+        _call(builder, "ldtilecfg", where)
         return context.get_dummy_value()
 
     return types.void(settings), emit
@@ -70,7 +70,7 @@ def _move(name: str) -> Any:
     def typed(context, tile, array, offset, step):
         def emit(context, builder, sig, args):
             number = ir.Constant(_WHOLE, array.dtype.bitwidth // 8)
-            address = _address(context, builder, array, args[1], args[2])
+            address = address_of(context, builder, array, args[1], args[2], _BYTE)
             _call(builder, name, _tile(tile), address, builder.mul(args[3], number))
             return context.get_dummy_value()
 
@@ -100,21 +100,19 @@ def cut(context, first, second, pieces, offset):
 
     A piece is the upper half of what the pieces before leave of a number: 8 bits of it, so that three are all.
     """
-    lanes, pairs = first.count, 16
+    lanes = first.count
 
     def emit(context, builder, sig, args):
         numbers = ir.VectorType(ir.IntType(32), lanes)
         halves = ir.VectorType(ir.IntType(16), 2 * lanes)
-        both = ir.VectorType(ir.IntType(16), 2 * lanes)
         upper = ir.Constant(numbers, [0xFFFF0000] * lanes)
         rest = list(args[:2])
         pick = [half for lane in range(lanes) for half in (2 * lane + 1, 2 * lanes + 2 * lane + 1)]
         picks = ir.Constant(ir.VectorType(ir.IntType(32), 2 * lanes), pick)
-        for piece in range(3):
+        for piece in range(PIECES):
             taken = builder.shuffle_vector(*(builder.bitcast(one, halves) for one in rest), picks)
-            place = builder.add(args[3], ir.Constant(_WHOLE, piece * pairs * 2 * lanes))
-            pointer = _address(context, builder, pieces, args[2], place)
-            builder.store(taken, builder.bitcast(pointer, ir.PointerType(both)), align=2)
+            place = builder.add(args[3], ir.Constant(_WHOLE, piece * SIDE * 2 * lanes))
+            builder.store(taken, address_of(context, builder, pieces, args[2], place, halves), align=2)
             cuts = [builder.and_(builder.bitcast(one, numbers), upper) for one in rest]
             rest = [
                 builder.fsub(one, builder.bitcast(own, one.type)) for one, own in zip(rest, cuts, strict=True)

@@ -20,18 +20,26 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from vitdyn.attention.rows_tile_unit import clear, configure, cut, fetch, keep, multiply, release
+from vitdyn.attention.rows_tile_unit import (
+    PIECES,
+    SIDE,
+    clear,
+    configure,
+    cut,
+    fetch,
+    keep,
+    multiply,
+    release,
+)
 from vitdyn.attention.rows_vector import CHUNK, compiled, part, row, set_row, splat
+from vitdyn.attention.rows_words import MARK
 from vitdyn.data import PatchLayout
 
-SIDE, TOGETHER, PIECES, PAIRS, PAIR = 16, 4, 3, 16, 64
-"""Rows of a tile; chunks cut to pieces at a time; pieces of a number; pairs of rows of a chunk; numbers of a pair."""
+TOGETHER, PAIR = 4, 64
+"""Chunks cut to pieces at a time; numbers of a pair of rows."""
 
-NUMBERS = TOGETHER * PIECES * PAIRS * PAIR
+NUMBERS = TOGETHER * PIECES * SIDE * PAIR
 """Numbers of all pieces together."""
-
-MARK = np.uint16(0x3F80)
-"""The bfloat16 number 1."""
 
 _REQUEST_PERMISSION, _TILE_DATA = 0x1023, 18
 
@@ -105,7 +113,7 @@ def add_masses(
             if not in_one and key_chunks[chunk + together, 0] != area:
                 break
             start, count = key_chunks[chunk + together, 1], key_chunks[chunk + together, 2]
-            _cut_keys(kernel, order, k, start, count, pieces, together)
+            _cut_rows(kernel, order, k, start, count, pieces, together)
             together += 1
         for slot in range(first, last, CHUNK):
             add_products(
@@ -133,7 +141,7 @@ def add_pulled(
                 continue
             for i in range(together):
                 first, count = sample_chunks[done + i, 1], sample_chunks[done + i, 2]
-                _cut_samples(pulled, area * slots + first, count, pieces, i)
+                _cut_rows(pulled, None, k, area * slots + first, count, pieces, i)
             for at in range(start, stop, CHUNK):
                 add_products(
                     marks, (done * keys + chunk * CHUNK) * CHUNK, keys * CHUNK, together, pieces,
@@ -147,32 +155,18 @@ def add_pulled(
                     set_row(gathered, q, found)
 
 
-@part
-def _cut_keys(kernel, order, k, start, count, pieces, chunk):  # pragma: no cover  (compiled)
-    """Cut the rows of up to 32 keys to pieces, and fill up with zeros."""
-    zero = splat(kernel.dtype.type(0))
-    for pair in range(PAIRS):
-        left = count - 2 * pair
-        cut(
-            row(kernel, order[k, start + 2 * pair]) if left > 0 else zero,
-            row(kernel, order[k, start + 2 * pair + 1]) if left > 1 else zero,
-            pieces,
-            (chunk * PIECES * PAIRS + pair) * PAIR,
-        )
-
-
-@part
-def _cut_samples(pulled, first, count, pieces, chunk):  # pragma: no cover  (compiled)
-    """Cut up to 32 rows that lie one after the other to pieces, and fill up with zeros."""
-    zero = splat(pulled.dtype.type(0))
-    for pair in range(PAIRS):
-        left = count - 2 * pair
-        cut(
-            row(pulled, first + 2 * pair) if left > 0 else zero,
-            row(pulled, first + 2 * pair + 1) if left > 1 else zero,
-            pieces,
-            (chunk * PIECES * PAIRS + pair) * PAIR,
-        )
+@compiled
+def _cut_rows(rows, order, k, start, count, pieces, chunk):  # pragma: no cover  (compiled)
+    """Cut up to 32 rows to pieces, and fill up with zeros: from ``start`` on, of ``order`` [k] unless it is None."""
+    zero = splat(rows.dtype.type(0))
+    for pair in range(SIDE):
+        at, left = start + 2 * pair, count - 2 * pair
+        if order is None:
+            one, two = row(rows, at) if left > 0 else zero, row(rows, at + 1) if left > 1 else zero
+        else:
+            one = row(rows, order[k, at]) if left > 0 else zero
+            two = row(rows, order[k, at + 1]) if left > 1 else zero
+        cut(one, two, pieces, (chunk * PIECES * SIDE + pair) * PAIR)
 
 
 @part
@@ -200,7 +194,7 @@ def add_products(marks, at, step, count, pieces, target, place, fresh, both):  #
         if both:
             fetch(5, marks, at + chunk * step + SIDE * CHUNK, CHUNK)
         for piece in range(PIECES):
-            cut_at = (chunk * PIECES + piece) * PAIRS * PAIR
+            cut_at = (chunk * PIECES + piece) * SIDE * PAIR
             fetch(6, pieces, cut_at, PAIR)
             fetch(7, pieces, cut_at + PAIR // 2, PAIR)
             multiply(0, 4, 6)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from vitdyn.attention.rows_vector import CHUNK, address_of, repeated
+
+EVERY_HIGH = np.uint32(0xF0F0F0F0)
+"""The upper halves of four bytes."""
+MARK = np.uint16(0x3F80)
+"""The bfloat16 number 1."""
 
 
 @intrinsic
@@ -54,12 +60,12 @@ def put_word(context, codes, index, word):
         if codes.dtype == types.uint16:
             marks = ir.VectorType(ir.IntType(16), 32)
             where = builder.bitcast(args[2], ir.VectorType(ir.IntType(1), 32))
-            value = builder.select(where, ir.Constant(marks, [0x3F80] * 32), ir.Constant(marks, [0] * 32))
+            value = builder.select(where, ir.Constant(marks, [int(MARK)] * 32), ir.Constant(marks, [0] * 32))
         else:
             halves = ir.Constant(ir.VectorType(ir.IntType(32), 2), ir.Undefined)
             even = builder.shl(args[2], ir.Constant(ir.IntType(32), 4))
             for place, nibbles in enumerate((even, args[2])):
-                high = builder.and_(nibbles, ir.Constant(ir.IntType(32), 0xF0F0F0F0))
+                high = builder.and_(nibbles, ir.Constant(ir.IntType(32), int(EVERY_HIGH)))
                 halves = builder.insert_element(halves, high, ir.Constant(ir.IntType(32), place))
             value = halves
         data = context.make_array(codes)(context, builder, args[0]).data

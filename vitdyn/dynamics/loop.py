@@ -137,7 +137,9 @@ def _frame(group: Group, source: JointSource, workspaces: Workspaces) -> dict[st
         blocks = group.correlations.map(take)
         forward = forward_pass(blocks, shown, tuple(take(view) for view in views), memory, workspaces)
         parts.append(observe(blocks, own.objective, forward))
-    values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    values = parts[0]
+    if len(parts) > 1:
+        values = {name: torch.cat([part[name] for part in parts]) for name in values}
     if rows.common.metrics is not None:
         values |= _measured(group.correlations, rows)
     return {name: value.cpu() for name, value in values.items()}
