@@ -27,9 +27,9 @@ WHO = {
 }
 
 
-def number(value: float) -> str:
-    """Three digits, no exponent."""
-    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
+def number(value: float, digits: int = 3) -> str:
+    """So many digits, no exponent."""
+    return f"{value:.0f}" if value >= 10 ** (digits - 1) else f"{value:#.{digits}g}"
 
 
 def cell(found: dict | None, scale: float = 1.0) -> str:
@@ -159,16 +159,12 @@ def threads_and_drawing(found: dict) -> str:
     )
 
 
-def two_digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
-
-
 def rate_table(found: dict) -> str:
     rows = []
     for entry in found["cases"].values():
         rates = {name: entry["operations"] / time["median"] for name, time in entry["seconds"].items()}
         cells = [
-            f"{two_digits(100 * rates[name] / found['machine']['sgemm'])} %" if name in rates else "—"
+            f"{number(100 * rates[name] / found['machine']['sgemm'], 2)} %" if name in rates else "—"
             for name in names(found)
         ]
         case = entry["case"]
