@@ -16,9 +16,10 @@ from vitdyn.attention import (  # noqa: E402
     rows_masks,
     rows_powers,
     rows_tables,
-    rows_tile_unit,
-    rows_tiles,
     rows_vector,
+    tiles,
+    tiles_masks,
+    tiles_unit,
 )
 
 SIZES = {
@@ -31,13 +32,16 @@ KINDS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12),
 EVERY = pytest.mark.parametrize("sizes", SIZES)
 
 
-@pytest.fixture(params=["tables", "tiles"], autouse=True)
-def sums(request, monkeypatch):
-    """Each way to sum selected rows at every size, also where the other one is quicker."""
-    if request.param == "tiles" and not rows_tiles.available():
+@pytest.fixture(params=["rows", "tiles"], autouse=True)
+def engine(request, monkeypatch):
+    """Each way to the gradient of a residual at every size, also where the other one is quicker."""
+    if request.param == "tiles" and not tiles_unit.available():
         pytest.skip("no matrix unit")
-    monkeypatch.setattr(rows_tiles, "available", lambda: request.param == "tiles")
-    monkeypatch.setattr(rows_tiles, "worthwhile", lambda layout, samples: True)
+
+    def taken(layout, dtype, samples):
+        return request.param == "tiles" and dtype == torch.float32
+
+    monkeypatch.setattr(tiles, "worthwhile", taken)
     return request.param
 
 
@@ -91,6 +95,39 @@ def test_gradient_of_a_residual(sizes, samples, scale, dtype, tolerance):
     arguments = (correlations, *batch, batch[0].square() / samples)
     slow, fast = (engine.residual_gradient(*arguments, Workspace()) for engine in (products, rows))
     agree(fast, slow, tolerance)
+
+
+@EVERY
+@pytest.mark.parametrize("samples", [1, 33, 64])
+def test_the_matrix_unit_is_as_exact_as_float32(engine, sizes, samples):
+    """It does what is usual, to 3e-6 where attention is nearly all on one area, and leaves what it is not for."""
+    if engine != "tiles":
+        pytest.skip("nothing of the matrix unit")
+    correlations, batch, _ = make(sizes, 0.5, torch.float32, samples=max(samples, 2))
+    exact = correlations.map(torch.Tensor.double), batch[0].double(), *batch[1:]
+    for sign in (1.0, -1.0):
+        for phi in (given[0].feature_position for given in ((correlations,), exact)):
+            phi.copy_(sign * 3.0 + 0.1 * phi)
+        slow = products.residual_gradient(*exact, exact[1].square(), Workspace())
+        results = correlations.map(torch.zeros_like)
+        arrays = (*correlations.named().values(), *batch[:3], batch[0].square(), *results.named().values())
+        left = tiles.prepare(batch[0].shape[1], batch[3])(*(rows._array(part) for part in arrays))
+        assert list(left) == ([] if sign > 0 else [0])
+        fast = rows.residual_gradient(correlations, *batch, batch[0].square(), Workspace())
+        for name, block in slow.named().items():
+            assert (fast.named()[name] - block).abs().max() < 3e-6 * block.abs().max()
+            for seed in set(range(2)) - set(left):
+                assert torch.equal(fast.named()[name][seed], results.named()[name][seed])
+
+
+@pytest.mark.parametrize("large", ["feature_position", "position_position"])
+def test_a_seed_with_large_correlations_is_left_to_the_rows(engine, large):
+    if engine != "tiles":
+        pytest.skip("nothing of the matrix unit")
+    correlations, batch, _ = make("one", 0.1, torch.float32, seeds=3)
+    correlations.named()[large][1] += 40.0
+    arrays = (*correlations.named().values(), *batch[:3], batch[0].square(), *correlations.named().values())
+    assert list(tiles.prepare(7, batch[3])(*(rows._array(part) for part in arrays))) == [1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -184,7 +221,7 @@ def test_blocks_of_queries_are_the_transpose(dtype, patches, rng):
         )
 
 
-def test_words_hold_the_masks(sums, rng):
+def test_words_hold_the_masks(rng):
     layout = PatchLayout.from_sizes(SIZES["three"], seed=1)
     plan, samples = rows_masks.key_plan(layout, np.dtype(np.float32)), 70
     cluster = rng.integers(0, 3, samples)
@@ -193,10 +230,9 @@ def test_words_hold_the_masks(sums, rng):
     rows_masks.fill_slots(cluster, slots, ends, chunks)
     assert (cluster[slots] == np.sort(cluster)).all()
     assert (ends[0] == np.searchsorted(np.sort(cluster), np.arange(4))).all()
-    width, kind, module = (8, np.uint8, rows_tables) if sums == "tables" else (32, np.uint16, rows_tiles)
     shown = np.empty((samples, 32), np.uint8)
-    by_key = np.full((9, 32 * plan.most_chunks, width), 255, kind)
-    by_sample, hidden = np.full((2, plan.most_chunks, samples, width), 255, kind)
+    by_key = np.full((9, 32 * plan.most_chunks, 8), 255, np.uint8)
+    by_sample, hidden = np.full((2, plan.most_chunks, samples, 8), 255, np.uint8)
     chunks = chunks[: ends[1, -1]]
     rows_masks.fill_codes(
         visible.view(np.uint8),
@@ -213,13 +249,9 @@ def test_words_hold_the_masks(sums, rng):
     assert shown[:, layout.patches :].all()
 
     def bits(code, size):
-        if sums == "tiles":
-            assert np.isin(code, [0, 0x3F80]).all()
-            every = code > 0
-        else:
-            assert not (code & 15).any()
-            nibbles = [int(code[4 * (group % 2) + group // 2]) >> 4 for group in range(8)]
-            every = np.array([bool(nibbles[i // 4] >> (i % 4) & 1) for i in range(32)])
+        assert not (code & 15).any()
+        nibbles = [int(code[4 * (group % 2) + group // 2]) >> 4 for group in range(8)]
+        every = np.array([bool(nibbles[i // 4] >> (i % 4) & 1) for i in range(32)])
         assert not every[size:].any()
         return every[:size].tolist()
 
@@ -227,43 +259,105 @@ def test_words_hold_the_masks(sums, rng):
         assert ends[1, k] <= chunk < ends[1, k + 1]
         seen = visible[slots[first : first + size]]
         low, high = plan.chunk_ends[k : k + 2]
-        module.flip_codes(by_sample, plan.chunks, low, high, first, first + size, hidden)
+        rows_tables.flip_codes(by_sample, plan.chunks, low, high, first, first + size, hidden)
         for at, (_, start, keys) in enumerate(plan.chunks[low:high]):
             expected = seen[:, plan.order[k, start : start + keys]]
             of_keys = by_key[chunk, 32 * at : 32 * at + 32]
             assert [bits(code, size) for code in of_keys[:keys]] == expected.T.tolist()
-            if sums == "tiles":
-                assert not of_keys[keys:].any()
             found = [bits(by_sample[at, slot], keys) for slot in range(first, first + size)]
             assert found == expected.tolist()
             found = [bits(hidden[at, slot], keys) for slot in range(first, first + size)]
             assert found == (~expected).tolist()
 
 
+def test_marks_hold_the_masks(rng):
+    """A pair of tiles for each chunk of samples, area and chunk of keys that meet, by key and by sample."""
+    layout = PatchLayout.from_sizes([[40, 5, 1, 4], [9, 36, 5], [6, 12, 3, 4, 25]], seed=1)
+    plan, samples, patches, areas = tiles_masks.tile_plan(layout), 70, layout.patches, layout.areas
+    cluster, visible = rng.integers(0, 3, samples), rng.random((samples, patches)) < 0.5
+    lanes, of_lane = np.empty(96, np.int64), np.empty((3, 32), np.int32)
+    of_cluster, own = np.empty((3, 3), np.uint32), np.empty((3, patches, areas), np.uint32)
+    words, present = np.empty((3, patches + 1), np.uint32), np.empty((3, areas, len(plan.order)), np.uint32)
+    by_key, by_sample = np.empty((2, 3 * plan.most_pairs, 16, 32, 2), np.uint16)
+    by_lane = np.empty((3, 16, 32, 2), np.uint16)
+    tiles_masks.fill_lanes(cluster, 3, lanes, of_lane, of_cluster, by_lane)
+    tiles_masks.fill_own(of_cluster, plan.area, own)
+    tiles_masks.fill_words(visible.view(np.uint8), lanes, words)
+    tiles_masks.fill_marks(words, of_lane, of_cluster, plan.keys, plan.member, present, by_key, by_sample)
+
+    assert sorted(lanes[:samples]) == list(range(samples))
+    assert (lanes[samples:] == -1).all()
+    own_cluster = cluster[lanes[:samples]]
+    assert (own_cluster == np.sort(cluster)).all()
+    assert (of_lane.reshape(-1)[:samples] == own_cluster).all()
+
+    def unpacked(word):
+        return (word[..., None] >> np.arange(32) & 1).astype(bool)
+
+    lane_has = np.zeros((96, patches, areas), bool)  # the sample's own area of a patch
+    for lane, b in enumerate(lanes[:samples]):
+        lane_has[lane, np.arange(patches), layout.area_of_patch[cluster[b]]] = True
+    assert (unpacked(own).transpose(0, 3, 1, 2).reshape(lane_has.shape) == lane_has).all()
+    shows = np.zeros((96, patches + 1), bool)
+    shows[:samples, :-1] = visible[lanes[:samples]]
+    assert (unpacked(words).transpose(0, 2, 1).reshape(shows.shape) == shows).all()
+
+    def straight(marks):
+        """Rows of which i and 16 + i lie in turns."""
+        assert np.isin(marks, [0, 0x3F80]).all()
+        return marks.transpose(2, 0, 1).reshape(32, 32) > 0
+
+    lane_has = np.pad(lane_has, ((0, 0), (0, 1), (0, 0)))
+    pairs = [
+        (chunk, area, at)
+        for chunk in range(3)
+        for area in range(areas)
+        for at, keys in enumerate(plan.keys)
+        if lane_has[32 * chunk : 32 * chunk + 32, keys, area].any()
+    ]
+    assert pairs == [tuple(place) for place in np.argwhere(present)]
+    by_samples = sorted(pairs, key=lambda one: (one[2], one[0], one[1]))
+    for pair, (chunk, area, at) in enumerate(pairs):
+        chosen, keys = slice(32 * chunk, 32 * chunk + 32), plan.keys[at]
+        expected = shows[chosen, keys] & lane_has[chosen, keys, area]
+        assert (expected == straight(by_key[pair]).T).all()
+        place = by_samples.index((chunk, area, at))
+        assert (straight(by_sample[place]) == expected).all()
+    for chunk in range(3):
+        found = straight(by_lane[chunk])
+        used = np.arange(32 * chunk, 32 * chunk + 32) < samples
+        assert (found[used, :3] == (of_lane[chunk, used, None] == np.arange(3))).all()
+
+
 def test_pieces_add_up_to_the_number(rng):
-    """Three bfloat16 pieces are a float32 number, to the bit, in pairs of rows number by number in turns."""
-    if not rows_tiles.available():
+    """Three bfloat16 pieces are a float32 number, to the bit; number i and number 16 + i in turns."""
+    if not tiles_unit.available():
         pytest.skip("no matrix unit")
 
     @numba.njit
     def cut(rows, pieces):
-        rows_tile_unit.cut(rows_vector.row(rows, 0), rows_vector.row(rows, 1), pieces, 0)
+        tiles_unit.cut(rows_vector.row(rows, 0), pieces, 32)
 
-    given = (rng.standard_normal((2, 32)) * 10.0 ** rng.integers(-20, 20, (2, 32))).astype(np.float32)
-    pieces = np.zeros((3, 16, 64), np.uint16)
+    given = (rng.standard_normal((1, 32)) * 10.0 ** rng.integers(-20, 20, (1, 32))).astype(np.float32)
+    pieces = np.zeros((3, 16, 32), np.uint16)
     cut(given, pieces)
-    numbers = (pieces[:, 0].astype(np.uint32) << 16).view(np.float32).reshape(3, 32, 2)
-    assert ((numbers[2] + numbers[1]) + numbers[0] == given.T).all()
+    numbers = (pieces[:, 1].astype(np.uint32) << 16).view(np.float32).reshape(3, 16, 2)
+    assert ((numbers[2] + numbers[1]) + numbers[0] == given.reshape(2, 16).T).all()
+    assert not pieces[:, [0, *range(2, 16)]].any()
 
 
 def test_tiles_are_taken_where_they_pay_and_the_machine_has_them(monkeypatch):
     monkeypatch.undo()
-    full = PatchLayout.from_sizes([[64] * 4])
-    assert rows_tiles.worthwhile(full, 64)
-    assert not rows_tiles.worthwhile(full, 63)
-    assert not rows_tiles.worthwhile(PatchLayout.from_sizes([[16] * 4]), 64)
-    assert not rows_tiles.worthwhile(PatchLayout.from_sizes([[64] * 4] * 2), 64)
-    rows_tiles.available.cache_clear()
+    monkeypatch.setattr(tiles, "available", lambda: True)
+    full, single = PatchLayout.from_sizes([[64] * 4]), torch.float32
+    assert tiles.worthwhile(full, single, 16)
+    assert not tiles.worthwhile(full, single, 15)
+    assert not tiles.worthwhile(full, torch.float64, 64)
+    assert not tiles.worthwhile(PatchLayout.from_sizes([[2] * 50], seed=0), single, 64)
+    many = PatchLayout.from_sizes([32, 32], clusters=17, arrangement="contiguous")
+    assert not tiles.worthwhile(many, single, 1000)
+    monkeypatch.undo()
+    tiles_unit.available.cache_clear()
     monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx2")
-    assert not rows_tiles.available()
-    rows_tiles.available.cache_clear()
+    assert not tiles.worthwhile(full, single, 64)
+    tiles_unit.available.cache_clear()

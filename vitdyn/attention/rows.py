@@ -1,14 +1,15 @@
 """The engine of the CPU: compiled kernels that add visible rows only, one block of queries of one seed at a time.
 
 All of attention and its gradient is separable over queries. For each block of queries the kernels bring E to the
-first cache (``rows_blocks``), sum its rows by visible key (``rows_sums``: by tables, or by the matrix unit of a core
-that has one), go from masses to shares and back (``rows_shares``), and sum by sample; the fused gradient of masked
+first cache (``rows_blocks``), sum its rows by visible key (``rows_tables``), go from masses to shares and back
+(``rows_shares``), and sum by sample; the fused gradient of masked
 reconstruction thus stores nothing of size (sample, area, query). A result depends on its own seed only, to the bit.
 Each kernel releases the interpreter's lock, so that groups of seeds run side by side on threads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn.attention import rows_tiles
+from vitdyn.attention import tiles
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.rows_blocks import read_block, read_phi, write_block, write_phi
 from vitdyn.attention.rows_masks import fill_codes, fill_slots, key_plan, padded
@@ -29,8 +30,7 @@ from vitdyn.attention.rows_shares import (
     reconstruct,
     to_kernel,
 )
-from vitdyn.attention.rows_sums import add_masses, add_pulled, begin, end, flip_codes
-from vitdyn.attention.rows_tables import GROUPS, TABLE_ROWS
+from vitdyn.attention.rows_tables import GROUPS, TABLE_ROWS, add_masses, add_pulled, flip_codes
 from vitdyn.attention.rows_vector import CHUNK, compiled, lanes, set_row, splat
 from vitdyn.attention.workspace import Workspace
 from vitdyn.data import PatchLayout
@@ -107,15 +107,35 @@ def residual_gradient(
     phi, upsilon = correlations.feature_position, correlations.position_position
     d_phi = workspace.take("phi gradient", phi, *phi.shape)
     d_upsilon = workspace.take("upsilon gradient", upsilon, *upsilon.shape)
-    _gradient(
-        *(_array(part) for part in (phi, upsilon, latents, cluster, visible)),
-        None,
-        None,
-        _array(strength),
-        *_plan_and_scratch(workspace, upsilon, latents, layout),
-        *(_array(part) for part in (d_phi, d_upsilon)),
-    )
+    of_seeds = [_array(part) for part in (phi, upsilon, latents, cluster, visible)]
+    powers, found = _array(strength), (d_phi.numpy(), d_upsilon.numpy())
+    by_tiles = _tiles(workspace, upsilon, latents, layout)
+    if by_tiles is None:
+        left = [slice(None)]
+    else:
+        left = [slice(seed, seed + 1) for seed in by_tiles(*of_seeds, powers, *found)]
+    for seeds in left:
+        _gradient(
+            *(part[seeds] for part in of_seeds),
+            None,
+            None,
+            powers[seeds],
+            *_plan_and_scratch(workspace, upsilon, latents, layout),
+            *(part[seeds] for part in found),
+        )
     return Correlations(d_phi, d_upsilon)
+
+
+def _tiles(
+    work: Workspace, like: Tensor, latents: Tensor, layout: PatchLayout
+) -> Callable[..., Iterable[int]] | None:
+    """Return the matrix unit's gradient with its scratch; None where there is none, or this engine is quicker."""
+    samples = latents.shape[1]
+    return work.recall(
+        f"tiles for {samples} samples in {like.dtype}",
+        layout,
+        lambda: tiles.prepare(samples, layout) if tiles.worthwhile(layout, like.dtype, samples) else None,
+    )
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -126,7 +146,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 def _plan_and_scratch(
     work: Workspace, like: Tensor, latents: Tensor, layout: PatchLayout
 ) -> tuple[np.ndarray, ...]:
-    """Return the layout's plan, and room for rows, for bytes of masks and for both kinds of codes."""
+    """Return the layout's plan, and room for rows, for bytes of masks and for both orders of codes."""
     samples = latents.shape[1]
     return work.recall(
         f"{samples} samples in {like.dtype}", layout, lambda: _make_room(like, samples, layout)
@@ -137,20 +157,16 @@ def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndar
     patches, areas, clusters = layout.patches, layout.areas, layout.clusters
     dtype = like.numpy().dtype
     plan, chunks = key_plan(layout, dtype), samples // CHUNK + 1 + clusters
-    tiles = like.dtype == torch.float32 and rows_tiles.available() and rows_tiles.worthwhile(layout, samples)
-    # tiles write whole ones; and rows of different areas should not lie a multiple of 4096 bytes apart
+    # rows of different areas should not lie a multiple of 4096 bytes apart
     slots = -(-samples // CHUNK) * CHUNK + CHUNK // 2 + 5
-    code = (CHUNK, torch.uint16) if tiles else (GROUPS, torch.uint8)
     of_areas = areas * (slots + 2 * clusters + 2 * AHEAD + 1)
     count = TABLE_ROWS + 2 * patches + slots + of_areas + 2 * AHEAD + 3
     # torch puts arrays on the lines of the cache, numpy need not: blocks that straddle two lines cost a third more
     rows = torch.empty(count, lanes(dtype), dtype=like.dtype)
     marks = torch.empty(samples, padded(patches, dtype), dtype=torch.uint8)
-    by_key = torch.zeros(chunks, plan.most_chunks * CHUNK, code[0], dtype=code[1])
-    by_sample = torch.zeros(2, plan.most_chunks, slots, code[0], dtype=code[1])
-    pieces = torch.empty(rows_tiles.NUMBERS if tiles else 0, dtype=torch.uint16)
-    arrays = (rows, marks, by_key, by_sample, pieces)
-    return *plan, *(part.numpy() for part in arrays), rows_tiles.settings()
+    by_key = torch.zeros(chunks, plan.most_chunks * CHUNK, GROUPS, dtype=torch.uint8)
+    by_sample = torch.zeros(2, plan.most_chunks, slots, GROUPS, dtype=torch.uint8)
+    return *plan, *(part.numpy() for part in (rows, marks, by_key, by_sample))
 
 
 @compiled
@@ -203,27 +219,23 @@ def _by_slot(values, slots, target):  # pragma: no cover  (compiled)
 
 @compiled
 def _sum_masses(
-    kernel, order, k, spans, key_chunks, chunk_ends, by_sample, first, last, table, pieces, masses, masked, summed
+    kernel, order, k, spans, key_chunks, chunk_ends, by_sample, first, last, table, masses, masked, summed
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write W of a cluster's slots, and W_0 where it is to be ``summed``: as a difference it has lost its digits."""
     room, low, high = masked.shape[0], chunk_ends[k], chunk_ends[k + 1]
-    add_masses(
-        by_sample[0], kernel, order, k, key_chunks, low, high, False, first, last, table, pieces, masses
-    )
+    add_masses(by_sample[0], kernel, order, k, key_chunks, low, high, False, first, last, table, masses)
     for area in range(spans.shape[1]):
         if spans[k, area, 0] == spans[k, area, 1]:
             masses[area * room + first : area * room + last] = 0
     if summed:
         flip_codes(by_sample[0], key_chunks, low, high, first, last, by_sample[1])
-        add_masses(
-            by_sample[1], kernel, order, k, key_chunks, low, high, True, first, last, table, pieces, masked
-        )
+        add_masses(by_sample[1], kernel, order, k, key_chunks, low, high, True, first, last, table, masked)
 
 
 @compiled
 def _forward(
     phi, upsilon, latents, cluster, visible,
-    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample, pieces, settings, attention,
+    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample, attention,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     seeds, samples, areas = latents.shape
     patches, clusters, width = upsilon.shape[1], phi.shape[2], rows.shape[1]
@@ -233,7 +245,6 @@ def _forward(
     slots, ends = np.empty(samples, np.int64), np.empty((2, clusters + 1), np.int64)
     sample_chunks = np.empty((by_key.shape[0], 3), np.int64)
     own_latents = np.empty((samples, areas), latents.dtype)
-    begin(by_key, settings)
     for s in range(seeds):
         _prepare(
             cluster[s], visible[s], order, key_chunks, chunk_ends, slots, ends, sample_chunks,
@@ -249,21 +260,20 @@ def _forward(
                 for summed in (False, True):
                     _sum_masses(
                         kernel, order, k, spans, key_chunks, chunk_ends, by_sample, low, high,
-                        table, pieces, masses, masked, summed,
+                        table, masses, masked, summed,
                     )  # fmt: skip
                     attend(
                         slots, own_latents, block_phi, k, first, total, masses, masked,
-                        summed, low, high, shifted, spare, ratios, weighted, scales, attention[s],
+                        summed, low, high, shifted, ratios, weighted, scales, attention[s],
                     )  # fmt: skip
                     if not loses_digits(total):
                         break
-    end(by_key)
 
 
 @compiled
 def _gradient(
     phi, upsilon, latents, cluster, visible, adjoint, weight, strength,
-    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample, pieces, settings,
+    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample,
     d_phi, d_upsilon,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write ∂L/∂Φ and ∂L/∂Υ of masked reconstruction with its ``strength``, or where that is None of ``adjoint``."""
@@ -275,7 +285,6 @@ def _gradient(
     slots, ends = np.empty(samples, np.int64), np.empty((2, clusters + 1), np.int64)
     sample_chunks = np.empty((by_key.shape[0], 3), np.int64)
     own_latents, own_strength = np.empty((2, samples, areas), latents.dtype)
-    begin(by_key, settings)
     for s in range(seeds):
         _prepare(
             cluster[s], visible[s], order, key_chunks, chunk_ends, slots, ends, sample_chunks,
@@ -297,7 +306,7 @@ def _gradient(
                 for summed in (False, True):
                     _sum_masses(
                         kernel, order, k, spans, key_chunks, chunk_ends, by_sample, low, high,
-                        table, pieces, masses, masked, summed,
+                        table, masses, masked, summed,
                     )  # fmt: skip
                     if summed:  # what the first attempt left
                         block_d_phi[k * areas : (k + 1) * areas] = 0
@@ -309,17 +318,16 @@ def _gradient(
                     else:
                         of_masked = pull(
                             slots, own_latents, adjoint[s], weight[s], block_phi, k, first, total, masses, masked,
-                            summed, low, high, shifted, spare, ratios, weighted, scales, pulls, block_d_phi,
+                            summed, low, high, shifted, ratios, weighted, scales, pulls, block_d_phi,
                         )  # fmt: skip
                     if not loses_digits(total):
                         break
                 everywhere = everywhere + of_masked
                 add_pulled(
                     by_key, masses, masked.shape[0], order, k, spans, sample_chunks, ends[1, k], ends[1, k + 1],
-                    begins, table, pieces, gathered,
+                    begins, table, gathered,
                 )  # fmt: skip
                 begins = False
             write_phi(block_d_phi, first, d_phi[s])
             set_row(spare, 0, everywhere)
             write_block(gathered, spare, kernel, first, d_upsilon[s])
-    end(by_key)

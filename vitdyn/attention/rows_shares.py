@@ -193,12 +193,12 @@ def _push_back(
 
 @compiled
 def attend(
-    slots, latents, phi, k, first, total, masses, masked, summed, begin, end, shifted, spare,
+    slots, latents, phi, k, first, total, masses, masked, summed, begin, end, shifted,
     ratios, weighted, scales, attention,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write A (sample, area, query) of a block of queries, for a cluster's slots."""
     areas, queries = attention.shape[1:]
-    count = min(spare.shape[1], queries - first)
+    count = min(masses.shape[1], queries - first)
     for group in range(begin, end, AHEAD):
         last = min(group + AHEAD, end)
         weigh(latents, phi, k, total, masses, masked, summed, group, last, shifted, ratios, weighted, scales)
@@ -206,13 +206,13 @@ def attend(
             place = slot - group
             inverse = row(scales, 2 * place)
             for j in range(areas):
-                target = (slots[slot] * areas + j) * queries + first
-                store_part(attention, target, count, row(weighted, place * areas + j) * inverse, spare)
+                target = np.uint64((slots[slot] * areas + j) * queries + first)
+                store_part(attention, target, count, row(weighted, place * areas + j) * inverse)
 
 
 @compiled
 def pull(
-    slots, latents, adjoint, weight, phi, k, first, total, masses, masked, summed, begin, end, shifted, spare,
+    slots, latents, adjoint, weight, phi, k, first, total, masses, masked, summed, begin, end, shifted,
     ratios, weighted, scales, pulls, d_phi,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Replace the masses of a cluster's slots by the pulls of any loss; return Σ_b R_0 Ḡ. Adds to ``d_phi``.
@@ -220,7 +220,7 @@ def pull(
     G is ``weight`` · ``adjoint``. An ``adjoint`` with one query stands for all; a ``weight`` without samples is 1.
     """
     areas, room, queries = latents.shape[1], masked.shape[0], adjoint.shape[2]
-    count = min(spare.shape[1], weight.shape[1] - first)
+    count = min(masses.shape[1], weight.shape[1] - first)
     zero = splat(masses.dtype.type(0))
     everywhere = zero
     for group in range(begin, end, AHEAD):
@@ -232,14 +232,14 @@ def pull(
             mean = zero
             for j in range(areas):
                 if queries > 1:
-                    of_area = load_part(adjoint, (b * areas + j) * queries + first, count, spare)
+                    of_area = load_part(adjoint, np.uint64((b * areas + j) * queries + first), count)
                 else:
                     of_area = repeat(adjoint, b * areas + j)
                 mean = multiply_add(row(weighted, place * areas + j) * inverse, of_area, mean)
                 set_row(pulls, j, of_area)
             scale = inverse
             if weight.shape[0] > 0:
-                scale = inverse * load_part(weight, b * weight.shape[1] + first, count, spare)
+                scale = inverse * load_part(weight, np.uint64(b * weight.shape[1] + first), count)
             pull_of_masked = lift * scale * mean
             _push_back(
                 latents, k, slot, place, scale, mean, pull_of_masked, ratios, weighted, pulls, room, masses, d_phi,

@@ -18,16 +18,6 @@ TABLE_ROWS = GROUPS * SUBSETS
 
 
 @compiled
-def begin(codes, settings):  # pragma: no cover  (compiled)
-    """Do nothing: a table needs nothing of the thread."""
-
-
-@compiled
-def end(codes):  # pragma: no cover  (compiled)
-    """Do nothing."""
-
-
-@compiled
 def flip_codes(codes, key_chunks, low, high, first, last, flipped):  # pragma: no cover  (compiled)
     """Write to ``flipped`` the codes of the masked keys of a cluster's slots; its chunks are ``low`` to ``high``."""
     source, target = codes.view(np.uint32), flipped.view(np.uint32)
@@ -80,7 +70,7 @@ def eight_groups(table, codes, at):  # pragma: no cover  (compiled)
 
 @compiled
 def add_masses(
-    codes, kernel, order, k, key_chunks, low, high, in_one, first, last, table, pieces, masses
+    codes, kernel, order, k, key_chunks, low, high, in_one, first, last, table, masses
 ):  # pragma: no cover  (compiled)
     """Write W (area · slot) of the slots of cluster k: the kernel's rows of each area's keys in ``codes``, or of all.
 
@@ -113,7 +103,7 @@ def add_masses(
 
 @compiled
 def add_pulled(
-    codes, pulled, slots, order, k, spans, sample_chunks, low, high, begins, table, pieces, gathered
+    codes, pulled, slots, order, k, spans, sample_chunks, low, high, begins, table, gathered
 ):  # pragma: no cover  (compiled)
     """Add to each key's row of ``gathered`` the rows of its area of the samples of cluster k that show it.
 

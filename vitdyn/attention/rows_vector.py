@@ -196,27 +196,64 @@ def _row_address(context: Any, builder: Any, rows: types.Array, value: Any, inde
     return builder.gep(builder.bitcast(data, ir.PointerType(to)), [index])
 
 
-@part
-def load_part(array, offset, count, spare):  # pragma: no cover  (compiled)
-    """Return ``count`` numbers of ``array`` from ``offset`` on as a block; one not whole by way of ``spare``."""
-    if count == spare.shape[1]:
-        return load(array, np.uint64(offset))
-    flat = array.reshape(-1)
-    for v in range(count):
-        spare[0, v] = flat[offset + v]
-    return row(spare, 0)
+@intrinsic
+def load_part(context, array, offset, count):
+    """Return ``count`` numbers of ``array`` from ``offset`` on as a block, the rest 0."""
+    kind = Lanes(array.dtype)
+
+    def emit(context, builder, sig, args):
+        vector = context.get_value_type(kind)
+        pointer = address_of(context, builder, sig.args[0], *args[:2], vector)
+        found = cgutils.alloca_once(builder, vector)
+        with builder.if_else(_is_whole(builder, args[2], kind)) as (whole, partly):
+            with whole:
+                builder.store(builder.load(pointer, align=array.dtype.bitwidth // 8), found)
+            with partly:
+                given = pointer, _align(array), _first(builder, args[2], kind), ir.Constant(vector, None)
+                builder.store(_masked(builder, "load", vector, vector, *given), found)
+        return builder.load(found)
+
+    return kind(array, types.uint64, types.int64), emit
 
 
-@part
-def store_part(array, offset, count, value, spare):  # pragma: no cover  (compiled)
+@intrinsic
+def store_part(context, array, offset, count, value):
     """Write the first ``count`` numbers of a block to ``array`` from ``offset`` on."""
-    if count == spare.shape[1]:
-        store(array, np.uint64(offset), value)
-    else:
-        flat = array.reshape(-1)
-        set_row(spare, 0, value)
-        for v in range(count):
-            flat[offset + v] = spare[0, v]
+
+    def emit(context, builder, sig, args):
+        vector = args[3].type
+        pointer = address_of(context, builder, sig.args[0], *args[:2], vector)
+        with builder.if_else(_is_whole(builder, args[2], value)) as (whole, partly):
+            with whole:
+                builder.store(args[3], pointer, align=array.dtype.bitwidth // 8)
+            with partly:
+                given = args[3], pointer, _align(array), _first(builder, args[2], value)
+                _masked(builder, "store", ir.VoidType(), vector, *given)
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64, types.int64, value), emit
+
+
+def _align(array: types.Array) -> ir.Constant:
+    return ir.Constant(ir.IntType(32), array.dtype.bitwidth // 8)
+
+
+def _is_whole(builder: Any, count: Any, kind: Lanes) -> Any:
+    return builder.icmp_signed("==", count, ir.Constant(count.type, kind.count))
+
+
+def _first(builder: Any, count: Any, kind: Lanes) -> Any:
+    """Return which lanes are among the first ``count``."""
+    each = ir.Constant(ir.VectorType(count.type, kind.count), list(range(kind.count)))
+    return builder.icmp_signed("<", each, repeated(builder, count, kind.count))
+
+
+def _masked(builder: Any, name: str, result: ir.Type, vector: ir.Type, *args: Any) -> Any:
+    """Call LLVM's own load or store of some lanes of a vector."""
+    kind = ir.FunctionType(result, [arg.type for arg in args])
+    suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+    full = f"llvm.masked.{name}.{suffix}.p0"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, full), args)
 
 
 @intrinsic
@@ -303,3 +340,12 @@ def call(builder: Any, name: str, *args: Any) -> Any:
     suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
     kind = ir.FunctionType(vector, [vector] * len(args))
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}"), args)
+
+
+def half(builder: Any, block: Any, start: int) -> Any:
+    """Return half of a vector, from lane ``start`` on."""
+    lanes = ir.Constant(
+        ir.VectorType(ir.IntType(32), block.type.count // 2),
+        list(range(start, start + block.type.count // 2)),
+    )
+    return builder.shuffle_vector(block, ir.Constant(block.type, ir.Undefined), lanes)

@@ -11,8 +11,6 @@ from vitdyn.attention.rows_vector import CHUNK, address_of, repeated
 
 EVERY_HIGH = np.uint32(0xF0F0F0F0)
 """The upper halves of four bytes."""
-MARK = np.uint16(0x3F80)
-"""The bfloat16 number 1."""
 
 
 @intrinsic
@@ -28,6 +26,19 @@ def mark(context, words, offset, mask, value):
         return context.get_dummy_value()
 
     return types.void(words, types.uint64, types.uint32, types.uint32), emit
+
+
+@intrinsic
+def word_at(context, source, offset):
+    """Return 32 bytes as a word, of which a bit is set where a byte is not zero."""
+
+    def emit(context, builder, sig, args):
+        vector = ir.VectorType(ir.IntType(8), CHUNK)
+        found = builder.load(address_of(context, builder, source, *args, vector), align=1)
+        where = builder.icmp_unsigned("!=", found, ir.Constant(vector, [0] * CHUNK))
+        return builder.bitcast(where, ir.IntType(32))
+
+    return types.uint32(source, types.uint64), emit
 
 
 @intrinsic
@@ -50,27 +61,20 @@ def take_word(context, source, source_offset, target, target_offset):
 
 @intrinsic
 def put_word(context, codes, index, word):
-    """Write a word of a mask as row ``index`` of codes, by their type.
+    """Write a word of a mask as row ``index`` of codes.
 
-    As ``uint8`` eight bytes, the nibbles 0, 2, 4, 6, then 1, 3, 5, 7, each in a byte's upper half; as ``uint16`` 32
-    bfloat16 numbers, 1 where a bit is set, else 0.
+    These are eight bytes, the nibbles 0, 2, 4, 6, then 1, 3, 5, 7, each in a byte's upper half.
     """
 
     def emit(context, builder, sig, args):
-        if codes.dtype == types.uint16:
-            marks = ir.VectorType(ir.IntType(16), 32)
-            where = builder.bitcast(args[2], ir.VectorType(ir.IntType(1), 32))
-            value = builder.select(where, ir.Constant(marks, [int(MARK)] * 32), ir.Constant(marks, [0] * 32))
-        else:
-            halves = ir.Constant(ir.VectorType(ir.IntType(32), 2), ir.Undefined)
-            even = builder.shl(args[2], ir.Constant(ir.IntType(32), 4))
-            for place, nibbles in enumerate((even, args[2])):
-                high = builder.and_(nibbles, ir.Constant(ir.IntType(32), int(EVERY_HIGH)))
-                halves = builder.insert_element(halves, high, ir.Constant(ir.IntType(32), place))
-            value = halves
+        halves = ir.Constant(ir.VectorType(ir.IntType(32), 2), ir.Undefined)
+        even = builder.shl(args[2], ir.Constant(ir.IntType(32), 4))
+        for place, nibbles in enumerate((even, args[2])):
+            high = builder.and_(nibbles, ir.Constant(ir.IntType(32), int(EVERY_HIGH)))
+            halves = builder.insert_element(halves, high, ir.Constant(ir.IntType(32), place))
         data = context.make_array(codes)(context, builder, args[0]).data
-        pointer = builder.gep(builder.bitcast(data, ir.PointerType(value.type)), [args[1]])
-        builder.store(value, pointer, align=codes.dtype.bitwidth // 8)
+        pointer = builder.gep(builder.bitcast(data, ir.PointerType(halves.type)), [args[1]])
+        builder.store(halves, pointer, align=1)
         return context.get_dummy_value()
 
     return types.void(codes, types.int64, types.uint32), emit

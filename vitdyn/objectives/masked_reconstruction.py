@@ -70,7 +70,7 @@ class MaskedReconstruction(Objective):
         """Return z_j² over the number of samples; None for a subclass with an adjoint of its own."""
         if type(self).adjoint is not MaskedReconstruction.adjoint:
             return None
-        return batch.latents.square() / batch.count
+        return batch.latents.square().div_(batch.count)
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the infimum of L on this batch: ½ z_j² for each patch of an area that is wholly masked.

@@ -1,0 +1,205 @@
+"""The gradient of masked reconstruction by the matrix unit of a core (AMX), in float32: what is usual, most quickly.
+
+Blocks of 16 queries, samples side by side in registers. For each block: E and its pieces (``tiles_sums``), then for
+each chunk of samples W by the matrix unit and the pulls on areas (``tiles_shares``), then what keys gather of them,
+again by the matrix unit. A block has some 50 KB in play at P = 256, about the first cache. A seed's result depends on
+that seed only, to the bit.
+
+Exponents are not shifted and W_0 is a difference. A seed for which that does not do, because some |Υ| or |z_j Φ_j| is
+large or masked keys have next to nothing left, is left to ``rows``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+
+from vitdyn.attention.rows_powers import LOG2_E
+from vitdyn.attention.rows_shares import AHEAD, MODERATE_EXPONENT
+from vitdyn.attention.rows_vector import CHUNK, compiled, larger, load_part, row, set_row, splat
+from vitdyn.attention.tiles_lanes import magnitude, total_of
+from vitdyn.attention.tiles_masks import fill_lanes, fill_marks, fill_own, fill_words, tile_plan
+from vitdyn.attention.tiles_shares import pull
+from vitdyn.attention.tiles_sums import PAIR, read_queries, sum_keys, sum_lanes, write_queries
+from vitdyn.attention.tiles_unit import PIECES, SIDE, TILE, available, configure, release, settings
+from vitdyn.data import PatchLayout
+
+MODERATE_UPSILON = 12.0
+"""Up to this |Υ| no power of it is too large or too small beside others."""
+LEAST_FILLING, FEW_PATCHES, LEAST_SAMPLES = (0.4, 0.65), 64, 16
+"""How much of the marks must be keys of the area where patches are few and where they are many, and how many samples a
+cluster must have, for this to pay."""
+MASS_STEP = SIDE + 1
+"""Rows from area to area: not a multiple of 4096 bytes."""
+
+
+def worthwhile(layout: PatchLayout, dtype: torch.dtype, samples: int) -> bool:
+    """Say whether this is quicker than ``rows``: where the machine has tiles, and they get mostly full."""
+    if dtype != torch.float32 or layout.clusters > SIDE or samples < LEAST_SAMPLES * layout.clusters:
+        return False
+    return available() and tile_plan(layout).filling >= LEAST_FILLING[layout.patches > FEW_PATCHES]
+
+
+def prepare(samples: int, layout: PatchLayout) -> Callable[..., Iterable[int]]:
+    """Return the gradient for a layout, with scratch of its own.
+
+    It takes what ``_gradient`` takes of seeds, with both results last, and returns the seeds that it has to leave.
+    """
+    room = _make_room(samples, layout)
+
+    def gradient(*of_seeds: np.ndarray) -> Iterable[int]:
+        done = np.empty(len(of_seeds[0]), np.bool_)
+        left = _gradient(*of_seeds, done, *room)
+        return np.flatnonzero(~done) if left else ()
+
+    return gradient
+
+
+def _make_room(samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
+    """Return the layout's plan, and room for blocks of numbers, marks, pieces and words."""
+    plan, areas = tile_plan(layout), layout.areas
+    key_chunks, chunks = len(plan.order), -(-samples // CHUNK)
+    of_areas = areas * (chunks * (MASS_STEP + 2) + 3 * AHEAD + SIDE)
+    count = 2 * SIDE * (key_chunks | 1) + of_areas + 3 * AHEAD + 3 * SIDE + 2
+    pairs = chunks * plan.most_pairs
+    return (
+        *plan[:-1],
+        np.array(plan.in_order),
+        torch.empty(count, CHUNK).numpy(),
+        *torch.empty(2, pairs * PAIR, dtype=torch.uint16).numpy(),
+        torch.empty(chunks * PAIR, dtype=torch.uint16).numpy(),
+        *(
+            torch.empty(count * PIECES * TILE, dtype=torch.uint16).numpy()
+            for count in (key_chunks, chunks * areas, areas)
+        ),
+        np.empty((chunks, layout.patches + 1), np.uint32),
+        settings(),
+    )
+
+
+@compiled
+def _gradient(
+    phi, upsilon, latents, cluster, visible, strength, d_phi, d_upsilon, done,
+    order, place, keys, member, area, as_it_is, rows, by_key, by_sample, by_lane, pieces, pulled, few, words, settings,
+):  # pragma: no cover  (compiled)  # fmt: skip
+    """Write ∂L/∂Φ and ∂L/∂Υ of each seed for which this will do, and to ``done`` for which; return for how many not."""
+    seeds, patches, clusters, areas = phi.shape
+    in_order, step = as_it_is.item(), order.shape[0] | 1
+    chunks = words.shape[0]
+    lanes, of_lane = np.empty(chunks * CHUNK, np.int64), np.empty((chunks, CHUNK), np.int32)
+    of_cluster = np.empty((chunks, clusters), np.uint32)
+    own = np.empty((chunks, patches, areas), np.uint32)
+    present = np.empty((chunks, areas, order.shape[0]), np.uint32)
+    totals, losses = np.empty((2, SIDE), phi.dtype)
+    block_phi, sums = np.zeros((SIDE * areas, SIDE), phi.dtype), np.empty((areas, SIDE, SIDE), phi.dtype)
+    kernel, used = _take(rows, 0, 2 * SIDE * step)
+    gathered, used = _take(rows, used, 2 * SIDE)
+    masses, used = _take(rows, used, chunks * areas * MASS_STEP)
+    own_latents, used = _take(rows, used, chunks * areas)
+    own_strength, used = _take(rows, used, chunks * areas)
+    ratios, used = _take(rows, used, AHEAD * areas)
+    weighted, used = _take(rows, used, AHEAD * areas)
+    strong, used = _take(rows, used, AHEAD * areas)
+    slopes, used = _take(rows, used, SIDE * areas)
+    scales, used = _take(rows, used, 3 * AHEAD)
+    everywhere, used = _take(rows, used, SIDE)
+    margin, used = _take(rows, used, 1)
+    spare, used = _take(rows, used, 1)
+    configure(settings)
+    for s in range(seeds):
+        fill_lanes(cluster[s], clusters, lanes, of_lane, of_cluster, by_lane)
+        fill_own(of_cluster, area, own)
+        fill_words(visible[s], lanes, words)
+        fill_marks(words, of_lane, of_cluster, keys, member, present, by_key, by_sample)
+        strongest = _by_lane(latents[s], lanes, LOG2_E, own_latents)
+        _by_lane(strength[s], lanes, 1.0, own_strength)
+        margin[0], slopes[:], done[s] = 0, 0, strongest * _largest(phi[s], spare) <= MODERATE_EXPONENT
+        if not done[s]:
+            continue
+        # a block is written just before the next one's sums: the matrix unit, once idle, is slow to start
+        for first in range(0, patches + SIDE, SIDE):
+            before, queries, place_of = first - SIDE, min(SIDE, patches - first), first // SIDE % 2 * SIDE
+            if first < patches:
+                largest = read_queries(
+                    upsilon[s], first, queries, order, in_order, step, place_of, kernel, pieces, totals, spare
+                )
+                if largest > MODERATE_UPSILON:
+                    done[s] = False
+                    break
+            if first > 0:
+                write_queries(
+                    by_sample, pulled, present, everywhere, kernel, step, SIDE - place_of, losses, gathered,
+                    before, min(SIDE, patches - before), place, in_order, d_upsilon[s],
+                )  # fmt: skip
+            if first < patches:
+                sum_keys(by_key, pieces, present, masses, MASS_STEP)
+                everywhere[:] = 0
+                if clusters > 1:
+                    _transpose(phi[s], first, queries, block_phi)
+                for chunk in range(chunks):
+                    pull(
+                        chunk, own_latents, own_strength, phi[s], block_phi, own[chunk], of_lane,
+                        first, queries, words[chunk], totals, masses, MASS_STEP,
+                        ratios, weighted, strong, scales, pulled, slopes, everywhere, margin,
+                    )  # fmt: skip
+                    if clusters > 1:
+                        sum_lanes(by_lane, chunk, slopes, few, chunk == 0, sums)
+                _write_slopes(slopes, sums, first, queries, d_phi[s])
+        done[s] = done[s] and margin[0].min() >= 0
+    release()
+    return seeds - done.sum()
+
+
+@compiled
+def _take(rows, used, count):  # pragma: no cover  (compiled)
+    """Cut the next ``count`` rows off the scratch."""
+    return rows[used : used + count], used + count
+
+
+@compiled
+def _by_lane(values, lanes, scale, target):  # pragma: no cover  (compiled)
+    """Write values (sample, area) times ``scale`` as rows (chunk · area) of lanes; return the largest magnitude."""
+    most, areas = values.dtype.type(0), values.shape[1]
+    for lane in range(lanes.shape[0]):
+        b = lanes[lane]
+        for j in range(areas):
+            value = values[b, j] * values.dtype.type(scale) if b >= 0 else values.dtype.type(0)
+            target[lane // CHUNK * areas + j, lane % CHUNK] = value
+            most = max(most, abs(value))
+    return most
+
+
+@compiled
+def _largest(values, spare):  # pragma: no cover  (compiled)
+    """Return the largest magnitude of an array."""
+    most = splat(values.dtype.type(0))
+    for at in range(0, values.size, CHUNK):
+        most = larger(most, magnitude(load_part(values, np.uint64(at), min(CHUNK, values.size - at))))
+    set_row(spare, 0, most)
+    return spare[0].max()
+
+
+@compiled
+def _transpose(phi, first, queries, block):  # pragma: no cover  (compiled)
+    """Copy Φ of a block of queries as rows (query · area) of clusters."""
+    areas = phi.shape[2]
+    for u in range(queries):
+        for k in range(phi.shape[1]):
+            for j in range(areas):
+                block[u * areas + j, k] = phi[first + u, k, j]
+
+
+@compiled
+def _write_slopes(slopes, sums, first, queries, d_phi):  # pragma: no cover  (compiled)
+    """Write ∂L/∂Φ of a block of queries: the sum of each slope, or where there are several clusters ``sums``."""
+    _, clusters, areas = d_phi.shape
+    unit = d_phi.dtype.type(1 / LOG2_E)
+    for u in range(queries):
+        for j in range(areas):
+            if clusters == 1:
+                d_phi[first + u, 0, j] = total_of(row(slopes, u * areas + j)) * unit
+            for k in range(clusters if clusters > 1 else 0):
+                d_phi[first + u, k, j] = sums[j, u, k] * unit
+    slopes[:] = 0

@@ -1,0 +1,103 @@
+"""What only the matrix unit's kernels need of blocks of 32 numbers: words as masks, tables, gathering."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from vitdyn.attention.rows_vector import Lanes, Mask, address_of, call, half
+
+_WORD = ir.IntType(32)
+
+
+def _joined(builder: Any, low: Any, high: Any) -> Any:
+    """Return one vector of two halves."""
+    every = ir.Constant(ir.VectorType(_WORD, 2 * low.type.count), list(range(2 * low.type.count)))
+    return builder.shuffle_vector(low, high, every)
+
+
+@intrinsic
+def pick(context, table, index, places, place):
+    """Return a block of which each lane has that number of row ``index`` of ``table`` (16 numbers a row) ...
+
+    ... which row ``place`` of ``places`` (32 int32 a row) names.
+    """
+    kind = Lanes(table.dtype)
+
+    def emit(context, builder, sig, args):
+        side = kind.count // 2
+        numbers, indices = ir.VectorType(ir.FloatType(), side), ir.VectorType(_WORD, side)
+        given = builder.load(_row_of(context, builder, table, args[0], args[1], numbers), align=4)
+        every = ir.VectorType(_WORD, kind.count)
+        chosen = builder.load(_row_of(context, builder, places, args[2], args[3], every), align=4)
+        name = "llvm.x86.avx512.permvar.sf.512"
+        permute = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(numbers, [numbers, indices]), name
+        )
+        return _joined(
+            builder, *(builder.call(permute, [given, half(builder, chosen, at)]) for at in (0, side))
+        )
+
+    return kind(table, types.int64, places, types.int64), emit
+
+
+def _row_of(context: Any, builder: Any, kind: types.Array, array: Any, index: Any, vector: ir.Type) -> Any:
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.gep(builder.bitcast(data, ir.PointerType(vector)), [index])
+
+
+@intrinsic
+def bits_of(context, word, like):
+    """Return where the bits of a word are set."""
+
+    def emit(context, builder, sig, args):
+        return builder.bitcast(args[0], ir.VectorType(ir.IntType(1), like.count))
+
+    return Mask(like.count)(types.uint32, like), emit
+
+
+@intrinsic
+def magnitude(context, block):
+    """Return the absolute values of a block."""
+    return block(block), lambda context, builder, sig, args: call(builder, "fabs", *args)
+
+
+@intrinsic
+def total_of(context, block):
+    """Return the sum of a block's numbers."""
+
+    def emit(context, builder, sig, args):
+        found = args[0]
+        while found.type.count > 1:
+            found = builder.fadd(half(builder, found, 0), half(builder, found, found.type.count // 2))
+        return builder.extract_element(found, ir.Constant(_WORD, 0))
+
+    return block.element(block), emit
+
+
+@intrinsic
+def gather(context, array, offset, places, index):
+    """Return the 32 float32 numbers of ``array``, counted from ``offset``, at row ``index`` of ``places`` (int32)."""
+    kind = Lanes(array.dtype)
+
+    def emit(context, builder, sig, args):
+        side = kind.count // 2
+        numbers, indices = ir.VectorType(ir.FloatType(), side), ir.VectorType(_WORD, side)
+        byte, every = ir.PointerType(ir.IntType(8)), ir.VectorType(ir.IntType(1), side)
+        source = address_of(context, builder, array, *args[:2], ir.IntType(8))
+        row = _row_of(context, builder, places, *args[2:], ir.VectorType(_WORD, kind.count))
+        found = builder.load(row, align=4)
+        given = ir.FunctionType(numbers, [numbers, byte, indices, every, _WORD])
+        name = "llvm.x86.avx512.mask.gather.dps.512"
+        fetch = cgutils.get_or_insert_function(builder.module, given, name)
+        rest = ir.Constant(every, [1] * side), ir.Constant(_WORD, 4)
+        nothing = ir.Constant(numbers, [0.0] * side)
+        return _joined(
+            builder,
+            *(builder.call(fetch, [nothing, source, half(builder, found, at), *rest]) for at in (0, side)),
+        )
+
+    return kind(array, types.int64, places, types.int64), emit

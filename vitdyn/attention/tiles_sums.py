@@ -1,0 +1,179 @@
+"""Sums of selected keys, and of selected samples, for 16 queries by the matrix unit: exact products of three pieces.
+
+A float32 number is the sum of three bfloat16 numbers of 8 bits each, cut off it one after the other, and a mark's 0
+and 1 are bfloat16 numbers too. So a sum of selected numbers is three products of tiles with exact terms, added in
+float32: what rounds is the addition, as anywhere. For P keys and B samples, all queries take 3 P²B multiply-adds each
+way at 512 a cycle where areas fill chunks of 32 keys. Marks pass by the first cache, in which pieces stay.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vitdyn.attention.rows_powers import exponential_of_moderate
+from vitdyn.attention.rows_vector import (
+    CHUNK,
+    choose,
+    compiled,
+    larger,
+    load,
+    row,
+    set_row,
+    splat,
+    store,
+    store_part,
+)
+from vitdyn.attention.tiles_lanes import bits_of, gather, magnitude, total_of
+from vitdyn.attention.tiles_unit import (
+    AWAKE,
+    PIECES,
+    SIDE,
+    TILE,
+    clear,
+    cut,
+    fetch,
+    fetch_once,
+    keep,
+    multiply,
+    stay_awake,
+)
+
+PAIR = SIDE * 2 * CHUNK
+"""Numbers of a pair of tiles of marks."""
+
+
+@compiled
+def read_queries(
+    upsilon, first, queries, order, in_order, step, target, kernel, pieces, totals, spare
+):  # pragma: no cover  (compiled)
+    """Write E = exp(Υ) of a block of queries to ``kernel``, its pieces, and T = Σ_q E to ``totals``; return max |Υ|.
+
+    Query u has the rows of ``kernel`` from u · ``step`` on, keys sorted, and 0 beyond the last.
+    """
+    patches = upsilon.shape[1]
+    zero = splat(upsilon.dtype.type(0))
+    most = zero
+    for u in range(queries):
+        if u % AWAKE == 0:
+            stay_awake()
+        start = (first + u) * patches
+        summed = zero
+        for at in range(order.shape[0]):
+            place = np.uint64(start + at * CHUNK)
+            value = load(upsilon, place) if in_order else gather(upsilon, start, order, at)
+            most = larger(most, magnitude(value))
+            power = exponential_of_moderate(value)
+            if patches < (at + 1) * CHUNK:
+                inside = np.uint32((1 << (patches - at * CHUNK)) - 1)
+                power = choose(bits_of(inside, power), power, zero)
+            set_row(kernel, (target + u) * step + at, power)
+            summed = summed + power
+        totals[u] = total_of(summed)
+        for at in range(order.shape[0]):
+            cut(row(kernel, (target + u) * step + at), pieces, (at * PIECES * SIDE + u) * CHUNK)
+    set_row(spare, 0, most)
+    return spare[0].max()
+
+
+@compiled
+def sum_keys(marks, pieces, present, masses, step):  # pragma: no cover  (compiled)
+    """Write W to ``masses`` ((chunk of samples · area) · ``step`` + query)."""
+    (chunks, areas, of_keys), pair = present.shape, 0
+    for chunk in range(chunks):
+        for area in range(areas):
+            clear(0)
+            clear(1)
+            for at in range(of_keys):
+                if present[chunk, area, at]:
+                    fetch_once(2, marks, pair * PAIR, 2 * CHUNK)
+                    fetch_once(3, marks, pair * PAIR + CHUNK, 2 * CHUNK)
+                    for piece in range(PIECES):
+                        fetch(4, pieces, (at * PIECES + piece) * TILE, CHUNK)
+                        multiply(0, 4, 2)
+                        multiply(1, 4, 3)
+                    pair += 1
+            target = (chunk * areas + area) * step * CHUNK
+            keep(0, masses, target, CHUNK)
+            keep(1, masses, target + SIDE, CHUNK)
+
+
+@compiled
+def write_queries(
+    marks, pieces, present, everywhere, kernel, step, source, losses, gathered,
+    first, queries, place, in_order, d_upsilon,
+):  # pragma: no cover  (compiled)  # fmt: skip
+    """Write ∂L/∂Υ of a block of queries: E (what the samples that show a key pull − what every key loses).
+
+    Keys get back to their own order. Each chunk's sums are used when those of the next are under way.
+    """
+    patches, of_keys, pair = d_upsilon.shape[1], present.shape[2], 0
+    for u in range(queries):
+        losses[u] = total_of(row(everywhere, u))
+    for at in range(of_keys + 1):
+        if at < of_keys:
+            pair = _sum_samples(marks, pair, pieces, present, at, gathered)
+        if at > 0:
+            for u in range(queries):
+                pulled = row(gathered, (at - 1) % 2 * SIDE + u) - splat(losses[u])
+                value = pulled * row(kernel, (source + u) * step + at - 1)
+                if in_order:
+                    store(d_upsilon, np.uint64((first + u) * patches + (at - 1) * CHUNK), value)
+                else:
+                    set_row(kernel, (source + u) * step + at - 1, value)
+    if not in_order:
+        for u in range(queries):
+            for at in range(of_keys):
+                value = gather(kernel, (source + u) * step * CHUNK, place, at)
+                count = min(CHUNK, patches - at * CHUNK)
+                store_part(d_upsilon, np.uint64((first + u) * patches + at * CHUNK), count, value)
+
+
+@compiled
+def _sum_samples(marks, pair, pieces, present, at, gathered):  # pragma: no cover  (compiled)
+    """Write for a chunk of keys what the samples that show it pull, to one half of ``gathered`` or the other in turns.
+
+    Returns the next pair of marks.
+    """
+    chunks, areas = present.shape[:2]
+    clear(0)
+    clear(1)
+    for chunk in range(chunks):
+        for area in range(areas):
+            keys = present[chunk, area, at]
+            if keys:
+                fetch_once(2, marks, pair * PAIR, 2 * CHUNK)
+                fetch_once(3, marks, pair * PAIR + CHUNK, 2 * CHUNK)
+                for piece in range(PIECES):
+                    fetch(4, pieces, ((chunk * areas + area) * PIECES + piece) * TILE, CHUNK)
+                    if keys & 0xFFFF:
+                        multiply(0, 4, 2)
+                    if keys >> SIDE:
+                        multiply(1, 4, 3)
+                pair += 1
+    target = at % 2 * TILE
+    keep(0, gathered, target, CHUNK)
+    keep(1, gathered, target + SIDE, CHUNK)
+    return pair
+
+
+@compiled
+def sum_lanes(marks, chunk, slopes, pieces, begins, sums):  # pragma: no cover  (compiled)
+    """Add to ``sums`` (area, query, cluster) the slopes (query · area) of each cluster's lanes, and put zeros there.
+
+    Where a block ``begins``, instead of adding, write.
+    """
+    areas, zero = sums.shape[0], splat(slopes.dtype.type(0))
+    for area in range(areas):
+        for u in range(SIDE):
+            cut(row(slopes, u * areas + area), pieces, (area * PIECES * SIDE + u) * CHUNK)
+            set_row(slopes, u * areas + area, zero)
+    fetch(2, marks, chunk * PAIR, 2 * CHUNK)
+    for area in range(areas):
+        if begins:
+            clear(0)
+        else:
+            fetch(0, sums, area * SIDE * SIDE, SIDE)
+        for piece in range(PIECES):
+            fetch(4, pieces, (area * PIECES + piece) * TILE, CHUNK)
+            multiply(0, 4, 2)
+        keep(0, sums, area * SIDE * SIDE, SIDE)
