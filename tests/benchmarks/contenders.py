@@ -34,7 +34,7 @@ class Contender(ABC):
     @classmethod
     def warm(cls, case: Case) -> None:
         """Load or compile all code that a step of this case runs, without arrays of its size."""
-        cls(Problem.draw(Case(objective=case.objective, patches=16, samples=4, seeds=1))).step()
+        cls(Problem.draw(Case(objective=case.objective, patches=64, samples=16, seeds=1))).step()
 
     @staticmethod
     def takes(case: Case) -> bool:

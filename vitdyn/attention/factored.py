@@ -55,7 +55,7 @@ def factored_forward(
     """Return area attention and what ``factored_pullback`` needs. Records no autograd graph."""
     engine = _engine_of(correlations, layout)
     attention, parts = engine.forward(
-        _detached(correlations), latents.detach(), cluster, visible, layout, workspace or Workspace()
+        _detached(correlations), _plain(latents), cluster, visible, layout, workspace or Workspace()
     )
     return attention, Saved(engine, parts)
 
@@ -89,12 +89,20 @@ def residual_gradient(
     """
     engine, work = _engine_of(correlations, layout), workspace or Workspace()
     return engine.residual_gradient(
-        _detached(correlations), latents.detach(), cluster, visible, layout, strength.detach(), work
+        _detached(correlations), _plain(latents), cluster, visible, layout, _plain(strength), work
     )
 
 
 def _detached(correlations: Correlations) -> Correlations:
-    return Correlations(correlations.feature_position.detach(), correlations.position_position.detach())
+    """Return the blocks of queries by position, without a graph."""
+    parts = correlations.feature_position, correlations.position_position
+    if correlations.content_queries or any(part.requires_grad for part in parts):
+        return Correlations(*(_plain(part) for part in parts))
+    return correlations
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def seeds_apart(layout: PatchLayout, device: str, dtype: torch.dtype) -> bool:

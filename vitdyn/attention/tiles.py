@@ -28,18 +28,25 @@ from vitdyn.data import PatchLayout
 
 MODERATE_UPSILON = 12.0
 """Up to this |Υ| no power of it is too large or too small beside others."""
-LEAST_FILLING, FEW_PATCHES, LEAST_SAMPLES = (0.4, 0.65), 64, 16
-"""How much of the marks must be keys of the area where patches are few and where they are many, and how many samples a
-cluster must have, for this to pay."""
+MOST_AREAS, LEAST_SAMPLES = 8, 16
+"""How many areas there may be, and how many samples a cluster must have, for this to be quicker than ``rows``."""
+LEAST_FILLING, FEW_PATCHES = (0.4, 0.65), 128
+"""How much of the marks must be keys of the area: for one cluster of few patches, and else."""
 MASS_STEP = SIDE + 1
 """Rows from area to area: not a multiple of 4096 bytes."""
 
 
 def worthwhile(layout: PatchLayout, dtype: torch.dtype, samples: int) -> bool:
     """Say whether this is quicker than ``rows``: where the machine has tiles, and they get mostly full."""
-    if dtype != torch.float32 or layout.clusters > SIDE or samples < LEAST_SAMPLES * layout.clusters:
+    clusters, many = layout.clusters, layout.patches > FEW_PATCHES or layout.clusters > 1
+    if (
+        dtype != torch.float32
+        or layout.areas > MOST_AREAS
+        or clusters > SIDE
+        or samples < LEAST_SAMPLES * clusters
+    ):
         return False
-    return available() and tile_plan(layout).filling >= LEAST_FILLING[layout.patches > FEW_PATCHES]
+    return available() and tile_plan(layout).filling >= LEAST_FILLING[many]
 
 
 def prepare(samples: int, layout: PatchLayout) -> Callable[..., Iterable[int]]:
