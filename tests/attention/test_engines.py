@@ -354,7 +354,7 @@ def test_tiles_are_taken_where_they_pay_and_the_machine_has_them(monkeypatch):
     assert not tiles.worthwhile(full, single, 15)
     assert not tiles.worthwhile(full, torch.float64, 64)
     assert not tiles.worthwhile(PatchLayout.from_sizes([32] * 9), single, 64)
-    small, spread = PatchLayout.from_sizes([40, 8, 8, 8]), PatchLayout.from_sizes([136, *[24] * 5])
+    small, spread = PatchLayout.from_sizes([40, 8, 8, 8]), PatchLayout.from_sizes([131, *[25] * 5])
     assert tiles.worthwhile(small, single, 64)
     assert not tiles.worthwhile(PatchLayout.from_sizes([[40, 8, 8, 8]] * 2, seed=0), single, 64)
     assert not tiles.worthwhile(spread, single, 64)
