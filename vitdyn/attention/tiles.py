@@ -2,8 +2,8 @@
 
 Blocks of 16 queries, samples side by side in registers. For each block: E and its pieces (``tiles_sums``), then for
 each chunk of samples W by the matrix unit and the pulls on areas (``tiles_shares``), then what keys gather of them,
-again by the matrix unit. A block has some 50 KB in play at P = 256, about the first cache. A seed's result depends on
-that seed only, to the bit.
+again by the matrix unit. A block of 64 samples has some 100 KB in play at P = 256, apart from marks: the second cache
+feeds it. A seed's result depends on that seed only, to the bit.
 
 Exponents are not shifted and W_0 is a difference. A seed for which that does not do, because some |Υ| or |z_j Φ_j| is
 large or masked keys have next to nothing left, is left to ``rows``.

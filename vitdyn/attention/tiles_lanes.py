@@ -21,9 +21,9 @@ def _joined(builder: Any, low: Any, high: Any) -> Any:
 
 @intrinsic
 def pick(context, table, index, places, place):
-    """Return a block of which each lane has that number of row ``index`` of ``table`` (16 numbers a row) ...
+    """Return for each lane the number of row ``index`` of ``table`` (16 numbers a row) that ``places`` names.
 
-    ... which row ``place`` of ``places`` (32 int32 a row) names.
+    Of ``places`` (32 int32 a row) row ``place`` counts.
     """
     kind = Lanes(table.dtype)
 
