@@ -31,7 +31,7 @@ from vitdyn.attention.rows_shares import (
     to_kernel,
 )
 from vitdyn.attention.rows_tables import GROUPS, TABLE_ROWS, add_masses, add_pulled, flip_codes
-from vitdyn.attention.rows_vector import CHUNK, compiled, lanes, set_row, splat
+from vitdyn.attention.rows_vector import CHUNK, compiled, lanes, set_row, splat, take_rows
 from vitdyn.attention.workspace import Workspace
 from vitdyn.data import PatchLayout
 
@@ -170,27 +170,21 @@ def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndar
 
 
 @compiled
-def _take(rows, used, count):  # pragma: no cover  (compiled)
-    """Cut the next ``count`` rows off the scratch."""
-    return rows[used : used + count], used + count
-
-
-@compiled
 def _room(rows, patches, slots, clusters, areas):  # pragma: no cover  (compiled)
     """Cut the scratch into a table, E, what keys gather, W, W_0, Φ, ∂Φ, and what a few samples need."""
-    table, used = _take(rows, 0, TABLE_ROWS)
-    kernel, used = _take(rows, used, patches)
-    gathered, used = _take(rows, used, patches)
-    masses, used = _take(rows, used, slots * areas)
-    masked, used = _take(rows, used, slots)
-    phi, used = _take(rows, used, clusters * areas)
-    d_phi, used = _take(rows, used, clusters * areas)
-    ratios, used = _take(rows, used, AHEAD * areas)
-    weighted, used = _take(rows, used, AHEAD * areas)
-    scales, used = _take(rows, used, AHEAD * 2)
-    pulls, used = _take(rows, used, areas)
-    total, used = _take(rows, used, 2)
-    spare, used = _take(rows, used, 1)
+    table, used = take_rows(rows, 0, TABLE_ROWS)
+    kernel, used = take_rows(rows, used, patches)
+    gathered, used = take_rows(rows, used, patches)
+    masses, used = take_rows(rows, used, slots * areas)
+    masked, used = take_rows(rows, used, slots)
+    phi, used = take_rows(rows, used, clusters * areas)
+    d_phi, used = take_rows(rows, used, clusters * areas)
+    ratios, used = take_rows(rows, used, AHEAD * areas)
+    weighted, used = take_rows(rows, used, AHEAD * areas)
+    scales, used = take_rows(rows, used, AHEAD * 2)
+    pulls, used = take_rows(rows, used, areas)
+    total, used = take_rows(rows, used, 2)
+    spare, used = take_rows(rows, used, 1)
     table[:], total[1] = 0, 0
     return table, kernel, gathered, masses, masked, phi, d_phi, ratios, weighted, scales, pulls, total, spare
 

@@ -349,3 +349,9 @@ def half(builder: Any, block: Any, start: int) -> Any:
         list(range(start, start + block.type.count // 2)),
     )
     return builder.shuffle_vector(block, ir.Constant(block.type, ir.Undefined), lanes)
+
+
+@compiled
+def take_rows(rows, used, count):  # pragma: no cover  (compiled)
+    """Cut the next ``count`` rows off a scratch; return how many are used then."""
+    return rows[used : used + count], used + count

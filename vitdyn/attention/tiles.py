@@ -18,7 +18,7 @@ import torch
 
 from vitdyn.attention.rows_powers import LOG2_E
 from vitdyn.attention.rows_shares import AHEAD, MODERATE_EXPONENT
-from vitdyn.attention.rows_vector import CHUNK, compiled, larger, load_part, row, set_row, splat
+from vitdyn.attention.rows_vector import CHUNK, compiled, larger, load_part, row, set_row, splat, take_rows
 from vitdyn.attention.tiles_lanes import magnitude, total_of
 from vitdyn.attention.tiles_masks import fill_lanes, fill_marks, fill_own, fill_words, tile_plan
 from vitdyn.attention.tiles_shares import pull
@@ -101,19 +101,19 @@ def _gradient(
     present = np.empty((chunks, areas, order.shape[0]), np.uint32)
     totals, losses = np.empty((2, SIDE), phi.dtype)
     block_phi, sums = np.zeros((SIDE * areas, SIDE), phi.dtype), np.empty((areas, SIDE, SIDE), phi.dtype)
-    kernel, used = _take(rows, 0, 2 * SIDE * step)
-    gathered, used = _take(rows, used, 2 * SIDE)
-    masses, used = _take(rows, used, chunks * areas * MASS_STEP)
-    own_latents, used = _take(rows, used, chunks * areas)
-    own_strength, used = _take(rows, used, chunks * areas)
-    ratios, used = _take(rows, used, AHEAD * areas)
-    weighted, used = _take(rows, used, AHEAD * areas)
-    strong, used = _take(rows, used, AHEAD * areas)
-    slopes, used = _take(rows, used, SIDE * areas)
-    scales, used = _take(rows, used, 3 * AHEAD)
-    everywhere, used = _take(rows, used, SIDE)
-    margin, used = _take(rows, used, 1)
-    spare, used = _take(rows, used, 1)
+    kernel, used = take_rows(rows, 0, 2 * SIDE * step)
+    gathered, used = take_rows(rows, used, 2 * SIDE)
+    masses, used = take_rows(rows, used, chunks * areas * MASS_STEP)
+    own_latents, used = take_rows(rows, used, chunks * areas)
+    own_strength, used = take_rows(rows, used, chunks * areas)
+    ratios, used = take_rows(rows, used, AHEAD * areas)
+    weighted, used = take_rows(rows, used, AHEAD * areas)
+    strong, used = take_rows(rows, used, AHEAD * areas)
+    slopes, used = take_rows(rows, used, SIDE * areas)
+    scales, used = take_rows(rows, used, 3 * AHEAD)
+    everywhere, used = take_rows(rows, used, SIDE)
+    margin, used = take_rows(rows, used, 1)
+    spare, used = take_rows(rows, used, 1)
     configure(settings)
     for s in range(seeds):
         fill_lanes(cluster[s], clusters, lanes, of_lane, of_cluster, by_lane)
@@ -157,12 +157,6 @@ def _gradient(
         done[s] = done[s] and margin[0].min() >= 0
     release()
     return seeds - done.sum()
-
-
-@compiled
-def _take(rows, used, count):  # pragma: no cover  (compiled)
-    """Cut the next ``count`` rows off the scratch."""
-    return rows[used : used + count], used + count
 
 
 @compiled
