@@ -149,6 +149,20 @@ def test_a_seed_gives_the_same_bits_alone_and_beside_others(dtype):
         assert torch.equal(rows.forward(*given, visible[one], layout, Workspace())[0], attention[one])
 
 
+def test_what_requires_a_gradient_is_taken_as_it_stands():
+    """The factored forms record no graph, whoever asks for one."""
+    correlations, (latents, *rest), _ = make("one", 0.5, torch.float32, samples=33)
+    live = correlations.map(lambda block: block.clone().requires_grad_()), latents.clone().requires_grad_()
+    plain, found = (
+        factored.residual_gradient(*given, *rest, given[1].square())
+        for given in ((correlations, latents), live)
+    )
+    assert torch.equal(plain.position_position, found.position_position)
+    attention, saved = factored.factored_forward(*live, *rest)
+    assert torch.equal(attention, factored.factored_forward(correlations, latents, *rest)[0])
+    assert not factored.factored_pullback(saved, torch.ones_like(attention)).feature_position.requires_grad
+
+
 def test_threads_do_not_disturb_each_other():
     correlations, batch, _ = make("wide", 1.0, torch.float32, samples=40)
     arguments = (correlations, *batch, batch[0].square())
