@@ -2,9 +2,9 @@
 
 All of attention and its gradient is separable over queries. For each block of queries the kernels bring E to the
 first cache (``rows_blocks``), sum its rows by visible key (``rows_tables``), go from masses to shares and back
-(``rows_shares``), and sum by sample; the fused gradient of masked
-reconstruction thus stores nothing of size (sample, area, query). A result depends on its own seed only, to the bit.
-Each kernel releases the interpreter's lock, so that groups of seeds run side by side on threads.
+(``rows_shares``), and sum by sample; the fused gradient of masked reconstruction thus stores nothing of size (sample,
+area, query). A core with a matrix unit takes what it can of that gradient (``tiles``). A result depends on its own
+seed only, to the bit. Each kernel releases the interpreter's lock, so that groups of seeds run side by side on threads.
 """
 
 from __future__ import annotations
@@ -108,18 +108,18 @@ def residual_gradient(
     d_phi = workspace.take("phi gradient", phi, *phi.shape)
     d_upsilon = workspace.take("upsilon gradient", upsilon, *upsilon.shape)
     of_seeds = [_array(part) for part in (phi, upsilon, latents, cluster, visible)]
-    powers, found = _array(strength), (d_phi.numpy(), d_upsilon.numpy())
+    strengths, found = _array(strength), (d_phi.numpy(), d_upsilon.numpy())
     by_tiles = _tiles(workspace, upsilon, latents, layout)
     if by_tiles is None:
         left = [slice(None)]
     else:
-        left = [slice(seed, seed + 1) for seed in by_tiles(*of_seeds, powers, *found)]
+        left = [slice(seed, seed + 1) for seed in by_tiles(*of_seeds, strengths, *found)]
     for seeds in left:
         _gradient(
             *(part[seeds] for part in of_seeds),
             None,
             None,
-            powers[seeds],
+            strengths[seeds],
             *_plan_and_scratch(workspace, upsilon, latents, layout),
             *(part[seeds] for part in found),
         )

@@ -6,7 +6,7 @@ import numpy as np
 
 from vitdyn.attention.rows_powers import LOG2_E
 from vitdyn.attention.rows_transpose import transpose_pulls, transpose_tile
-from vitdyn.attention.rows_vector import compiled, larger, row, set_row, splat
+from vitdyn.attention.rows_vector import compiled, larger, magnitude, row, set_row, splat
 
 
 @compiled
@@ -76,7 +76,7 @@ def read_phi(phi, first, block_phi, spare):  # pragma: no cover  (compiled)
     for at in range(block_phi.shape[0]):
         value = row(block_phi, at) * scale
         set_row(block_phi, at, value)
-        most = larger(most, larger(value, zero - value))
+        most = larger(most, magnitude(value))
     set_row(spare, 0, most)
     return spare.max()
 

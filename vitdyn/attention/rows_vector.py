@@ -144,7 +144,7 @@ def row(context, rows, index):
     kind = Lanes(rows.dtype)
 
     def emit(context, builder, sig, args):
-        pointer = _row_address(context, builder, sig.args[0], *args, context.get_value_type(kind))
+        pointer = row_address(context, builder, sig.args[0], *args, context.get_value_type(kind))
         return builder.load(pointer, align=rows.dtype.bitwidth // 8)
 
     return kind(rows, types.int64), emit
@@ -155,7 +155,7 @@ def set_row(context, rows, index, value):
     """Write row ``index`` of a matrix of rows."""
 
     def emit(context, builder, sig, args):
-        pointer = _row_address(context, builder, sig.args[0], *args[:2], args[2].type)
+        pointer = row_address(context, builder, sig.args[0], *args[:2], args[2].type)
         builder.store(args[2], pointer, align=rows.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -190,7 +190,7 @@ def subset_row(context, table, group, codes, offset):
     return kind(table, types.int64, codes, types.int64), emit
 
 
-def _row_address(context: Any, builder: Any, rows: types.Array, value: Any, index: Any, to: ir.Type) -> Any:
+def row_address(context: Any, builder: Any, rows: types.Array, value: Any, index: Any, to: ir.Type) -> Any:
     """Return a row's address; that a row takes 128 bytes is known to the compiler, a shape would not be."""
     data = context.make_array(rows)(context, builder, value).data
     return builder.gep(builder.bitcast(data, ir.PointerType(to)), [index])
@@ -312,6 +312,12 @@ def larger(context, first, second):
         return builder.select(builder.fcmp_ordered(">", *args), *args)
 
     return first(first, second), emit
+
+
+@intrinsic
+def magnitude(context, block):
+    """Return the absolute values of a block."""
+    return block(block), lambda context, builder, sig, args: call(builder, "fabs", *args)
 
 
 @intrinsic

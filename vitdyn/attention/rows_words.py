@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from vitdyn.attention.rows_vector import CHUNK, address_of, repeated
+from vitdyn.attention.rows_vector import CHUNK, address_of, repeated, row_address
 
 EVERY_HIGH = np.uint32(0xF0F0F0F0)
 """The upper halves of four bytes."""
+_BYTES = ir.VectorType(ir.IntType(8), CHUNK)
+
+
+def _word(builder: Any, found: Any) -> Any:
+    """Return the word of the bytes that are not zero."""
+    return builder.bitcast(
+        builder.icmp_unsigned("!=", found, ir.Constant(_BYTES, [0] * CHUNK)), ir.IntType(32)
+    )
 
 
 @intrinsic
@@ -33,10 +43,8 @@ def word_at(context, source, offset):
     """Return 32 bytes as a word, of which a bit is set where a byte is not zero."""
 
     def emit(context, builder, sig, args):
-        vector = ir.VectorType(ir.IntType(8), CHUNK)
-        found = builder.load(address_of(context, builder, source, *args, vector), align=1)
-        where = builder.icmp_unsigned("!=", found, ir.Constant(vector, [0] * CHUNK))
-        return builder.bitcast(where, ir.IntType(32))
+        found = builder.load(address_of(context, builder, source, *args, _BYTES), align=1)
+        return _word(builder, found)
 
     return types.uint32(source, types.uint64), emit
 
@@ -46,15 +54,13 @@ def take_word(context, source, source_offset, target, target_offset):
     """Copy 32 bytes; return them as a word, of which a bit is set where a byte is not zero."""
 
     def emit(context, builder, sig, args):
-        vector = ir.VectorType(ir.IntType(8), CHUNK)
         pointers = [
-            address_of(context, builder, kind, array, offset, vector)
+            address_of(context, builder, kind, array, offset, _BYTES)
             for kind, array, offset in ((source, *args[:2]), (target, *args[2:]))
         ]
         found = builder.load(pointers[0], align=1)
         builder.store(found, pointers[1], align=1)
-        where = builder.icmp_unsigned("!=", found, ir.Constant(vector, [0] * CHUNK))
-        return builder.bitcast(where, ir.IntType(32))
+        return _word(builder, found)
 
     return types.uint32(source, types.uint64, target, types.uint64), emit
 
@@ -72,8 +78,7 @@ def put_word(context, codes, index, word):
         for place, nibbles in enumerate((even, args[2])):
             high = builder.and_(nibbles, ir.Constant(ir.IntType(32), int(EVERY_HIGH)))
             halves = builder.insert_element(halves, high, ir.Constant(ir.IntType(32), place))
-        data = context.make_array(codes)(context, builder, args[0]).data
-        pointer = builder.gep(builder.bitcast(data, ir.PointerType(halves.type)), [args[1]])
+        pointer = row_address(context, builder, codes, *args[:2], halves.type)
         builder.store(halves, pointer, align=1)
         return context.get_dummy_value()
 

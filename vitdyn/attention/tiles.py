@@ -18,8 +18,18 @@ import torch
 
 from vitdyn.attention.rows_powers import LOG2_E
 from vitdyn.attention.rows_shares import AHEAD, MODERATE_EXPONENT
-from vitdyn.attention.rows_vector import CHUNK, compiled, larger, load_part, row, set_row, splat, take_rows
-from vitdyn.attention.tiles_lanes import magnitude, total_of
+from vitdyn.attention.rows_vector import (
+    CHUNK,
+    compiled,
+    larger,
+    load_part,
+    magnitude,
+    row,
+    set_row,
+    splat,
+    take_rows,
+)
+from vitdyn.attention.tiles_lanes import total_of
 from vitdyn.attention.tiles_masks import fill_lanes, fill_marks, fill_own, fill_words, tile_plan
 from vitdyn.attention.tiles_shares import pull
 from vitdyn.attention.tiles_sums import PAIR, read_queries, sum_keys, sum_lanes, write_queries
@@ -117,14 +127,14 @@ def _gradient(
     configure(settings)
     for s in range(seeds):
         fill_lanes(cluster[s], clusters, lanes, of_lane, of_cluster, by_lane)
-        fill_own(of_cluster, area, own)
-        fill_words(visible[s], lanes, words)
-        fill_marks(words, of_lane, of_cluster, keys, member, present, by_key, by_sample)
         strongest = _by_lane(latents[s], lanes, LOG2_E, own_latents)
         _by_lane(strength[s], lanes, 1.0, own_strength)
         margin[0], slopes[:], done[s] = 0, 0, strongest * _largest(phi[s], spare) <= MODERATE_EXPONENT
         if not done[s]:
             continue
+        fill_own(of_cluster, area, own)
+        fill_words(visible[s], lanes, words)
+        fill_marks(words, of_lane, of_cluster, keys, member, present, by_key, by_sample)
         # a block is written just before the next one's sums: the matrix unit, once idle, is slow to start
         for first in range(0, patches + SIDE, SIDE):
             before, queries, place_of = first - SIDE, min(SIDE, patches - first), first // SIDE % 2 * SIDE

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from vitdyn.attention.rows_vector import Lanes, Mask, address_of, call, half
+from vitdyn.attention.rows_vector import Lanes, Mask, address_of, half, row_address
 
 _WORD = ir.IntType(32)
 
@@ -30,9 +30,9 @@ def pick(context, table, index, places, place):
     def emit(context, builder, sig, args):
         side = kind.count // 2
         numbers, indices = ir.VectorType(ir.FloatType(), side), ir.VectorType(_WORD, side)
-        given = builder.load(_row_of(context, builder, table, args[0], args[1], numbers), align=4)
+        given = builder.load(row_address(context, builder, table, args[0], args[1], numbers), align=4)
         every = ir.VectorType(_WORD, kind.count)
-        chosen = builder.load(_row_of(context, builder, places, args[2], args[3], every), align=4)
+        chosen = builder.load(row_address(context, builder, places, args[2], args[3], every), align=4)
         name = "llvm.x86.avx512.permvar.sf.512"
         permute = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(numbers, [numbers, indices]), name
@@ -44,11 +44,6 @@ def pick(context, table, index, places, place):
     return kind(table, types.int64, places, types.int64), emit
 
 
-def _row_of(context: Any, builder: Any, kind: types.Array, array: Any, index: Any, vector: ir.Type) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.gep(builder.bitcast(data, ir.PointerType(vector)), [index])
-
-
 @intrinsic
 def bits_of(context, word, like):
     """Return where the bits of a word are set."""
@@ -57,12 +52,6 @@ def bits_of(context, word, like):
         return builder.bitcast(args[0], ir.VectorType(ir.IntType(1), like.count))
 
     return Mask(like.count)(types.uint32, like), emit
-
-
-@intrinsic
-def magnitude(context, block):
-    """Return the absolute values of a block."""
-    return block(block), lambda context, builder, sig, args: call(builder, "fabs", *args)
 
 
 @intrinsic
@@ -88,7 +77,7 @@ def gather(context, array, offset, places, index):
         numbers, indices = ir.VectorType(ir.FloatType(), side), ir.VectorType(_WORD, side)
         byte, every = ir.PointerType(ir.IntType(8)), ir.VectorType(ir.IntType(1), side)
         source = address_of(context, builder, array, *args[:2], ir.IntType(8))
-        row = _row_of(context, builder, places, *args[2:], ir.VectorType(_WORD, kind.count))
+        row = row_address(context, builder, places, *args[2:], ir.VectorType(_WORD, kind.count))
         found = builder.load(row, align=4)
         given = ir.FunctionType(numbers, [numbers, byte, indices, every, _WORD])
         name = "llvm.x86.avx512.mask.gather.dps.512"

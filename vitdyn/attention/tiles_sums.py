@@ -17,13 +17,15 @@ from vitdyn.attention.rows_vector import (
     compiled,
     larger,
     load,
+    magnitude,
+    part,
     row,
     set_row,
     splat,
     store,
     store_part,
 )
-from vitdyn.attention.tiles_lanes import bits_of, gather, magnitude, total_of
+from vitdyn.attention.tiles_lanes import bits_of, gather, total_of
 from vitdyn.attention.tiles_unit import (
     AWAKE,
     PIECES,
@@ -75,6 +77,19 @@ def read_queries(
     return spare[0].max()
 
 
+@part
+def _add_pair(marks, pair, pieces, place, low, high):  # pragma: no cover  (compiled)
+    """Add the products of all pieces at ``place`` with the first tile of a pair of marks, the second, or both."""
+    fetch_once(2, marks, pair * PAIR, 2 * CHUNK)
+    fetch_once(3, marks, pair * PAIR + CHUNK, 2 * CHUNK)
+    for piece in range(PIECES):
+        fetch(4, pieces, (place * PIECES + piece) * TILE, CHUNK)
+        if low:
+            multiply(0, 4, 2)
+        if high:
+            multiply(1, 4, 3)
+
+
 @compiled
 def sum_keys(marks, pieces, present, masses, step):  # pragma: no cover  (compiled)
     """Write W to ``masses`` ((chunk of samples · area) · ``step`` + query)."""
@@ -85,12 +100,7 @@ def sum_keys(marks, pieces, present, masses, step):  # pragma: no cover  (compil
             clear(1)
             for at in range(of_keys):
                 if present[chunk, area, at]:
-                    fetch_once(2, marks, pair * PAIR, 2 * CHUNK)
-                    fetch_once(3, marks, pair * PAIR + CHUNK, 2 * CHUNK)
-                    for piece in range(PIECES):
-                        fetch(4, pieces, (at * PIECES + piece) * TILE, CHUNK)
-                        multiply(0, 4, 2)
-                        multiply(1, 4, 3)
+                    _add_pair(marks, pair, pieces, at, True, True)
                     pair += 1
             target = (chunk * areas + area) * step * CHUNK
             keep(0, masses, target, CHUNK)
@@ -141,14 +151,7 @@ def _sum_samples(marks, pair, pieces, present, at, gathered):  # pragma: no cove
         for area in range(areas):
             keys = present[chunk, area, at]
             if keys:
-                fetch_once(2, marks, pair * PAIR, 2 * CHUNK)
-                fetch_once(3, marks, pair * PAIR + CHUNK, 2 * CHUNK)
-                for piece in range(PIECES):
-                    fetch(4, pieces, ((chunk * areas + area) * PIECES + piece) * TILE, CHUNK)
-                    if keys & 0xFFFF:
-                        multiply(0, 4, 2)
-                    if keys >> SIDE:
-                        multiply(1, 4, 3)
+                _add_pair(marks, pair, pieces, chunk * areas + area, keys & 0xFFFF, keys >> SIDE)
                 pair += 1
     target = at % 2 * TILE
     keep(0, gathered, target, CHUNK)

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from vitdyn.attention.rows_vector import CHUNK, address_of, half, part
+from vitdyn.attention.rows_vector import CHUNK, address_of, half, part, row_address
 
 SIDE, PIECES = 16, 3
 """Rows of a tile; pieces of a number."""
@@ -178,8 +178,7 @@ def put_marks(context, marks, index, first, second):
             chosen.append(
                 builder.select(where, ir.Constant(every, [mark] * CHUNK), ir.Constant(every, [0] * CHUNK))
             )
-        data = context.make_array(marks)(context, builder, args[0]).data
-        pointer = builder.gep(builder.bitcast(data, ir.PointerType(every)), [args[1]])
+        pointer = row_address(context, builder, marks, *args[:2], every)
         builder.store(builder.or_(*chosen), pointer, align=2)
         return context.get_dummy_value()
 
