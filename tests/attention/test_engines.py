@@ -70,6 +70,14 @@ def agree(fast, slow, tolerance):
         torch.testing.assert_close(found, block, rtol=tolerance, atol=error)
 
 
+def left_by_tiles(correlations, batch, results):
+    """Take the gradient of masked reconstruction on the matrix unit; return the seeds that it leaves."""
+    *parts, layout = batch
+    given = rows._given(*correlations.named().values(), *parts)
+    found = [block.numpy() for block in results.named().values()]
+    return tiles.prepare(*parts[0].shape[:2], layout)(*given, 1.0, *found)
+
+
 @EVERY
 @pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
 @KINDS
@@ -92,7 +100,7 @@ def test_forward_and_pullback(sizes, scale, dtype, tolerance, broadcast):
 @KINDS
 def test_gradient_of_a_residual(sizes, samples, scale, dtype, tolerance):
     correlations, batch, _ = make(sizes, scale, dtype, samples=samples)
-    arguments = (correlations, *batch, batch[0].square() / samples)
+    arguments = (correlations, *batch, 1 / samples)
     slow, fast = (engine.residual_gradient(*arguments, Workspace()) for engine in (products, rows))
     agree(fast, slow, tolerance)
 
@@ -108,12 +116,11 @@ def test_the_matrix_unit_is_as_exact_as_float32(engine, sizes, samples):
     for sign in (1.0, -1.0):
         for phi in (given[0].feature_position for given in ((correlations,), exact)):
             phi.copy_(sign * 3.0 + 0.1 * phi)
-        slow = products.residual_gradient(*exact, exact[1].square(), Workspace())
+        slow = products.residual_gradient(*exact, 1.0, Workspace())
         results = correlations.map(torch.zeros_like)
-        arrays = (*correlations.named().values(), *batch[:3], batch[0].square(), *results.named().values())
-        left = tiles.prepare(batch[0].shape[1], batch[3])(*(rows._array(part) for part in arrays))
+        left = left_by_tiles(correlations, batch, results)
         assert list(left) == ([] if sign > 0 else [0])
-        fast = rows.residual_gradient(correlations, *batch, batch[0].square(), Workspace())
+        fast = rows.residual_gradient(correlations, *batch, 1.0, Workspace())
         for name, block in slow.named().items():
             assert (fast.named()[name] - block).abs().max() < 3e-6 * block.abs().max()
             for seed in set(range(2)) - set(left):
@@ -126,8 +133,7 @@ def test_a_seed_with_large_correlations_is_left_to_the_rows(engine, large):
         pytest.skip("nothing of the matrix unit")
     correlations, batch, _ = make("one", 0.1, torch.float32, seeds=3)
     correlations.named()[large][1] += 40.0
-    arrays = (*correlations.named().values(), *batch[:3], batch[0].square(), *correlations.named().values())
-    assert list(tiles.prepare(7, batch[3])(*(rows._array(part) for part in arrays))) == [1]
+    assert list(left_by_tiles(correlations, batch, correlations.map(torch.zeros_like))) == [1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -136,14 +142,12 @@ def test_a_seed_gives_the_same_bits_alone_and_beside_others(dtype):
     correlations, (latents, cluster, visible, layout), _ = make("three", 0.1, dtype, samples=9, seeds=3)
     correlations.feature_position[1] *= 300
     correlations.position_position[2] *= 30
-    together = rows.residual_gradient(
-        correlations, latents, cluster, visible, layout, latents.square(), Workspace()
-    )
+    together = rows.residual_gradient(correlations, latents, cluster, visible, layout, 1.0, Workspace())
     attention, _ = rows.forward(correlations, latents, cluster, visible, layout, Workspace())
     for seed in range(3):
         one = slice(seed, seed + 1)
         given = correlations.map(lambda block, one=one: block[one].clone()), latents[one], cluster[one]
-        alone = rows.residual_gradient(*given, visible[one], layout, latents[one].square(), Workspace())
+        alone = rows.residual_gradient(*given, visible[one], layout, 1.0, Workspace())
         for name, block in alone.named().items():
             assert torch.equal(block, together.named()[name][one])
         assert torch.equal(rows.forward(*given, visible[one], layout, Workspace())[0], attention[one])
@@ -154,8 +158,7 @@ def test_what_requires_a_gradient_is_taken_as_it_stands():
     correlations, (latents, *rest), _ = make("one", 0.5, torch.float32, samples=33)
     live = correlations.map(lambda block: block.clone().requires_grad_()), latents.clone().requires_grad_()
     plain, found = (
-        factored.residual_gradient(*given, *rest, given[1].square())
-        for given in ((correlations, latents), live)
+        factored.residual_gradient(*given, *rest, 1.0) for given in ((correlations, latents), live)
     )
     assert torch.equal(plain.position_position, found.position_position)
     attention, saved = factored.factored_forward(*live, *rest)
@@ -163,9 +166,20 @@ def test_what_requires_a_gradient_is_taken_as_it_stands():
     assert not factored.factored_pullback(saved, torch.ones_like(attention)).feature_position.requires_grad
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.float32, torch.float64])
+def test_arguments_of_other_types_are_taken_for_what_they_say(kind):
+    correlations, (latents, cluster, visible, layout), _ = make("one", 0.5, torch.float32, samples=33)
+    plain = correlations, latents, cluster, visible, layout
+    other = correlations, latents.double(), cluster.int(), visible.to(kind), layout
+    slow, fast = (factored.residual_gradient(*given, 1.0) for given in (plain, other))
+    assert torch.equal(slow.position_position, fast.position_position)
+    slow, fast = (factored.factored_forward(*given)[0] for given in (plain, other))
+    assert torch.equal(slow, fast)
+
+
 def test_threads_do_not_disturb_each_other():
     correlations, batch, _ = make("wide", 1.0, torch.float32, samples=40)
-    arguments = (correlations, *batch, batch[0].square())
+    arguments = (correlations, *batch, 1.0)
     expected = rows.residual_gradient(*arguments, Workspace()).map(torch.clone)
     found = {}
 

@@ -55,8 +55,8 @@ class Case:
         )
 
     @property
-    def strength(self):
-        return self.batch.latents.square() / self.batch.count
+    def scale(self):
+        return 1 / self.batch.count
 
     def truth(self, adjoint):
         """A and ∂/∂(Φ, Υ) of Σ A · adjoint, by the dense model; ``adjoint`` may depend on A."""
@@ -68,7 +68,12 @@ class Case:
 
     def residual(self, attention):
         member = torch.nn.functional.one_hot(self.batch.area, self.batch.layout.areas).transpose(2, 3)
-        return self.strength[..., None] * (attention - member) * ~self.visible[:, :, None]
+        return (
+            self.scale
+            * self.batch.latents.square()[..., None]
+            * (attention - member)
+            * ~self.visible[:, :, None]
+        )
 
 
 def make(sizes, samples, *, seeds=2, phi=1.0, upsilon=1.0, share=0.5):
@@ -118,8 +123,7 @@ def test_pullback_of_one_adjoint_for_all_queries():
 
 def test_residual_gradient(case):
     _, gradient = case.truth(case.residual)
-    strength = case.strength.to(DEVICE, torch.float32)
-    found = flash.residual_gradient(*case.arguments, strength, Workspace())
+    found = flash.residual_gradient(*case.arguments, case.scale, Workspace())
     for block, truth in zip(found.named().values(), gradient, strict=True):
         assert relative(block, truth) < ERROR
 
@@ -132,8 +136,7 @@ def test_large_correlations_and_few_masked_patches(phi, upsilon, share, error):
     """At |zΦ| ~ 200 one unit in the last place of an exponent is 8e-6, whatever computes it."""
     case = make(SIZES["one"], 6, seeds=1, phi=phi, upsilon=upsilon, share=share)
     _, gradient = case.truth(case.residual)
-    strength = case.strength.to(DEVICE, torch.float32)
-    found = flash.residual_gradient(*case.arguments, strength, Workspace())
+    found = flash.residual_gradient(*case.arguments, case.scale, Workspace())
     for block, truth in zip(found.named().values(), gradient, strict=True):
         assert relative(block, truth) < error
 
@@ -149,7 +152,7 @@ def test_masked_mass_keeps_its_digits_beside_favoured_visible_keys():
     attention, gradient = case.truth(case.residual)
     found, _ = flash.forward(*case.arguments, Workspace())
     assert relative(found, attention) < ERROR
-    pulled = flash.residual_gradient(*case.arguments, case.strength.to(DEVICE, torch.float32), Workspace())
+    pulled = flash.residual_gradient(*case.arguments, case.scale, Workspace())
     assert relative(pulled.feature_position, gradient[0]) < ERROR
 
 
@@ -164,8 +167,9 @@ def test_step_of_descent_inside_the_kernel():
     """Q − η ∂L/∂Q in place, η of each seed; a seed that stops being finite says so once, the others go on."""
     case = make([[6, 4]], 4)
     correlations, latents, cluster, visible, layout = case.arguments
-    strength = case.strength.to(DEVICE, torch.float32)
-    gradient = flash.residual_gradient(correlations, latents, cluster, visible, layout, strength, Workspace())
+    gradient = flash.residual_gradient(
+        correlations, latents, cluster, visible, layout, case.scale, Workspace()
+    )
     rates = torch.tensor([0.5, 2.0], device=DEVICE)
     expected = correlations.map(
         lambda block, slope: block - rates.view(-1, *[1] * (block.ndim - 1)) * slope, gradient
@@ -182,12 +186,12 @@ def test_step_of_descent_inside_the_kernel():
     )
     step, bad = torch.tensor(7, device=DEVICE), torch.full((2,), -1, device=DEVICE)
     scratch = flash.empty_gradient(problem, Workspace())
-    flash.launch_residual(problem, strength, scratch, (rates, bad, step))
+    flash.launch_residual(problem, case.scale, scratch, (rates, bad, step))
     assert bad.tolist() == [-1, -1]
     torch.testing.assert_close(problem.phi, expected.feature_position, rtol=0, atol=1e-6)
     torch.testing.assert_close(problem.upsilon, expected.position_position, rtol=0, atol=1e-6)
     problem.latents[1] = torch.nan
-    flash.launch_residual(problem, strength, scratch, (rates, bad, step))
+    flash.launch_residual(problem, case.scale, scratch, (rates, bad, step))
     assert bad.tolist() == [-1, 8]
     assert problem.upsilon[0].isfinite().all()
 
@@ -195,14 +199,13 @@ def test_step_of_descent_inside_the_kernel():
 def test_seed_does_not_depend_on_its_neighbours():
     """To the bit, with clusters drawn differently in each seed."""
     case = make(SIZES["several"], 5)
-    strength = case.strength.to(DEVICE, torch.float32)
-    together = flash.residual_gradient(*case.arguments, strength, Workspace())
+    together = flash.residual_gradient(*case.arguments, case.scale, Workspace())
     correlations, *batch, layout = case.arguments
     alone = flash.residual_gradient(
         correlations.map(lambda block: block[1:2]),
         *(part[1:2] for part in batch),
         layout,
-        strength[1:2],
+        case.scale,
         Workspace(),
     )
     for one, all_seeds in zip(alone.named().values(), together.named().values(), strict=True):

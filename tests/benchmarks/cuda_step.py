@@ -105,13 +105,12 @@ def errors(size: Size) -> dict[str, float]:
     from vitdyn.attention import flash
 
     given = batch.latents, batch.cluster, visible, batch.layout
-    strength = batch.latents.square() / batch.count
-    found = flash.residual_gradient(steps.correlations, *given, strength, Workspace())
+    found = flash.residual_gradient(steps.correlations, *given, 1 / batch.count, Workspace())
     exact = products.residual_gradient(
         steps.correlations.map(torch.Tensor.double),
         batch.latents.double(),
         *given[1:],
-        strength.double(),
+        1 / batch.count,
         Workspace(),
     )
     pairs = zip(found.named().items(), exact.named().values(), strict=True)
@@ -135,17 +134,14 @@ def parts(size: Size) -> dict[str, float]:
     blocks = steps.correlations.map(torch.clone).named().values()
     given = flash.Problem(size.layout, *blocks, batch.latents, words, tiles, tables)
     rates = torch.zeros(size.seeds, device="cuda")
-    gradient, strength = (
-        flash.empty_gradient(given, Workspace()),
-        batch.latents.square() / batch.count,
-    )
+    gradient, scale = flash.empty_gradient(given, Workspace()), 1 / batch.count
     return {
         "samples": milliseconds(lambda: source.batch(step)),
         "masks": milliseconds(lambda: source.words(step, batch.cluster, tables.position)),
         "gradient and update": milliseconds(
-            lambda: flash.launch_residual(given, strength, gradient, (rates, steps.first_bad, step))
+            lambda: flash.launch_residual(given, scale, gradient, (rates, steps.first_bad, step))
         ),
-        "gradient alone": milliseconds(lambda: flash.launch_residual(given, strength, gradient)),
+        "gradient alone": milliseconds(lambda: flash.launch_residual(given, scale, gradient)),
         "step": milliseconds(lambda: steps.advance(10)) / 10,
     }
 

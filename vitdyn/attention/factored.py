@@ -79,17 +79,17 @@ def residual_gradient(
     cluster: Int[Tensor, "seed sample"],
     visible: Tensor,
     layout: PatchLayout,
-    strength: Float[Tensor, "seed sample area"],
+    scale: float,
     workspace: Workspace | None = None,
 ) -> Correlations:
     """Return ∂L/∂(Φ, Υ) of masked reconstruction, at once and without attention in between.
 
-    It is the pull-back of G_{bjp} = strength_bj (A_bjp − 1{j = a(p)}) at masked queries p, 0 at visible ones.
+    It is the pull-back of G_{bjp} = scale z_bj² (A_bjp − 1{j = a(p)}) at masked queries p, 0 at visible ones.
     The result lies in the workspace.
     """
     engine, work = _engine_of(correlations, layout), workspace or Workspace()
     return engine.residual_gradient(
-        _detached(correlations), _plain(latents), cluster, visible, layout, _plain(strength), work
+        _detached(correlations), _plain(latents), cluster, visible, layout, scale, work
     )
 
 

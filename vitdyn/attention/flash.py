@@ -152,19 +152,19 @@ def residual_gradient(
     cluster: Int[Tensor, "seed sample"],
     visible: Tensor,
     layout: PatchLayout,
-    strength: Float[Tensor, "seed sample area"],
+    scale: float,
     workspace: Workspace,
 ) -> Correlations:
-    """Return ∂L/∂(Φ, Υ) where ∂L/∂A_j = strength_j (A_j − 1{j = a(p)}) at masked queries, 0 at visible ones."""
+    """Return ∂L/∂(Φ, Υ) where ∂L/∂A_j = scale z_j² (A_j − 1{j = a(p)}) at masked queries, 0 at visible ones."""
     problem = _problem(correlations, latents, cluster, visible, layout, workspace)
     gradient = empty_gradient(problem, workspace)
-    launch_residual(problem, strength, gradient)
+    launch_residual(problem, scale, gradient)
     return gradient
 
 
 def launch_residual(
     problem: Problem,
-    strength: Float[Tensor, "seed sample area"],
+    scale: float,
     gradient: Correlations,
     descent: tuple[Float[Tensor, " seed"], Int[Tensor, " seed"], Int[Tensor, ""]] | None = None,
 ) -> None:
@@ -177,10 +177,10 @@ def launch_residual(
     tables = problem.slots
     with on_device_of(problem.phi):
         residual_step[problem.programs](
-            problem.phi, problem.upsilon, problem.latents, strength.float().contiguous(), problem.words,
+            problem.phi, problem.upsilon, problem.latents, problem.words,
             *_tables(problem), tables.slot, tables.area,
             gradient.feature_position, gradient.position_position, rates, first_bad, step,
-            *problem.counts, UPDATE=descent is not None, **problem.options,
+            scale, *problem.counts, UPDATE=descent is not None, **problem.options,
         )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The gradient of masked reconstruction in one kernel: forward, adjoint, pull-back and, if asked, the step of descent.
 
 A program holds a block of BQ queries of one seed. For each tile of BB samples it sums E over the keys that
-each sample shows, area by area, in registers (W_j); forms the shares; forms ∂L/∂A_j = strength_j (A_j −
+each sample shows, area by area, in registers (W_j); forms the shares; forms ∂L/∂A_j = scale z_j² (A_j −
 1{j = a(p)}) at the masked queries; and multiplies what pulls on the keys of each area with the masks again.
 Nothing of size (sample, area, query) leaves the registers. A seed's bits depend on nothing but the seed.
 
@@ -15,7 +15,7 @@ whole tiles, at most N more); and at S = 1024, P = B = 256, N = 4, T = 8 (BQ = B
     masks          2 · 32 T B (P/BQ) S = 5.4e8 bits spread to bfloat16 numbers, 3 integer operations each: 0.1 ms,
                    likewise beside the products
     device memory  Υ once, ∂L/∂Υ or its partial sums once, the new Υ once: 12 P² S = 0.81 GB; masks 4 T B S
-                   = 8 MB; latents and strengths 8 N B S = 8 MB; Φ and its gradient 8 N P S = 8 MB: 0.83 GB,
+                   = 8 MB; latents 4 N B S = 4 MB; Φ and its gradient 8 N P S = 8 MB: 0.83 GB,
                    0.17 ms at 4.8 TB/s
     second cache   where B > BB, ∂L/∂Υ is summed over B/BB tiles in place: 8 P² S (B/BB − 1) = 1.6 GB; Υ again for
                    each tile and three times more, 4 P² S (B/BB + 3) = 1.9 GB; masks twice for every block of
@@ -36,9 +36,9 @@ from vitdyn.attention.flash_parts import exponent, masses, normaliser, push_back
 
 @triton.jit
 def residual_step(
-    phi, upsilon, latents, strength, words, order, table, count, position, edges, slot_of, area_of,
+    phi, upsilon, latents, words, order, table, count, position, edges, slot_of, area_of,
     phi_gradient, gradient, rates, first_bad, step_pointer,
-    samples, patches, clusters, sample_tiles, key_tiles,
+    scale, samples, patches, clusters, sample_tiles, key_tiles,
     N: tl.constexpr, UPDATE: tl.constexpr, NATIVE: tl.constexpr, SPLIT: tl.constexpr,
     BQ: tl.constexpr, BB: tl.constexpr,
 ):  # pragma: no cover  (compiled)  # fmt: skip
@@ -53,7 +53,6 @@ def residual_step(
     phi += seed * patches * (clusters * N)
     phi_gradient += seed * patches * (clusters * N)
     latents += seed * samples * N
-    strength += seed * samples * N
     words += seed * key_tiles * samples
     order += seed * samples
     table += seed * sample_tiles * 3
@@ -87,18 +86,16 @@ def residual_step(
         masked_ratio = tl.where(masked_mass > 0, tl.exp(-shift), 0.0) * inverse
         mean = tl.zeros((BQ, BB), tl.float32)
         for area in tl.static_range(N):
-            power, _ = exponent(phi, weights, valid, latents, sample, shown, area, N)
+            power, latent = exponent(phi, weights, valid, latents, sample, shown, area, N)
             share = tl.exp(tl.minimum(power - shift, 0.0)) * inverse * by_area[area]
-            force = tl.load(strength + sample * N + area, mask=shown, other=0.0)
-            mean += share * residual_adjoint(share, force, own_area == area)
+            mean += share * residual_adjoint(share, scale * latent * latent, own_area == area)
         masked_pull = masked_ratio * mean
         masked += tl.sum(masked_pull, 1)
         for area in tl.static_range(N):
             power, latent = exponent(phi, weights, valid, latents, sample, shown, area, N)
             ratio = tl.exp(tl.minimum(power - shift, 0.0)) * inverse
             share = ratio * by_area[area]
-            force = tl.load(strength + sample * N + area, mask=shown, other=0.0)
-            away = residual_adjoint(share, force, own_area == area) - mean
+            away = residual_adjoint(share, scale * latent * latent, own_area == area) - mean
             slope = tl.sum(share * away * latent[None, :], 1)
             before = tl.load(phi_gradient + weights + area, mask=valid, other=0.0)
             tl.store(phi_gradient + weights + area, before + slope, mask=valid)
@@ -121,5 +118,5 @@ def residual_step(
 
 @triton.jit
 def residual_adjoint(share, force, own):  # pragma: no cover  (compiled)
-    """Return ∂L/∂A_j = strength_j (A_j − 1{j = a(p)}), as it is at masked queries."""
+    """Return ∂L/∂A_j = force_j (A_j − 1{j = a(p)}), as it is at masked queries."""
     return force[None, :] * (share - tl.where(own, 1.0, 0.0)[:, None])

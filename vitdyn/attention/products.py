@@ -96,14 +96,14 @@ def residual_gradient(
     cluster: Int[Tensor, "seed sample"],
     visible: Tensor,
     layout: PatchLayout,
-    strength: Float[Tensor, "seed sample area"],
+    scale: float,
     workspace: Workspace,
 ) -> Correlations:
-    """Return ∂L/∂(Φ, Υ) where ∂L/∂A_{p→j} = strength_j (A_{p→j} − 1{j = a(p)}) at masked queries p, else 0."""
+    """Return ∂L/∂(Φ, Υ) where ∂L/∂A_{p→j} = scale z_j² (A_{p→j} − 1{j = a(p)}) at masked queries p, else 0."""
     attention, saved = forward(correlations, latents, cluster, visible, layout, workspace)
     membership = PatchBatch(layout, (), cluster, latents).membership
     residual = torch.sub(attention, membership, out=workspace.take("residual", attention, *attention.shape))
-    return pullback(saved, residual.mul_(strength[..., None]), ~visible.bool())
+    return pullback(saved, residual.mul_(scale * latents.square()[..., None]), ~visible.bool())
 
 
 def _loses_digits(phi: Tensor, upsilon: Tensor, latents: Tensor, shown: Tensor) -> bool:

@@ -66,7 +66,7 @@ def forward(
     phi, upsilon = correlations.feature_position, correlations.position_position
     attention = workspace.take("attention", upsilon, *latents.shape, layout.patches)
     _forward(
-        *(_array(part) for part in (phi, upsilon, latents, cluster, visible)),
+        *_given(phi, upsilon, latents, cluster, visible),
         *_plan_and_scratch(workspace, upsilon, latents, layout),
         _array(attention),
     )
@@ -84,10 +84,10 @@ def pullback(
     d_upsilon = work.take("upsilon gradient", upsilon, *upsilon.shape)
     patches = saved.layout.patches
     weights = upsilon.new_empty(len(upsilon), 0, patches) if weight is None else weight.to(upsilon)
-    given = saved.phi, upsilon, saved.latents, saved.cluster, saved.visible, adjoint, weights
     _gradient(
-        *(_array(part) for part in given),
-        None,
+        *_given(saved.phi, upsilon, saved.latents, saved.cluster, saved.visible),
+        *(_array(part) for part in (adjoint, weights)),
+        1.0,
         *_plan_and_scratch(work, upsilon, saved.latents, saved.layout),
         *(_array(part) for part in (d_phi, d_upsilon)),
     )
@@ -100,47 +100,56 @@ def residual_gradient(
     cluster: Int[Tensor, "seed sample"],
     visible: Tensor,
     layout: PatchLayout,
-    strength: Float[Tensor, "seed sample area"],
+    scale: float,
     workspace: Workspace,
 ) -> Correlations:
-    """Return ∂L/∂(Φ, Υ) where ∂L/∂A_{p→j} = strength_j (A_{p→j} − 1{j = a(p)}) at masked queries p, else 0."""
+    """Return ∂L/∂(Φ, Υ) where ∂L/∂A_{p→j} = scale z_j² (A_{p→j} − 1{j = a(p)}) at masked queries p, else 0."""
     phi, upsilon = correlations.feature_position, correlations.position_position
-    d_phi = workspace.take("phi gradient", phi, *phi.shape)
-    d_upsilon = workspace.take("upsilon gradient", upsilon, *upsilon.shape)
-    of_seeds = [_array(part) for part in (phi, upsilon, latents, cluster, visible)]
-    strengths, found = _array(strength), (d_phi.numpy(), d_upsilon.numpy())
-    by_tiles = _tiles(workspace, upsilon, latents, layout)
-    if by_tiles is None:
-        left = [slice(None)]
-    else:
-        left = [slice(seed, seed + 1) for seed in by_tiles(*of_seeds, strengths, *found)]
+    gradient, found, by_tiles = workspace.recall(
+        ("residual gradient", *latents.shape[:2], upsilon.dtype),
+        layout,
+        lambda: _prepare_residual(phi, upsilon, latents.shape[1], layout),
+    )
+    of_seeds = _given(phi, upsilon, latents, cluster, visible)
+    left = [slice(None)]
+    if by_tiles is not None:
+        left = [slice(seed, seed + 1) for seed in by_tiles(*of_seeds, scale, *found)]
     for seeds in left:
         _gradient(
             *(part[seeds] for part in of_seeds),
             None,
             None,
-            strengths[seeds],
+            scale,
             *_plan_and_scratch(workspace, upsilon, latents, layout),
             *(part[seeds] for part in found),
         )
-    return Correlations(d_phi, d_upsilon)
+    return gradient
 
 
-def _tiles(
-    work: Workspace, like: Tensor, latents: Tensor, layout: PatchLayout
-) -> Callable[..., Iterable[int]] | None:
-    """Return the matrix unit's gradient with its scratch; None where there is none, or this engine is quicker."""
-    samples = latents.shape[1]
-    return work.recall(
-        f"tiles for {samples} samples in {like.dtype}",
-        layout,
-        lambda: tiles.prepare(samples, layout) if tiles.worthwhile(layout, like.dtype, samples) else None,
+def _prepare_residual(
+    phi: Tensor, upsilon: Tensor, samples: int, layout: PatchLayout
+) -> tuple[Correlations, tuple[np.ndarray, ...], Callable[..., Iterable[int]] | None]:
+    """Return room for a gradient, also as arrays, and what takes it on the matrix unit where that is worth while."""
+    gradient = Correlations(phi.new_empty(phi.shape), upsilon.new_empty(upsilon.shape))
+    by_tiles = (
+        tiles.prepare(len(upsilon), samples, layout)
+        if tiles.worthwhile(layout, upsilon.dtype, samples)
+        else None
     )
+    return gradient, tuple(block.numpy() for block in gradient.named().values()), by_tiles
+
+
+def _given(
+    phi: Tensor, upsilon: Tensor, latents: Tensor, cluster: Tensor, visible: Tensor
+) -> tuple[np.ndarray, ...]:
+    """Return what a kernel is given, in its types: of each patch of each sample a byte, 0 where it is masked."""
+    shown = visible if visible.dtype in (torch.bool, torch.uint8) else visible != 0
+    parts = phi, upsilon, latents.to(upsilon.dtype), cluster
+    return *(_array(part) for part in parts), _array(shown).view(np.uint8)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    array = tensor.numpy() if tensor.is_contiguous() else tensor.contiguous().numpy()
-    return array.view(np.uint8) if tensor.dtype == torch.bool else array
+    return tensor.contiguous().numpy()
 
 
 def _plan_and_scratch(
@@ -148,9 +157,7 @@ def _plan_and_scratch(
 ) -> tuple[np.ndarray, ...]:
     """Return the layout's plan, and room for rows, for bytes of masks and for both orders of codes."""
     samples = latents.shape[1]
-    return work.recall(
-        f"{samples} samples in {like.dtype}", layout, lambda: _make_room(like, samples, layout)
-    )
+    return work.recall(("room", samples, like.dtype), layout, lambda: _make_room(like, samples, layout))
 
 
 def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
@@ -200,14 +207,14 @@ def _prepare(
 
 
 @compiled
-def _by_slot(values, slots, target):  # pragma: no cover  (compiled)
-    """Write values of samples (sample, area) in the order of slots; return the largest magnitude."""
-    most = values.dtype.type(0)
+def _by_slot(latents, slots, scale, own_latents, own_strength):  # pragma: no cover  (compiled)
+    """Write z_j and ``scale`` z_j² of samples (sample, area) in the order of slots; return the largest |z_j|."""
+    most = latents.dtype.type(0)
     for slot in range(slots.shape[0]):
-        for j in range(values.shape[1]):
-            value = values[slots[slot], j]
-            target[slot, j] = value
-            most = max(most, abs(value))
+        for j in range(latents.shape[1]):
+            latent = latents[slots[slot], j]
+            own_latents[slot, j], own_strength[slot, j] = latent, latents.dtype.type(scale) * latent * latent
+            most = max(most, abs(latent))
     return most
 
 
@@ -238,13 +245,13 @@ def _forward(
     )
     slots, ends = np.empty(samples, np.int64), np.empty((2, clusters + 1), np.int64)
     sample_chunks = np.empty((by_key.shape[0], 3), np.int64)
-    own_latents = np.empty((samples, areas), latents.dtype)
+    own_latents, own_strength = np.empty((2, samples, areas), latents.dtype)
     for s in range(seeds):
         _prepare(
             cluster[s], visible[s], order, key_chunks, chunk_ends, slots, ends, sample_chunks,
             shown, by_key, by_sample,
         )  # fmt: skip
-        strongest = _by_slot(latents[s], slots, own_latents)
+        strongest = _by_slot(latents[s], slots, 1.0, own_latents, own_strength)
         for first in range(0, patches, width):
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)
@@ -266,11 +273,11 @@ def _forward(
 
 @compiled
 def _gradient(
-    phi, upsilon, latents, cluster, visible, adjoint, weight, strength,
+    phi, upsilon, latents, cluster, visible, adjoint, weight, scale,
     order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample,
     d_phi, d_upsilon,
 ):  # pragma: no cover  (compiled)  # fmt: skip
-    """Write ∂L/∂Φ and ∂L/∂Υ of masked reconstruction with its ``strength``, or where that is None of ``adjoint``."""
+    """Write ∂L/∂Φ and ∂L/∂Υ of masked reconstruction with its ``scale``, or of ``adjoint`` where there is one."""
     seeds, samples, areas = latents.shape
     patches, clusters, width = upsilon.shape[1], phi.shape[2], rows.shape[1]
     (
@@ -284,9 +291,7 @@ def _gradient(
             cluster[s], visible[s], order, key_chunks, chunk_ends, slots, ends, sample_chunks,
             shown, by_key, by_sample,
         )  # fmt: skip
-        strongest = _by_slot(latents[s], slots, own_latents)
-        if strength is not None:
-            _by_slot(strength[s], slots, own_strength)
+        strongest = _by_slot(latents[s], slots, scale, own_latents, own_strength)
         for first in range(0, patches, width):
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)

@@ -75,27 +75,14 @@ def exponential(context, exponent):
 
     def emit(context, builder, sig, args):
         numbers = _Numbers(args[0].type)
-        return _power_of_e(builder, numbers, _at_least(builder, args[0], numbers.least_of_e))
+        limited = _at_least(builder, args[0], numbers.least_of_e)
+        shifted = call(builder, "fma", limited, numbers.log2_e, numbers.round)
+        whole = builder.fsub(numbers.round, shifted)
+        fraction = call(builder, "fma", limited, numbers.log2_e, whole)
+        fraction = call(builder, "fma", limited, numbers.log2_e_rest, fraction)
+        return numbers.power_of_two(builder, shifted, fraction)
 
     return exponent(exponent), emit
-
-
-@intrinsic
-def exponential_of_moderate(context, exponent):
-    """Return e^x as ``exponential`` does, where x is known to be large enough: below, anything."""
-
-    def emit(context, builder, sig, args):
-        return _power_of_e(builder, _Numbers(args[0].type), args[0])
-
-    return exponent(exponent), emit
-
-
-def _power_of_e(builder: Any, numbers: _Numbers, exponent: Any) -> Any:
-    shifted = call(builder, "fma", exponent, numbers.log2_e, numbers.round)
-    whole = builder.fsub(numbers.round, shifted)
-    fraction = call(builder, "fma", exponent, numbers.log2_e, whole)
-    fraction = call(builder, "fma", exponent, numbers.log2_e_rest, fraction)
-    return numbers.power_of_two(builder, shifted, fraction)
 
 
 @intrinsic

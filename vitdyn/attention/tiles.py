@@ -12,6 +12,7 @@ large or masked keys have next to nothing left, is left to ``rows``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +37,6 @@ from vitdyn.attention.tiles_sums import PAIR, read_queries, sum_keys, sum_lanes,
 from vitdyn.attention.tiles_unit import PIECES, SIDE, TILE, available, configure, release, settings
 from vitdyn.data import PatchLayout
 
-MODERATE_UPSILON = 12.0
-"""Up to this |Υ| no power of it is too large or too small beside others."""
 MOST_AREAS, LEAST_SAMPLES = 8, 16
 """How many areas there may be, and how many samples a cluster must have, for this to be quicker than ``rows``."""
 LEAST_FILLING, FEW_PATCHES = (0.4, 0.65), 128
@@ -59,16 +58,15 @@ def worthwhile(layout: PatchLayout, dtype: torch.dtype, samples: int) -> bool:
     return available() and tile_plan(layout).filling >= LEAST_FILLING[many]
 
 
-def prepare(samples: int, layout: PatchLayout) -> Callable[..., Iterable[int]]:
+def prepare(seeds: int, samples: int, layout: PatchLayout) -> Callable[..., Iterable[int]]:
     """Return the gradient for a layout, with scratch of its own.
 
     It takes what ``_gradient`` takes of seeds, with both results last, and returns the seeds that it has to leave.
     """
-    room = _make_room(samples, layout)
+    done, room = np.empty(seeds, np.bool_), _make_room(samples, layout)
 
-    def gradient(*of_seeds: np.ndarray) -> Iterable[int]:
-        done = np.empty(len(of_seeds[0]), np.bool_)
-        left = _gradient(*of_seeds, done, *room)
+    def gradient(*given: Any) -> Iterable[int]:
+        left = _gradient(*given, done, *room)
         return np.flatnonzero(~done) if left else ()
 
     return gradient
@@ -79,7 +77,7 @@ def _make_room(samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
     plan, areas = tile_plan(layout), layout.areas
     key_chunks, chunks = len(plan.order), -(-samples // CHUNK)
     of_areas = areas * (chunks * (MASS_STEP + 2) + 3 * AHEAD + SIDE)
-    count = 2 * SIDE * (key_chunks | 1) + of_areas + 3 * AHEAD + 3 * SIDE + 2
+    count = SIDE * (key_chunks | 1) + of_areas + 3 * AHEAD + 3 * SIDE + 2
     pairs = chunks * plan.most_pairs
     return (
         *plan[:-1],
@@ -98,7 +96,7 @@ def _make_room(samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
 
 @compiled
 def _gradient(
-    phi, upsilon, latents, cluster, visible, strength, d_phi, d_upsilon, done,
+    phi, upsilon, latents, cluster, visible, scale, d_phi, d_upsilon, done,
     order, place, keys, member, area, as_it_is, rows, by_key, by_sample, by_lane, pieces, pulled, few, words, settings,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write ∂L/∂Φ and ∂L/∂Υ of each seed for which this will do, and to ``done`` for which; return for how many not."""
@@ -111,7 +109,7 @@ def _gradient(
     present = np.empty((chunks, areas, order.shape[0]), np.uint32)
     totals, losses = np.empty((2, SIDE), phi.dtype)
     block_phi, sums = np.zeros((SIDE * areas, SIDE), phi.dtype), np.empty((areas, SIDE, SIDE), phi.dtype)
-    kernel, used = take_rows(rows, 0, 2 * SIDE * step)
+    kernel, used = take_rows(rows, 0, SIDE * step)
     gathered, used = take_rows(rows, used, 2 * SIDE)
     masses, used = take_rows(rows, used, chunks * areas * MASS_STEP)
     own_latents, used = take_rows(rows, used, chunks * areas)
@@ -127,58 +125,53 @@ def _gradient(
     configure(settings)
     for s in range(seeds):
         fill_lanes(cluster[s], clusters, lanes, of_lane, of_cluster, by_lane)
-        strongest = _by_lane(latents[s], lanes, LOG2_E, own_latents)
-        _by_lane(strength[s], lanes, 1.0, own_strength)
+        strongest = _by_lane(latents[s], lanes, scale, own_latents, own_strength)
         margin[0], slopes[:], done[s] = 0, 0, strongest * _largest(phi[s], spare) <= MODERATE_EXPONENT
         if not done[s]:
             continue
         fill_own(of_cluster, area, own)
         fill_words(visible[s], lanes, words)
         fill_marks(words, of_lane, of_cluster, keys, member, present, by_key, by_sample)
-        # a block is written just before the next one's sums: the matrix unit, once idle, is slow to start
-        for first in range(0, patches + SIDE, SIDE):
-            before, queries, place_of = first - SIDE, min(SIDE, patches - first), first // SIDE % 2 * SIDE
-            if first < patches:
-                largest = read_queries(
-                    upsilon[s], first, queries, order, in_order, step, place_of, kernel, pieces, totals, spare
-                )
-                if largest > MODERATE_UPSILON:
-                    done[s] = False
-                    break
-            if first > 0:
-                write_queries(
-                    by_sample, pulled, present, everywhere, kernel, step, SIDE - place_of, losses, gathered,
-                    before, min(SIDE, patches - before), place, in_order, d_upsilon[s],
+        for first in range(0, patches, SIDE):
+            queries = min(SIDE, patches - first)
+            done[s] = read_queries(upsilon[s], first, queries, order, in_order, step, kernel, pieces, totals)
+            if not done[s]:
+                break
+            sum_keys(by_key, pieces, present, masses, MASS_STEP)
+            everywhere[:] = 0
+            if clusters > 1:
+                _transpose(phi[s], first, queries, block_phi)
+            for chunk in range(chunks):
+                pull(
+                    chunk, own_latents, own_strength, phi[s], block_phi, own[chunk], of_lane,
+                    first, queries, words[chunk], totals, masses, MASS_STEP,
+                    ratios, weighted, strong, scales, pulled, slopes, everywhere, margin,
                 )  # fmt: skip
-            if first < patches:
-                sum_keys(by_key, pieces, present, masses, MASS_STEP)
-                everywhere[:] = 0
                 if clusters > 1:
-                    _transpose(phi[s], first, queries, block_phi)
-                for chunk in range(chunks):
-                    pull(
-                        chunk, own_latents, own_strength, phi[s], block_phi, own[chunk], of_lane,
-                        first, queries, words[chunk], totals, masses, MASS_STEP,
-                        ratios, weighted, strong, scales, pulled, slopes, everywhere, margin,
-                    )  # fmt: skip
-                    if clusters > 1:
-                        sum_lanes(by_lane, chunk, slopes, few, chunk == 0, sums)
-                _write_slopes(slopes, sums, first, queries, d_phi[s])
+                    sum_lanes(by_lane, chunk, slopes, few, chunk == 0, sums)
+            write_queries(
+                by_sample, pulled, present, everywhere, kernel, step, losses, gathered,
+                first, queries, place, in_order, d_upsilon[s],
+            )  # fmt: skip
+            _write_slopes(slopes, sums, first, queries, d_phi[s])
         done[s] = done[s] and margin[0].min() >= 0
     release()
     return seeds - done.sum()
 
 
 @compiled
-def _by_lane(values, lanes, scale, target):  # pragma: no cover  (compiled)
-    """Write values (sample, area) times ``scale`` as rows (chunk · area) of lanes; return the largest magnitude."""
-    most, areas = values.dtype.type(0), values.shape[1]
-    for lane in range(lanes.shape[0]):
-        b = lanes[lane]
-        for j in range(areas):
-            value = values[b, j] * values.dtype.type(scale) if b >= 0 else values.dtype.type(0)
-            target[lane // CHUNK * areas + j, lane % CHUNK] = value
-            most = max(most, abs(value))
+def _by_lane(latents, lanes, scale, own_latents, own_strength):  # pragma: no cover  (compiled)
+    """Write z_j log₂e and ``scale`` z_j² as rows (chunk · area) of lanes; return the largest |z_j| log₂e."""
+    kind, areas = latents.dtype.type, latents.shape[1]
+    most, unit, scale = kind(0), kind(LOG2_E), kind(scale)
+    for chunk in range(lanes.size // CHUNK):
+        for i in range(CHUNK):
+            b = lanes[chunk * CHUNK + i]
+            for j in range(areas):
+                latent = latents[b, j] if b >= 0 else kind(0)
+                own_latents[chunk * areas + j, i] = latent * unit
+                own_strength[chunk * areas + j, i] = scale * latent * latent
+                most = max(most, abs(latent * unit))
     return most
 
 

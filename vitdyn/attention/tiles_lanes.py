@@ -13,7 +13,7 @@ from vitdyn.attention.rows_vector import Lanes, Mask, address_of, half, row_addr
 _WORD = ir.IntType(32)
 
 
-def _joined(builder: Any, low: Any, high: Any) -> Any:
+def joined(builder: Any, low: Any, high: Any) -> Any:
     """Return one vector of two halves."""
     every = ir.Constant(ir.VectorType(_WORD, 2 * low.type.count), list(range(2 * low.type.count)))
     return builder.shuffle_vector(low, high, every)
@@ -37,7 +37,7 @@ def pick(context, table, index, places, place):
         permute = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(numbers, [numbers, indices]), name
         )
-        return _joined(
+        return joined(
             builder, *(builder.call(permute, [given, half(builder, chosen, at)]) for at in (0, side))
         )
 
@@ -84,7 +84,7 @@ def gather(context, array, offset, places, index):
         fetch = cgutils.get_or_insert_function(builder.module, given, name)
         rest = ir.Constant(every, [1] * side), ir.Constant(_WORD, 4)
         nothing = ir.Constant(numbers, [0.0] * side)
-        return _joined(
+        return joined(
             builder,
             *(builder.call(fetch, [nothing, source, half(builder, found, at), *rest]) for at in (0, side)),
         )

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitdyn.attention.rows_powers import exponential_of_moderate
+from vitdyn.attention.rows_powers import LOG2_E
 from vitdyn.attention.rows_vector import (
     CHUNK,
     choose,
     compiled,
-    larger,
     load,
-    magnitude,
     part,
     row,
     set_row,
@@ -26,6 +24,7 @@ from vitdyn.attention.rows_vector import (
     store_part,
 )
 from vitdyn.attention.tiles_lanes import bits_of, gather, total_of
+from vitdyn.attention.tiles_powers import power_of_two
 from vitdyn.attention.tiles_unit import (
     AWAKE,
     PIECES,
@@ -42,19 +41,21 @@ from vitdyn.attention.tiles_unit import (
 
 PAIR = SIDE * 2 * CHUNK
 """Numbers of a pair of tiles of marks."""
+MODERATE_TOTAL = 2.0**30
+"""Where T and 1/T are up to this, nothing that is made of them leaves the range of float32."""
 
 
 @compiled
 def read_queries(
-    upsilon, first, queries, order, in_order, step, target, kernel, pieces, totals, spare
+    upsilon, first, queries, order, in_order, step, kernel, pieces, totals
 ):  # pragma: no cover  (compiled)
-    """Write E = exp(Υ) of a block of queries to ``kernel``, its pieces, and T = Σ_q E to ``totals``; return max |Υ|.
+    """Write E = exp(Υ) of a block of queries to ``kernel``, its pieces, and T = Σ_q E to ``totals``.
 
-    Query u has the rows of ``kernel`` from u · ``step`` on, keys sorted, and 0 beyond the last.
+    Query u has the rows of ``kernel`` from u · ``step`` on, keys sorted, and 0 beyond the last. Returns whether each T
+    is moderate.
     """
-    patches = upsilon.shape[1]
-    zero = splat(upsilon.dtype.type(0))
-    most = zero
+    patches, moderate = upsilon.shape[1], True
+    zero, log2_e = splat(upsilon.dtype.type(0)), splat(upsilon.dtype.type(LOG2_E))
     for u in range(queries):
         if u % AWAKE == 0:
             stay_awake()
@@ -63,18 +64,16 @@ def read_queries(
         for at in range(order.shape[0]):
             place = np.uint64(start + at * CHUNK)
             value = load(upsilon, place) if in_order else gather(upsilon, start, order, at)
-            most = larger(most, magnitude(value))
-            power = exponential_of_moderate(value)
+            power = power_of_two(value, log2_e)
             if patches < (at + 1) * CHUNK:
                 inside = np.uint32((1 << (patches - at * CHUNK)) - 1)
                 power = choose(bits_of(inside, power), power, zero)
-            set_row(kernel, (target + u) * step + at, power)
+            set_row(kernel, u * step + at, power)
+            cut(power, pieces, (at * PIECES * SIDE + u) * CHUNK)
             summed = summed + power
         totals[u] = total_of(summed)
-        for at in range(order.shape[0]):
-            cut(row(kernel, (target + u) * step + at), pieces, (at * PIECES * SIDE + u) * CHUNK)
-    set_row(spare, 0, most)
-    return spare[0].max()
+        moderate = moderate and 1 / MODERATE_TOTAL <= totals[u] <= MODERATE_TOTAL
+    return moderate
 
 
 @part
@@ -109,7 +108,7 @@ def sum_keys(marks, pieces, present, masses, step):  # pragma: no cover  (compil
 
 @compiled
 def write_queries(
-    marks, pieces, present, everywhere, kernel, step, source, losses, gathered,
+    marks, pieces, present, everywhere, kernel, step, losses, gathered,
     first, queries, place, in_order, d_upsilon,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write ∂L/∂Υ of a block of queries: E (what the samples that show a key pull − what every key loses).
@@ -125,15 +124,15 @@ def write_queries(
         if at > 0:
             for u in range(queries):
                 pulled = row(gathered, (at - 1) % 2 * SIDE + u) - splat(losses[u])
-                value = pulled * row(kernel, (source + u) * step + at - 1)
+                value = pulled * row(kernel, u * step + at - 1)
                 if in_order:
                     store(d_upsilon, np.uint64((first + u) * patches + (at - 1) * CHUNK), value)
                 else:
-                    set_row(kernel, (source + u) * step + at - 1, value)
+                    set_row(kernel, u * step + at - 1, value)
     if not in_order:
         for u in range(queries):
             for at in range(of_keys):
-                value = gather(kernel, (source + u) * step * CHUNK, place, at)
+                value = gather(kernel, u * step * CHUNK, place, at)
                 count = min(CHUNK, patches - at * CHUNK)
                 store_part(d_upsilon, np.uint64((first + u) * patches + at * CHUNK), count, value)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self._arrays: dict[str, Tensor] = {}
-        self._found: dict[str, tuple[Any, Any]] = {}
+        self._found: dict[Hashable, tuple[Any, Any]] = {}
 
     def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
         """Return an uninitialised array, the same one as last time where name, shape and kind agree."""
@@ -26,7 +26,7 @@ class Workspace:
             array = self._arrays[name] = torch.empty(shape, dtype=like.dtype, device=like.device)
         return array
 
-    def recall(self, name: str, of: Any, find: Callable[[], Any]) -> Any:
+    def recall(self, name: Hashable, of: Any, find: Callable[[], Any]) -> Any:
         """Return what ``find`` found last time where that was for the same object ``of``, without hashing it."""
         if name not in self._found or self._found[name][0] is not of:
             self._found[name] = of, find()

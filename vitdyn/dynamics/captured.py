@@ -6,7 +6,7 @@ they are captured into a CUDA graph after the first step and replayed; the host 
 frame. The same steps run eagerly on CPU, under Triton's interpreter or by the torch engine, to the same draws.
 
 A step at S seeds, B samples, P patches, N areas moves the bytes of ``flash_residual`` and of ``counter_kernels``,
-and 24 N B S for latents and strengths: at 1024 seeds, P = B = 256, N = 4 together 0.87 GB, 0.18 ms at
+and 12 N B S for latents: at 1024 seeds, P = B = 256, N = 4 together 0.87 GB, 0.18 ms at
 4.8 TB/s; the products take 0.23 ms at 900 TFLOP/s, the masks about 0.3 ms: a projection of 0.7 to 1.1 ms a step.
 """
 
@@ -122,13 +122,13 @@ class CapturedSteps:
             tables,
         )
         gradient = flash.empty_gradient(problem, work)
-        strength = self.batches.objective.residual_strength(batch)
-        assert strength is not None
+        scale = self.batches.objective.residual_scale(batch)
+        assert scale is not None
         if isinstance(self.rule, GradientDescent):
             descent = (self._rates, self.first_bad, self._counter)
-            flash.launch_residual(problem, strength, gradient, descent)
+            flash.launch_residual(problem, scale, gradient, descent)
         else:
-            flash.launch_residual(problem, strength, gradient)
+            flash.launch_residual(problem, scale, gradient)
             self.rule.step(self.correlations, gradient, self.state, self.step)
             self._note_bad_values()
 

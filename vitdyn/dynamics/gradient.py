@@ -61,7 +61,7 @@ def loss_gradient(
 ) -> tuple[Correlations, ForwardPass]:
     """Return ∂/∂Q of the loss with its weight decay, each seed by itself, and the forward pass.
 
-    An objective with a ``residual_strength`` goes the fused way, and the forward pass makes its attention when it
+    An objective with a ``residual_scale`` goes the fused way, and the forward pass makes its attention when it
     is asked for; with ``workspaces`` that must be before the correlations change (else ``RuntimeError``), unless
     the objective has an ``after_step`` of its own. With other objectives queries by position take the factored
     forward and its closed-form pull-back, content queries go by autograd. All lies in ``workspaces`` and holds
@@ -94,11 +94,11 @@ def _fused(
     correlations: Correlations, objective: Objective, batch: PatchBatch, views: Views, work: Workspaces
 ) -> Correlations | None:
     """Return the gradient without attention in memory, where the objective has that form."""
-    strength = objective.residual_strength(batch)
-    if strength is None:
+    scale = objective.residual_scale(batch)
+    if scale is None:
         return None
     given = batch.latents, batch.cluster, views[0], batch.layout
-    gradient = residual_gradient(correlations, *given, strength, work.view(0))
+    gradient = residual_gradient(correlations, *given, scale, work.view(0))
     if not correlations.content_queries:
         return gradient
     # visible queries alone carry content, and this loss does not count them

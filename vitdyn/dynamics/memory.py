@@ -50,7 +50,7 @@ def estimate_memory(training: Training) -> int:
     if training.content_queries:
         blocks += clusters * areas * (patches + areas)
         stored = GRAPH * (views * (trained + evaluated) + patches**2)
-    elif type(objective).residual_strength is Objective.residual_strength:
+    elif type(objective).residual_scale is Objective.residual_scale:
         stored = views * trained
     frame = 3 * evaluated + DIVERSITY_MAPS * patches**2
     numbers = (3 + carried) * blocks + stored + frame

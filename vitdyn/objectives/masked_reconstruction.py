@@ -66,11 +66,9 @@ class MaskedReconstruction(Objective):
         torch.logical_not(forward.views[0], out=hidden)
         return (Adjoint(value, hidden),)
 
-    def residual_strength(self, batch: PatchBatch) -> Float[Tensor, "seed sample area"] | None:
-        """Return z_j² over the number of samples; None for a subclass with an adjoint of its own."""
-        if type(self).adjoint is not MaskedReconstruction.adjoint:
-            return None
-        return batch.latents.square().div_(batch.count)
+    def residual_scale(self, batch: PatchBatch) -> float | None:
+        """Return 1 over the number of samples; None for a subclass with an adjoint of its own."""
+        return 1 / batch.count if type(self).adjoint is MaskedReconstruction.adjoint else None
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the infimum of L on this batch: ½ z_j² for each patch of an area that is wholly masked.

@@ -90,8 +90,8 @@ class Objective(ABC):
         """Return ∂L/∂A for each view, None for a view behind a stop-gradient. By autograd unless overridden."""
         return autograd_adjoint(self, forward)
 
-    def residual_strength(self, batch: PatchBatch) -> Float[Tensor, "seed sample area"] | None:
-        """Return strength_j where ∂L/∂A_{p→j} = strength_j (A_{p→j} − 1{j = a(p)}) at masked queries of the first view.
+    def residual_scale(self, batch: PatchBatch) -> float | None:
+        """Return c where ∂L/∂A_{p→j} = c z_j² (A_{p→j} − 1{j = a(p)}) at masked queries of the first view.
 
         At visible ones, and in other views, it is 0. Such a gradient needs no attention in memory. None, the default,
         where the adjoint has another form.
