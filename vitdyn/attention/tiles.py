@@ -28,12 +28,13 @@ from vitdyn.attention.rows_vector import (
     row,
     set_row,
     splat,
+    store_part,
     take_rows,
 )
-from vitdyn.attention.tiles_lanes import total_of
+from vitdyn.attention.tiles_lanes import gather, totals_of
 from vitdyn.attention.tiles_masks import fill_lanes, fill_marks, fill_own, fill_words, tile_plan
 from vitdyn.attention.tiles_shares import pull
-from vitdyn.attention.tiles_sums import PAIR, read_queries, sum_keys, sum_lanes, write_queries
+from vitdyn.attention.tiles_sums import PAIR, read_queries, sum_keys, write_queries
 from vitdyn.attention.tiles_unit import PIECES, SIDE, TILE, available, configure, release, settings
 from vitdyn.data import PatchLayout
 
@@ -41,6 +42,7 @@ MOST_AREAS, LEAST_SAMPLES = 8, 16
 """How many areas there may be, and how many samples a cluster must have, for this to be quicker than ``rows``."""
 LEAST_FILLING, FEW_PATCHES = (0.4, 0.65), 128
 """How much of the marks must be keys of the area: for one cluster of few patches, and else."""
+EVERY_LANE = np.uint32(0xFFFFFFFF)
 MASS_STEP = SIDE + 1
 """Rows from area to area: not a multiple of 4096 bytes."""
 
@@ -76,28 +78,38 @@ def _make_room(samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
     """Return the layout's plan, and room for blocks of numbers, marks, pieces and words."""
     plan, areas = tile_plan(layout), layout.areas
     key_chunks, chunks = len(plan.order), -(-samples // CHUNK)
-    of_areas = areas * (chunks * (MASS_STEP + 2) + 3 * AHEAD + SIDE)
-    count = SIDE * (key_chunks | 1) + of_areas + 3 * AHEAD + 3 * SIDE + 2
+    of_areas, of_slopes = areas * (chunks * (MASS_STEP + 2) + 3 * AHEAD), -(-SIDE * areas // CHUNK)
+    count = (
+        SIDE * (key_chunks | 1) + of_areas + of_slopes * (CHUNK + layout.clusters) + 3 * AHEAD + 3 * SIDE + 2
+    )
     pairs = chunks * plan.most_pairs
     return (
         *plan[:-1],
         np.array(plan.in_order),
         torch.empty(count, CHUNK).numpy(),
         *torch.empty(2, pairs * PAIR, dtype=torch.uint16).numpy(),
-        torch.empty(chunks * PAIR, dtype=torch.uint16).numpy(),
         *(
             torch.empty(count * PIECES * TILE, dtype=torch.uint16).numpy()
-            for count in (key_chunks, chunks * areas, areas)
+            for count in (key_chunks, chunks * areas)
         ),
         np.empty((chunks, layout.patches + 1), np.uint32),
+        _slots(layout),
         settings(),
     )
+
+
+def _slots(layout: PatchLayout) -> np.ndarray:
+    """Return where ∂L/∂Φ of a block of queries, (query, cluster, area), lies among sums (cluster, query · area)."""
+    query, cluster, area = np.indices((SIDE, layout.clusters, layout.areas))
+    width = -(-SIDE * layout.areas // CHUNK) * CHUNK
+    slots = (cluster * width + query * layout.areas + area).ravel()
+    return np.pad(slots, (0, -slots.size % CHUNK)).astype(np.int32).reshape(-1, CHUNK)
 
 
 @compiled
 def _gradient(
     phi, upsilon, latents, cluster, visible, scale, d_phi, d_upsilon, done,
-    order, place, keys, member, area, as_it_is, rows, by_key, by_sample, by_lane, pieces, pulled, few, words, settings,
+    order, place, keys, member, area, as_it_is, rows, by_key, by_sample, pieces, pulled, words, slots, settings,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write ∂L/∂Φ and ∂L/∂Υ of each seed for which this will do, and to ``done`` for which; return for how many not."""
     seeds, patches, clusters, areas = phi.shape
@@ -108,7 +120,7 @@ def _gradient(
     own = np.empty((chunks, patches, areas), np.uint32)
     present = np.empty((chunks, areas, order.shape[0]), np.uint32)
     totals, losses = np.empty((2, SIDE), phi.dtype)
-    block_phi, sums = np.zeros((SIDE * areas, SIDE), phi.dtype), np.empty((areas, SIDE, SIDE), phi.dtype)
+    block_phi = np.zeros((SIDE * areas, SIDE), phi.dtype)
     kernel, used = take_rows(rows, 0, SIDE * step)
     gathered, used = take_rows(rows, used, 2 * SIDE)
     masses, used = take_rows(rows, used, chunks * areas * MASS_STEP)
@@ -117,16 +129,22 @@ def _gradient(
     ratios, used = take_rows(rows, used, AHEAD * areas)
     weighted, used = take_rows(rows, used, AHEAD * areas)
     strong, used = take_rows(rows, used, AHEAD * areas)
-    slopes, used = take_rows(rows, used, SIDE * areas)
+    slopes, used = take_rows(rows, used, -(-SIDE * areas // CHUNK) * CHUNK)
+    sums, used = take_rows(rows, used, -(-SIDE * areas // CHUNK) * clusters)
     scales, used = take_rows(rows, used, 3 * AHEAD)
     everywhere, used = take_rows(rows, used, SIDE)
     margin, used = take_rows(rows, used, 1)
     spare, used = take_rows(rows, used, 1)
     configure(settings)
     for s in range(seeds):
-        fill_lanes(cluster[s], clusters, lanes, of_lane, of_cluster, by_lane)
+        fill_lanes(cluster[s], clusters, lanes, of_lane, of_cluster)
         strongest = _by_lane(latents[s], lanes, scale, own_latents, own_strength)
-        margin[0], slopes[:], done[s] = 0, 0, strongest * _largest(phi[s], spare) <= MODERATE_EXPONENT
+        margin[0], slopes[:], sums[:], done[s] = (
+            0,
+            0,
+            0,
+            strongest * _largest(phi[s], spare) <= MODERATE_EXPONENT,
+        )
         if not done[s]:
             continue
         fill_own(of_cluster, area, own)
@@ -147,13 +165,14 @@ def _gradient(
                     first, queries, words[chunk], totals, masses, MASS_STEP,
                     ratios, weighted, strong, scales, pulled, slopes, everywhere, margin,
                 )  # fmt: skip
-                if clusters > 1:
-                    sum_lanes(by_lane, chunk, slopes, few, chunk == 0, sums)
+                # while one cluster fills whole chunks, slopes add up by themselves
+                if chunk + 1 == chunks or of_lane[chunk, 0] < of_lane[chunk + 1, CHUNK - 1]:
+                    _sum_slopes(slopes, of_lane[chunk, 0], of_lane[chunk, CHUNK - 1], of_cluster[chunk], sums)
             write_queries(
                 by_sample, pulled, present, everywhere, kernel, step, losses, gathered,
                 first, queries, place, in_order, d_upsilon[s],
             )  # fmt: skip
-            _write_slopes(slopes, sums, first, queries, d_phi[s])
+            _write_slopes(sums, slots, first, queries, d_phi[s])
         done[s] = done[s] and margin[0].min() >= 0
     release()
     return seeds - done.sum()
@@ -196,14 +215,21 @@ def _transpose(phi, first, queries, block):  # pragma: no cover  (compiled)
 
 
 @compiled
-def _write_slopes(slopes, sums, first, queries, d_phi):  # pragma: no cover  (compiled)
-    """Write ∂L/∂Φ of a block of queries: the sum of each slope, or where there are several clusters ``sums``."""
-    _, clusters, areas = d_phi.shape
-    unit = d_phi.dtype.type(1 / LOG2_E)
-    for u in range(queries):
-        for j in range(areas):
-            if clusters == 1:
-                d_phi[first + u, 0, j] = total_of(row(slopes, u * areas + j)) * unit
-            for k in range(clusters if clusters > 1 else 0):
-                d_phi[first + u, k, j] = sums[j, u, k] * unit
+def _sum_slopes(slopes, first, last, of_cluster, sums):  # pragma: no cover  (compiled)
+    """Add slopes (query · area) of the lanes of clusters ``first`` to ``last`` to each one's rows of ``sums``."""
+    blocks = slopes.shape[0] // CHUNK
+    for k in range(first, last + 1):
+        word = of_cluster[k] if first < last else EVERY_LANE
+        for at in range(blocks if word else 0):
+            set_row(sums, k * blocks + at, row(sums, k * blocks + at) + totals_of(slopes, at * CHUNK, word))
     slopes[:] = 0
+
+
+@compiled
+def _write_slopes(sums, slots, first, queries, d_phi):  # pragma: no cover  (compiled)
+    """Write ∂L/∂Φ of a block of queries, and zeros to ``sums``."""
+    size, unit = d_phi[0].size, splat(d_phi.dtype.type(1 / LOG2_E))
+    for at in range(0, queries * size, CHUNK):
+        slope = gather(sums, 0, slots, at // CHUNK) * unit
+        store_part(d_phi, np.uint64(first * size + at), min(CHUNK, queries * size - at), slope)
+    sums[:] = 0

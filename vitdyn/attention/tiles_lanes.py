@@ -68,6 +68,40 @@ def total_of(context, block):
 
 
 @intrinsic
+def totals_of(context, rows, first, word):
+    """Return for each of 32 rows from ``first`` on the sum over the lanes whose bit is set in a word."""
+    kind = Lanes(rows.dtype)
+
+    def emit(context, builder, sig, args):
+        vector = context.get_value_type(kind)
+        chosen = builder.bitcast(args[2], ir.VectorType(ir.IntType(1), kind.count))
+
+        def total(start: int, count: int) -> Any:
+            """Return half a block: of each of 1, 2, ... 16 rows 16, 8, ... 1 numbers, what is left to add."""
+            if count > 1:
+                return _in_pairs(builder, total(start, count // 2), total(start + count // 2, count // 2))
+            index = builder.add(args[1], ir.Constant(args[1].type, start))
+            numbers = builder.load(
+                row_address(context, builder, sig.args[0], args[0], index, vector), align=4
+            )
+            kept = builder.select(chosen, numbers, ir.Constant(vector, None))
+            return builder.fadd(*(half(builder, kept, at) for at in (0, kind.count // 2)))
+
+        return joined(builder, *(total(start, kind.count // 2) for start in (0, kind.count // 2)))
+
+    return kind(rows, types.int64, types.uint32), emit
+
+
+def _in_pairs(builder: Any, low: Any, high: Any) -> Any:
+    """Return the sums of neighbours in two vectors, one after the other, as one."""
+    picked = (
+        ir.Constant(ir.VectorType(_WORD, low.type.count), list(range(start, 2 * low.type.count, 2)))
+        for start in (0, 1)
+    )
+    return builder.fadd(*(builder.shuffle_vector(low, high, lanes) for lanes in picked))
+
+
+@intrinsic
 def gather(context, array, offset, places, index):
     """Return the 32 float32 numbers of ``array``, counted from ``offset``, at row ``index`` of ``places`` (int32)."""
     kind = Lanes(array.dtype)

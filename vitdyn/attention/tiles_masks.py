@@ -76,13 +76,12 @@ def _plan(layout: PatchLayout, order: np.ndarray) -> TilePlan:
 
 
 @compiled
-def fill_lanes(cluster, clusters, lanes, of_lane, of_cluster, by_lane):  # pragma: no cover  (compiled)
-    """Write each lane's sample (−1: none) to ``lanes`` and its cluster to ``of_lane`` (chunk, 32).
+def fill_lanes(cluster, clusters, lanes, of_lane, of_cluster):  # pragma: no cover  (compiled)
+    """Write each lane's sample (−1: none) to ``lanes`` and its cluster to ``of_lane`` (chunk, 32; none: the last).
 
-    ``of_cluster`` (chunk, cluster) gets the words of each cluster's lanes, ``by_lane`` marks with lanes as 16 pairs of
-    rows and clusters as columns.
+    ``of_cluster`` (chunk, cluster) gets the words of each cluster's lanes.
     """
-    lanes[:], of_lane[:], of_cluster[:] = -1, 0, 0
+    lanes[:], of_lane[:], of_cluster[:] = -1, clusters - 1, 0
     used = 0
     for k in range(clusters):
         for b in range(cluster.shape[0]):
@@ -91,10 +90,6 @@ def fill_lanes(cluster, clusters, lanes, of_lane, of_cluster, by_lane):  # pragm
                 lanes[used], of_lane[chunk, i] = b, k
                 of_cluster[chunk, k] |= np.uint32(1) << np.uint32(i)
                 used += 1
-    for chunk in range(of_lane.shape[0]):
-        for i in range(SIDE):
-            one, two = np.uint32(1 << of_lane[chunk, i]), np.uint32(1 << of_lane[chunk, SIDE + i])
-            put_marks(by_lane, chunk * SIDE + i, one, two)
 
 
 @compiled

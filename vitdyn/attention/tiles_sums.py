@@ -14,7 +14,6 @@ from vitdyn.attention.rows_powers import LOG2_E
 from vitdyn.attention.rows_vector import (
     CHUNK,
     choose,
-    compiled,
     load,
     part,
     row,
@@ -45,7 +44,7 @@ MODERATE_TOTAL = 2.0**30
 """Where T and 1/T are up to this, nothing that is made of them leaves the range of float32."""
 
 
-@compiled
+@part
 def read_queries(
     upsilon, first, queries, order, in_order, step, kernel, pieces, totals
 ):  # pragma: no cover  (compiled)
@@ -89,7 +88,7 @@ def _add_pair(marks, pair, pieces, place, low, high):  # pragma: no cover  (comp
             multiply(1, 4, 3)
 
 
-@compiled
+@part
 def sum_keys(marks, pieces, present, masses, step):  # pragma: no cover  (compiled)
     """Write W to ``masses`` ((chunk of samples · area) · ``step`` + query)."""
     (chunks, areas, of_keys), pair = present.shape, 0
@@ -106,7 +105,7 @@ def sum_keys(marks, pieces, present, masses, step):  # pragma: no cover  (compil
             keep(1, masses, target + SIDE, CHUNK)
 
 
-@compiled
+@part
 def write_queries(
     marks, pieces, present, everywhere, kernel, step, losses, gathered,
     first, queries, place, in_order, d_upsilon,
@@ -137,7 +136,7 @@ def write_queries(
                 store_part(d_upsilon, np.uint64((first + u) * patches + at * CHUNK), count, value)
 
 
-@compiled
+@part
 def _sum_samples(marks, pair, pieces, present, at, gathered):  # pragma: no cover  (compiled)
     """Write for a chunk of keys what the samples that show it pull, to one half of ``gathered`` or the other in turns.
 
@@ -156,26 +155,3 @@ def _sum_samples(marks, pair, pieces, present, at, gathered):  # pragma: no cove
     keep(0, gathered, target, CHUNK)
     keep(1, gathered, target + SIDE, CHUNK)
     return pair
-
-
-@compiled
-def sum_lanes(marks, chunk, slopes, pieces, begins, sums):  # pragma: no cover  (compiled)
-    """Add to ``sums`` (area, query, cluster) the slopes (query · area) of each cluster's lanes, and put zeros there.
-
-    Where a block ``begins``, instead of adding, write.
-    """
-    areas, zero = sums.shape[0], splat(slopes.dtype.type(0))
-    for area in range(areas):
-        for u in range(SIDE):
-            cut(row(slopes, u * areas + area), pieces, (area * PIECES * SIDE + u) * CHUNK)
-            set_row(slopes, u * areas + area, zero)
-    fetch(2, marks, chunk * PAIR, 2 * CHUNK)
-    for area in range(areas):
-        if begins:
-            clear(0)
-        else:
-            fetch(0, sums, area * SIDE * SIDE, SIDE)
-        for piece in range(PIECES):
-            fetch(4, pieces, (area * PIECES + piece) * TILE, CHUNK)
-            multiply(0, 4, 2)
-        keep(0, sums, area * SIDE * SIDE, SIDE)
