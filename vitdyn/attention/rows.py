@@ -106,7 +106,7 @@ def residual_gradient(
     """Return ∂L/∂(Φ, Υ) where ∂L/∂A_{p→j} = scale z_j² (A_{p→j} − 1{j = a(p)}) at masked queries p, else 0."""
     phi, upsilon = correlations.feature_position, correlations.position_position
     gradient, found, by_tiles = workspace.recall(
-        ("residual gradient", *latents.shape[:2], upsilon.dtype),
+        ("residual gradient", latents.shape, upsilon.dtype),
         layout,
         lambda: _prepare_residual(phi, upsilon, latents.shape[1], layout),
     )
@@ -143,13 +143,15 @@ def _given(
     phi: Tensor, upsilon: Tensor, latents: Tensor, cluster: Tensor, visible: Tensor
 ) -> tuple[np.ndarray, ...]:
     """Return what a kernel is given, in its types: of each patch of each sample a byte, 0 where it is masked."""
-    shown = visible if visible.dtype in (torch.bool, torch.uint8) else visible != 0
-    parts = phi, upsilon, latents.to(upsilon.dtype), cluster
-    return *(_array(part) for part in parts), _array(shown).view(np.uint8)
+    if latents.dtype != upsilon.dtype:
+        latents = latents.to(upsilon.dtype)
+    if visible.dtype != torch.bool and visible.dtype != torch.uint8:
+        visible = visible != 0
+    return _array(phi), _array(upsilon), _array(latents), _array(cluster), _array(visible).view(np.uint8)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.contiguous().numpy()
+    return tensor.numpy() if tensor.is_contiguous() else tensor.contiguous().numpy()
 
 
 def _plan_and_scratch(
