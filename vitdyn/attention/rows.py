@@ -166,9 +166,9 @@ def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndar
     patches, areas, clusters = layout.patches, layout.areas, layout.clusters
     dtype = like.numpy().dtype
     plan, chunks = key_plan(layout, dtype), samples // CHUNK + 1 + clusters
-    # rows of different areas should not lie a multiple of 4096 bytes apart
-    slots = -(-samples // CHUNK) * CHUNK + CHUNK // 2 + 5
-    of_areas = areas * (slots + 2 * clusters + 2 * AHEAD + 1)
+    # an odd number of rows to a slot: those of an area should not lie a multiple of 4096 bytes apart
+    slots = -(-samples // CHUNK) * CHUNK
+    of_areas = areas * (2 * clusters + 2 * AHEAD + 1) + (areas | 1) * slots
     count = TABLE_ROWS + 2 * patches + slots + of_areas + 2 * AHEAD + 3
     # torch puts arrays on the lines of the cache, numpy need not: blocks that straddle two lines cost a third more
     rows = torch.empty(count, lanes(dtype), dtype=like.dtype)
@@ -184,7 +184,7 @@ def _room(rows, patches, slots, clusters, areas):  # pragma: no cover  (compiled
     table, used = take_rows(rows, 0, TABLE_ROWS)
     kernel, used = take_rows(rows, used, patches)
     gathered, used = take_rows(rows, used, patches)
-    masses, used = take_rows(rows, used, slots * areas)
+    masses, used = take_rows(rows, used, slots * (areas | 1))
     masked, used = take_rows(rows, used, slots)
     phi, used = take_rows(rows, used, clusters * areas)
     d_phi, used = take_rows(rows, used, clusters * areas)
@@ -225,14 +225,14 @@ def _sum_masses(
     kernel, order, k, spans, key_chunks, chunk_ends, by_sample, first, last, table, masses, masked, summed
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write W of a cluster's slots, and W_0 where it is to be ``summed``: as a difference it has lost its digits."""
-    room, low, high = masked.shape[0], chunk_ends[k], chunk_ends[k + 1]
-    add_masses(by_sample[0], kernel, order, k, key_chunks, low, high, False, first, last, table, masses)
+    step, low, high = spans.shape[1] | 1, chunk_ends[k], chunk_ends[k + 1]
+    add_masses(by_sample[0], kernel, order, k, key_chunks, low, high, False, first, last, table, masses, step)
     for area in range(spans.shape[1]):
         if spans[k, area, 0] == spans[k, area, 1]:
-            masses[area * room + first : area * room + last] = 0
+            masses[first * step + area : last * step : step] = 0
     if summed:
         flip_codes(by_sample[0], key_chunks, low, high, first, last, by_sample[1])
-        add_masses(by_sample[1], kernel, order, k, key_chunks, low, high, True, first, last, table, masked)
+        add_masses(by_sample[1], kernel, order, k, key_chunks, low, high, True, first, last, table, masked, 1)
 
 
 @compiled
@@ -325,7 +325,7 @@ def _gradient(
                         break
                 everywhere = everywhere + of_masked
                 add_pulled(
-                    by_key, masses, masked.shape[0], order, k, spans, sample_chunks, ends[1, k], ends[1, k + 1],
+                    by_key, masses, areas | 1, order, k, spans, sample_chunks, ends[1, k], ends[1, k + 1],
                     begins, table, gathered,
                 )  # fmt: skip
                 begins = False

@@ -23,8 +23,8 @@ class KeyPlan(NamedTuple):
 
     ``order`` (cluster, key) lists keys by area; ``spans`` (cluster, area, 2) gives each area's part of it;
     ``chunks`` (chunk, 3) gives area, start and count for each run of at most 32 keys of one area, those of
-    cluster k from ``chunk_ends[k]`` to ``chunk_ends[k + 1]``; ``member`` (cluster, area, patch) is 1 where a
-    patch is in the area, 0 elsewhere and beyond the last patch.
+    cluster k from ``chunk_ends[k]`` to ``chunk_ends[k + 1]``; ``member`` (block of patches · cluster ·
+    area, patch) is 1 where a patch is in the area, 0 elsewhere and beyond the last patch.
     """
 
     order: np.ndarray
@@ -53,6 +53,8 @@ def key_plan(layout: PatchLayout, dtype: np.dtype) -> KeyPlan:
         ends.append(len(chunks))
     member = np.zeros((layout.clusters, areas, padded(layout.patches, dtype)), dtype)
     member[:, :, : layout.patches] = table[:, None] == np.arange(areas)[:, None]
+    blocks = member.reshape(layout.clusters * areas, -1, lanes(dtype)).transpose(1, 0, 2)
+    member = np.ascontiguousarray(blocks).reshape(-1, lanes(dtype))
     return KeyPlan(order, spans, np.array(chunks, np.int64), np.array(ends, np.int64), member)
 
 

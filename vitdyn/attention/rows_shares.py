@@ -20,7 +20,6 @@ from vitdyn.attention.rows_vector import (
     choose,
     compiled,
     larger,
-    load,
     load_part,
     multiply_add,
     part,
@@ -64,31 +63,24 @@ def weigh(
     Where exponents are not ``shifted``, c is 0. Unless W_0 is ``summed`` it is T − Σ_j W_j; how far Z then stays above
     the error of that goes to row 1 of ``total``, if it is less than what is there.
     """
-    areas, room = latents.shape[1], masked.shape[0]
+    areas, step = latents.shape[1], latents.shape[1] | 1
     zero, one = splat(masses.dtype.type(0)), splat(masses.dtype.type(1))
     tolerated = splat(masses.dtype.type(LEAST_SHARE)) * row(total, 0)
     margin = row(total, 1)
     for slot in range(begin, end):
         own = (slot - begin) * areas
-        if summed:
-            left = row(masked, slot)
-        else:
-            left = row(total, 0)
-            for j in range(areas):
-                left = left - row(masses, j * room + slot)
+        # a difference may be 0 or less where masked keys are left: then all of T stands for them
+        evidence = row(masked, slot) if summed else row(total, 0)
         if shifted:
-            # a difference may be 0 or less where masked keys are left: then all of T stands for them
-            evidence = left if summed else row(total, 0)
-            whole, lift = _weigh_carefully(
-                latents, phi, k, masses, room, slot, evidence, own, ratios, weighted
+            whole, seen, lift = _weigh_carefully(
+                latents, phi, k, masses, step, slot, evidence, own, ratios, weighted
             )
-            whole = multiply_add(lift, left, whole)
-            margin = smaller(margin, whole - lift * tolerated)
         else:
-            whole = left + _weigh(latents, phi, k, masses, room, slot, own, ratios, weighted)
+            whole, seen = _weigh(latents, phi, k, masses, step, slot, own, ratios, weighted)
             # where no key is masked, none has a share: that it cancels out would cost digits
-            lift = choose(left > zero, one, zero) if summed else one
-            margin = smaller(margin, whole - tolerated)
+            lift = choose(evidence > zero, one, zero) if summed else one
+        whole = multiply_add(lift, evidence if summed else evidence - seen, whole)
+        margin = smaller(margin, whole - lift * tolerated)
         set_row(scales, 2 * (slot - begin), one / whole)
         set_row(scales, 2 * (slot - begin) + 1, lift)
     set_row(total, 1, margin)
@@ -105,22 +97,23 @@ def loses_digits(total):  # pragma: no cover  (compiled)
 
 
 @part
-def _weigh(latents, phi, k, masses, room, slot, own, ratios, weighted):  # pragma: no cover  (compiled)
-    """Write e^{x_j} and e^{x_j} W_j of a slot; return the sum of the latter."""
+def _weigh(latents, phi, k, masses, step, slot, own, ratios, weighted):  # pragma: no cover  (compiled)
+    """Write e^{x_j} and e^{x_j} W_j of a slot; return the sum of the latter, and Σ_j W_j."""
     areas = latents.shape[1]
-    whole = splat(masses.dtype.type(0))
+    whole = seen = splat(masses.dtype.type(0))
     for j in range(areas):
+        mass = row(masses, slot * step + j)
         ratio = two_to_product(repeat(latents, slot * areas + j), row(phi, k * areas + j))
-        share = ratio * row(masses, j * room + slot)
+        share = ratio * mass
         set_row(ratios, own + j, ratio)
         set_row(weighted, own + j, share)
-        whole = whole + share
-    return whole
+        whole, seen = whole + share, seen + mass
+    return whole, seen
 
 
 @part
 def _weigh_carefully(
-    latents, phi, k, masses, room, slot, masked_mass, own, ratios, weighted
+    latents, phi, k, masses, step, slot, masked_mass, own, ratios, weighted
 ):  # pragma: no cover  (compiled)
     """Do as ``_weigh`` with exponents x_j − c, and 0 for areas that show nothing; return also e^{−c}."""
     areas = latents.shape[1]
@@ -129,17 +122,17 @@ def _weigh_carefully(
     shift = choose(some_masked, zero, splat(masses.dtype.type(-np.inf)))
     for j in range(areas):
         exponent = repeat(latents, slot * areas + j) * row(phi, k * areas + j)
-        shift = choose(row(masses, j * room + slot) > zero, larger(exponent, shift), shift)
-    whole = zero
+        shift = choose(row(masses, slot * step + j) > zero, larger(exponent, shift), shift)
+    whole = seen = zero
     for j in range(areas):
-        mass = row(masses, j * room + slot)
+        mass = row(masses, slot * step + j)
         exponent = repeat(latents, slot * areas + j) * row(phi, k * areas + j)
         ratio = choose(mass > zero, two_to(exponent - shift), zero)
         share = ratio * mass
         set_row(ratios, own + j, ratio)
         set_row(weighted, own + j, share)
-        whole = whole + share
-    return whole, choose(some_masked, two_to(zero - shift), zero)
+        whole, seen = whole + share, seen + mass
+    return whole, seen, choose(some_masked, two_to(zero - shift), zero)
 
 
 @compiled
@@ -151,7 +144,8 @@ def reconstruct(
 
     G_j = strength_j (A_j − member_j) for the queries that ``shown`` hides, 0 for the others. Adds to ``d_phi``.
     """
-    areas, room, queries = latents.shape[1], masked.shape[0], member.shape[2]
+    areas, step = latents.shape[1], latents.shape[1] | 1
+    own = first // masses.shape[1] * phi.shape[0] + k * areas
     zero = splat(masses.dtype.type(0))
     everywhere = zero
     for group in range(begin, end, AHEAD):
@@ -163,14 +157,13 @@ def reconstruct(
             mean = zero
             for j in range(areas):
                 share = row(weighted, place * areas + j) * inverse
-                own_area = load(member, np.uint64((k * areas + j) * queries + first))
-                pull = repeat(strength, slot * areas + j) * (share - own_area)
+                pull = repeat(strength, slot * areas + j) * (share - row(member, own + j))
                 mean = multiply_add(share, pull, mean)
                 set_row(pulls, j, pull)
             hidden = choose(are_zero(shown, np.uint64(slot * shown.shape[1] + first), zero), inverse, zero)
             pull_of_masked = lift * hidden * mean
             _push_back(
-                latents, k, slot, place, hidden, mean, pull_of_masked, ratios, weighted, pulls, room, masses, d_phi,
+                latents, k, slot, place, hidden, mean, pull_of_masked, ratios, weighted, pulls, step, masses, d_phi,
             )  # fmt: skip
             everywhere = everywhere + pull_of_masked
     return everywhere
@@ -178,7 +171,7 @@ def reconstruct(
 
 @part
 def _push_back(
-    latents, k, slot, place, scale, mean, pull_of_masked, ratios, weighted, pulls, room, masses, d_phi
+    latents, k, slot, place, scale, mean, pull_of_masked, ratios, weighted, pulls, step, masses, d_phi
 ):  # pragma: no cover  (compiled)
     """Replace a slot's masses by ``scale`` e^{x_j − c} (G_j − Ḡ) + R_0 Ḡ, and add its part of ∂L/∂Φ to ``d_phi``."""
     areas = latents.shape[1]
@@ -188,7 +181,7 @@ def _push_back(
         slope = multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, k * areas + j))
         set_row(d_phi, k * areas + j, slope)
         pulled = multiply_add(row(ratios, place * areas + j), away, pull_of_masked)
-        set_row(masses, j * room + slot, pulled)
+        set_row(masses, slot * step + j, pulled)
 
 
 @compiled
@@ -219,7 +212,7 @@ def pull(
 
     G is ``weight`` · ``adjoint``. An ``adjoint`` with one query stands for all; a ``weight`` without samples is 1.
     """
-    areas, room, queries = latents.shape[1], masked.shape[0], adjoint.shape[2]
+    areas, step, queries = latents.shape[1], latents.shape[1] | 1, adjoint.shape[2]
     count = min(masses.shape[1], weight.shape[1] - first)
     zero = splat(masses.dtype.type(0))
     everywhere = zero
@@ -242,7 +235,7 @@ def pull(
                 scale = inverse * load_part(weight, np.uint64(b * weight.shape[1] + first), count)
             pull_of_masked = lift * scale * mean
             _push_back(
-                latents, k, slot, place, scale, mean, pull_of_masked, ratios, weighted, pulls, room, masses, d_phi,
+                latents, k, slot, place, scale, mean, pull_of_masked, ratios, weighted, pulls, step, masses, d_phi,
             )  # fmt: skip
             everywhere = everywhere + pull_of_masked
     return everywhere

@@ -70,9 +70,9 @@ def eight_groups(table, codes, at):  # pragma: no cover  (compiled)
 
 @compiled
 def add_masses(
-    codes, kernel, order, k, key_chunks, low, high, in_one, first, last, table, masses
+    codes, kernel, order, k, key_chunks, low, high, in_one, first, last, table, masses, step
 ):  # pragma: no cover  (compiled)
-    """Write W (area · slot) of the slots of cluster k: the kernel's rows of each area's keys in ``codes``, or of all.
+    """Write W (slot · ``step`` + area) of the slots of cluster k: the kernel's rows of each area's keys in ``codes``.
 
     Its chunks of keys are ``low`` to ``high``; all count as one area if ``in_one``.
     """
@@ -93,7 +93,7 @@ def add_masses(
             )
         begins = chunk == low or (not in_one and key_chunks[chunk - 1, 0] != area)
         for slot in range(first, last):
-            index, at = area * slots + slot, ((chunk - low) * slots + slot) * GROUPS
+            index, at = slot * step + area, ((chunk - low) * slots + slot) * GROUPS
             found = zero if begins else row(masses, index)
             if count > 16:
                 set_row(masses, index, found + eight_groups(table, codes, at))
@@ -103,7 +103,7 @@ def add_masses(
 
 @compiled
 def add_pulled(
-    codes, pulled, slots, order, k, spans, sample_chunks, low, high, begins, table, gathered
+    codes, pulled, step, order, k, spans, sample_chunks, low, high, begins, table, gathered
 ):  # pragma: no cover  (compiled)
     """Add to each key's row of ``gathered`` the rows of its area of the samples of cluster k that show it.
 
@@ -119,14 +119,14 @@ def add_pulled(
             if start == stop:
                 continue
             for group in range((count + 3) // 4):
-                at, left = area * slots + first + 4 * group, count - 4 * group
+                at, left = (first + 4 * group) * step + area, count - 4 * group
                 fill_group(
                     table,
                     group,
                     row(pulled, at),
-                    row(pulled, at + 1) if left > 1 else zero,
-                    row(pulled, at + 2) if left > 2 else zero,
-                    row(pulled, at + 3) if left > 3 else zero,
+                    row(pulled, at + step) if left > 1 else zero,
+                    row(pulled, at + 2 * step) if left > 2 else zero,
+                    row(pulled, at + 3 * step) if left > 3 else zero,
                 )
             for i in range(stop - start):
                 q, at = order[k, start + i], (place + i) * GROUPS

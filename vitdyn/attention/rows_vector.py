@@ -12,6 +12,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
@@ -346,6 +347,21 @@ def call(builder: Any, name: str, *args: Any) -> Any:
     suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
     kind = ir.FunctionType(vector, [vector] * len(args))
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}"), args)
+
+
+def machine_has(*features: str) -> bool:
+    """Say whether code is compiled for a machine with all of these, by LLVM's names."""
+    given = numba.config.CPU_FEATURES
+    if given is None and numba.config.CPU_NAME == "generic":
+        return False
+    found = llvmlite.binding.get_host_cpu_features().flatten() if given is None else given
+    return {f"+{feature}" for feature in features} <= set(found.split(","))
+
+
+def joined(builder: Any, low: Any, high: Any) -> Any:
+    """Return one vector of two halves."""
+    every = ir.Constant(ir.VectorType(ir.IntType(32), 2 * low.type.count), list(range(2 * low.type.count)))
+    return builder.shuffle_vector(low, high, every)
 
 
 def half(builder: Any, block: Any, start: int) -> Any:

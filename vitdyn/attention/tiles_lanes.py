@@ -8,15 +8,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from vitdyn.attention.rows_vector import Lanes, Mask, address_of, half, row_address
+from vitdyn.attention.rows_vector import Lanes, Mask, address_of, half, joined, row_address
 
 _WORD = ir.IntType(32)
-
-
-def joined(builder: Any, low: Any, high: Any) -> Any:
-    """Return one vector of two halves."""
-    every = ir.Constant(ir.VectorType(_WORD, 2 * low.type.count), list(range(2 * low.type.count)))
-    return builder.shuffle_vector(low, high, every)
 
 
 @intrinsic

@@ -14,6 +14,7 @@ and 0 at a visible one. About 54 operations on 16 numbers for a query, area and 
 
 from __future__ import annotations
 
+from vitdyn.attention.rows_powers import two_to_product
 from vitdyn.attention.rows_shares import AHEAD, LEAST_SHARE
 from vitdyn.attention.rows_vector import (
     CHUNK,
@@ -27,7 +28,6 @@ from vitdyn.attention.rows_vector import (
     splat,
 )
 from vitdyn.attention.tiles_lanes import bits_of, pick
-from vitdyn.attention.tiles_powers import power_of_two
 from vitdyn.attention.tiles_unit import PIECES, SIDE, cut, stay_awake
 
 
@@ -60,7 +60,7 @@ def pull(
                     own_phi = repeat(phi, first * areas + of_query)
                 else:
                     own_phi = pick(block_phi, of_query, of_lane, chunk)
-                ratio = power_of_two(own_phi, row(latents, chunk * areas + j))
+                ratio = two_to_product(own_phi, row(latents, chunk * areas + j))
                 share = ratio * mass
                 strong = row(strength, chunk * areas + j) * share
                 set_row(ratios, place + j, ratio)

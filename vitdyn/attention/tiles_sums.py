@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitdyn.attention.rows_powers import LOG2_E
+from vitdyn.attention.rows_powers import LOG2_E, two_to_product
 from vitdyn.attention.rows_vector import (
     CHUNK,
     choose,
@@ -23,7 +23,6 @@ from vitdyn.attention.rows_vector import (
     store_part,
 )
 from vitdyn.attention.tiles_lanes import bits_of, gather, total_of
-from vitdyn.attention.tiles_powers import power_of_two
 from vitdyn.attention.tiles_unit import (
     AWAKE,
     PIECES,
@@ -63,7 +62,7 @@ def read_queries(
         for at in range(order.shape[0]):
             place = np.uint64(start + at * CHUNK)
             value = load(upsilon, place) if in_order else gather(upsilon, start, order, at)
-            power = power_of_two(value, log2_e)
+            power = two_to_product(value, log2_e)
             if patches < (at + 1) * CHUNK:
                 inside = np.uint32((1 << (patches - at * CHUNK)) - 1)
                 power = choose(bits_of(inside, power), power, zero)

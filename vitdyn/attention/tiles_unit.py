@@ -12,14 +12,12 @@ import sys
 from functools import cache
 from typing import Any
 
-import llvmlite.binding
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from vitdyn.attention.rows_vector import CHUNK, address_of, half, part, row_address
+from vitdyn.attention.rows_vector import CHUNK, address_of, half, machine_has, part, row_address
 
 SIDE, PIECES = 16, 3
 """Rows of a tile; pieces of a number."""
@@ -37,12 +35,7 @@ _MARKS = 0x3F80, 0x3F800000
 @cache
 def available() -> bool:
     """Say whether this machine has tiles of bfloat16, the compiler may use them, and the system lets this process."""
-    if sys.platform != "linux":
-        return False
-    given = numba.config.CPU_FEATURES
-    found = llvmlite.binding.get_host_cpu_features().flatten() if given is None else given
-    generic = given is None and numba.config.CPU_NAME == "generic"
-    if generic or not {"+amx-tile", "+amx-bf16", "+avx512bw"} <= set(found.split(",")):
+    if sys.platform != "linux" or not machine_has("amx-tile", "amx-bf16", "avx512bw"):
         return False
     call = ctypes.CDLL(None).syscall
     return call(158, _REQUEST_PERMISSION, _TILE_DATA) == 0  # arch_prctl
