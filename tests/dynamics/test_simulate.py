@@ -292,7 +292,7 @@ options = {
     "adam": {"descent": Adam(learning_rate=0.1)},
     "content": {"content_queries": True},
 }[sys.argv[4]]
-run(64, 4, objective, 1, **options)
+run(128, int(sys.argv[3]), objective, 1, **options)
 
 def status(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) * 1024
@@ -335,8 +335,12 @@ class TestMemory:
     )
     def test_the_estimate_is_what_a_run_takes_within_30_percent(self, objective, patches, samples, options):
         command = [sys.executable, "-c", MEASURE, objective, str(patches), str(samples), options]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
-        assert 0.7 < float(done.stdout) < 1.3
+        # of three: what the allocator keeps of freed arrays differs from process to process by a quarter
+        found = [
+            float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout)
+            for _ in range(3)
+        ]
+        assert 0.7 < sorted(found)[1] < 1.3
 
 
 def test_a_progress_bar_counts_every_step(make_training, monkeypatch):
