@@ -1,4 +1,4 @@
-"""Powers of blocks of queries in compiled code, by a polynomial: to a unit or two of the last digit."""
+"""Powers of blocks of numbers in compiled code, by a polynomial or a table: to a unit or two of the last digit."""
 
 from __future__ import annotations
 

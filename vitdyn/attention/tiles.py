@@ -5,8 +5,8 @@ each chunk of samples W by the matrix unit and the pulls on areas (``tiles_share
 again by the matrix unit. A block of 64 samples has some 100 KB in play at P = 256, apart from marks: the second cache
 feeds it. A seed's result depends on that seed only, to the bit.
 
-Exponents are not shifted and W_0 is a difference. A seed for which that does not do, because some |Υ| or |z_j Φ_j| is
-large or masked keys have next to nothing left, is left to ``rows``.
+Exponents are not shifted and W_0 is a difference. A seed for which that does not do, because some Σ_q E or |z_j Φ_j| is
+large, or masked keys have next to nothing left, is left to ``rows``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vitdyn.attention.rows_vector import (
     store_part,
     take_rows,
 )
-from vitdyn.attention.tiles_lanes import gather, totals_of
+from vitdyn.attention.tiles_lanes import EVERY_LANE, gather, totals_of
 from vitdyn.attention.tiles_masks import fill_lanes, fill_marks, fill_own, fill_words, tile_plan
 from vitdyn.attention.tiles_shares import pull
 from vitdyn.attention.tiles_sums import PAIR, read_queries, sum_keys, write_queries
@@ -42,7 +42,6 @@ MOST_AREAS, LEAST_SAMPLES = 8, 16
 """How many areas there may be, and how many samples a cluster must have, for this to be quicker than ``rows``."""
 LEAST_FILLING, FEW_PATCHES = (0.4, 0.65), 128
 """How much of the marks must be keys of the area: for one cluster of few patches, and else."""
-EVERY_LANE = np.uint32(0xFFFFFFFF)
 MASS_STEP = SIDE + 1
 """Rows from area to area: not a multiple of 4096 bytes."""
 
@@ -78,10 +77,9 @@ def _make_room(samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
     """Return the layout's plan, and room for blocks of numbers, marks, pieces and words."""
     plan, areas = tile_plan(layout), layout.areas
     key_chunks, chunks = len(plan.order), -(-samples // CHUNK)
-    of_areas, of_slopes = areas * (chunks * (MASS_STEP + 2) + 3 * AHEAD), -(-SIDE * areas // CHUNK)
-    count = (
-        SIDE * (key_chunks | 1) + of_areas + of_slopes * (CHUNK + layout.clusters) + 3 * AHEAD + 3 * SIDE + 2
-    )
+    of_areas = areas * (chunks * (MASS_STEP + 2) + 3 * AHEAD)
+    of_slopes = -(-SIDE * areas // CHUNK) * (CHUNK + layout.clusters)
+    count = SIDE * (key_chunks | 1) + of_areas + of_slopes + 3 * AHEAD + 3 * SIDE + 2
     pairs = chunks * plan.most_pairs
     return (
         *plan[:-1],
@@ -93,28 +91,28 @@ def _make_room(samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
             for count in (key_chunks, chunks * areas)
         ),
         np.empty((chunks, layout.patches + 1), np.uint32),
-        _slots(layout),
+        _sources_of_slopes(layout),
         settings(),
     )
 
 
-def _slots(layout: PatchLayout) -> np.ndarray:
+def _sources_of_slopes(layout: PatchLayout) -> np.ndarray:
     """Return where ∂L/∂Φ of a block of queries, (query, cluster, area), lies among sums (cluster, query · area)."""
     query, cluster, area = np.indices((SIDE, layout.clusters, layout.areas))
     width = -(-SIDE * layout.areas // CHUNK) * CHUNK
-    slots = (cluster * width + query * layout.areas + area).ravel()
-    return np.pad(slots, (0, -slots.size % CHUNK)).astype(np.int32).reshape(-1, CHUNK)
+    sources = (cluster * width + query * layout.areas + area).ravel()
+    return np.pad(sources, (0, -sources.size % CHUNK)).astype(np.int32).reshape(-1, CHUNK)
 
 
 @compiled
 def _gradient(
     phi, upsilon, latents, cluster, visible, scale, d_phi, d_upsilon, done,
-    order, place, keys, member, area, as_it_is, rows, by_key, by_sample, pieces, pulled, words, slots, settings,
+    order, place, keys, member, area, as_it_is, rows, by_key, by_sample, pieces, pulled, words, sources, settings,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write ∂L/∂Φ and ∂L/∂Υ of each seed for which this will do, and to ``done`` for which; return for how many not."""
     seeds, patches, clusters, areas = phi.shape
     in_order, step = as_it_is.item(), order.shape[0] | 1
-    chunks = words.shape[0]
+    chunks, slope_blocks = words.shape[0], -(-SIDE * areas // CHUNK)
     lanes, of_lane = np.empty(chunks * CHUNK, np.int64), np.empty((chunks, CHUNK), np.int32)
     of_cluster = np.empty((chunks, clusters), np.uint32)
     own = np.empty((chunks, patches, areas), np.uint32)
@@ -129,8 +127,8 @@ def _gradient(
     ratios, used = take_rows(rows, used, AHEAD * areas)
     weighted, used = take_rows(rows, used, AHEAD * areas)
     strong, used = take_rows(rows, used, AHEAD * areas)
-    slopes, used = take_rows(rows, used, -(-SIDE * areas // CHUNK) * CHUNK)
-    sums, used = take_rows(rows, used, -(-SIDE * areas // CHUNK) * clusters)
+    slopes, used = take_rows(rows, used, slope_blocks * CHUNK)
+    sums, used = take_rows(rows, used, slope_blocks * clusters)
     scales, used = take_rows(rows, used, 3 * AHEAD)
     everywhere, used = take_rows(rows, used, SIDE)
     margin, used = take_rows(rows, used, 1)
@@ -139,14 +137,10 @@ def _gradient(
     for s in range(seeds):
         fill_lanes(cluster[s], clusters, lanes, of_lane, of_cluster)
         strongest = _by_lane(latents[s], lanes, scale, own_latents, own_strength)
-        margin[0], slopes[:], sums[:], done[s] = (
-            0,
-            0,
-            0,
-            strongest * _largest(phi[s], spare) <= MODERATE_EXPONENT,
-        )
+        done[s] = strongest * _largest(phi[s], spare) <= MODERATE_EXPONENT
         if not done[s]:
             continue
+        margin[0], slopes[:], sums[:] = 0, 0, 0
         fill_own(of_cluster, area, own)
         fill_words(visible[s], lanes, words)
         fill_marks(words, of_lane, of_cluster, keys, member, present, by_key, by_sample)
@@ -172,7 +166,7 @@ def _gradient(
                 by_sample, pulled, present, everywhere, kernel, step, losses, gathered,
                 first, queries, place, in_order, d_upsilon[s],
             )  # fmt: skip
-            _write_slopes(sums, slots, first, queries, d_phi[s])
+            _write_slopes(sums, sources, first, queries, d_phi[s])
         done[s] = done[s] and margin[0].min() >= 0
     release()
     return seeds - done.sum()
@@ -226,10 +220,10 @@ def _sum_slopes(slopes, first, last, of_cluster, sums):  # pragma: no cover  (co
 
 
 @compiled
-def _write_slopes(sums, slots, first, queries, d_phi):  # pragma: no cover  (compiled)
+def _write_slopes(sums, sources, first, queries, d_phi):  # pragma: no cover  (compiled)
     """Write ∂L/∂Φ of a block of queries, and zeros to ``sums``."""
     size, unit = d_phi[0].size, splat(d_phi.dtype.type(1 / LOG2_E))
     for at in range(0, queries * size, CHUNK):
-        slope = gather(sums, 0, slots, at // CHUNK) * unit
+        slope = gather(sums, 0, sources, at // CHUNK) * unit
         store_part(d_phi, np.uint64(first * size + at), min(CHUNK, queries * size - at), slope)
     sums[:] = 0

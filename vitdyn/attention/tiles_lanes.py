@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from vitdyn.attention.rows_vector import Lanes, Mask, address_of, half, joined, row_address
+
+EVERY_LANE = np.uint32(0xFFFFFFFF)
+"""The word of a block's lanes."""
 
 _WORD = ir.IntType(32)
 

@@ -8,7 +8,7 @@ nothing cancels out where attention is nearly all on the own area:
     y_j = (s_j w_j / Z − Ḡ) / Z,  y_a = −(s_a V / Z + Ḡ) / Z,  ∂L/∂Φ_j = Σ_b z_j w_j y_j
     R_j (G_j − Ḡ) + R_0 Ḡ = e^{x_j} y_j + Ḡ / Z
 
-and 0 at a visible one. About 54 operations on 16 numbers for a query, area and 32 samples, of which 22 are powers and
+and 0 at a visible one. About 50 operations on 16 numbers for a query, area and 32 samples, of which 18 are powers and
 14 cut the pulls to pieces. No exponent is shifted: that is for ``rows``.
 """
 
