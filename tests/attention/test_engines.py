@@ -178,6 +178,17 @@ def test_arguments_of_other_types_are_taken_for_what_they_say(kind):
     assert torch.equal(slow, fast)
 
 
+def test_a_workspace_serves_batches_of_any_size_in_turn():
+    correlations, (latents, *batch, layout), _ = make("one", 0.5, torch.float32, samples=70, seeds=3)
+    work = Workspace()
+    for seeds, samples in ((3, 40), (3, 70), (2, 70), (3, 33)):
+        part = [block[:seeds, :samples] for block in (latents, *batch)]
+        given = correlations.map(lambda block, seeds=seeds: block[:seeds]), *part, layout, 1.0
+        alone, again = rows.residual_gradient(*given, Workspace()), rows.residual_gradient(*given, work)
+        for name, block in alone.named().items():
+            assert torch.equal(block, again.named()[name])
+
+
 def test_threads_do_not_disturb_each_other():
     correlations, batch, _ = make("wide", 1.0, torch.float32, samples=40)
     arguments = (correlations, *batch, 1.0)
