@@ -79,9 +79,16 @@ def test_stopped_twice_with_groups_of_seeds(path, make_training, identical, stop
     identical(simulate(training, checkpoint=path, **SPLIT), whole)
 
 
-def test_an_interrupt_is_written_down(path, make_training, identical, stop_after):
-    """A real signal to the main thread, between two steps and long before a checkpoint is due."""
+@pytest.mark.parametrize("slow", [False, True])
+def test_an_interrupt_is_written_down(path, make_training, identical, stop_after, slow, monkeypatch):
+    """A real signal to the main thread, between two steps and long before a checkpoint is due.
+
+    Also where starting a thread takes longer than the first steps.
+    """
     training = make_training(steps=400)
+    if slow:
+        start = threading.Thread.start
+        monkeypatch.setattr(threading.Thread, "start", lambda thread: (start(thread), time.sleep(0.2)))
 
     def interrupt():
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)

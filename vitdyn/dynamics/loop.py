@@ -36,10 +36,12 @@ def train_all(loop: Loop) -> None:
         try:  # an interrupt may come while groups are still being handed out
             for index, rows in enumerate(groups):
                 running.append(pool.submit(loop.train, index, locks.get(rows.device, nullcontext())))
+            loop.begin.set()
             for finished in as_completed(running):
                 finished.result()
         except BaseException:
             loop.stop.set()
+            loop.begin.set()
             for future in running:
                 future.cancel()
             raise
@@ -47,19 +49,26 @@ def train_all(loop: Loop) -> None:
 
 @dataclass(frozen=True)
 class Loop:
-    """Trains groups of seeds; a set ``stop`` makes every group deposit its state and leave."""
+    """Trains groups of seeds; a set ``stop`` makes every group deposit its state and leave.
+
+    None begins before ``begin`` is set, when all threads are started: a pool does not wait for a thread that an
+    interrupt let it lose count of.
+    """
 
     groups: list[Rows]
     start: Correlations | None
     keeper: Keeper
     bar: Any
+    begin: threading.Event = field(default_factory=threading.Event)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def train(self, index: int, turn: AbstractContextManager) -> None:
         """Train a group from its checkpoint or start to its last frame; an error stops the others at once."""
         try:
+            self.begin.wait()
             with turn:
-                self._train(index)
+                if not self.stop.is_set():
+                    self._train(index)
         except BaseException:
             self.stop.set()
             raise
