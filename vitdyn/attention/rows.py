@@ -87,7 +87,7 @@ def pullback(
     _gradient(
         *_given(saved.phi, upsilon, saved.latents, saved.cluster, saved.visible),
         *(_array(part) for part in (adjoint, weights)),
-        1.0,
+        None,
         *_plan_and_scratch(work, upsilon, saved.latents, saved.layout),
         *(_array(part) for part in (d_phi, d_upsilon)),
     )
@@ -209,13 +209,13 @@ def _prepare(
 
 
 @compiled
-def _by_slot(latents, slots, scale, own_latents, own_strength):  # pragma: no cover  (compiled)
-    """Write z_j and ``scale`` z_j² of samples (sample, area) in the order of slots; return the largest |z_j|."""
+def _by_slot(latents, slots, own_latents):  # pragma: no cover  (compiled)
+    """Write z_j of samples (sample, area) in the order of slots; return the largest |z_j|."""
     most = latents.dtype.type(0)
     for slot in range(slots.shape[0]):
         for j in range(latents.shape[1]):
             latent = latents[slots[slot], j]
-            own_latents[slot, j], own_strength[slot, j] = latent, latents.dtype.type(scale) * latent * latent
+            own_latents[slot, j] = latent
             most = max(most, abs(latent))
     return most
 
@@ -225,7 +225,7 @@ def _sum_masses(
     kernel, order, k, spans, key_chunks, chunk_ends, by_sample, first, last, table, masses, masked, summed
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write W of a cluster's slots, and W_0 where it is to be ``summed``: as a difference it has lost its digits."""
-    step, low, high = spans.shape[1] | 1, chunk_ends[k], chunk_ends[k + 1]
+    low, high, step = chunk_ends[k], chunk_ends[k + 1], masses.shape[0] // masked.shape[0]
     add_masses(by_sample[0], kernel, order, k, key_chunks, low, high, False, first, last, table, masses, step)
     for area in range(spans.shape[1]):
         if spans[k, area, 0] == spans[k, area, 1]:
@@ -247,13 +247,13 @@ def _forward(
     )
     slots, ends = np.empty(samples, np.int64), np.empty((2, clusters + 1), np.int64)
     sample_chunks = np.empty((by_key.shape[0], 3), np.int64)
-    own_latents, own_strength = np.empty((2, samples, areas), latents.dtype)
+    own_latents = np.empty((samples, areas), latents.dtype)
     for s in range(seeds):
         _prepare(
             cluster[s], visible[s], order, key_chunks, chunk_ends, slots, ends, sample_chunks,
             shown, by_key, by_sample,
         )  # fmt: skip
-        strongest = _by_slot(latents[s], slots, 1.0, own_latents, own_strength)
+        strongest = _by_slot(latents[s], slots, own_latents)
         for first in range(0, patches, width):
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)
@@ -293,7 +293,9 @@ def _gradient(
             cluster[s], visible[s], order, key_chunks, chunk_ends, slots, ends, sample_chunks,
             shown, by_key, by_sample,
         )  # fmt: skip
-        strongest = _by_slot(latents[s], slots, scale, own_latents, own_strength)
+        strongest = _by_slot(latents[s], slots, own_latents)
+        if scale is not None:
+            own_strength[:] = latents.dtype.type(scale) * own_latents * own_latents
         for first in range(0, patches, width):
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)
@@ -325,8 +327,8 @@ def _gradient(
                         break
                 everywhere = everywhere + of_masked
                 add_pulled(
-                    by_key, masses, areas | 1, order, k, spans, sample_chunks, ends[1, k], ends[1, k + 1],
-                    begins, table, gathered,
+                    by_key, masses, masses.shape[0] // masked.shape[0], order, k, spans, sample_chunks,
+                    ends[1, k], ends[1, k + 1], begins, table, gathered,
                 )  # fmt: skip
                 begins = False
             write_phi(block_d_phi, first, d_phi[s])

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from vitdyn.attention.rows_vector import call, half, joined, machine_has
+from vitdyn.attention.rows_vector import call, call_own, half, joined, machine_has
 
 _POLYNOMIAL = {
     32: (1.5353362e-4, 1.3398875e-3, 9.6184374e-3, 5.5503325e-2, 2.4022648e-1, 6.9314720e-1, 1.0),
@@ -138,17 +137,14 @@ def _by_table(builder: Any, first: Any, second: Any) -> Any:
     def constant(*values: float) -> ir.Constant:
         return ir.Constant(vector, [float(np.float32(one)) for one in values] * (_SIDE // len(values)))
 
-    def own(name: str, *args: Any) -> Any:
-        kind = ir.FunctionType(vector, [arg.type for arg in args])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512.{name}.512")
-        return builder.call(function, args)
-
     shifted = call(builder, "fma", first, second, constant(_ROUND_TO_SIXTEENTH))
     near = builder.fsub(shifted, constant(_ROUND_TO_SIXTEENTH))
     rest = call(builder, "fma", first, second, builder.fneg(near))
     high, middle, low = (constant(one) for one in _SLOPE)
     slope = call(builder, "fma", call(builder, "fma", high, rest, middle), rest, low)
-    power = own("permvar.sf", constant(*_SIXTEENTHS), builder.bitcast(shifted, words))
+    table, places = constant(*_SIXTEENTHS), builder.bitcast(shifted, words)
+    power = call_own(builder, "x86.avx512.permvar.sf.512", vector, table, places)
     power = call(builder, "fma", builder.fmul(power, rest), slope, power)
     every, to_nearest = ir.Constant(ir.IntType(_SIDE), -1), ir.Constant(ir.IntType(32), 4)
-    return own("mask.scalef.ps", power, near, power, every, to_nearest)
+    given = power, near, power, every, to_nearest
+    return call_own(builder, "x86.avx512.mask.scalef.ps.512", vector, *given)

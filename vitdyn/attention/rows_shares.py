@@ -63,7 +63,7 @@ def weigh(
     Where exponents are not ``shifted``, c is 0. Unless W_0 is ``summed`` it is T − Σ_j W_j; how far Z then stays above
     the error of that goes to row 1 of ``total``, if it is less than what is there.
     """
-    areas, step = latents.shape[1], latents.shape[1] | 1
+    areas, step = latents.shape[1], masses.shape[0] // masked.shape[0]
     zero, one = splat(masses.dtype.type(0)), splat(masses.dtype.type(1))
     tolerated = splat(masses.dtype.type(LEAST_SHARE)) * row(total, 0)
     margin = row(total, 1)
@@ -144,7 +144,7 @@ def reconstruct(
 
     G_j = strength_j (A_j − member_j) for the queries that ``shown`` hides, 0 for the others. Adds to ``d_phi``.
     """
-    areas, step = latents.shape[1], latents.shape[1] | 1
+    areas, step = latents.shape[1], masses.shape[0] // masked.shape[0]
     own = first // masses.shape[1] * phi.shape[0] + k * areas
     zero = splat(masses.dtype.type(0))
     everywhere = zero
@@ -212,7 +212,8 @@ def pull(
 
     G is ``weight`` · ``adjoint``. An ``adjoint`` with one query stands for all; a ``weight`` without samples is 1.
     """
-    areas, step, queries = latents.shape[1], latents.shape[1] | 1, adjoint.shape[2]
+    areas, queries = latents.shape[1], adjoint.shape[2]
+    step = masses.shape[0] // masked.shape[0]
     count = min(masses.shape[1], weight.shape[1] - first)
     zero = splat(masses.dtype.type(0))
     everywhere = zero

@@ -251,10 +251,7 @@ def _first(builder: Any, count: Any, kind: Lanes) -> Any:
 
 def _masked(builder: Any, name: str, result: ir.Type, vector: ir.Type, *args: Any) -> Any:
     """Call LLVM's own load or store of some lanes of a vector."""
-    kind = ir.FunctionType(result, [arg.type for arg in args])
-    suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
-    full = f"llvm.masked.{name}.{suffix}.p0"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, full), args)
+    return call_own(builder, f"masked.{name}.{_suffix(vector)}.p0", result, *args)
 
 
 @intrinsic
@@ -344,9 +341,17 @@ def multiply_add(context, first, second, third):
 def call(builder: Any, name: str, *args: Any) -> Any:
     """Call LLVM's own function of this name on vectors."""
     vector = args[0].type
-    suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
-    kind = ir.FunctionType(vector, [vector] * len(args))
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}"), args)
+    return call_own(builder, f"{name}.{_suffix(vector)}", vector, *args)
+
+
+def call_own(builder: Any, name: str, result: ir.Type, *args: Any) -> Any:
+    """Call LLVM's own function of this full name."""
+    kind = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}"), args)
+
+
+def _suffix(vector: ir.VectorType) -> str:
+    return f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
 
 
 def machine_has(*features: str) -> bool:

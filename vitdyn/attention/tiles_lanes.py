@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
-from vitdyn.attention.rows_vector import Lanes, Mask, address_of, half, joined, row_address
+from vitdyn.attention.rows_vector import Lanes, Mask, address_of, call_own, half, joined, row_address
 
 EVERY_LANE = np.uint32(0xFFFFFFFF)
 """The word of a block's lanes."""
@@ -27,17 +27,13 @@ def pick(context, table, index, places, place):
 
     def emit(context, builder, sig, args):
         side = kind.count // 2
-        numbers, indices = ir.VectorType(ir.FloatType(), side), ir.VectorType(_WORD, side)
+        numbers = ir.VectorType(ir.FloatType(), side)
         given = builder.load(row_address(context, builder, table, args[0], args[1], numbers), align=4)
         every = ir.VectorType(_WORD, kind.count)
         chosen = builder.load(row_address(context, builder, places, args[2], args[3], every), align=4)
-        name = "llvm.x86.avx512.permvar.sf.512"
-        permute = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(numbers, [numbers, indices]), name
-        )
-        return joined(
-            builder, *(builder.call(permute, [given, half(builder, chosen, at)]) for at in (0, side))
-        )
+        name = "x86.avx512.permvar.sf.512"
+        halves = (half(builder, chosen, at) for at in (0, side))
+        return joined(builder, *(call_own(builder, name, numbers, given, lanes) for lanes in halves))
 
     return kind(table, types.int64, places, types.int64), emit
 
@@ -106,19 +102,16 @@ def gather(context, array, offset, places, index):
 
     def emit(context, builder, sig, args):
         side = kind.count // 2
-        numbers, indices = ir.VectorType(ir.FloatType(), side), ir.VectorType(_WORD, side)
-        byte, every = ir.PointerType(ir.IntType(8)), ir.VectorType(ir.IntType(1), side)
+        numbers, every = ir.VectorType(ir.FloatType(), side), ir.VectorType(ir.IntType(1), side)
         source = address_of(context, builder, array, *args[:2], ir.IntType(8))
         row = row_address(context, builder, places, *args[2:], ir.VectorType(_WORD, kind.count))
         found = builder.load(row, align=4)
-        given = ir.FunctionType(numbers, [numbers, byte, indices, every, _WORD])
-        name = "llvm.x86.avx512.mask.gather.dps.512"
-        fetch = cgutils.get_or_insert_function(builder.module, given, name)
+        name = "x86.avx512.mask.gather.dps.512"
         rest = ir.Constant(every, [1] * side), ir.Constant(_WORD, 4)
         nothing = ir.Constant(numbers, [0.0] * side)
+        halves = (half(builder, found, at) for at in (0, side))
         return joined(
-            builder,
-            *(builder.call(fetch, [nothing, source, half(builder, found, at), *rest]) for at in (0, side)),
+            builder, *(call_own(builder, name, numbers, nothing, source, lanes, *rest) for lanes in halves)
         )
 
     return kind(array, types.int64, places, types.int64), emit

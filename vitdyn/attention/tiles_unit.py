@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
-from vitdyn.attention.rows_vector import CHUNK, address_of, half, machine_has, part, row_address
+from vitdyn.attention.rows_vector import CHUNK, address_of, call_own, half, machine_has, part, row_address
 
 SIDE, PIECES = 16, 3
 """Rows of a tile; pieces of a number."""
@@ -52,8 +52,7 @@ def settings() -> np.ndarray:
 
 def _call(builder: Any, name: str, *args: Any) -> None:
     """Call LLVM's own function of this name, which returns nothing."""
-    kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), args)
+    call_own(builder, f"x86.{name}", ir.VoidType(), *args)
 
 
 def _tile(literal: types.IntegerLiteral) -> ir.Constant:
@@ -162,9 +161,7 @@ def cut(context, block, pieces, offset):
 def _with_upper(builder: Any, low: Any, word: Any) -> Any:
     """Return low | (word & 0xFFFF0000) as one instruction; the compiler's own choice takes twice as long."""
     code = ir.Constant(_WORD, 0xF8)
-    kind = ir.FunctionType(_WORDS, [_WORDS, _WORDS, _WORDS, _WORD])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pternlog.d.512")
-    return builder.call(function, [low, word, _UPPER, code])
+    return call_own(builder, "x86.avx512.pternlog.d.512", _WORDS, low, word, _UPPER, code)
 
 
 @intrinsic
