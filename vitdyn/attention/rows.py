@@ -238,7 +238,7 @@ def _sum_masses(
 @compiled
 def _forward(
     phi, upsilon, latents, cluster, visible,
-    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample, attention,
+    order, spans, key_chunks, chunk_ends, member, owns, rows, shown, by_key, by_sample, attention,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     seeds, samples, areas = latents.shape
     patches, clusters, width = upsilon.shape[1], phi.shape[2], rows.shape[1]
@@ -276,7 +276,7 @@ def _forward(
 @compiled
 def _gradient(
     phi, upsilon, latents, cluster, visible, adjoint, weight, scale,
-    order, spans, key_chunks, chunk_ends, member, rows, shown, by_key, by_sample,
+    order, spans, key_chunks, chunk_ends, member, owns, rows, shown, by_key, by_sample,
     d_phi, d_upsilon,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write ∂L/∂Φ and ∂L/∂Υ of masked reconstruction with its ``scale``, or of ``adjoint`` where there is one."""
@@ -315,8 +315,8 @@ def _gradient(
                         block_d_phi[k * areas : (k + 1) * areas] = 0
                     if adjoint is None:
                         of_masked = reconstruct(
-                            own_latents, own_strength, block_phi, k, member, shown, first, total, masses, masked,
-                            summed, low, high, shifted, ratios, weighted, scales, pulls, block_d_phi,
+                            own_latents, own_strength, block_phi, k, member, owns, shown, first, total, masses, masked,
+                            summed, low, high, shifted, ratios, weighted, scales, block_d_phi,
                         )  # fmt: skip
                     else:
                         of_masked = pull(

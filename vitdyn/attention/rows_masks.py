@@ -24,7 +24,8 @@ class KeyPlan(NamedTuple):
     ``order`` (cluster, key) lists keys by area; ``spans`` (cluster, area, 2) gives each area's part of it;
     ``chunks`` (chunk, 3) gives area, start and count for each run of at most 32 keys of one area, those of
     cluster k from ``chunk_ends[k]`` to ``chunk_ends[k + 1]``; ``member`` (block of patches · cluster ·
-    area, patch) is 1 where a patch is in the area, 0 elsewhere and beyond the last patch.
+    area, patch) is 1 where a patch is in the area, 0 elsewhere and beyond the last patch, and ``owns`` says which of
+    its rows are not all 0.
     """
 
     order: np.ndarray
@@ -32,6 +33,7 @@ class KeyPlan(NamedTuple):
     chunks: np.ndarray
     chunk_ends: np.ndarray
     member: np.ndarray
+    owns: np.ndarray
 
     @property
     def most_chunks(self) -> int:
@@ -55,7 +57,7 @@ def key_plan(layout: PatchLayout, dtype: np.dtype) -> KeyPlan:
     member[:, :, : layout.patches] = table[:, None] == np.arange(areas)[:, None]
     blocks = member.reshape(layout.clusters * areas, -1, lanes(dtype)).transpose(1, 0, 2)
     member = np.ascontiguousarray(blocks).reshape(-1, lanes(dtype))
-    return KeyPlan(order, spans, np.array(chunks, np.int64), np.array(ends, np.int64), member)
+    return KeyPlan(order, spans, np.array(chunks, np.int64), np.array(ends, np.int64), member, member.any(1))
 
 
 def padded(patches: int, dtype: np.dtype) -> int:

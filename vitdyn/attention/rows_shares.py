@@ -137,12 +137,14 @@ def _weigh_carefully(
 
 @compiled
 def reconstruct(
-    latents, strength, phi, k, member, shown, first, total, masses, masked, summed, begin, end, shifted,
-    ratios, weighted, scales, pulls, d_phi,
+    latents, strength, phi, k, member, owns, shown, first, total, masses, masked, summed, begin, end, shifted,
+    ratios, weighted, scales, d_phi,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Replace the masses of a cluster's slots by the pulls of masked reconstruction; return Σ_b R_0 Ḡ.
 
-    G_j = strength_j (A_j − member_j) for the queries that ``shown`` hides, 0 for the others. Adds to ``d_phi``.
+    G_j = strength_j (A_j − member_j) for the queries that ``shown`` hides, 0 for the others. Adds to ``d_phi``. Rows of
+    ``member`` are read where there is something in them, and G is formed twice rather than kept: with many areas a
+    sample's rows do not fit the first cache.
     """
     areas, step = latents.shape[1], masses.shape[0] // masked.shape[0]
     own = first // masses.shape[1] * phi.shape[0] + k * areas
@@ -157,31 +159,34 @@ def reconstruct(
             mean = zero
             for j in range(areas):
                 share = row(weighted, place * areas + j) * inverse
-                pull = repeat(strength, slot * areas + j) * (share - row(member, own + j))
-                mean = multiply_add(share, pull, mean)
-                set_row(pulls, j, pull)
+                pull = share - row(member, own + j) if owns[own + j] else share
+                mean = multiply_add(share, repeat(strength, slot * areas + j) * pull, mean)
             hidden = choose(are_zero(shown, np.uint64(slot * shown.shape[1] + first), zero), inverse, zero)
             pull_of_masked = lift * hidden * mean
-            _push_back(
-                latents, k, slot, place, hidden, mean, pull_of_masked, ratios, weighted, pulls, step, masses, d_phi,
-            )  # fmt: skip
+            less = zero - hidden * mean
+            for j in range(areas):
+                mass = row(weighted, place * areas + j)
+                pull = mass * inverse - row(member, own + j) if owns[own + j] else mass * inverse
+                away = multiply_add(repeat(strength, slot * areas + j) * hidden, pull, less)
+                _push_back(
+                    latents, k, slot, j, mass, row(ratios, place * areas + j), away, pull_of_masked, step, masses, d_phi
+                )  # fmt: skip
             everywhere = everywhere + pull_of_masked
     return everywhere
 
 
 @part
 def _push_back(
-    latents, k, slot, place, scale, mean, pull_of_masked, ratios, weighted, pulls, step, masses, d_phi
+    latents, k, slot, j, weighted, ratio, away, pull_of_masked, step, masses, d_phi
 ):  # pragma: no cover  (compiled)
-    """Replace a slot's masses by ``scale`` e^{x_j − c} (G_j − Ḡ) + R_0 Ḡ, and add its part of ∂L/∂Φ to ``d_phi``."""
+    """Replace a slot's mass of an area by e^{x_j − c} ``away`` + R_0 Ḡ, and add its part of ∂L/∂Φ to ``d_phi``.
+
+    ``away`` is (G_j − Ḡ) / Z, and ``weighted`` e^{x_j − c} W_j.
+    """
     areas = latents.shape[1]
-    for j in range(areas):
-        away = scale * (row(pulls, j) - mean)
-        by_feature = row(weighted, place * areas + j) * away
-        slope = multiply_add(repeat(latents, slot * areas + j), by_feature, row(d_phi, k * areas + j))
-        set_row(d_phi, k * areas + j, slope)
-        pulled = multiply_add(row(ratios, place * areas + j), away, pull_of_masked)
-        set_row(masses, slot * step + j, pulled)
+    slope = multiply_add(repeat(latents, slot * areas + j), weighted * away, row(d_phi, k * areas + j))
+    set_row(d_phi, k * areas + j, slope)
+    set_row(masses, slot * step + j, multiply_add(ratio, away, pull_of_masked))
 
 
 @compiled
@@ -235,8 +240,10 @@ def pull(
             if weight.shape[0] > 0:
                 scale = inverse * load_part(weight, np.uint64(b * weight.shape[1] + first), count)
             pull_of_masked = lift * scale * mean
-            _push_back(
-                latents, k, slot, place, scale, mean, pull_of_masked, ratios, weighted, pulls, step, masses, d_phi,
-            )  # fmt: skip
+            for j in range(areas):
+                away, at = scale * (row(pulls, j) - mean), place * areas + j
+                _push_back(
+                    latents, k, slot, j, row(weighted, at), row(ratios, at), away, pull_of_masked, step, masses, d_phi
+                )  # fmt: skip
             everywhere = everywhere + pull_of_masked
     return everywhere
