@@ -28,6 +28,7 @@ SIZES = {
     "three": [[13, 5, 1, 4], [9, 9, 5], [6, 2, 3, 4, 8]],
     "wide": [[70, 33, 17, 8]] * 2,
     "deep": [[150, 3]],
+    "many": [[4, 3, 2, 6, 5], [1, 8, 4, 4, 3], [12, 2, 2, 2, 2], [4, 4, 4, 4, 4]],
 }
 KINDS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 EVERY = pytest.mark.parametrize("sizes", SIZES)

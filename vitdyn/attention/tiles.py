@@ -118,7 +118,9 @@ def _gradient(
     own = np.empty((chunks, patches, areas), np.uint32)
     present = np.empty((chunks, areas, order.shape[0]), np.uint32)
     totals, losses = np.empty((2, SIDE), phi.dtype)
-    block_phi = np.zeros((SIDE * areas, SIDE), phi.dtype)
+    # a query's Φ in one row, or in one for each area
+    block_phi = np.zeros((SIDE * (1 if clusters * areas <= SIDE else areas), SIDE), phi.dtype)
+    places = np.empty((chunks * areas, CHUNK), np.int32)
     kernel, used = take_rows(rows, 0, SIDE * step)
     gathered, used = take_rows(rows, used, 2 * SIDE)
     masses, used = take_rows(rows, used, chunks * areas * MASS_STEP)
@@ -137,6 +139,7 @@ def _gradient(
     for s in range(seeds):
         fill_lanes(cluster[s], clusters, lanes, of_lane, of_cluster)
         strongest = _by_lane(latents[s], lanes, scale, own_latents, own_strength)
+        _fill_places(of_lane, areas, len(block_phi) > SIDE, places)
         done[s] = strongest * _largest(phi[s], spare) <= MODERATE_EXPONENT
         if not done[s]:
             continue
@@ -152,10 +155,10 @@ def _gradient(
             sum_keys(by_key, pieces, present, masses, MASS_STEP)
             everywhere[:] = 0
             if clusters > 1:
-                _transpose(phi[s], first, queries, block_phi)
+                _read_phi(phi[s], first, queries, block_phi)
             for chunk in range(chunks):
                 pull(
-                    chunk, own_latents, own_strength, phi[s], block_phi, own[chunk], of_lane,
+                    chunk, own_latents, own_strength, phi[s], block_phi, places, own[chunk],
                     first, queries, words[chunk], totals, masses, MASS_STEP,
                     ratios, weighted, strong, scales, pulled, slopes, everywhere, margin,
                 )  # fmt: skip
@@ -199,11 +202,28 @@ def _largest(values, spare):  # pragma: no cover  (compiled)
 
 
 @compiled
-def _transpose(phi, first, queries, block):  # pragma: no cover  (compiled)
-    """Copy Φ of a block of queries as rows (query · area) of clusters."""
-    areas = phi.shape[2]
+def _fill_places(of_lane, areas, by_area, places):  # pragma: no cover  (compiled)
+    """Write where in its row of Φ (``_read_phi``) each lane finds its own, as rows (chunk · area) of lanes."""
+    for chunk in range(of_lane.shape[0]):
+        for j in range(areas):
+            for i in range(CHUNK):
+                places[chunk * areas + j, i] = of_lane[chunk, i] if by_area else of_lane[chunk, i] * areas + j
+
+
+@compiled
+def _read_phi(phi, first, queries, block):  # pragma: no cover  (compiled)
+    """Copy Φ of a block of queries: as rows (query) of clusters and areas, or (query · area) of clusters.
+
+    The first where they fit: rows that are written anew for each block have to come back to the first cache.
+    """
+    clusters, areas = phi.shape[1:]
+    if block.shape[0] == SIDE:
+        size = clusters * areas
+        for u in range(queries):
+            store_part(block, np.uint64(u * SIDE), size, load_part(phi, np.uint64((first + u) * size), size))
+        return
     for u in range(queries):
-        for k in range(phi.shape[1]):
+        for k in range(clusters):
             for j in range(areas):
                 block[u * areas + j, k] = phi[first + u, k, j]
 

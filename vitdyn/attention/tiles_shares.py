@@ -33,19 +33,19 @@ from vitdyn.attention.tiles_unit import PIECES, SIDE, cut, stay_awake
 
 @compiled
 def pull(
-    chunk, latents, strength, phi, block_phi, own, of_lane, first, queries, shown, totals, masses, step,
+    chunk, latents, strength, phi, block_phi, places, own, first, queries, shown, totals, masses, step,
     ratios, weighted, pulls, scales, pieces, slopes, everywhere, margin,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write the pieces of the pulls of a chunk of samples, add to ``slopes`` (query · area) and to ``everywhere``.
 
-    ``latents`` are in units that make x_j one of log 2. ``block_phi`` has rows (query · area) of clusters; for a single
-    one ``phi`` will do. ``shown`` and ``own`` are words of the chunk's samples: those that show a patch, and (patch,
-    area) those for which it is in the area. How far Z stays above the error of W_0 as a difference goes to ``margin``,
-    if it is less than what is there.
+    ``latents`` are in units that make x_j one of log 2. A row of ``places`` (chunk · area) says where in rows of
+    ``block_phi`` samples find their Φ; for a single cluster ``phi`` will do. ``shown`` and ``own`` are words of the
+    chunk's samples: those that show a patch, and (patch, area) those for which it is in the area. How far Z stays above
+    the error of W_0 as a difference goes to ``margin``, if it is less than what is there.
     """
     clusters, areas = phi.shape[1:]
     zero, one = splat(masses.dtype.type(0)), splat(masses.dtype.type(1))
-    least = masses.dtype.type(LEAST_SHARE)
+    least, of_phi = masses.dtype.type(LEAST_SHARE), block_phi.shape[0] // SIDE
     for group in range(0, queries, AHEAD):
         last = min(group + AHEAD, queries)
         stay_awake()
@@ -59,7 +59,7 @@ def pull(
                 if clusters == 1:
                     own_phi = repeat(phi, first * areas + of_query)
                 else:
-                    own_phi = pick(block_phi, of_query, of_lane, chunk)
+                    own_phi = pick(block_phi, u * of_phi + min(j, of_phi - 1), places, chunk * areas + j)
                 ratio = two_to_product(own_phi, row(latents, chunk * areas + j))
                 share = ratio * mass
                 strong = row(strength, chunk * areas + j) * share
