@@ -126,7 +126,11 @@ def multiply(context, sums, pieces, marks):
 
 
 AWAKE = 4
-"""Queries after which the unit needs a product, or it falls asleep and takes a thousand cycles to wake."""
+"""Queries after which the unit needs a product, or it falls asleep and takes a thousand cycles to wake.
+
+More often is no better: on the server measured, anything done with tiles takes one of the two ports of wide vectors
+away for some 200 cycles, so that the unit and vectors hardly gain from working at the same time.
+"""
 
 
 @part
