@@ -57,7 +57,8 @@ def key_plan(layout: PatchLayout, dtype: np.dtype) -> KeyPlan:
     member[:, :, : layout.patches] = table[:, None] == np.arange(areas)[:, None]
     blocks = member.reshape(layout.clusters * areas, -1, lanes(dtype)).transpose(1, 0, 2)
     member = np.ascontiguousarray(blocks).reshape(-1, lanes(dtype))
-    return KeyPlan(order, spans, np.array(chunks, np.int64), np.array(ends, np.int64), member, np.asarray(member.any(1)))
+    owns = np.asarray(member.any(1))
+    return KeyPlan(order, spans, np.array(chunks, np.int64), np.array(ends, np.int64), member, owns)
 
 
 def padded(patches: int, dtype: np.dtype) -> int:
