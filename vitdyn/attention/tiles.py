@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba.extending import register_jitable
 
 from vitdyn.attention.rows_powers import LOG2_E
 from vitdyn.attention.rows_shares import AHEAD, MODERATE_EXPONENT
@@ -78,7 +79,7 @@ def _make_room(samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
     plan, areas = tile_plan(layout), layout.areas
     key_chunks, chunks = len(plan.order), -(-samples // CHUNK)
     of_areas = areas * (chunks * (MASS_STEP + 2) + 3 * AHEAD)
-    of_slopes = -(-SIDE * areas // CHUNK) * (CHUNK + layout.clusters)
+    of_slopes = _slope_blocks(areas) * (CHUNK + layout.clusters)
     count = SIDE * (key_chunks | 1) + of_areas + of_slopes + 3 * AHEAD + 3 * SIDE + 2
     pairs = chunks * plan.most_pairs
     return (
@@ -96,10 +97,16 @@ def _make_room(samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
     )
 
 
+@register_jitable
+def _slope_blocks(areas: int) -> int:
+    """Return how many blocks of 32 the slopes (query · area) of a block of queries fill."""
+    return -(-SIDE * areas // CHUNK)
+
+
 def _sources_of_slopes(layout: PatchLayout) -> np.ndarray:
     """Return where ∂L/∂Φ of a block of queries, (query, cluster, area), lies among sums (cluster, query · area)."""
     query, cluster, area = np.indices((SIDE, layout.clusters, layout.areas))
-    width = -(-SIDE * layout.areas // CHUNK) * CHUNK
+    width = _slope_blocks(layout.areas) * CHUNK
     sources = (cluster * width + query * layout.areas + area).ravel()
     return np.pad(sources, (0, -sources.size % CHUNK)).astype(np.int32).reshape(-1, CHUNK)
 
@@ -112,7 +119,7 @@ def _gradient(
     """Write ∂L/∂Φ and ∂L/∂Υ of each seed for which this will do, and to ``done`` for which; return for how many not."""
     seeds, patches, clusters, areas = phi.shape
     in_order, step = as_it_is.item(), order.shape[0] | 1
-    chunks, slope_blocks = words.shape[0], -(-SIDE * areas // CHUNK)
+    chunks, slope_blocks = words.shape[0], _slope_blocks(areas)
     lanes, of_lane = np.empty(chunks * CHUNK, np.int64), np.empty((chunks, CHUNK), np.int32)
     of_cluster = np.empty((chunks, clusters), np.uint32)
     own = np.empty((chunks, patches, areas), np.uint32)
@@ -139,11 +146,12 @@ def _gradient(
     for s in range(seeds):
         fill_lanes(cluster[s], clusters, lanes, of_lane, of_cluster)
         strongest = _by_lane(latents[s], lanes, scale, own_latents, own_strength)
-        _fill_places(of_lane, areas, len(block_phi) > SIDE, places)
         done[s] = strongest * _largest(phi[s], spare) <= MODERATE_EXPONENT
         if not done[s]:
             continue
         margin[0], slopes[:], sums[:] = 0, 0, 0
+        if clusters > 1:
+            _fill_places(of_lane, areas, len(block_phi) > SIDE, places)
         fill_own(of_cluster, area, own)
         fill_words(visible[s], lanes, words)
         fill_marks(words, of_lane, of_cluster, keys, member, present, by_key, by_sample)
