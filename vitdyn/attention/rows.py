@@ -28,6 +28,7 @@ from vitdyn.attention.rows_shares import (
     loses_digits,
     pull,
     reconstruct,
+    slot_step,
     to_kernel,
 )
 from vitdyn.attention.rows_tables import GROUPS, TABLE_ROWS, add_masses, add_pulled, flip_codes
@@ -225,7 +226,7 @@ def _sum_masses(
     kernel, order, k, spans, key_chunks, chunk_ends, by_sample, first, last, table, masses, masked, summed
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write W of a cluster's slots, and W_0 where it is to be ``summed``: as a difference it has lost its digits."""
-    low, high, step = chunk_ends[k], chunk_ends[k + 1], masses.shape[0] // masked.shape[0]
+    low, high, step = chunk_ends[k], chunk_ends[k + 1], slot_step(masses, masked)
     add_masses(by_sample[0], kernel, order, k, key_chunks, low, high, False, first, last, table, masses, step)
     for area in range(spans.shape[1]):
         if spans[k, area, 0] == spans[k, area, 1]:
@@ -327,7 +328,7 @@ def _gradient(
                         break
                 everywhere = everywhere + of_masked
                 add_pulled(
-                    by_key, masses, masses.shape[0] // masked.shape[0], order, k, spans, sample_chunks,
+                    by_key, masses, slot_step(masses, masked), order, k, spans, sample_chunks,
                     ends[1, k], ends[1, k + 1], begins, table, gathered,
                 )  # fmt: skip
                 begins = False

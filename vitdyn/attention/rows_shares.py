@@ -39,6 +39,12 @@ AHEAD = 4
 """Samples whose shares are formed together."""
 
 
+@part
+def slot_step(masses, masked):  # pragma: no cover  (compiled)
+    """Return how many rows further the next slot's masses of areas are."""
+    return masses.shape[0] // masked.shape[0]
+
+
 @compiled
 def to_kernel(rows, total):  # pragma: no cover  (compiled)
     """Turn Υ (key, query) into E = exp(Υ − max) in place, and write its sum over keys to ``total``."""
@@ -63,7 +69,7 @@ def weigh(
     Where exponents are not ``shifted``, c is 0. Unless W_0 is ``summed`` it is T − Σ_j W_j; how far Z then stays above
     the error of that goes to row 1 of ``total``, if it is less than what is there.
     """
-    areas, step = latents.shape[1], masses.shape[0] // masked.shape[0]
+    areas, step = latents.shape[1], slot_step(masses, masked)
     zero, one = splat(masses.dtype.type(0)), splat(masses.dtype.type(1))
     tolerated = splat(masses.dtype.type(LEAST_SHARE)) * row(total, 0)
     margin = row(total, 1)
@@ -146,7 +152,7 @@ def reconstruct(
     ``member`` are read where there is something in them, and G is formed twice rather than kept: with many areas a
     sample's rows do not fit the first cache.
     """
-    areas, step = latents.shape[1], masses.shape[0] // masked.shape[0]
+    areas, step = latents.shape[1], slot_step(masses, masked)
     own = first // masses.shape[1] * phi.shape[0] + k * areas
     zero = splat(masses.dtype.type(0))
     everywhere = zero
@@ -159,20 +165,26 @@ def reconstruct(
             mean = zero
             for j in range(areas):
                 share = row(weighted, place * areas + j) * inverse
-                pull = share - row(member, own + j) if owns[own + j] else share
-                mean = multiply_add(share, repeat(strength, slot * areas + j) * pull, mean)
+                missed = _missed(share, member, owns, own + j)
+                mean = multiply_add(share, repeat(strength, slot * areas + j) * missed, mean)
             hidden = choose(are_zero(shown, np.uint64(slot * shown.shape[1] + first), zero), inverse, zero)
             pull_of_masked = lift * hidden * mean
             less = zero - hidden * mean
             for j in range(areas):
-                mass = row(weighted, place * areas + j)
-                pull = mass * inverse - row(member, own + j) if owns[own + j] else mass * inverse
-                away = multiply_add(repeat(strength, slot * areas + j) * hidden, pull, less)
+                at = place * areas + j
+                missed = _missed(row(weighted, at) * inverse, member, owns, own + j)
+                away = multiply_add(repeat(strength, slot * areas + j) * hidden, missed, less)
                 _push_back(
-                    latents, k, slot, j, mass, row(ratios, place * areas + j), away, pull_of_masked, step, masses, d_phi
+                    latents, k, slot, j, row(weighted, at), row(ratios, at), away, pull_of_masked, step, masses, d_phi
                 )  # fmt: skip
             everywhere = everywhere + pull_of_masked
     return everywhere
+
+
+@part
+def _missed(share, member, owns, own):  # pragma: no cover  (compiled)
+    """Return A_j − member_j."""
+    return share - row(member, own) if owns[own] else share
 
 
 @part
@@ -218,7 +230,7 @@ def pull(
     G is ``weight`` · ``adjoint``. An ``adjoint`` with one query stands for all; a ``weight`` without samples is 1.
     """
     areas, queries = latents.shape[1], adjoint.shape[2]
-    step = masses.shape[0] // masked.shape[0]
+    step = slot_step(masses, masked)
     count = min(masses.shape[1], weight.shape[1] - first)
     zero = splat(masses.dtype.type(0))
     everywhere = zero

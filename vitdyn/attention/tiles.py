@@ -5,8 +5,8 @@ each chunk of samples W by the matrix unit and the pulls on areas (``tiles_share
 again by the matrix unit. A block of 64 samples has some 100 KB in play at P = 256, apart from marks: the second cache
 feeds it. A seed's result depends on that seed only, to the bit.
 
-Exponents are not shifted and W_0 is a difference. A seed for which that does not do, because some Σ_q E or |z_j Φ_j| is
-large, or masked keys have next to nothing left, is left to ``rows``.
+Exponents are not shifted and W_0 is a difference. A seed for which that does not do, because some |z_j Φ_j| is large,
+some Σ_q E very large or small, or masked keys have next to nothing left, is left to ``rows``.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def _gradient(
     own = np.empty((chunks, patches, areas), np.uint32)
     present = np.empty((chunks, areas, order.shape[0]), np.uint32)
     totals, losses = np.empty((2, SIDE), phi.dtype)
-    # a query's Φ in one row, or in one for each area
-    block_phi = np.zeros((SIDE * (1 if clusters * areas <= SIDE else areas), SIDE), phi.dtype)
+    by_area = clusters * areas > SIDE
+    block_phi = np.zeros((SIDE * areas if by_area else SIDE, SIDE), phi.dtype)
     places = np.empty((chunks * areas, CHUNK), np.int32)
     kernel, used = take_rows(rows, 0, SIDE * step)
     gathered, used = take_rows(rows, used, 2 * SIDE)
@@ -151,7 +151,7 @@ def _gradient(
             continue
         margin[0], slopes[:], sums[:] = 0, 0, 0
         if clusters > 1:
-            _fill_places(of_lane, areas, len(block_phi) > SIDE, places)
+            _fill_places(of_lane, areas, by_area, places)
         fill_own(of_cluster, area, own)
         fill_words(visible[s], lanes, words)
         fill_marks(words, of_lane, of_cluster, keys, member, present, by_key, by_sample)
@@ -163,7 +163,7 @@ def _gradient(
             sum_keys(by_key, pieces, present, masses, MASS_STEP)
             everywhere[:] = 0
             if clusters > 1:
-                _read_phi(phi[s], first, queries, block_phi)
+                _read_phi(phi[s], first, queries, by_area, block_phi)
             for chunk in range(chunks):
                 pull(
                     chunk, own_latents, own_strength, phi[s], block_phi, places, own[chunk],
@@ -219,13 +219,13 @@ def _fill_places(of_lane, areas, by_area, places):  # pragma: no cover  (compile
 
 
 @compiled
-def _read_phi(phi, first, queries, block):  # pragma: no cover  (compiled)
-    """Copy Φ of a block of queries: as rows (query) of clusters and areas, or (query · area) of clusters.
+def _read_phi(phi, first, queries, by_area, block):  # pragma: no cover  (compiled)
+    """Copy Φ of a block of queries: as rows (query · area) of clusters, or (query) of clusters and areas.
 
-    The first where they fit: rows that are written anew for each block have to come back to the first cache.
+    The second where they fit: rows that are written anew for each block have to come back to the first cache.
     """
     clusters, areas = phi.shape[1:]
-    if block.shape[0] == SIDE:
+    if not by_area:
         size = clusters * areas
         for u in range(queries):
             store_part(block, np.uint64(u * SIDE), size, load_part(phi, np.uint64((first + u) * size), size))
