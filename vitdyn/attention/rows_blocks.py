@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vitdyn.attention.rows_powers import LOG2_E
-from vitdyn.attention.rows_transpose import transpose_pulls, transpose_tile
+from vitdyn.attention.rows_transpose import TILES, transpose_pulls, transpose_tile
 from vitdyn.attention.rows_vector import compiled, larger, magnitude, row, set_row, splat
 
 
@@ -14,7 +14,7 @@ def read_block(matrix, first, rows):  # pragma: no cover  (compiled)
     """Copy the queries ``first`` and on of a (query, key) matrix to ``rows`` (key, query); 0 beyond the last."""
     queries, keys = matrix.shape
     width = rows.shape[1]
-    side = width // 2
+    side = width // TILES
     inside = min(width, queries - first)
     if inside < width:
         rows[:] = 0
@@ -38,7 +38,7 @@ def write_block(pulls, everywhere, kernel, first, matrix):  # pragma: no cover  
     """
     queries, keys = matrix.shape
     width = pulls.shape[1]
-    side = width // 2
+    side = width // TILES
     inside = min(width, queries - first)
     for v in range(0, width, side):
         whole = keys - keys % side if v + side <= inside else 0

@@ -8,16 +8,26 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from vitdyn.attention.rows_vector import address_of, number_type
+from vitdyn.attention.rows_vector import BLOCK_BYTES, address_of, machine_has, number_type
+
+_TILE_BYTES = 64 if machine_has("avx512f") else 32
+TILES = BLOCK_BYTES // _TILE_BYTES
+"""How many tiles are as wide as a block. A row of a tile is one register where there are vectors of 32 bytes or more."""
+
+
+def _side(array: types.Array) -> int:
+    """Return how many numbers make a side of a tile."""
+    return 8 * _TILE_BYTES // array.dtype.bitwidth
+
 
 
 @intrinsic
 def transpose_tile(context, source, source_offset, source_step, target, target_offset, target_step):
-    """Copy a square tile of 64 bytes a side from ``source`` to ``target``, rows to columns.
+    """Copy a square tile from ``source`` to ``target``, rows to columns.
 
     Offsets are those of the first number, steps from row to row, in numbers.
     """
-    side = 512 // source.dtype.bitwidth
+    side = _side(source)
 
     def emit(context, builder, sig, args):
         rows = [_tile_row(context, builder, sig, args, 0, index) for index in range(side)]
@@ -34,7 +44,7 @@ def transpose_pulls(context, pulls, offset, step, target, target_offset, target_
 
     ``less`` is one row, of which the tile's part starts at ``lane``; ``factor`` is laid out as the pulls are.
     """
-    side = 512 // pulls.dtype.bitwidth
+    side = _side(pulls)
 
     def emit(context, builder, sig, args):
         vector, number = ir.VectorType(number_type(pulls.dtype), side), pulls.dtype.bitwidth // 8
@@ -55,13 +65,13 @@ def _tile_address(context: Any, builder: Any, kinds: Any, args: Any, at: int, in
     """Return the address of a tile's row; array, offset and step are the arguments from ``at`` on."""
     array, (value, offset, step) = getattr(kinds, "args", kinds)[at], args[at : at + 3]
     where = builder.add(offset, builder.mul(step, ir.Constant(ir.IntType(64), index)))
-    vector = ir.VectorType(number_type(array.dtype), 512 // array.dtype.bitwidth)
+    vector = ir.VectorType(number_type(array.dtype), _side(array))
     return address_of(context, builder, array, value, where, vector)
 
 
 def _tile_row(context: Any, builder: Any, kinds: Any, args: Any, at: int, index: int) -> Any:
     array = getattr(kinds, "args", kinds)[at]
-    vector = ir.VectorType(number_type(array.dtype), 512 // array.dtype.bitwidth)
+    vector = ir.VectorType(number_type(array.dtype), _side(array))
     pointer = _tile_address(context, builder, kinds, args, at, index)
     return builder.load(pointer, align=array.dtype.bitwidth // 8, typ=vector)
 
