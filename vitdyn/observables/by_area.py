@@ -18,8 +18,8 @@ def over_positions(
     """
     counted = ~values.isnan()
     member = torch.nn.functional.one_hot(areas, count).to(values)
-    number = torch.einsum("sp...,pi->si...", counted.to(values), member)
-    total = torch.einsum("sp...,pi->si...", values.nan_to_num(0.0), member)
+    number = _add_up(member, counted.to(values))
+    total = _add_up(member, values.nan_to_num(0.0))
     low = _extreme(values.masked_fill(~counted, inf), areas, count, "amin")
     high = _extreme(values.masked_fill(~counted, -inf), areas, count, "amax")
     stacked = torch.stack([total / number, low, high], -1)
@@ -33,12 +33,21 @@ def over_pairs(
     off_diagonal = ~torch.eye(len(areas), dtype=torch.bool, device=values.device)
     member = torch.nn.functional.one_hot(areas, count).to(values)
     number = member.T @ off_diagonal.to(values) @ member
-    mean = member.T @ (values * off_diagonal) @ member / number
+    by_query = _add_up(member, values * off_diagonal)
+    mean = _add_up(member, by_query.transpose(1, 2)).transpose(1, 2) / number
     extremes = []
     for worst, reduce in ((inf, "amin"), (-inf, "amax")):
         by_query = _extreme(values.masked_fill(~off_diagonal, worst), areas, count, reduce)
         extremes.append(_extreme(by_query.transpose(1, 2), areas, count, reduce).transpose(1, 2))
     return torch.stack([mean, *extremes], -1).masked_fill((number == 0)[..., None], nan)
+
+
+def _add_up(
+    member: Float[Tensor, "query area"], values: Float[Tensor, "seed query *rest"]
+) -> Float[Tensor, "seed area *rest"]:
+    """Add up the values of each area: a product for each seed, since the bits of a larger one depend on its size."""
+    own, flat = member.T.expand(len(values), -1, -1), values.reshape(*values.shape[:2], -1)
+    return torch.bmm(own, flat).view(len(values), -1, *values.shape[2:])
 
 
 def _extreme(values: Tensor, areas: Tensor, count: int, reduce: str) -> Tensor:
