@@ -6,7 +6,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from vitdyn.seeds import PURPOSES, stream
+from vitdyn.seeds import PURPOSES, Streams, stream
 
 
 def first_draws(*key):
@@ -78,6 +78,22 @@ def test_draws_are_fixed_for_all_time():
     ]
 
 
+@pytest.mark.parametrize("step", [0, 3, 2**40])
+@pytest.mark.parametrize("block", [0, 1, 1000])
+def test_words_are_those_of_the_stream(step, block):
+    stream_words = pytest.importorskip("vitdyn.data.stream_words")
+    streams = Streams((7, 0, 2**70), "masks", step)
+    for key, one in zip(streams.keys, streams.each(), strict=True):
+        words = np.empty(40, dtype=np.uint64)
+        stream_words.fill_words(key, step, block, words)
+        assert np.array_equal(words, one.bit_generator.random_raw(4 * block + 40)[4 * block :])
+
+
+def test_streams_are_those_of_their_seeds():
+    together = [one.integers(0, 2**63, 8) for one in Streams((4, 9), "masks", 5).each()]
+    assert np.array_equal(together, [first_draws(4, "masks", 5), first_draws(9, "masks", 5)])
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [
@@ -91,3 +107,6 @@ def test_draws_are_fixed_for_all_time():
 def test_bad_values_are_named(key, message):
     with pytest.raises(ValueError, match=message):
         stream(*key)
+    seed, *rest = key
+    with pytest.raises(ValueError, match=message):
+        Streams((seed,), *rest).keys

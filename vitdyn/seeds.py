@@ -8,9 +8,12 @@ in a batch of one or of a thousand, and a resumed run needs no saved generator s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import UInt64
 from numpy.random.bit_generator import ISeedSequence
 
 from vitdyn._errors import require_choice, require_integer
@@ -69,3 +72,32 @@ def stream(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
     counter = np.array((0, 0, 0, step), dtype=np.uint64)
     philox = np.random.Philox(_key(seed, purpose), counter=counter)  # type: ignore[arg-type]
     return np.random.Generator(philox)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The streams of several seeds for one purpose and step, for what is drawn for all of them at once.
+
+    Errors are those of ``stream``, those of seeds and purpose where a stream is first used.
+    """
+
+    seeds: tuple[int, ...]
+    purpose: str
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        require_integer("step", self.step, at_least=0)
+
+    def each(self) -> Iterator[np.random.Generator]:
+        """Return one generator after another."""
+        return (stream(seed, self.purpose, self.step) for seed in self.seeds)
+
+    @property
+    def keys(self) -> UInt64[np.ndarray, "seed 2"]:
+        """The key of each stream."""
+        return _keys(self.seeds, self.purpose)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _keys(seeds: tuple[int, ...], purpose: str) -> UInt64[np.ndarray, "seed 2"]:
+    return np.array([_key(seed, purpose).generate_state(2) for seed in seeds])

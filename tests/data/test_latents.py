@@ -8,7 +8,8 @@ from scipy.integrate import quad
 from scipy.stats import truncnorm
 from scipy.stats import uniform as flat
 
-from vitdyn.data import LAWS, Beta, Constant, Custom, Law, TruncatedNormal, TwoPoint, Uniform
+from vitdyn.data import LAWS, Beta, Constant, Custom, Law, TruncatedNormal, TwoPoint, Uniform, latents
+from vitdyn.seeds import Streams
 
 
 def flat_draw(generator, shape):
@@ -67,6 +68,24 @@ def test_draws_are_those_of_the_generator_alone(law):
     first, second, other = (law.sample(np.random.default_rng(seed), (50,)) for seed in (1, 1, 2))
     assert np.array_equal(first, second)
     assert law.mean**2 == pytest.approx(law.second_moment, rel=1e-12) or not np.array_equal(first, other)
+
+
+@by_name
+def test_seeds_together_draw_what_each_draws_alone(law, monkeypatch):
+    """Compiled and not, also a law that overrides how a law of ours is drawn."""
+
+    class Shifted(type(law)):
+        def sample(self, generator, shape):
+            generator.random()
+            return super().sample(generator, shape)
+
+    for one in (law, Shifted(**vars(law))):
+        streams = Streams((3, 0, 2**33), "latents", 5)
+        alone = [one.sample(generator, (7, 3)) for generator in streams.each()]
+        assert np.array_equal(latents.draw_of_streams(one, streams, (7, 3)), alone)
+        with monkeypatch.context() as without:
+            without.setitem(__import__("sys").modules, "vitdyn.data.stream_words", None)
+            assert np.array_equal(latents.draw_of_streams(one, streams, (7, 3)), alone)
 
 
 @pytest.mark.parametrize(("law", "density"), CONTINUOUS.values(), ids=CONTINUOUS)

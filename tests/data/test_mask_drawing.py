@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from vitdyn.data import draw_visible, masking, subsets
-from vitdyn.seeds import stream
+from vitdyn.data import draw_view_pair, draw_visible, masking, subsets
+from vitdyn.seeds import Streams, stream
 
 SHAPES = [
     (7, 64, 32),
@@ -42,6 +42,7 @@ def uncompiled(monkeypatch):
             subsets, "draw", getattr(subsets._start_and_repair, "py_func", subsets._start_and_repair)
         )
         monkeypatch.setattr(subsets, "go_on", subsets.repair)
+        monkeypatch.setattr(subsets, "draw_of_seeds", None)
 
     return switch
 
@@ -125,6 +126,34 @@ def test_the_same_bits_compiled_and_not(uncompiled, samples, patches, masked):
     uncompiled()
     for step, compiled in enumerate(drawn):
         assert np.array_equal(draw_visible(stream(5, "masks", step), samples, patches, masked), compiled)
+
+
+@pytest.mark.parametrize(("samples", "patches", "masked"), SHAPES)
+def test_seeds_together_draw_what_each_draws_alone(uncompiled, samples, patches, masked):
+    streams = Streams((5, 0, 2**40), "masks", 3)
+    alone = [draw_visible(one, samples, patches, masked) for one in streams.each()]
+    assert np.array_equal(draw_visible(streams, samples, patches, masked), alone)
+    uncompiled()
+    assert np.array_equal(draw_visible(streams, samples, patches, masked), alone)
+
+
+@pytest.mark.parametrize("start", [(0, 0), (0, 1), (2, 1), (8, 251)], ids=str)
+@pytest.mark.parametrize(("samples", "patches", "masked"), [(9, 70, 30), (2, 5000, 1850)])
+def test_seeds_together_take_as_many_words_as_they_need(starting, start, samples, patches, masked):
+    """Starts far from the aim, so that words run out many times over; chunks of 16 and of 32 bits."""
+    starting(*start)
+    streams = Streams((1, 7), "evaluation masks", 2**40)
+    alone = [draw_visible(one, samples, patches, masked) for one in streams.each()]
+    assert np.array_equal(draw_visible(streams, samples, patches, masked), alone)
+
+
+@pytest.mark.parametrize("kind", ["independent", "complementary"])
+def test_pairs_of_views_of_seeds_together(kind):
+    streams = Streams((4, 9), "masks", 1)
+    together = draw_view_pair(streams, 6, 30, 11, kind)
+    each = [draw_view_pair(one, 6, 30, 11, kind) for one in streams.each()]
+    for view, alone in zip(together, zip(*each, strict=True), strict=True):
+        assert np.array_equal(view, alone)
 
 
 def test_where_nothing_can_be_compiled_functions_stay_as_they_are(monkeypatch):

@@ -13,9 +13,10 @@ import torch
 
 from vitdyn.attention import Correlations
 from vitdyn.data import Beta, PatchGenerator, PatchLayout, Uniform
+from vitdyn.dynamics.batches import knows_views
 from vitdyn.dynamics.captured import CapturedSteps, takes
 from vitdyn.dynamics.descent import Adam, GradientDescent, Momentum
-from vitdyn.dynamics.device_batches import DeviceBatches, knows_views
+from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.devices import devices_of, split_over_devices
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 

@@ -12,13 +12,12 @@ from vitdyn.attention.rows_vector import BLOCK_BYTES, address_of, machine_has, n
 
 _TILE_BYTES = 64 if machine_has("avx512f") else 32
 TILES = BLOCK_BYTES // _TILE_BYTES
-"""How many tiles are as wide as a block. A row of a tile is one register where there are vectors of 32 bytes or more."""
+"""How many tiles are as wide as a block. A row of a tile is one register of AVX-512 or AVX2."""
 
 
 def _side(array: types.Array) -> int:
     """Return how many numbers make a side of a tile."""
     return 8 * _TILE_BYTES // array.dtype.bitwidth
-
 
 
 @intrinsic

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import erfc, sqrt
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn.data.counter import uniforms
-from vitdyn.data.latents import Constant, Law, TruncatedNormal, TwoPoint, Uniform
-from vitdyn.seeds import stream
+from vitdyn.data.latents import Constant, Law, TruncatedNormal, TwoPoint, Uniform, draw_of_streams
+from vitdyn.seeds import Streams
 
 _LEAST_TAIL = 1e-200
 """Below such a probability of the nearer tail, the quantile of a normal law in float64 is left to the CPU."""
@@ -62,8 +61,8 @@ def draw_on_cpu(
     law: Law, seeds: Sequence[int], step: int, samples: int, areas: int
 ) -> Float[Tensor, "seed sample area"]:
     """Draw latents of any law by numpy's streams, as training on CPU does; in float32."""
-    drawn = [law.sample(stream(seed, "latents", step), (samples, areas)) for seed in seeds]
-    return torch.from_numpy(np.stack(drawn)).float()
+    streams = Streams(tuple(seeds), "latents", step)
+    return torch.from_numpy(draw_of_streams(law, streams, (samples, areas))).float()
 
 
 def _ends(law: TruncatedNormal) -> tuple[float, float]:

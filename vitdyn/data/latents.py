@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
 from vitdyn._errors import require_real, wrong
+from vitdyn.seeds import Streams
 
 
 @runtime_checkable
@@ -47,8 +50,38 @@ def _require_support(kind: str, low: float, high: float, *, least_high: float = 
         raise wrong(f"{kind}.high", high, "latents that are all 0 carry no signal: must be positive")
 
 
+class _FromUniform:
+    """A law whose latents are a function of one uniform number each."""
+
+    def from_uniform(self, uniform: np.ndarray) -> np.ndarray:
+        """Return the latents of uniform numbers in [0, 1)."""
+        raise NotImplementedError
+
+    def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw an array of independent latents."""
+        return self.from_uniform(generator.random(shape))
+
+
+def draw_of_streams(law: Law, streams: Streams, shape: tuple[int, ...]) -> Float[np.ndarray, "seed ..."]:
+    """Draw an array of latents for each seed: what the law draws from the seed's own stream."""
+    if isinstance(law, _FromUniform) and type(law).sample is _FromUniform.sample:
+        return law.from_uniform(_uniforms(streams, shape))
+    return np.stack([law.sample(generator, shape) for generator in streams.each()])
+
+
+def _uniforms(streams: Streams, shape: tuple[int, ...]) -> Float[np.ndarray, "seed ..."]:
+    """Return what ``generator.random(shape)`` would of each stream: in one compiled call where there is a compiler."""
+    try:
+        from vitdyn.data.stream_words import fill_uniforms
+    except (ImportError, RuntimeError):
+        return np.stack([generator.random(shape) for generator in streams.each()])
+    numbers = np.empty((len(streams.seeds), prod(shape)))
+    fill_uniforms(streams.keys, streams.step, numbers)
+    return numbers.reshape(-1, *shape)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Uniform:
+class Uniform(_FromUniform):
     """Uniform law on [low, high]: E z = (L + U)/2, E z² = (L² + LU + U²)/3."""
 
     low: float = 1.0
@@ -67,13 +100,13 @@ class Uniform:
         """E z²."""
         return (self.low**2 + self.low * self.high + self.high**2) / 3
 
-    def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw an array of independent latents."""
-        return self.low + (self.high - self.low) * generator.random(shape)
+    def from_uniform(self, uniform: np.ndarray) -> np.ndarray:
+        """Return L + (U − L) u."""
+        return self.low + (self.high - self.low) * uniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoPoint:
+class TwoPoint(_FromUniform):
     """Two-point law: one end of [low, high], the upper one with probability ``probability_high``."""
 
     low: float = 1.0
@@ -96,13 +129,13 @@ class TwoPoint:
         """E z²."""
         return self.low**2 + self.probability_high * (self.high**2 - self.low**2)
 
-    def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw an array of independent latents."""
-        return np.where(generator.random(shape) < self.probability_high, self.high, self.low)
+    def from_uniform(self, uniform: np.ndarray) -> np.ndarray:
+        """Return U where u < ``probability_high``, else L."""
+        return np.where(uniform < self.probability_high, self.high, self.low)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TruncatedNormal:
+class TruncatedNormal(_FromUniform):
     """Truncated normal law: N(location, scale²) conditioned on [low, high], drawn by inversion of its distribution."""
 
     low: float = 1.0
@@ -119,11 +152,12 @@ class TruncatedNormal:
                 "TruncatedNormal.high", self.high, f"must exceed low = {self.low:g}; else take Constant"
             )
 
-    def _quantile(self, probability: np.ndarray) -> np.ndarray:
+    def from_uniform(self, uniform: np.ndarray) -> np.ndarray:
+        """Return the quantile of u."""
         from scipy.stats import truncnorm
 
         ends = (np.array([self.low, self.high]) - self.location) / self.scale
-        drawn = truncnorm.ppf(probability, ends[0], ends[1], loc=self.location, scale=self.scale)
+        drawn = truncnorm.ppf(uniform, ends[0], ends[1], loc=self.location, scale=self.scale)
         return np.clip(drawn, self.low, self.high)
 
     def _moment(self, power: int) -> float:
@@ -147,10 +181,6 @@ class TruncatedNormal:
     def second_moment(self) -> float:
         """E z²."""
         return self._moment(2)
-
-    def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw an array of independent latents."""
-        return self._quantile(generator.random(shape))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, UInt64
 
 from vitdyn._errors import require_integer, require_real, wrong
+from vitdyn.seeds import Streams
 
 _MOST_PATCHES = 2**31 - 1
 _MOST_DEPTH = 8
@@ -40,9 +41,11 @@ def masked_count(patches: int, ratio: float) -> int:
 
 
 def draw_visible(
-    generator: np.random.Generator, samples: int, patches: int, masked: int
-) -> Bool[np.ndarray, "sample patch"]:
+    generator: np.random.Generator | Streams, samples: int, patches: int, masked: int
+) -> Bool[np.ndarray, "*seed sample patch"]:
     """Draw which patches are visible: in each sample ``masked`` patches, a uniform subset, are not.
+
+    Of ``Streams`` each seed draws what its own stream would, all in one call.
 
     Each patch is first shown with probability k/2^d near (P − m)/P, independently, by d random bits. Then,
     until exactly P − m are shown, a uniform one of those in excess (shown or hidden) changes sides. The law is
@@ -60,10 +63,16 @@ def draw_visible(
     from vitdyn.data import subsets
 
     plan = _plan(samples, int(patches), int(masked))
-    words = _words(generator, plan.words)
-    shown = np.empty((samples, patches), dtype=np.uint8)
-    counts = np.empty(samples, dtype=np.int64)
     kind, width, size = plan.kind, plan.width, patches - masked
+    if isinstance(generator, Streams):
+        if subsets.draw_of_seeds is None:
+            return np.stack([draw_visible(one, samples, patches, masked) for one in generator.each()])
+        members = np.empty((len(generator.seeds), samples, patches), dtype=np.uint8)
+        start = plan.need, plan.depth, plan.numerator
+        subsets.draw_of_seeds(generator.keys, generator.step, *start, members, size, width)
+        return members.view(bool)
+    words = _words(generator, plan.words)
+    shown, counts = np.empty((samples, patches), dtype=np.uint8), np.empty(samples, dtype=np.int64)
     done = subsets.draw(
         words, plan.need, plan.depth, plan.numerator, shown, counts, size, words.view(kind), width
     )

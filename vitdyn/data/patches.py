@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitdyn._errors import require_integer, wrong
-from vitdyn.data.latents import LAWS, Law, Uniform
+from vitdyn.data.latents import LAWS, Law, Uniform, draw_of_streams
 from vitdyn.data.layout import PatchLayout
-from vitdyn.seeds import stream
+from vitdyn.seeds import Streams, stream
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,12 @@ class PatchGenerator:
         if isinstance(self.latents, type) or not isinstance(self.latents, Law):
             raise wrong("latents", self.latents, f"must be a law: one of {', '.join(LAWS)}, or Custom(...)")
 
+    @cached_property
+    def _absent(self) -> Bool[np.ndarray, "cluster area"] | None:
+        """Say which areas clusters do not have; None where each has all."""
+        absent = self.layout.sizes == 0
+        return absent if absent.any() else None
+
     def sample(
         self,
         count: int,
@@ -203,20 +209,19 @@ class PatchGenerator:
         require_integer("count", count, at_least=1)
         if not len(seeds):
             raise wrong("seeds", tuple(seeds), "must name at least one seed")
-        cluster = np.zeros((len(seeds), count), dtype=np.int64)
-        latents = np.empty((len(seeds), count, self.layout.areas))
-        for row, seed in enumerate(seeds):
-            if self.layout.clusters > 1:
-                drawn = stream(seed, f"{purpose}clusters", step).integers(0, self.layout.clusters, count)
+        own, clusters = tuple(seeds), self.layout.clusters
+        cluster = np.zeros((len(own), count), dtype=np.int64)
+        if clusters > 1:
+            for row, generator in enumerate(Streams(own, f"{purpose}clusters", step).each()):
+                drawn = generator.integers(0, clusters, count)
                 cluster[row] = np.sort(drawn) if by_cluster else drawn
-            generator = stream(seed, f"{purpose}latents", step)
-            latents[row] = self.latents.sample(generator, (count, self.layout.areas))
-        absent = self.layout.sizes == 0
-        if absent.any():
-            np.copyto(latents, 0.0, where=absent[cluster])
+        streams = Streams(own, f"{purpose}latents", step)
+        latents = draw_of_streams(self.latents, streams, (count, self.layout.areas))
+        if self._absent is not None:
+            np.copyto(latents, 0.0, where=self._absent[cluster])
         return PatchBatch(
             self.layout,
-            tuple(int(seed) for seed in seeds),
+            tuple(int(seed) for seed in own),
             torch.from_numpy(cluster).to(device),
             torch.from_numpy(latents).to(device=device, dtype=dtype),
         )

@@ -132,7 +132,44 @@ def _start_and_repair(
     return _repair(members, counts, size, chunks, width, need * (64 // width), 0)
 
 
+def _draw_of_seeds(
+    keys: UInt64[np.ndarray, "seed 2"],
+    step: int,
+    need: int,
+    depth: int,
+    numerator: int,
+    members: UInt8[np.ndarray, "seed sample place"],
+    size: int,
+    width: int,
+) -> None:  # pragma: no cover  (compiled)
+    """Do for each seed what ``draw`` and ``go_on`` do, with words made as they are needed."""
+    samples = members.shape[1]
+    words, spare = np.empty(-(-need // 4) * 4, np.uint64), np.empty(_SPARE, np.uint64)
+    counts = np.empty(samples, np.int64)
+    for seed in range(members.shape[0]):
+        fill_words(keys[seed], step, 0, words)
+        _start(words[:need], depth, numerator, members[seed], counts)
+        block, left, done = words.size // 4, words[need:], 0
+        while True:
+            if width == 16:
+                done = _repair(members[seed], counts, size, left.view(np.uint16), width, 0, done)
+            else:
+                done = _repair(members[seed], counts, size, left.view(np.uint32), width, 0, done)
+            if done == samples:
+                break
+            fill_words(keys[seed], step, block, spare)
+            block, left = block + _SPARE // 4, spare
+
+
+_SPARE = 64
+"""Words that are made at a time where the first do not suffice."""
 _repair = _compiled(repair)
 _start = start if _repair is repair else _compiled(_start_in_loops)
 draw = _start_and_repair if _repair is repair else _compiled(_start_and_repair)
 go_on = _repair
+draw_of_seeds = None
+"""Draws for many seeds, where there is a compiler."""
+if _repair is not repair:
+    from vitdyn.data.stream_words import fill_words
+
+    draw_of_seeds = _compiled(_draw_of_seeds)

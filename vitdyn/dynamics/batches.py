@@ -6,6 +6,7 @@ Samples come in the order of their clusters, which changes no law (they are exch
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from vitdyn.data import PatchBatch, PatchGenerator
-from vitdyn.objectives import Objective
-from vitdyn.seeds import stream
+from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
+from vitdyn.seeds import Streams, stream
 
 Views = tuple[Bool[Tensor, "seed sample patch"], ...]
 EVALUATION = "evaluation "
@@ -73,16 +74,13 @@ class BatchSource:
 
     def views(self, step: int, samples: int, purpose: str = "") -> Views:
         """Draw the views of as many samples: of training, or of another ``purpose``."""
-        patches = self.generator.layout.patches
-        drawn = [
-            self.objective.draw_views(stream(seed, f"{purpose}masks", step), samples, patches)
-            for seed in self.seeds
-        ]
-        together = np.empty((len(drawn[0]), len(drawn), samples, patches), dtype=bool)
-        for row, views in enumerate(drawn):
-            for view, shown in enumerate(views):
-                together[view, row] = shown
-        return tuple(torch.from_numpy(view).to(self.device) for view in together)
+        patches, streams = self.generator.layout.patches, Streams(self.seeds, f"{purpose}masks", step)
+        if knows_views(self.objective):
+            drawn = self.objective.draw_views(streams, samples, patches)
+        else:
+            each = [self.objective.draw_views(one, samples, patches) for one in streams.each()]
+            drawn = tuple(np.stack(view) for view in zip(*each, strict=True))
+        return tuple(torch.from_numpy(np.ascontiguousarray(view)).to(self.device) for view in drawn)
 
     def _minibatch(self, data_set: PatchBatch, step: int) -> PatchBatch:
         """Pick samples of each seed's data set, in its own order."""
@@ -96,3 +94,9 @@ class BatchSource:
         return replace(
             data_set, cluster=data_set.cluster[rows, columns], latents=data_set.latents[rows, columns]
         )
+
+
+def knows_views(objective: Objective) -> TypeGuard[MaskedReconstruction | Contrastive | Mixture]:
+    """Say whether an objective's views are drawn for many seeds at once: the ones it brings, not a subclass's own."""
+    draws = type(objective).draw_views
+    return any(draws is kind.draw_views for kind in (MaskedReconstruction, Contrastive, Mixture))

@@ -110,9 +110,3 @@ class DeviceBatches:
     def _keys(self) -> dict[str, Int[Tensor, " seed"]]:
         purposes = ("clusters", "latents", "masks")
         return {purpose: stream_keys(self.seeds, purpose, self.device) for purpose in purposes}
-
-
-def knows_views(objective: Objective) -> bool:
-    """Say whether an objective's views are drawn here: the ones it brings, and not a subclass's own."""
-    draws = type(objective).draw_views
-    return any(draws is kind.draw_views for kind in (MaskedReconstruction, Contrastive, Mixture))

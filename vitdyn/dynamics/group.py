@@ -11,10 +11,10 @@ from torch import Tensor
 
 from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch
-from vitdyn.dynamics.batches import Views
+from vitdyn.dynamics.batches import Views, knows_views
 from vitdyn.dynamics.captured import CapturedSteps, takes
 from vitdyn.dynamics.checkpoint import State
-from vitdyn.dynamics.device_batches import DeviceBatches, knows_views
+from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.divergence import DivergenceError, noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.dynamics.grid import Rows

@@ -16,6 +16,7 @@ from vitdyn.data import PatchBatch, PatchLayout, draw_view_pair, masked_count
 from vitdyn.data.views import VIEW_KINDS
 from vitdyn.objectives.joined import per_seed
 from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
+from vitdyn.seeds import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +61,9 @@ class Contrastive(Objective):
             )
 
     def draw_views(
-        self, generator: np.random.Generator, samples: int, patches: int
-    ) -> tuple[Bool[np.ndarray, "sample patch"], ...]:
-        """Draw two masked views."""
+        self, generator: np.random.Generator | Streams, samples: int, patches: int
+    ) -> tuple[Bool[np.ndarray, "*seed sample patch"], ...]:
+        """Draw two masked views; of ``Streams`` for all seeds at once."""
         return draw_view_pair(generator, samples, patches, masked_count(patches, self.mask_ratio), self.views)
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:

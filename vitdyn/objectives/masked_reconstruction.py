@@ -14,6 +14,7 @@ from vitdyn._errors import require_real
 from vitdyn.attention import Workspace
 from vitdyn.data import PatchBatch, PatchLayout, draw_visible, masked_count
 from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
+from vitdyn.seeds import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,9 @@ class MaskedReconstruction(Objective):
         masked_count(layout.patches, self.mask_ratio)
 
     def draw_views(
-        self, generator: np.random.Generator, samples: int, patches: int
-    ) -> tuple[Bool[np.ndarray, "sample patch"], ...]:
-        """Draw one masked view."""
+        self, generator: np.random.Generator | Streams, samples: int, patches: int
+    ) -> tuple[Bool[np.ndarray, "*seed sample patch"], ...]:
+        """Draw one masked view; of ``Streams`` for all seeds at once."""
         return (draw_visible(generator, samples, patches, masked_count(patches, self.mask_ratio)),)
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:

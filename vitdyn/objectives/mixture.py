@@ -18,6 +18,7 @@ from vitdyn.objectives.contrastive import Contrastive
 from vitdyn.objectives.joined import derived, per_seed
 from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
+from vitdyn.seeds import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,8 @@ class Mixture(Objective):
         self.contrast.check(layout, samples)
 
     def draw_views(
-        self, generator: np.random.Generator, samples: int, patches: int
-    ) -> tuple[Bool[np.ndarray, "sample patch"], ...]:
+        self, generator: np.random.Generator | Streams, samples: int, patches: int
+    ) -> tuple[Bool[np.ndarray, "*seed sample patch"], ...]:
         """Draw two masked views, as contrast does."""
         return self.contrast.draw_views(generator, samples, patches)
 
