@@ -1,6 +1,6 @@
-"""Writes what the benchmarks found into the notes: ``speed.md``, its picture and the numbers themselves.
+"""Writes what the benchmarks found into the notes: a page for each kind of machine, its picture and the numbers.
 
-``python tests/benchmarks/report.py`` writes page and picture again from the numbers of the last measurement.
+``python tests/benchmarks/report.py`` writes pages and pictures again from the numbers of the last measurements.
 """
 
 import json
@@ -115,10 +115,13 @@ def shape_table(found: dict) -> str:
         both = [name for name in names(found) if name in entry["seconds"] and name in other["seconds"]]
         costs = {name: entry["seconds"][name]["median"] / other["seconds"][name]["median"] for name in both}
         cells = [f"{costs[name]:.2f}" if name in costs else "—" for name in names(found)]
+        if entry.get("times usual"):
+            cells[names(found).index("ours")] = cell(entry["times usual"])
         rows.append([f"{what}, at {size(entry)}", cell(entry["seconds"]["ours"], 1000), *cells])
     head = ["MAE", "ours, ms", *(words(name) for name in names(found))]
     text = (
-        "Time over that of one cluster of 4 areas at the same size; the first column is ours in milliseconds."
+        "Time over that of one cluster of 4 areas at the same size, for us in the same turns; the first column is ours "
+        "in milliseconds."
     )
     return f"## Several clusters, many areas\n\n{text}\n\n{table(head, rows)}"
 
@@ -150,12 +153,16 @@ def threads_and_drawing(found: dict) -> str:
         else "Two threads were not compared with one: the process was given a single core."
     )
     drawn = found["drawing"]
+    beside = ""
+    if drawn.get("times less"):
+        less = cell(drawn["times less"])
+        beside = f" The module, which is given its data, takes {less} times as long as the two together."
     return (
         "## Threads, and the drawing of data\n\n"
         f"{told}\n\n"
         f"With the drawing of its batch (latents, masks) a gradient at (256, 64, 4) takes "
         f"{cell(drawn['seconds']['drawn'], 1000)} ms a seed and step, without it "
-        f"{cell(drawn['seconds']['alone'], 1000)} ms: {cell(drawn['ratio'])} times as much."
+        f"{cell(drawn['seconds']['alone'], 1000)} ms: {cell(drawn['ratio'])} times as much.{beside}"
     )
 
 
@@ -183,6 +190,8 @@ def page(found: dict) -> str:
     intensity = [entry["operations"] / entry["bytes"] for entry in found["cases"].values()]
     return TEMPLATE.read_text().format(
         machine=machine_line(found),
+        stem=stem(found),
+        vectors=found["machine"]["vectors"],
         share=shares[len(shares) // 2],
         who="\n".join(f"| {words(name)} | {WHO[name]} |" for name in names(found)),
         tables=cost_tables(found),
@@ -199,12 +208,19 @@ def page(found: dict) -> str:
     )
 
 
+def stem(found: dict) -> str:
+    """The name of a machine's page, by its vectors: ``speed-avx2``, ``speed-avx512-amx``."""
+    return "speed-" + found["machine"]["vectors"].lower().replace("-", "").replace(" and ", "-")
+
+
 def write(found: dict, folder: Path = NOTES) -> None:
     """Write numbers, page and picture."""
-    (folder / "speed.json").write_text(json.dumps(found, indent=1) + "\n")
-    (folder / "speed.md").write_text(page(found))
-    draw(found, {name: words(name).replace("`", "") for name in names(found)}, folder / "speed.png")
+    name = stem(found)
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / f"{name}.md").write_text(page(found))
+    draw(found, {name: words(name).replace("`", "") for name in names(found)}, folder / f"{name}.png")
 
 
 if __name__ == "__main__":
-    write(json.loads((NOTES / "speed.json").read_text()))
+    for numbers in NOTES.glob("speed-*.json"):
+        write(json.loads(numbers.read_text()))

@@ -20,6 +20,7 @@ def invented(*, threads, absent=()):
             "operations": case.operations,
             "bytes": case.compulsory_bytes,
             "share of a core": 1.0,
+            "times usual": spread([1.2, 1.3, 1.4]),
             "left out": {"naive": "needs some 99 GiB"} if case.patches == 1024 else {},
             "seconds": {name: spread(values) for name, values in times.items()},
             "times less": {
@@ -27,25 +28,36 @@ def invented(*, threads, absent=()):
             },
         }
 
-    machine = {"processor": "P", "vectors": "V", "cores": 2, "date": "1 May", "versions": {"torch": "2"}}
+    machine = {
+        "processor": "P",
+        "vectors": "AVX-512 and AMX",
+        "cores": 2,
+        "date": "1 May",
+        "versions": {"torch": "2"},
+    }
     return {
         "machine": machine | {"sgemm": 1e11, "copy": 1e10},
         "cases": {str(case): entry(case) for case in CASES},
         "memory": {f"{name} {case}": 12.3 if name == "ours" else None for name, case in MEMORY},
         "threads": threads,
-        "drawing": {"seconds": {"drawn": spread([2e-4]), "alone": spread([1e-4])}, "ratio": spread([2.0])},
+        "drawing": {
+            "seconds": {"drawn": spread([2e-4]), "alone": spread([1e-4])},
+            "ratio": spread([2.0]),
+            "times less": spread([500.0, 510.0, 520.0]),
+        },
     }
 
 
 @pytest.mark.parametrize(("threads", "absent"), [(spread([1.7, 1.8, 1.9]), ()), (None, ("jax",))])
 def test_page_and_picture(tmp_path, threads, absent):
     write(invented(threads=threads, absent=absent), tmp_path)
-    text = (tmp_path / "speed.md").read_text()
+    text = (tmp_path / "speed-avx512-amx.md").read_text()
     assert "| 64, 64, 8 | 1000 [1000, 1000] |" in text and "1000 [1000, 1000]" in text
     assert ("100 [100, 100]" in text) == ("jax" not in absent)
     assert ("1.80 [1.75, 1.85] times faster" in text) == (threads is not None)
+    assert "1.30 [1.25, 1.35] |" in text and "takes 510 [505, 515] times as long" in text
     assert "needs some 99 GiB" in text and "MAE, 128 to 256 | 2.00 |" in text
-    assert (tmp_path / "speed.png").stat().st_size > 10_000
+    assert (tmp_path / "speed-avx512-amx.png").stat().st_size > 10_000
     widths = [line.count("|") for line in text.splitlines() if line.startswith("|")]
     assert min(widths) >= 3 and "{" not in text.replace("R^{d×d}", "")
 

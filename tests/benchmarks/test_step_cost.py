@@ -1,10 +1,11 @@
 """What one gradient costs beside other ways to take it (``make bench``). Ratios carry over, seconds do not.
 
 The environment variable VITDYN_BENCH_SECONDS says how long the contenders take turns at each size (8 by default).
-No time is asserted. Where all is measured, the table and the picture of ``theory_notes/speed.md`` are written.
+No time is asserted. Where all is measured, the page of this kind of machine in ``theory_notes`` is written.
 """
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -88,13 +89,18 @@ def test_gradient(benchmark, case, results):
         known[name], _ = spent(lambda: found.append(one.step()))  # noqa: B023
         require_same_gradient(name, one, found.pop(), truth)
         steps[name] = one.step
+    usual = replace(case, clusters=1, areas=4)
+    if usual != case:  # in the same turns, or a drift of the machine between two tests would look like a cost
+        steps["usual"] = contenders()["ours"](Problem.draw(usual)).step
     samples, share = in_turn(steps, SECONDS, known)
+    more = ratios(samples["ours"], samples.pop("usual")) if usual != case else None
     results["cases"][str(case)] = {
         "case": {field: getattr(case, field) for field in case.__dataclass_fields__},
         "operations": case.operations,
         "bytes": case.compulsory_bytes,
         "share of a core": share,
         "left out": left_out,
+        "times usual": more,
         "seconds": {name: spread([one / case.seeds for one in values]) for name, values in samples.items()},
         "times less": {
             base: {name: ratios(samples[base], values) for name, values in samples.items()}
@@ -134,7 +140,7 @@ def test_two_threads(benchmark, given, results):
 
 
 def test_drawing_data(benchmark, results):
-    """The gradient at (256, 64, 4) with the drawing of its batch, and without."""
+    """The gradient at (256, 64, 4) with the drawing of its batch, and without; beside the module, data given."""
     case = Case()
     problem, source, step = Problem.draw(case), case.source(), iter(range(10**9))
     alone, with_data = contenders()["ours"](problem), contenders()["ours"](problem)
@@ -144,11 +150,14 @@ def test_drawing_data(benchmark, results):
         with_data.problem = Problem(case, batch, views, problem.correlations)
         return with_data.step()
 
-    samples, share = in_turn({"alone": alone.step, "drawn": drawn}, SECONDS / 2)
+    naive = contenders()["naive"](problem).step
+    known = {"naive": spent(naive)[0]}
+    samples, share = in_turn({"naive": naive, "alone": alone.step, "drawn": drawn}, SECONDS, known)
     results["drawing"] = {
         "share of a core": share,
         "seconds": {name: spread([one / case.seeds for one in values]) for name, values in samples.items()},
         "ratio": ratios(samples["drawn"], samples["alone"]),
+        "times less": ratios(samples["naive"], samples["drawn"]),
     }
     benchmark.extra_info |= results["drawing"]
     benchmark.pedantic(drawn, rounds=10)
