@@ -45,9 +45,8 @@ def _roofline(axes: Axes, found: dict, words: dict[str, str]) -> None:
     sgemm, copy = (found["machine"][key] / 1e9 for key in ("sgemm", "copy"))
     reach = np.geomspace(1, 400, 200)
     axes.loglog(reach, np.minimum(copy * reach, sgemm), color=BLACK, lw=1)
-    # left of the knee, as contenders may lie above the line
-    product = f"matrix product,\n{sgemm:.0f} GFLOP/s"
-    axes.text(0.55 * sgemm / copy, sgemm, product, ha="right", va="center", fontsize=6.5)
+    # far left, as contenders may lie above the line
+    axes.text(1.15, 1.4 * sgemm, f"matrix product, {sgemm:.0f} GFLOP/s", ha="left", va="bottom", fontsize=6.5)
     axes.text(2.4, copy * 1.5, f"copy, {copy:.1f} GB/s", fontsize=6.5, ha="left", va="top")
     for entry in found["cases"].values():
         case = entry["case"]
@@ -63,6 +62,7 @@ def _roofline(axes: Axes, found: dict, words: dict[str, str]) -> None:
                 entry["operations"] / entry["bytes"], rate, marker, ms=3.6, mfc=fill, mec=colour, mew=0.9
             )
     axes.set_xlim(1, 400)
+    axes.set_ylim(top=5 * sgemm)
     axes.set_xlabel("operations per compulsory byte")
     axes.set_ylabel("GFLOP/s, dense-equivalent")
     panel_title(axes, "a", "rate (filled MAE, open CL)")

@@ -5,8 +5,8 @@ ten rounds of
 
     (c_0, c_1, c_2, c_3) ← (high(M_1 c_2) ⊕ c_1 ⊕ k_0,  low(M_1 c_2),  high(M_0 c_0) ⊕ c_3 ⊕ k_1,  low(M_0 c_0)),
 
-the key growing by two constants between rounds. Where a call for each seed costs some ten microseconds, whatever it
-draws, a word costs one or two nanoseconds here. Needs numba.
+the key growing by two constants between rounds. A generator for each seed costs some seven microseconds before it draws
+anything; a word costs two to four nanoseconds here. Needs numba.
 
 Source: Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3 (2011).
 """
