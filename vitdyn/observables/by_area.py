@@ -17,11 +17,10 @@ def over_positions(
     An area without a value gives NaN.
     """
     counted = ~values.isnan()
-    member = torch.nn.functional.one_hot(areas, count).to(values)
-    number = _add_up(member, counted.to(values))
-    total = _add_up(member, values.nan_to_num(0.0))
-    low = _extreme(values.masked_fill(~counted, inf), areas, count, "amin")
-    high = _extreme(values.masked_fill(~counted, -inf), areas, count, "amax")
+    number = _reduce(counted.to(values), areas, count, "sum")
+    total = _reduce(values.nan_to_num(0.0), areas, count, "sum")
+    low = _reduce(values.masked_fill(~counted, inf), areas, count, "amin")
+    high = _reduce(values.masked_fill(~counted, -inf), areas, count, "amax")
     stacked = torch.stack([total / number, low, high], -1)
     return stacked.masked_fill((number == 0)[..., None], nan)
 
@@ -33,25 +32,19 @@ def over_pairs(
     off_diagonal = ~torch.eye(len(areas), dtype=torch.bool, device=values.device)
     member = torch.nn.functional.one_hot(areas, count).to(values)
     number = member.T @ off_diagonal.to(values) @ member
-    by_query = _add_up(member, values * off_diagonal)
-    mean = _add_up(member, by_query.transpose(1, 2)).transpose(1, 2) / number
-    extremes = []
-    for worst, reduce in ((inf, "amin"), (-inf, "amax")):
-        by_query = _extreme(values.masked_fill(~off_diagonal, worst), areas, count, reduce)
-        extremes.append(_extreme(by_query.transpose(1, 2), areas, count, reduce).transpose(1, 2))
-    return torch.stack([mean, *extremes], -1).masked_fill((number == 0)[..., None], nan)
+    found = []
+    for left_out, reduce in ((0.0, "sum"), (inf, "amin"), (-inf, "amax")):
+        by_query = _reduce(values.masked_fill(~off_diagonal, left_out), areas, count, reduce)
+        found.append(_reduce(by_query.transpose(1, 2), areas, count, reduce).transpose(1, 2))
+    total, *extremes = found
+    return torch.stack([total / number, *extremes], -1).masked_fill((number == 0)[..., None], nan)
 
 
-def _add_up(
-    member: Float[Tensor, "query area"], values: Float[Tensor, "seed query *rest"]
-) -> Float[Tensor, "seed area *rest"]:
-    """Add up the values of each area: a product for each seed, since the bits of a larger one depend on its size."""
-    own, flat = member.T.expand(len(values), -1, -1), values.reshape(*values.shape[:2], -1)
-    return torch.bmm(own, flat).view(len(values), -1, *values.shape[2:])
+def _reduce(values: Tensor, areas: Tensor, count: int, reduce: str) -> Tensor:
+    """Reduce over the positions of each area, 0 for an area without any: a slice for each once they are sorted.
 
-
-def _extreme(values: Tensor, areas: Tensor, count: int, reduce: str) -> Tensor:
-    """Reduce over the positions of each area, 0 for an area without any: a slice for each once they are sorted."""
+    No sum is a matrix product: its bits would depend on how many seeds there are, and on where in memory each lies.
+    """
     sizes = torch.bincount(areas, minlength=count).tolist()
     by_area = values.index_select(1, torch.argsort(areas)).split(sizes, 1)
     reduced = [
