@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch import Tensor
 from vitdyn._errors import require_choice, require_integer, wrong
 from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, draw_visible, masked_count
+from vitdyn.data.latents import draw_of_streams
 from vitdyn.metrics import (
     attention_distance,
     attention_entropy,
@@ -25,7 +25,7 @@ from vitdyn.metrics import (
 )
 from vitdyn.observables.catalogue import METRICS
 from vitdyn.observables.representation import image_representation, patch_representation
-from vitdyn.seeds import stream
+from vitdyn.seeds import Streams
 
 Measure = Callable[[Tensor], Tensor]
 _OF_IMAGES = ("lidar", "rank_me", "local_determination", "global_determination")
@@ -165,15 +165,8 @@ class Metrics:
         cluster = torch.arange(images) * layout.clusters // images
         exists = torch.from_numpy(layout.sizes > 0)[cluster]
         shape, masked = (images, layout.areas), masked_count(layout.patches, self.mask_ratio)
-        latents = np.stack(
-            [generator.latents.sample(stream(seed, "metrics latents"), shape) for seed in seeds]
-        )
-        shown = np.stack(
-            [
-                draw_visible(stream(seed, "metrics masks"), images * views, layout.patches, masked)
-                for seed in seeds
-            ]
-        )
+        latents = draw_of_streams(generator.latents, Streams(seeds, "metrics latents"), shape)
+        shown = draw_visible(Streams(seeds, "metrics masks"), images * views, layout.patches, masked)
         batch = PatchBatch(
             layout,
             seeds,
