@@ -15,6 +15,7 @@ from vitdyn.attention import Correlations
 from vitdyn.data import Constant, PatchGenerator, PatchLayout
 from vitdyn.dynamics import (
     Adam,
+    BatchSource,
     DivergenceError,
     GradientDescent,
     Momentum,
@@ -134,6 +135,20 @@ class FixedMask(MaskedReconstruction):
 
     def draw_views(self, generator, samples, patches):
         return (np.arange(samples)[:, None] % 3 != np.arange(patches)[None] % 3,)
+
+
+def test_views_are_truth_values_whatever_an_objective_draws():
+    class Marks(FixedMask):
+        def draw_views(self, generator, samples, patches):
+            return tuple(view.astype(np.int64) for view in super().draw_views(generator, samples, patches))
+
+    generator = PatchGenerator(layout=PatchLayout.from_sizes([4, 2, 1]))
+    (marks,), (truth,) = (
+        BatchSource(generator, objective, (3, 8), 5, None, torch.float32, torch.device("cpu")).views(0, 5)
+        for objective in (Marks(), FixedMask())
+    )
+    assert marks.dtype == truth.dtype == torch.bool
+    assert torch.equal(marks, truth) and marks.shape == (2, 5, 7)
 
 
 class TestFlow:

@@ -79,7 +79,7 @@ class BatchSource:
             drawn = self.objective.draw_views(streams, samples, patches)
         else:
             each = [self.objective.draw_views(one, samples, patches) for one in streams.each()]
-            drawn = tuple(np.stack(view) for view in zip(*each, strict=True))
+            drawn = tuple(np.stack(view).astype(bool, copy=False) for view in zip(*each, strict=True))
         return tuple(torch.from_numpy(np.ascontiguousarray(view)).to(self.device) for view in drawn)
 
     def _minibatch(self, data_set: PatchBatch, step: int) -> PatchBatch:
