@@ -94,6 +94,12 @@ def test_streams_are_those_of_their_seeds():
     assert np.array_equal(together, [first_draws(4, "masks", 5), first_draws(9, "masks", 5)])
 
 
+def test_a_number_that_equals_a_seed_is_none():
+    Streams((1,), "masks").keys
+    with pytest.raises(ValueError, match=r"\Aseed = 1\.0: must be a whole number, 0 or more\Z"):
+        Streams((1.0,), "masks").keys
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [

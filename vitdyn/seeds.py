@@ -95,9 +95,10 @@ class Streams:
     @property
     def keys(self) -> UInt64[np.ndarray, "seed 2"]:
         """The key of each stream."""
-        return _keys(self.seeds, self.purpose)
+        return _keys(self.seeds, tuple(map(type, self.seeds)), self.purpose)
 
 
-@lru_cache(maxsize=1024, typed=True)
-def _keys(seeds: tuple[int, ...], purpose: str) -> UInt64[np.ndarray, "seed 2"]:
+@lru_cache(maxsize=1024)
+def _keys(seeds: tuple[int, ...], kinds: tuple[type, ...], purpose: str) -> UInt64[np.ndarray, "seed 2"]:
+    """Return the keys; ``kinds`` tells 1, which is a seed, from 1.0, which is equal to it and is refused."""
     return np.array([_key(seed, purpose).generate_state(2) for seed in seeds])
