@@ -104,7 +104,7 @@ def growth_table(found: dict) -> str:
 
 
 def shape_table(found: dict) -> str:
-    rows = []
+    rows, turns = [], ""
     for entry in found["cases"].values():
         case = entry["case"]
         if case["clusters"] == 1 and case["areas"] == 4:
@@ -117,12 +117,10 @@ def shape_table(found: dict) -> str:
         cells = [f"{costs[name]:.2f}" if name in costs else "—" for name in names(found)]
         if entry.get("times usual"):
             cells[names(found).index("ours")] = cell(entry["times usual"])
+            turns = ", for us in the same turns"
         rows.append([f"{what}, at {size(entry)}", cell(entry["seconds"]["ours"], 1000), *cells])
     head = ["MAE", "ours, ms", *(words(name) for name in names(found))]
-    text = (
-        "Time over that of one cluster of 4 areas at the same size, for us in the same turns; the first column is ours "
-        "in milliseconds."
-    )
+    text = f"Time over that of one cluster of 4 areas at the same size{turns}; first, ours in milliseconds."
     return f"## Several clusters, many areas\n\n{text}\n\n{table(head, rows)}"
 
 

@@ -85,6 +85,7 @@ def test_seeds_together_draw_what_each_draws_alone(law, monkeypatch):
         assert np.array_equal(latents.draw_of_streams(one, streams, (7, 3)), alone)
         with monkeypatch.context() as without:
             without.setitem(__import__("sys").modules, "vitdyn.data.stream_words", None)
+            without.setattr(latents, "_compiled_uniforms", latents._compiled_uniforms.__wrapped__)
             assert np.array_equal(latents.draw_of_streams(one, streams, (7, 3)), alone)
 
 

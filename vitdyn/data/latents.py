@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Protocol, runtime_checkable
 
@@ -71,13 +72,22 @@ def draw_of_streams(law: Law, streams: Streams, shape: tuple[int, ...]) -> Float
 
 def _uniforms(streams: Streams, shape: tuple[int, ...]) -> Float[np.ndarray, "seed ..."]:
     """Return what ``generator.random(shape)`` would of each stream: in one compiled call where there is a compiler."""
-    try:
-        from vitdyn.data.stream_words import fill_uniforms
-    except (ImportError, RuntimeError):
+    fill_uniforms = _compiled_uniforms()
+    if fill_uniforms is None:
         return np.stack([generator.random(shape) for generator in streams.each()])
     numbers = np.empty((len(streams.seeds), prod(shape)))
     fill_uniforms(streams.keys, streams.step, numbers)
     return numbers.reshape(-1, *shape)
+
+
+@cache
+def _compiled_uniforms() -> Callable[..., None] | None:
+    """Return what fills arrays with uniform numbers, None where there is no compiler: asked once, not at each step."""
+    try:
+        from vitdyn.data.stream_words import fill_uniforms
+    except (ImportError, RuntimeError):
+        return None
+    return fill_uniforms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,12 +144,12 @@ def _draw_of_seeds(
 ) -> None:  # pragma: no cover  (compiled)
     """Do for each seed what ``draw`` and ``go_on`` do, with words made as they are needed."""
     samples = members.shape[1]
-    words, spare = np.empty(-(-need // 4) * 4, np.uint64), np.empty(_SPARE, np.uint64)
+    words, spare = np.empty(-(-need // BLOCK) * BLOCK, np.uint64), np.empty(_SPARE, np.uint64)
     counts = np.empty(samples, np.int64)
     for seed in range(members.shape[0]):
         fill_words(keys[seed], step, 0, words)
         _start(words[:need], depth, numerator, members[seed], counts)
-        block, left, done = words.size // 4, words[need:], 0
+        block, left, done = words.size // BLOCK, words[need:], 0
         while True:
             if width == 16:
                 done = _repair(members[seed], counts, size, left.view(np.uint16), width, 0, done)
@@ -158,7 +158,7 @@ def _draw_of_seeds(
             if done == samples:
                 break
             fill_words(keys[seed], step, block, spare)
-            block, left = block + _SPARE // 4, spare
+            block, left = block + _SPARE // BLOCK, spare
 
 
 _SPARE = 64
@@ -170,6 +170,6 @@ go_on = _repair
 draw_of_seeds = None
 """Draws for many seeds, where there is a compiler."""
 if _repair is not repair:
-    from vitdyn.data.stream_words import fill_words
+    from vitdyn.data.stream_words import BLOCK, fill_words
 
     draw_of_seeds = _compiled(_draw_of_seeds)
