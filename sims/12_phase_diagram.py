@@ -19,7 +19,7 @@ import numpy as np
 from vitdyn._tables import text_table
 from vitdyn.data import AreaSizes
 from vitdyn.lumped import MeanField, integrate_batch
-from vitdyn.lumped.right_hand_side import ORDER_PARAMETERS
+from vitdyn.lumped.attention import ORDER_PARAMETERS
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.lumped import Map, draw_phase_diagram, read_maps

@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from vitdyn._axes import FRAME, GLOBAL_AREA, STATISTIC, STATISTICS
 from vitdyn._specs import to_text
+from vitdyn.lumped.attention import State
 from vitdyn.lumped.mean_field import MeanField
 from vitdyn.lumped.record import observe_mean_field
-from vitdyn.lumped.right_hand_side import State
 from vitdyn.trajectory import SCHEMA, Trajectory, versions
 
 START = 1e-3

@@ -7,8 +7,9 @@ from functools import cached_property
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.data import AreaSizes, Law, Uniform
+from vitdyn.lumped.attention import ORDER_PARAMETERS, POSITION_PARAMETERS
 from vitdyn.lumped.quadrature import quadrature
-from vitdyn.lumped.right_hand_side import ORDER_PARAMETERS, POSITION_PARAMETERS, RightHandSide
+from vitdyn.lumped.right_hand_side import RightHandSide
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
 
 

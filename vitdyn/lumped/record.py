@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from vitdyn._axes import FRAME, STATISTICS
+from vitdyn.lumped.attention import State
 from vitdyn.lumped.mean_field import MeanField
-from vitdyn.lumped.right_hand_side import State
 from vitdyn.observables import OBSERVABLES
 
 _PAIRS = ((3, 4, 4), (0, 1, 2), (0, 2, 1))
@@ -61,7 +61,7 @@ def _frame(spec: MeanField, state: State) -> dict[str, np.ndarray]:
     excess = (1 - weight) * right.reconstruction_scale * per_patch * spec.sizes.patches
     loss = excess
     if weight > 0:
-        contrast = float(right.rule.weights @ right._negatives(*right.pooled(rows))[-1])
+        contrast = float(right.rule.weights @ right.repulsion(*right.pooled(rows))[-1])
         bound = np.log1p(spec.negatives * np.exp(-(spec.latents.high**2) / right.temperature))
         decay = 0.5 * right.decay * _squared_norm(spec, state)
         loss, excess = loss + weight * contrast + decay, excess + weight * (contrast - bound) + decay

@@ -6,86 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import inf, log
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
+from vitdyn.lumped.attention import Kind, MeanAttention, Number, Row, Rows, State, along
 from vitdyn.lumped.quadrature import Quadrature, quadrature
 from vitdyn.objectives import Mixture
 
 if TYPE_CHECKING:
     from vitdyn.lumped.mean_field import MeanField
 
-ORDER_PARAMETERS = ("local φ_1", "local φ_a", "local φ_o", "global φ_1", "global φ_o")
-POSITION_PARAMETERS = ("local Υ_1", "local Υ_a", "local Υ_o", "global Υ_1", "global Υ_o")
-
-State = Float[np.ndarray, "parameter ..."]
-"""The order parameters, Φ first, then (with position correlations) Υ, in the order of the two tuples above."""
-
-Number = Float[np.ndarray, "..."] | float
-"""One number for a run, or one for each of many."""
-
-
-class Row(NamedTuple):
-    """Attention of one kind of query; axes (z of the global area, z of the query's own area), then that of runs.
-
-    ``left`` is what the own local area leaves, 1 for a global query. Of that, shares go to the global area, to another
-    one (without its factor ``tilt`` = e^{zφ_o}, which is scaled to 1 at its largest) and to one hidden key, where
-    e^{−Υ} is left out; they do not depend on z of the own area. ``rest`` is 1 − A_own, free of cancellation.
-    """
-
-    share_global: Float[np.ndarray, "node ..."]
-    share_other: Float[np.ndarray, "node ..."]
-    share_key: Float[np.ndarray, "node ..."]
-    left: np.ndarray
-    to_own: np.ndarray
-    rest: np.ndarray
-    tilt: Float[np.ndarray, "node ..."]
-
-    @property
-    def to_global(self) -> np.ndarray:
-        """A_1."""
-        return self.share_global[:, None] * self.left
-
-    @property
-    def other(self) -> np.ndarray:
-        """A_o without its factor ``tilt``."""
-        return self.share_other[:, None] * self.left
-
-
-class Kind(NamedTuple):
-    """One kind of query: its correlations and the number of other local areas."""
-
-    phi_global: Number
-    phi_own: Number
-    phi_other: Number
-    position: tuple[Number, Number, Number]
-    others: Number
-    log_others: Number
-    local: bool
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RightHandSide:
+class RightHandSide(MeanAttention):
     """−∂L/∂(order parameters), for masked reconstruction, contrast and their mixture.
 
-    Called with a state it returns the drift. All formulas are those of ``gradients.md`` with sums replaced as
-    ``MeanField`` says; sizes enter through logarithms and every exponential after subtracting the row's maximum.
-
-    It is that of one run (``of``), or of many at once (``together``): then every number has an axis over the
-    runs, and so have states and drifts. That axis comes last, so that the formulas are the same with and without.
+    Called with a state it returns the drift, of one run (``of``) or of many at once (``together``). All formulas are
+    those of ``gradients.md`` with sums replaced as ``MeanField`` says.
     """
 
-    rule: Quadrature
-    hidden: Number
-    log_patches: Number
-    log_global: Number
-    log_local: Number
-    log_others: Number
     global_size: Number
     local_size: Number
-    local_areas: Number
     share_global: Number
     share_local: Number
     temperature: Number
@@ -94,7 +36,6 @@ class RightHandSide:
     reconstruction_scale: Number
     clusters: Number
     negatives: Number
-    position_correlations: bool
 
     @classmethod
     def of(cls, spec: MeanField) -> RightHandSide:
@@ -130,7 +71,7 @@ class RightHandSide:
         """Return that of many runs, which have the same parameters and the same number of nodes."""
         parts = [spec.right_hand_side for spec in cells]
         joined: dict[str, Any] = {
-            each.name: np.array([getattr(part, each.name) for part in parts]) for each in fields(cls)[1:-1]
+            name: np.array([getattr(part, name) for part in parts]) for name in cls._numbers()
         }
         rule = Quadrature(
             *(np.stack(arrays, -1) for arrays in zip(*(part.rule for part in parts), strict=True))
@@ -139,14 +80,19 @@ class RightHandSide:
 
     def take(self, chosen: np.ndarray | slice) -> RightHandSide:
         """Return that of some of the runs."""
-        numbers: dict[str, Any] = {each.name: getattr(self, each.name)[chosen] for each in fields(self)[1:-1]}
+        numbers: dict[str, Any] = {name: getattr(self, name)[chosen] for name in self._numbers()}
         return replace(self, rule=Quadrature(*(array[:, chosen] for array in self.rule)), **numbers)
+
+    @classmethod
+    def _numbers(cls) -> list[str]:
+        """Return the names of what is a number for each run."""
+        return [each.name for each in fields(cls) if each.name not in ("rule", "position_correlations")]
 
     def __call__(self, state: State) -> State:
         """Return the drift at a state."""
         return self.drift(state, self.rows(state))
 
-    def drift(self, state: State, rows: tuple[tuple[Kind, Row], tuple[Kind, Row]]) -> State:
+    def drift(self, state: State, rows: Rows) -> State:
         """Return the drift at a state whose rows of attention are known."""
         total = np.zeros(state.shape)
         if self._reconstructs:
@@ -180,71 +126,7 @@ class RightHandSide:
         found = [(np.array(pair), [local, central]) for pair in pairs]
         return found + [(local[entry : entry + 1], [local]) for entry in range(len(central), len(local))]
 
-    def kinds(self, state: State) -> tuple[Kind, Kind]:
-        """Return the local and the global query of a state."""
-        position = state[5:] if self.position_correlations else np.zeros(5)
-        local = Kind(
-            state[0],
-            state[1],
-            state[2],
-            (position[0], position[1], position[2]),
-            self.local_areas - 1,
-            self.log_others,
-            True,
-        )
-        log_all = self.log_local + np.log(self.local_areas)
-        central = Kind(
-            state[3], 0.0, state[4], (position[3], 0.0, position[4]), self.local_areas, log_all, False
-        )
-        return local, central
-
-    def rows(self, state: State) -> tuple[tuple[Kind, Row], tuple[Kind, Row]]:
-        """Return both kinds of query with their attention."""
-        local, central = self.kinds(state)
-        return (local, self._row(local)), (central, self._row(central))
-
-    def _row(self, kind: Kind) -> Row:
-        z, _ = self.rule
-        shown, hidden = np.log(1 - self.hidden), np.log(self.hidden)
-        to_global, to_own, to_other = kind.position
-        everyone = [self.log_global + to_global, kind.log_others + to_other]
-        on_global = shown + everyone[0] + z * kind.phi_global
-        on_own = np.full_like(z[:1], -inf)
-        if kind.local:
-            everyone.append(self.log_local + to_own)
-            on_own = shown + everyone[2] + z * kind.phi_own
-        peak = (z * kind.phi_other).max(0)
-        tilt = np.exp(z * kind.phi_other - peak)
-        on_others = shown + everyone[1] + peak + np.log(self.moment(0, tilt))
-        unseen = [hidden + each for each in everyone]
-        shift = np.maximum(on_global.max(0), on_own.max(0))
-        for each in (on_others, *unseen):
-            shift = np.maximum(shift, each)
-        from_global = np.exp(on_global - shift)
-        from_rest = np.exp(on_others - shift) + sum(np.exp(each - shift) for each in unseen)
-        scale = 1 / (from_global + from_rest)
-        left = 1 / (1 + np.exp(on_own - shift)[None, :] * scale[:, None])
-        share_global = from_global * scale
-        return Row(
-            share_global=share_global,
-            share_other=np.exp(shown + self.log_local + to_other + peak - shift) * scale,
-            share_key=np.exp(-self.log_patches - shift) * scale,
-            left=left if kind.local else np.ones_like(z[:1, None]),
-            to_own=np.exp(on_own - shift)[None, :] * scale[:, None] * left
-            if kind.local
-            else share_global[:, None],
-            rest=left if kind.local else (from_rest * scale)[:, None],
-            tilt=tilt,
-        )
-
-    def attention(self, rows: tuple[tuple[Kind, Row], tuple[Kind, Row]]) -> State:
-        """Return mean attention, in the order of ``ORDER_PARAMETERS``."""
-        (_, local), (_, central) = rows
-        home, own, away = self.mean(central.to_global), self.mean(local.to_own), self.mean(local.to_global)
-        others = [self.mean(row.other) * self.moment(0, row.tilt) for _, row in rows]
-        return np.array([away, own, others[0], home, others[1]])
-
-    def watched(self, rows: tuple[tuple[Kind, Row], tuple[Kind, Row]]) -> Number:
+    def watched(self, rows: Rows) -> Number:
         """Return the attention that the run is about, in the kind of query that has least of it.
 
         Own-area attention for masked reconstruction, attention to the global area for contrast, the larger of
@@ -259,24 +141,7 @@ class RightHandSide:
             np.equal(self.weight, 1), to_global, np.where(np.equal(self.weight, 0), to_own, larger)
         )
 
-    def moment(self, power: int, factor: Float[np.ndarray, "node ..."]) -> Number:
-        """Return E z^power factor(z)."""
-        return _contract(self._powers[power], factor)
-
-    @cached_property
-    def _powers(self) -> list[np.ndarray]:
-        """Weights times z^0 to z^3."""
-        z, weights = self.rule
-        return [weights, weights * z, weights * z * z, weights * z * z * z]
-
-    def mean(self, values: np.ndarray) -> Number:
-        """Return the expectation over z of the global and of the own area."""
-        over_own = self._over_own(values)
-        return (
-            _contract(self.rule.weights, over_own) if len(over_own) == len(self.rule.weights) else over_own[0]
-        )
-
-    def _reconstruction(self, rows: tuple[tuple[Kind, Row], ...]) -> State:
+    def _reconstruction(self, rows: Rows) -> State:
         """Return γ/K E[z_j A_j (g_j − ḡ)] for Φ and γ/K E[attn (u g − ḡ)] for Υ."""
         square = self.rule.nodes**2
         drifts = []
@@ -287,12 +152,12 @@ class RightHandSide:
             if kind.local:
                 left_square = row.left**2
                 held = left_square * row.to_own
-                seen = self._over_own(left_square)
+                seen = self.over_own(left_square)
                 level = square * row.share_global**2 + spread
-                mean_push = self._over_own(held, 2) - level * self._over_own(left_square * row.left)
+                mean_push = self.over_own(held, 2) - level * self.over_own(left_square * row.left)
                 to_global = -square * row.share_global * seen - mean_push
                 to_own = [
-                    self.moment(0, self._over_own(held, power + 2) + level * self._over_own(held, power))
+                    self.moment(0, self.over_own(held, power + 2) + level * self.over_own(held, power))
                     for power in self._needed
                 ]
             else:
@@ -305,24 +170,24 @@ class RightHandSide:
             drifts.append(self._drift(kind, row, to_global, to_own, to_other, mean_push))
         return self.hidden / self.clusters * self._join(drifts)
 
-    def _contrast(self, rows: tuple[tuple[Kind, Row], ...]) -> State:
+    def _contrast(self, rows: Rows) -> State:
         """Return 1/(PK) E[z_j A_j (h_j − h̄)] for Φ and its like for Υ."""
         z, weights = self.rule
         pull_global, pull_local = self.similarity_pull(rows)
         drifts = []
         for kind, row in rows:
             raised = weights * row.tilt
-            weighted = [_along(pull_local, raised * z if power else raised) for power in (1, 0)]
+            weighted = [along(pull_local, raised * z if power else raised) for power in (1, 0)]
             through = row.share_global * pull_global + kind.others * row.share_other * weighted[1]
-            seen = self._over_own(row.left)
-            mean_pull = self._over_own(row.left**2) * through
+            seen = self.over_own(row.left)
+            mean_pull = self.over_own(row.left**2) * through
             to_own: list[Number] = [0.0, 0.0]
             if kind.local:
                 held = row.left * row.to_own
                 pulled = held * pull_local
-                mean_pull = mean_pull + self._over_own(pulled)
+                mean_pull = mean_pull + self.over_own(pulled)
                 to_own = [
-                    self.moment(0, self._over_own(pulled, power) - through * self._over_own(held, power))
+                    self.moment(0, self.over_own(pulled, power) - through * self.over_own(held, power))
                     for power in self._needed
                 ]
             to_other = [seen * each for each in weighted]
@@ -334,40 +199,40 @@ class RightHandSide:
         """Powers of z in the drifts: 1 for Φ, 0 for Υ."""
         return (1, 0) if self.position_correlations else (1,)
 
-    def pooled(self, rows: tuple[tuple[Kind, Row], ...]) -> tuple[np.ndarray, np.ndarray]:
+    def pooled(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return the coordinates z_j Ā_j of the pooled output: global (z_1), and of a local area (z_1, z_j)."""
         z = self.rule.nodes
         (_, local_row), (_, central_row) = rows
-        share, seen = self.share_global, self._over_own(local_row.left)
+        share, seen = self.share_global, self.over_own(local_row.left)
         on_global = share * central_row.share_global + (1 - share) * local_row.share_global * seen
         elsewhere = (1 - share - self.share_local) * local_row.share_other * seen
         on_local = self.share_local * local_row.to_own + elsewhere[:, None] * local_row.tilt
         on_local += (share * central_row.share_other)[:, None] * central_row.tilt
         return z * on_global, z * on_local
 
-    def similarity_pull(self, rows: tuple[tuple[Kind, Row], ...]) -> tuple[np.ndarray, np.ndarray]:
+    def similarity_pull(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return h_1(z_1) and h_j(z_1, z_j)."""
         z, _ = self.rule
         on_global, on_local = self.pooled(rows)
-        away, repel_global, repel_local, _ = self._negatives(on_global, on_local)
+        away, repel_global, repel_local, _ = self.repulsion(on_global, on_local)
         scale = z / self.temperature
         return (
             scale * (away * on_global - repel_global),
             scale * (away[:, None] * on_local - repel_local[:, None]),
         )
 
-    def _negatives(self, on_global: np.ndarray, on_local: np.ndarray) -> tuple[np.ndarray, ...]:
+    def repulsion(self, on_global: np.ndarray, on_local: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return 1 − π_+, the repelling means along the global and a local feature, and −log π_+; axis z_1."""
         weights, clusters = self.rule.weights, self.clusters
-        typical = self._over_own(on_local)
-        agree = on_global**2 + self.local_areas * self._over_own(on_local**2)
+        typical = self.over_own(on_local)
+        agree = on_global**2 + self.local_areas * self.over_own(on_local**2)
         cross = on_global[:, None] * on_global + self.local_areas * typical[:, None] * typical
         peak = agree.max(0) / self.temperature  # no cross is larger (Cauchy-Schwarz), and it is not negative
         positive = np.exp(agree / self.temperature - peak)
         same = self.negatives / clusters * weights * np.exp(cross / self.temperature - peak)
         negative = same.sum(1) + self.negatives * (1 - 1 / clusters) * np.exp(-peak)
         total = positive + negative
-        repel_global, repel_local = _along(same, on_global), _along(same, typical)
+        repel_global, repel_local = along(same, on_global), along(same, typical)
         return negative / total, repel_global / total, repel_local / total, np.log(total / positive)
 
     def _drift(
@@ -404,18 +269,3 @@ class RightHandSide:
     def _join(self, drifts: list[list[Number]]) -> State:
         local, central = drifts
         return np.array([*local[:3], central[0], central[2], *local[3:], *(central[3:4] + central[5:6])])
-
-    def _over_own(self, values: np.ndarray, power: int = 0) -> np.ndarray:
-        """Return E z^power values over the second axis, z of the own area; without that axis the values."""
-        weights = self._powers[power]
-        return _along(values, weights) if values.shape[1] == len(weights) else values[:, 0]
-
-
-def _along(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the sum over the second axis of values times weights."""
-    return values @ weights if weights.ndim == 1 else np.einsum("oac,ac->oc", values, weights)
-
-
-def _contract(weights: np.ndarray, values: np.ndarray) -> Number:
-    """Return the sum over nodes of weights times values."""
-    return weights @ values if weights.ndim == 1 else np.einsum("nc,nc->c", weights, values)
