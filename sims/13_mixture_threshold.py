@@ -7,24 +7,23 @@ The number of steps is a multiple of P^{1 − κ_s}; what much longer runs would
 
 Claims: HYBRID-THRESHOLD, at other exponents and by descent.
 Run:    python sims/13_mixture_threshold.py [--quick | --full] [--redraw]
-Takes:  0.4 minutes on two cores (--full reaches P = 10^8: 6 minutes); it needs no GPU.
-The numbers of (a) are kept with the figure, not its runs; --redraw reads them there.
+Takes:  0.2 minutes on two cores (--full reaches P = 10^8: TODO minutes); it needs no GPU.
+The numbers drawn are kept with the figure, not the runs; --redraw reads them there.
 """
 
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from vitdyn._tables import text_table
 from vitdyn.data import AreaSizes
-from vitdyn.experiments import Experiment, ResultStore, run
-from vitdyn.lumped import MeanField
+from vitdyn.lumped import MeanField, integrate_descents
 from vitdyn.objectives import Mixture
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.curves import attention_by_pair
-from vitdyn.plotting.lumped import Map, draw_mixture, half_crossing, read_maps
-from vitdyn.trajectory import Trajectory
+from vitdyn.plotting.lumped import Map, draw_mixture, half_crossing, read_curves, read_maps
 
 STEM, TITLE = "13_mixture_threshold", r"own area, $P = 10^4$"
 KAPPA_C, KAPPA_S = 0.9, 0.5
@@ -40,44 +39,40 @@ def axes_of(scale: str) -> tuple[np.ndarray, np.ndarray]:
     return np.linspace(0, 1, count), np.linspace(0.6, 0.98, count)
 
 
-def experiment(weight: float, kappa_c: float, patches: float = 1e4, clusters: int = 16) -> Experiment:
-    """Return one run of gradient descent."""
-    spec = MeanField(
-        sizes=AreaSizes.from_exponents(patches, float(kappa_c), KAPPA_S),
-        objective=Mixture(weight=float(weight)),
-        clusters=clusters,
-        learning_rate=4 * patches * clusters,
-        steps=STEPS[patches],
-        until=None,
-        nodes=8,
-        frames=8,
-    )
-    return Experiment(name="mixture", training=spec)
+def descents(
+    points: Iterable[tuple[float, float]], patches: float = 1e4, clusters: int = 16
+) -> Float[np.ndarray, " point"]:
+    """Return the attention of local queries to their own area at the end of descent, for each (λ, κ_c)."""
+    cells = [
+        MeanField(
+            sizes=AreaSizes.from_exponents(patches, float(kappa_c), KAPPA_S),
+            objective=Mixture(weight=float(weight)),
+            clusters=clusters,
+            learning_rate=4 * patches * clusters,
+            steps=STEPS[patches],
+            until=None,
+            nodes=8,
+            frames=8,
+        )
+        for weight, kappa_c in points
+    ]
+    return np.array([attention_by_pair(each, "local to own")[-1, 0] for each in integrate_descents(cells)])
 
 
-def own(trajectory: Trajectory) -> float:
-    """Return the attention of local queries to their own area at the end."""
-    return float(attention_by_pair(trajectory, "local to own")[-1, 0])
+def picture(scale: str) -> Float[np.ndarray, "row column"]:
+    """Return the values of (a)."""
+    across, up = axes_of(scale)
+    return descents((weight, kappa_c) for kappa_c in up for weight in across).reshape(len(up), len(across))
 
 
-def picture(options: FigureOptions, table: Path) -> np.ndarray:
-    """Run all cells of (a), or read what was drawn."""
-    if options.redraw:
-        return read_maps(table, "a")[0]
-    across, up = axes_of(options.scale)
-    cells = [(weight, kappa_c) for kappa_c in up for weight in across]
-    found = [own(run(experiment(*each))) for each in tqdm(cells, desc="cells", leave=False)]
-    return np.array(found).reshape(len(up), len(across))
-
-
-def curves_of(store: ResultStore, scale: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def curves_of(scale: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the curves of (b) by name."""
     return {
         rf"$P = 10^{{{np.log10(patches):.0f}}}$, $K = {clusters}$": (
             WEIGHTS,
-            np.array([own(store(experiment(weight, KAPPA_C, patches, clusters))) for weight in WEIGHTS]),
+            descents(((weight, KAPPA_C) for weight in WEIGHTS), patches, clusters),
         )
-        for patches, clusters in CURVES[scale]
+        for patches, clusters in tqdm(CURVES[scale], desc="curves", leave=False)
     }
 
 
@@ -87,9 +82,12 @@ def draw(final: Map, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Drawin
 
 
 def main(options: FigureOptions) -> None:
-    """Run what is not there yet, print the thresholds and save the figure."""
-    values = picture(options, options.out / f"{STEM}.csv")
-    curves = curves_of(options.store, options.scale)
+    """Run all descents, or read what was drawn, print the thresholds and save the figure."""
+    table = options.out / f"{STEM}.csv"
+    if options.redraw:
+        (values,), curves = read_maps(table, "a"), read_curves(table, "b")
+    else:
+        values, curves = picture(options.scale), curves_of(options.scale)
     across, up = axes_of(options.scale)
     rows = [
         (f"κ_c = {kappa_c:.2f}, P = 1e4", half_crossing(across, row))

@@ -1,5 +1,6 @@
 """The mean field in motion: against an independent integrator, real runs, and what the formulas say at large P."""
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.integrate import solve_ivp
 from vitdyn.data import AreaSizes, Custom, PatchGenerator, PatchLayout, TwoPoint, Uniform
 from vitdyn.dynamics import GradientDescent, Schedule, Training, simulate
 from vitdyn.experiments import Experiment, run
-from vitdyn.lumped import MeanField, StalledFlowError, integrate
+from vitdyn.lumped import MeanField, StalledFlowError, integrate, integrate_descents
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.trajectory import Trajectory
 
@@ -46,6 +47,60 @@ def test_flow_is_that_of_another_integrator(objective):
         # The first step is one of Euler, START long: an error of 1e-3 · START and less.
         truth = flow_to(spec, float(trajectory["time"][frame]))
         np.testing.assert_allclose(states(trajectory)[frame], truth, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("position", [False, True])
+def test_descents_at_once_are_those_of_each(position):
+    """Also where some end sooner than others, and where sizes, rates, weights and laws differ."""
+    common = {"nodes": 6, "frames": 12, "steps": 150, "position_correlations": position}
+    cells = [
+        MeanField(sizes=AreaSizes.from_exponents(patches, 0.9, 0.4), objective=Mixture(weight=weight),
+                  latents=law, learning_rate=rate * patches, until=until, **common)
+        for patches, weight, law, rate, until in (
+            (1e3, 0.3, Uniform(), 4.0, 0.3), (1e4, 0.7, Uniform(low=0.5, high=0.8), 3.0, None),
+            (1e3, 0.0, Uniform(), 4.0, 0.5), (1e3, 1.0, Uniform(), 2.0, 0.9),
+        )
+    ]  # fmt: skip
+    found = integrate_descents(cells)
+    lengths = {each.dataset.sizes["frame"] for each in found}
+    assert len(lengths) > 1 and max(lengths) == 12
+    for spec, trajectory in zip(cells, found, strict=True):
+        alone = integrate(spec)
+        assert trajectory.dataset.attrs["spec"] == alone.dataset.attrs["spec"]
+        for name in alone.dataset.variables:
+            values, truth = (each.dataset[name].to_numpy() for each in (trajectory, alone))
+            if truth.dtype.kind == "f":
+                np.testing.assert_allclose(values, truth, rtol=1e-9, atol=1e-12, err_msg=name)
+            else:
+                np.testing.assert_array_equal(values, truth)
+
+
+def test_the_company_of_a_descent_changes_no_bit():
+    cells = [MeanField(sizes=SMALL, objective=Mixture(weight=weight), nodes=6, frames=5, steps=40, until=None,
+                       learning_rate=4e3) for weight in np.linspace(0, 1, 7)]  # fmt: skip
+    every = integrate_descents(cells)
+    for chosen in ([5, 1], [2, 3, 4], [6, 6]):
+        for index, trajectory in zip(
+            chosen, integrate_descents([cells[each] for each in chosen]), strict=True
+        ):
+            assert trajectory.dataset.equals(every[index].dataset)
+
+
+def test_descents_that_cannot_go_together(complaint):
+    spec = MeanField(sizes=SMALL, nodes=6, learning_rate=1.0, steps=5)
+    for other, field in (
+        (replace(spec, steps=6), "cells.steps"),
+        (replace(spec, frames=9), "cells.frames"),
+        (replace(spec, nodes=8), "cells.nodes"),
+        (replace(spec, learning_rate=None), "cells"),
+    ):
+        with complaint(field):
+            integrate_descents([spec, other])
+    wild = replace(spec, objective=Contrastive(weight_decay=1.0), learning_rate=1e9, until=None, steps=500)
+    calm = replace(wild, learning_rate=0.1)
+    with pytest.raises(StalledFlowError, match=r"1e\+09 diverged") as raised:
+        integrate_descents([calm, wild])
+    assert raised.value.spec == wild
 
 
 def test_descent_tends_to_the_flow_with_the_learning_rate():

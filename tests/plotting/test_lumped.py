@@ -21,6 +21,7 @@ from vitdyn.plotting.lumped import (
     draw_portrait,
     followed,
     half_crossing,
+    read_curves,
     read_maps,
 )
 from vitdyn.theory import Prediction
@@ -109,6 +110,18 @@ def test_the_threshold_is_where_a_curve_first_falls_through_one_half():
     drawing = draw_mixture(grid("final", 3), {"P": (weights, values), "never": (weights, np.ones(4))})
     assert points(drawing, "b", "P") == list(zip(weights, values, strict=True))
     np.testing.assert_allclose(points(drawing, "b", "λ*, P"), [(0.3, 0.5)])
+
+
+def test_drawn_curves_can_be_read_back(tmp_path, complaint):
+    weights = np.array([0.0, 0.2, 0.4])
+    curves = {"$P = 10^4$, $K = 2$": (weights, np.array([1.0, 0.7, 1e-9])), "never": (weights, np.ones(3))}
+    save_figure(draw_mixture(grid("final", 3), curves), tmp_path / "mixture")
+    found = read_curves(tmp_path / "mixture.csv", "b")
+    assert list(found) == list(curves)
+    for name, (x, values) in curves.items():
+        np.testing.assert_array_equal(found[name], [x, values])
+    with complaint("redraw"):
+        read_curves(tmp_path / "absent.csv", "b")
 
 
 def test_a_flow_that_stalls_is_missing():

@@ -1,7 +1,7 @@
 """The exact reduction: order parameters in place of P x P correlations, at a cost that does not grow with P."""
 
 from vitdyn.lumped.batched import Flows, integrate_batch
-from vitdyn.lumped.flow import StalledFlowError, crossing_time, integrate
+from vitdyn.lumped.flow import StalledFlowError, crossing_time, integrate, integrate_descents
 from vitdyn.lumped.mean_field import MeanField
 from vitdyn.lumped.quadrature import quadrature
 from vitdyn.lumped.sampled import Lumped, descend, sampled_gradient
@@ -18,6 +18,7 @@ __all__ = [
     "descend",
     "integrate",
     "integrate_batch",
+    "integrate_descents",
     "quadrature",
     "sampled_gradient",
 ]

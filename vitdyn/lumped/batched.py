@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from vitdyn._errors import require_integer, require_real, wrong
 from vitdyn.lumped.flow import BEYOND, LONG, START
-from vitdyn.lumped.mean_field import MeanField
+from vitdyn.lumped.mean_field import MeanField, require_alike
 from vitdyn.lumped.right_hand_side import RightHandSide
 from vitdyn.lumped.rosenbrock import Points, Step, rodas, root_within
 
@@ -138,32 +138,16 @@ def integrate_batch(
     implicit, so that fast equilibria cost nothing, on the clock that suits it: t at first, then log t, or in a
     jump the fastest order parameter (``mean_field.md``). Raises ``ValueError`` for cells that cannot go together.
     """
-    _require_alike(cells)
+    require_alike(cells)
+    for spec in cells:
+        if spec.learning_rate is not None:
+            raise wrong("cells", spec, "only flows go here: take learning_rate=None, or integrate_descents")
     require_integer("lanes", lanes, at_least=1)
     require_real("tolerance", tolerance, low=1e-12, high=1e-2)
     for level in levels:
         require_real("levels", level, low=0.0, high=1.0, open_low=True, open_high=True)
     with np.errstate(all="ignore"):  # a trial step may overflow: it is then made smaller
         return _Batch(cells, levels, tolerance, lanes, paths).follow()
-
-
-def _require_alike(cells: Sequence[MeanField]) -> None:
-    if not cells:
-        raise wrong("cells", cells, "must be one or more")
-    for spec in cells:
-        if not isinstance(spec, MeanField):
-            raise wrong("cells", spec, "must be MeanField, all of them")
-        if spec.learning_rate is not None:
-            raise wrong("cells", spec, "only flows go in batch: take learning_rate=None")
-    for name, values in (
-        ("objective", {spec.objective.name for spec in cells}),
-        ("nodes", {spec.right_hand_side.rule.nodes.size for spec in cells}),
-        ("position_correlations", {spec.position_correlations for spec in cells}),
-    ):
-        if len(values) > 1:
-            raise wrong(
-                f"cells.{name}", sorted(values), "must be the same in all cells: take one batch for each"
-            )
 
 
 class _Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import log
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from vitdyn._axes import FRAME, GLOBAL_AREA, STATISTIC, STATISTICS
+from vitdyn._errors import wrong
 from vitdyn._specs import to_text
 from vitdyn.lumped.attention import State
-from vitdyn.lumped.mean_field import MeanField
+from vitdyn.lumped.mean_field import MeanField, require_alike
 from vitdyn.lumped.record import observe_mean_field
+from vitdyn.lumped.right_hand_side import RightHandSide
 from vitdyn.trajectory import SCHEMA, Trajectory, versions
 
 START = 1e-3
@@ -48,10 +50,29 @@ def integrate(spec: MeanField) -> Trajectory:
     Raises ``StalledFlowError`` where ``until`` is not reached or the integrator gives up.
     """
     started = time.perf_counter()
-    follow = _flow if spec.learning_rate is None else _descend
     with np.errstate(all="ignore"):  # a trial step of the integrator may overflow: it is then made smaller
-        clock, states, steps = follow(spec)
-    return _assemble(spec, clock, states, steps, time.perf_counter() - started)
+        frames = _flow(spec) if spec.learning_rate is None else _descend([spec])[0]
+    return _assemble(spec, *frames, time.perf_counter() - started)
+
+
+def integrate_descents(cells: Sequence[MeanField]) -> list[Trajectory]:
+    """Return the trajectories of many runs of gradient descent at once, each as ``integrate`` does, to round-off.
+
+    The cells share the kind of objective, the number of quadrature nodes, ``steps`` and ``frames``; all else is each
+    cell's own. The recorded seconds are a cell's part of the whole. Raises ``ValueError`` for cells that cannot go
+    together, ``StalledFlowError`` for the first that diverges.
+    """
+    require_alike(cells, "steps", "frames")
+    for spec in cells:
+        if spec.learning_rate is None:
+            raise wrong(
+                "cells", spec, "only descents go in step: give a learning_rate, or take integrate_batch"
+            )
+    started = time.perf_counter()
+    with np.errstate(all="ignore"):
+        found = _descend(cells)
+    seconds = (time.perf_counter() - started) / len(cells)
+    return [_assemble(spec, *frames, seconds) for spec, frames in zip(cells, found, strict=True)]
 
 
 def watched(spec: MeanField) -> Callable[[State], float]:
@@ -161,26 +182,40 @@ def _thin(times: np.ndarray, states: np.ndarray, frames: int) -> tuple[np.ndarra
     return clock, np.concatenate([np.zeros((1, states.shape[1])), states[kept]]), np.arange(len(clock))
 
 
-def _descend(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    right, rate = spec.right_hand_side, float(spec.learning_rate or 0.0)
-    recorded = set(np.geomspace(1, spec.steps, spec.frames - 1).round().astype(int).tolist()) | {
-        0,
-        spec.steps,
-    }
-    state, kept, steps, aim = np.zeros(len(spec.parameters)), [], [], watched(spec)
-    for step in range(spec.steps + 1):
-        reached = spec.until is not None and step in recorded and aim(state) >= spec.until
+def _descend(cells: Sequence[MeanField]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return times, states and steps of the frames of each run of gradient descent, all runs in step."""
+    first = cells[0]
+    right = first.right_hand_side if len(cells) == 1 else RightHandSide.together(cells)
+    rates = np.array([float(spec.learning_rate or 0.0) for spec in cells])
+    aims = np.array([np.nan if spec.until is None else spec.until for spec in cells])
+    recorded = {0, first.steps, *np.geomspace(1, first.steps, first.frames - 1).round().astype(int).tolist()}
+    # of one run alone states have no axis over runs
+    rate = rates if len(cells) > 1 else rates[0]
+    state = np.zeros((len(first.parameters), len(cells)))[:, slice(None) if len(cells) > 1 else 0]
+    kept, steps, frames = [], [], np.zeros(len(cells), dtype=int)
+    going = np.ones(len(cells), dtype=bool)
+    for step in range(first.steps + 1):
         if step in recorded:
-            kept.append(state.copy())
+            kept.append(state.reshape(-1, len(cells)))
             steps.append(step)
-        if reached:
+            frames += going
+            going &= ~(right.watched(right.rows(state)) >= aims)
+        if not going.any():
             break
         state = state + rate * right(state)
-        if not np.isfinite(state).all():
+        lost = going & ~np.isfinite(state).all(0)
+        if lost.any():
+            index = int(lost.argmax())
             raise StalledFlowError(
-                f"learning_rate = {rate:g} diverged at step {step}: take a smaller one", spec, step * rate
+                f"learning_rate = {rates[index]:g} diverged at step {step}: take a smaller one",
+                cells[index],
+                step * rates[index],
             )
-    return np.array(steps) * rate, np.array(kept), np.array(steps)
+    states, numbers = np.array(kept), np.array(steps)
+    return [
+        (numbers[:count] * rates[index], states[:count, :, index], numbers[:count])
+        for index, count in enumerate(frames)
+    ]
 
 
 def crossing_time(trajectory: Trajectory, values: Float[np.ndarray, " frame"], level: float) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.data import AreaSizes, Law, Uniform
@@ -81,3 +83,23 @@ class MeanField:
     def right_hand_side(self) -> RightHandSide:
         """The −gradient of the objective as a function of the state."""
         return RightHandSide.of(self)
+
+
+def require_alike(cells: Sequence[MeanField], *shared: str) -> None:
+    """Raise ``ValueError`` unless the cells can go in one batch; ``shared`` names further fields that must agree."""
+    if not cells:
+        raise wrong("cells", cells, "must be one or more")
+    for spec in cells:
+        if not isinstance(spec, MeanField):
+            raise wrong("cells", spec, "must be MeanField, all of them")
+    together: dict[str, set[Any]] = {
+        "objective": {spec.objective.name for spec in cells},
+        "nodes": {spec.right_hand_side.rule.nodes.size for spec in cells},
+    }
+    for name in ("position_correlations", *shared):
+        together[name] = {getattr(spec, name) for spec in cells}
+    for name, values in together.items():
+        if len(values) > 1:
+            raise wrong(
+                f"cells.{name}", sorted(values), "must be the same in all cells: take one batch for each"
+            )

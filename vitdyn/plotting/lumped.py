@@ -37,8 +37,12 @@ __all__ = [
     "draw_portrait",
     "followed",
     "half_crossing",
+    "read_curves",
     "read_maps",
 ]
+
+THRESHOLD = "λ*"
+"""How what is noted of a curve's threshold begins."""
 
 
 def followed(runner: Runner, experiment: Experiment) -> Trajectory | None:
@@ -170,7 +174,7 @@ def draw_mixture(
         right.plot(weights, values, color=shade, marker=".", markersize=4, label=label)
         for point in zip(weights, values, strict=True):
             drawing.note_point("b", name, *point)
-        drawing.note_point("b", f"λ*, {name}", threshold, 0.5)
+        drawing.note_point("b", f"{THRESHOLD}, {name}", threshold, 0.5)
     right.axhline(0.5, color=GREY, linewidth=0.5, zorder=0)
     right.set_xlabel(r"$\lambda$, weight of contrast")
     right.set_ylabel("own-area attention at the end")
@@ -194,11 +198,7 @@ def read_maps(path: Path, panels: str) -> list[Float[np.ndarray, "row column"]]:
 
     Raises ``ValueError`` where there is no such table.
     """
-    if not path.is_file():
-        raise wrong("redraw", str(path), "no such result: run without --redraw first")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["panel"] in panels]
-    found = []
+    rows, found = _read_rows(path, panels), []
     for panel in panels:
         cells = {(int(row["y"]), int(row["x"])): row["value"] for row in rows if row["panel"] == panel}
         values = np.full(np.max(list(cells), axis=0) + 1, np.nan)
@@ -206,6 +206,28 @@ def read_maps(path: Path, panels: str) -> list[Float[np.ndarray, "row column"]]:
             values[place] = float(value or "nan")
         found.append(values)
     return found
+
+
+def read_curves(
+    path: Path, panel: str
+) -> dict[str, tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]]:
+    """Return the curves of a panel, x and values by name, from a saved table of drawn numbers; not its thresholds.
+
+    Raises ``ValueError`` where there is no such table.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in _read_rows(path, panel):
+        if row["series"].startswith(THRESHOLD):
+            continue
+        found.setdefault(row["series"], []).append((float(row["x"]), float(row["value"])))
+    return {name: tuple(np.array(points).T) for name, points in found.items()}
+
+
+def _read_rows(path: Path, panels: str) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise wrong("redraw", str(path), "no such result: run without --redraw first")
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["panel"] in panels]
 
 
 def _draw_map(axes: Axes, drawing: Drawing, panel: str, each: Map) -> None:
