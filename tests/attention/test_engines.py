@@ -77,7 +77,8 @@ def left_by_tiles(correlations, batch, results):
     *parts, layout = batch
     given = rows._given(*correlations.named().values(), *parts)
     found = [block.numpy() for block in results.named().values()]
-    return tiles.prepare(*parts[0].shape[:2], layout)(*given, 1.0, *found)
+    scales = np.ones(len(parts[0]), found[1].dtype)
+    return tiles.prepare(*parts[0].shape[:2], layout)(*given, scales, *found)
 
 
 @EVERY
@@ -94,6 +95,37 @@ def test_forward_and_pullback(sizes, scale, dtype, tolerance, broadcast):
     )
     torch.testing.assert_close(fast, slow, rtol=tolerance, atol=tolerance)
     agree(rows.pullback(saved, adjoint, weight), products.pullback(kept, adjoint, weight), tolerance)
+
+
+@EVERY
+@pytest.mark.parametrize("samples", [7, 40])
+@pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
+@KINDS
+def test_mean_attention_over_queries(sizes, samples, scale, dtype, tolerance):
+    """Also where W_0 as a difference loses its digits and a block is done twice, and in a workspace used before."""
+    correlations, batch, draws = make(sizes, scale, dtype, samples=samples)
+    slow, kept = products.forward(correlations, *batch, Workspace())
+    work = Workspace()
+    for _ in range(2):
+        fast, saved = rows.pooled(correlations, *batch, work)
+        torch.testing.assert_close(fast, slow.mean(-1), rtol=tolerance, atol=tolerance)
+    adjoint = torch.randn(*batch[0].shape, 1, generator=draws, dtype=dtype)
+    agree(rows.pullback(saved, adjoint), products.pullback(kept, adjoint), tolerance)
+
+
+@EVERY
+@KINDS
+def test_a_residual_with_a_scale_for_each_seed(sizes, dtype, tolerance):
+    correlations, batch, draws = make(sizes, 1.0, dtype, samples=33)
+    scales = torch.rand(len(batch[0]), generator=draws, dtype=dtype)
+    every = [
+        engine.residual_gradient(correlations, *batch, scales, Workspace()) for engine in (rows, products)
+    ]
+    agree(*every, tolerance)
+    for seed, scale in enumerate(scales.tolist()):
+        alone = rows.residual_gradient(correlations, *batch, scale, Workspace())
+        for name, block in alone.named().items():
+            assert torch.equal(block[seed], every[0].named()[name][seed])
 
 
 @EVERY
@@ -146,6 +178,7 @@ def test_a_seed_gives_the_same_bits_alone_and_beside_others(dtype):
     correlations.position_position[2] *= 30
     together = rows.residual_gradient(correlations, latents, cluster, visible, layout, 1.0, Workspace())
     attention, _ = rows.forward(correlations, latents, cluster, visible, layout, Workspace())
+    means, _ = rows.pooled(correlations, latents, cluster, visible, layout, Workspace())
     for seed in range(3):
         one = slice(seed, seed + 1)
         given = correlations.map(lambda block, one=one: block[one].clone()), latents[one], cluster[one]
@@ -153,6 +186,7 @@ def test_a_seed_gives_the_same_bits_alone_and_beside_others(dtype):
         for name, block in alone.named().items():
             assert torch.equal(block, together.named()[name][one])
         assert torch.equal(rows.forward(*given, visible[one], layout, Workspace())[0], attention[one])
+        assert torch.equal(rows.pooled(*given, visible[one], layout, Workspace())[0], means[one])
 
 
 def test_what_requires_a_gradient_is_taken_as_it_stands():

@@ -129,7 +129,7 @@ class TestGroups:
             make_training(precision="float32", seeds=count, descent=GradientDescent(learning_rate=1 + index))
             for index, count in enumerate(seeds)
         ]
-        limit_mib = (limit + 0.5) * estimate_memory(cells[0]) / 2**20
+        limit_mib = (limit + 0.5) * estimate_memory(cells[0], "cuda") / 2**20
         groups = split_cells(cells, CUDA, limit_mib)
         assert all(0 < len(group.rows) <= limit for group in groups)
         for index, cell in enumerate(cells):
@@ -148,7 +148,7 @@ class TestGroups:
     @pytest.mark.parametrize("limit", [2, 1000])
     def test_a_single_cell_is_split_as_ever(self, limit, devices, make_training, compiled):
         cell = make_training(precision="float32", seeds=(9, 2, 4, 7, 1))
-        groups = split_cells([cell], CUDA, (limit + 0.5) * estimate_memory(cell) / 2**20)
+        groups = split_cells([cell], CUDA, (limit + 0.5) * estimate_memory(cell, "cuda") / 2**20)
         expected = split_over_devices(cell.seed_numbers, limit, devices)
         assert [(group.device, group.seeds) for group in groups] == expected
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitdyn.attention import Workspace
-from vitdyn.dynamics.gradient import forward_pass
+from vitdyn.dynamics.gradient import forward_pass, loss_gradient
 from vitdyn.objectives import (
     OBJECTIVES,
     Contrastive,
@@ -52,6 +52,39 @@ def test_each_seed_gets_the_values_of_its_own(kind, case, make_problem):
             assert found is None or torch.equal(found[seed], alone.value[seed])
         differ.append(one.loss(forward)[0])
     assert kind is MaskedReconstruction or differ[0] != differ[1]
+
+
+@EACH
+@pytest.mark.parametrize("case", range(3))
+def test_the_gradient_without_attention_in_memory(kind, case, make_problem, close, monkeypatch):
+    """It is that of the adjoint, and each seed has the bits of its own objective."""
+    problem = make_problem(seeds=3)
+    views = problem.views if kind is not MaskedReconstruction else problem.views[:1]
+    together, own = cells(kind, seeds=3)
+
+    def gradient(objective):
+        return loss_gradient(problem.correlations, objective, problem.batch, views, {})[0].map(torch.clone)
+
+    found = gradient(together)
+    for seed, one in enumerate(own):
+        for name, block in gradient(one).named().items():
+            assert torch.equal(found.named()[name][seed], block[seed])
+    monkeypatch.setattr(kind, "residual_scale", lambda self, batch: None)
+    monkeypatch.setattr(kind, "pooled_adjoint", lambda self, batch: None)
+    close(found, gradient(together), 1e-12)
+
+
+@EACH
+def test_a_subclass_with_an_adjoint_of_its_own_is_asked_for_it(kind, make_problem):
+    class Doubled(kind):
+        def adjoint(self, forward, work):
+            asked.append(True)
+            return super().adjoint(forward, work)
+
+    asked, problem = [], make_problem()
+    views = problem.views if kind is not MaskedReconstruction else problem.views[:1]
+    loss_gradient(problem.correlations, Doubled(), problem.batch, views, {})
+    assert asked
 
 
 @EACH

@@ -7,6 +7,8 @@ from vitdyn.attention.factored import (
     Saved,
     factored_forward,
     factored_pullback,
+    pooled_forward,
+    pools,
     residual_gradient,
     seeds_apart,
 )
@@ -22,6 +24,8 @@ __all__ = [
     "dense_attention",
     "factored_forward",
     "factored_pullback",
+    "pooled_forward",
+    "pools",
     "residual_gradient",
     "seeds_apart",
 ]

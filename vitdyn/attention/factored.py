@@ -15,7 +15,8 @@ and for a loss with G = ∂L/∂A, Ḡ_bp = Σ_j A_bjp G_bjp:
     ∂L/∂Υ_pq  = E_pq Σ_b [ u_bq R_{b a(q) p} (G_{b a(q) p} − Ḡ_bp) − (1 − u_bq) R_b0p Ḡ_bp ]
 
 An engine is a module that does this, with ``supports``, ``forward``, ``pullback`` and ``residual_gradient``:
-``rows`` (CPU), ``flash`` (CUDA) or ``products`` (torch, anywhere).
+``rows`` (CPU), ``flash`` (CUDA) or ``products`` (torch, anywhere). One that never needs attention in memory also has
+``pooled``, its mean over queries.
 """
 
 from __future__ import annotations
@@ -60,6 +61,22 @@ def factored_forward(
     return attention, Saved(engine, parts)
 
 
+def pooled_forward(
+    correlations: Correlations,
+    latents: Float[Tensor, "seed sample area"],
+    cluster: Int[Tensor, "seed sample"],
+    visible: Tensor,
+    layout: PatchLayout,
+    workspace: Workspace | None = None,
+) -> tuple[Float[Tensor, "seed sample area"], Saved]:
+    """Return Ā_{bj} = (1/P) Σ_p A_{bjp} and what ``factored_pullback`` needs, of an engine that ``pools``."""
+    engine = _engine_of(correlations, layout)
+    means, parts = engine.pooled(
+        _detached(correlations), _plain(latents), cluster, visible, layout, workspace or Workspace()
+    )
+    return means, Saved(engine, parts)
+
+
 def factored_pullback(
     saved: Saved,
     adjoint: Float[Tensor, "seed sample area #query"],
@@ -79,7 +96,7 @@ def residual_gradient(
     cluster: Int[Tensor, "seed sample"],
     visible: Tensor,
     layout: PatchLayout,
-    scale: float,
+    scale: float | Float[Tensor, " seed"],
     workspace: Workspace | None = None,
 ) -> Correlations:
     """Return ∂L/∂(Φ, Υ) of masked reconstruction, at once and without attention in between.
@@ -108,6 +125,11 @@ def _plain(tensor: Tensor) -> Tensor:
 def seeds_apart(layout: PatchLayout, device: str, dtype: torch.dtype) -> bool:
     """Say whether a seed's bits depend on that seed alone: compiled kernels take one by one, products all at once."""
     return _engine_for(layout, device, dtype) is not products
+
+
+def pools(layout: PatchLayout, device: str, dtype: torch.dtype) -> bool:
+    """Say whether the engine takes means of attention over queries without storing it (``pooled_forward``)."""
+    return hasattr(_engine_for(layout, device, dtype), "pooled")
 
 
 def _engine_of(correlations: Correlations, layout: PatchLayout) -> ModuleType:

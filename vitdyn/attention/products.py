@@ -96,14 +96,15 @@ def residual_gradient(
     cluster: Int[Tensor, "seed sample"],
     visible: Tensor,
     layout: PatchLayout,
-    scale: float,
+    scale: float | Float[Tensor, " seed"],
     workspace: Workspace,
 ) -> Correlations:
     """Return ∂L/∂(Φ, Υ) where ∂L/∂A_{p→j} = scale z_j² (A_{p→j} − 1{j = a(p)}) at masked queries p, else 0."""
     attention, saved = forward(correlations, latents, cluster, visible, layout, workspace)
     membership = PatchBatch(layout, (), cluster, latents).membership
     residual = torch.sub(attention, membership, out=workspace.take("residual", attention, *attention.shape))
-    return pullback(saved, residual.mul_(scale * latents.square()[..., None]), ~visible.bool())
+    column = scale[:, None, None] if isinstance(scale, Tensor) else scale
+    return pullback(saved, residual.mul_((column * latents.square())[..., None]), ~visible.bool())
 
 
 def _loses_digits(phi: Tensor, upsilon: Tensor, latents: Tensor, shown: Tensor) -> bool:

@@ -21,6 +21,7 @@ from vitdyn.attention import tiles
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.rows_blocks import read_block, read_phi, write_block, write_phi
 from vitdyn.attention.rows_masks import fill_codes, fill_slots, key_plan, padded
+from vitdyn.attention.rows_pool import FOLDED, add_sums, mark_inside, pool, write_means
 from vitdyn.attention.rows_shares import (
     AHEAD,
     MODERATE_EXPONENT,
@@ -70,8 +71,31 @@ def forward(
         *_given(phi, upsilon, latents, cluster, visible),
         *_plan_and_scratch(workspace, upsilon, latents, layout),
         _array(attention),
+        None,
+        *_room_to_pool(workspace, upsilon, latents),
     )
     return attention, Saved(workspace, layout, phi, upsilon, latents, cluster, visible)
+
+
+def pooled(
+    correlations: Correlations,
+    latents: Float[Tensor, "seed sample area"],
+    cluster: Int[Tensor, "seed sample"],
+    visible: Tensor,
+    layout: PatchLayout,
+    workspace: Workspace,
+) -> tuple[Float[Tensor, "seed sample area"], Saved]:
+    """Return the mean of area attention over queries, never stored, and what ``pullback`` needs."""
+    phi, upsilon = correlations.feature_position, correlations.position_position
+    means = workspace.take("means", upsilon, *latents.shape)
+    _forward(
+        *_given(phi, upsilon, latents, cluster, visible),
+        *_plan_and_scratch(workspace, upsilon, latents, layout),
+        None,
+        _array(means),
+        *_room_to_pool(workspace, upsilon, latents),
+    )
+    return means, Saved(workspace, layout, phi, upsilon, latents, cluster, visible)
 
 
 def pullback(
@@ -101,7 +125,7 @@ def residual_gradient(
     cluster: Int[Tensor, "seed sample"],
     visible: Tensor,
     layout: PatchLayout,
-    scale: float,
+    scale: float | Float[Tensor, " seed"],
     workspace: Workspace,
 ) -> Correlations:
     """Return ∂L/∂(Φ, Υ) where ∂L/∂A_{p→j} = scale z_j² (A_{p→j} − 1{j = a(p)}) at masked queries p, else 0."""
@@ -112,15 +136,16 @@ def residual_gradient(
         lambda: _prepare_residual(phi, upsilon, latents.shape[1], layout),
     )
     of_seeds = _given(phi, upsilon, latents, cluster, visible)
+    scales = np.full(len(upsilon), scale, found[1].dtype)
     left = [slice(None)]
     if by_tiles is not None:
-        left = [slice(seed, seed + 1) for seed in by_tiles(*of_seeds, scale, *found)]
+        left = [slice(seed, seed + 1) for seed in by_tiles(*of_seeds, scales, *found)]
     for seeds in left:
         _gradient(
             *(part[seeds] for part in of_seeds),
             None,
             None,
-            scale,
+            scales[seeds],
             *_plan_and_scratch(workspace, upsilon, latents, layout),
             *(part[seeds] for part in found),
         )
@@ -177,6 +202,17 @@ def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndar
     by_key = torch.zeros(chunks, plan.most_chunks * CHUNK, GROUPS, dtype=torch.uint8)
     by_sample = torch.zeros(2, plan.most_chunks, slots, GROUPS, dtype=torch.uint8)
     return *plan, *(part.numpy() for part in (rows, marks, by_key, by_sample))
+
+
+def _room_to_pool(work: Workspace, like: Tensor, latents: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return room for folded sums over queries, of all blocks (0 between uses) and of one."""
+    _, samples, areas = latents.shape
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        sums = like.new_zeros(2, samples * areas, lanes(like.numpy().dtype) // FOLDED).numpy()
+        return sums[0], sums[1]
+
+    return work.recall(("room to pool", samples, areas, like.dtype), None, make)
 
 
 @compiled
@@ -239,8 +275,10 @@ def _sum_masses(
 @compiled
 def _forward(
     phi, upsilon, latents, cluster, visible,
-    order, spans, key_chunks, chunk_ends, member, owns, rows, shown, by_key, by_sample, attention,
+    order, spans, key_chunks, chunk_ends, member, owns, rows, shown, by_key, by_sample,
+    attention, means, sums, block_sums,
 ):  # pragma: no cover  (compiled)  # fmt: skip
+    """Write area ``attention``, or, where that is None, its ``means`` over queries."""
     seeds, samples, areas = latents.shape
     patches, clusters, width = upsilon.shape[1], phi.shape[2], rows.shape[1]
     table, kernel, _, masses, masked, block_phi, _, ratios, weighted, scales, _, total, spare = _room(
@@ -259,6 +297,8 @@ def _forward(
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)
             shifted = read_phi(phi[s], first, block_phi, spare) * strongest > MODERATE_EXPONENT
+            if attention is None:
+                mark_inside(first, patches, spare)
             for k in range(clusters):
                 low, high = ends[0, k], ends[0, k + 1]
                 for summed in (False, True):
@@ -266,12 +306,22 @@ def _forward(
                         kernel, order, k, spans, key_chunks, chunk_ends, by_sample, low, high,
                         table, masses, masked, summed,
                     )  # fmt: skip
-                    attend(
-                        slots, own_latents, block_phi, k, first, total, masses, masked,
-                        summed, low, high, shifted, ratios, weighted, scales, attention[s],
-                    )  # fmt: skip
+                    if attention is None:
+                        pool(
+                            own_latents, block_phi, k, total, masses, masked,
+                            summed, low, high, shifted, ratios, weighted, scales, spare, block_sums,
+                        )  # fmt: skip
+                    else:
+                        attend(
+                            slots, own_latents, block_phi, k, first, total, masses, masked,
+                            summed, low, high, shifted, ratios, weighted, scales, attention[s],
+                        )  # fmt: skip
                     if not loses_digits(total):
                         break
+                if attention is None:
+                    add_sums(block_sums, low * areas, high * areas, sums)
+        if means is not None:
+            write_means(sums, slots, patches, means[s])
 
 
 @compiled
@@ -296,7 +346,7 @@ def _gradient(
         )  # fmt: skip
         strongest = _by_slot(latents[s], slots, own_latents)
         if scale is not None:
-            own_strength[:] = latents.dtype.type(scale) * own_latents * own_latents
+            own_strength[:] = scale[s] * own_latents * own_latents
         for first in range(0, patches, width):
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)

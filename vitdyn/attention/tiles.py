@@ -145,7 +145,7 @@ def _gradient(
     configure(settings)
     for s in range(seeds):
         fill_lanes(cluster[s], clusters, lanes, of_lane, of_cluster)
-        strongest = _by_lane(latents[s], lanes, scale, own_latents, own_strength)
+        strongest = _by_lane(latents[s], lanes, scale[s], own_latents, own_strength)
         done[s] = strongest * _largest(phi[s], spare) <= MODERATE_EXPONENT
         if not done[s]:
             continue
@@ -187,7 +187,7 @@ def _gradient(
 def _by_lane(latents, lanes, scale, own_latents, own_strength):  # pragma: no cover  (compiled)
     """Write z_j log₂e and ``scale`` z_j² as rows (chunk · area) of lanes; return the largest |z_j| log₂e."""
     kind, areas = latents.dtype.type, latents.shape[1]
-    most, unit, scale = kind(0), kind(LOG2_E), kind(scale)
+    most, unit = kind(0), kind(LOG2_E)
     for chunk in range(lanes.size // CHUNK):
         for i in range(CHUNK):
             b = lanes[chunk * CHUNK + i]

@@ -123,7 +123,7 @@ class CapturedSteps:
         )
         gradient = flash.empty_gradient(problem, work)
         scale = self.batches.objective.residual_scale(batch)
-        assert scale is not None
+        assert isinstance(scale, float)
         if isinstance(self.rule, GradientDescent):
             descent = (self._rates, self.first_bad, self._counter)
             flash.launch_residual(problem, scale, gradient, descent)

@@ -16,11 +16,22 @@ from vitdyn.attention import (
     area_attention,
     factored_forward,
     factored_pullback,
+    pooled_forward,
+    pools,
     residual_gradient,
 )
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
-from vitdyn.objectives import Adjoint, ForwardPass, Memory, Objective, add_scaled, members, per_seed
+from vitdyn.objectives import (
+    Adjoint,
+    ForwardPass,
+    Memory,
+    Objective,
+    PooledAdjoint,
+    add_scaled,
+    members,
+    per_seed,
+)
 
 
 @dataclass
@@ -61,11 +72,11 @@ def loss_gradient(
 ) -> tuple[Correlations, ForwardPass]:
     """Return ∂/∂Q of the loss with its weight decay, each seed by itself, and the forward pass.
 
-    An objective with a ``residual_scale`` goes the fused way, and the forward pass makes its attention when it
-    is asked for; with ``workspaces`` that must be before the correlations change (else ``RuntimeError``), unless
-    the objective has an ``after_step`` of its own. With other objectives queries by position take the factored
-    forward and its closed-form pull-back, content queries go by autograd. All lies in ``workspaces`` and holds
-    until its next use.
+    An objective with a ``residual_scale`` or a ``pooled_adjoint`` goes the fused way, without attention in memory, and
+    the forward pass makes its attention when it is asked for; with ``workspaces`` that must be before the correlations
+    change (else ``RuntimeError``), unless the objective has an ``after_step`` of its own. With other objectives queries
+    by position take the factored forward and its closed-form pull-back, content queries go by autograd. All lies in
+    ``workspaces`` and holds until its next use.
     """
     work = workspaces or Workspaces()
     fused = _fused(correlations, objective, batch, views, work)
@@ -94,16 +105,50 @@ def _fused(
     correlations: Correlations, objective: Objective, batch: PatchBatch, views: Views, work: Workspaces
 ) -> Correlations | None:
     """Return the gradient without attention in memory, where the objective has that form."""
-    scale = objective.residual_scale(batch)
-    if scale is None:
+    scale, pooled = objective.residual_scale(batch), objective.pooled_adjoint(batch)
+    block = correlations.position_position
+    if pooled is not None and (
+        correlations.content_queries or not pools(batch.layout, block.device.type, block.dtype)
+    ):
         return None
-    given = batch.latents, batch.cluster, views[0], batch.layout
-    gradient = residual_gradient(correlations, *given, scale, work.view(0))
+    parts = [] if scale is None else [_residual(correlations, batch, views[0], scale, work.view(0))]
+    if pooled is not None:
+        parts += _pooled(correlations, batch, views, pooled, work)
+    return reduce(lambda total, part: total.map(Tensor.add_, part), parts) if parts else None
+
+
+def _residual(
+    correlations: Correlations, batch: PatchBatch, visible: Tensor, scale: float | Tensor, work: Workspace
+) -> Correlations:
+    """Return the gradient of masked reconstruction of one view, with its ``scale``."""
+    given = batch.latents, batch.cluster, visible, batch.layout
+    gradient = residual_gradient(correlations, *given, scale, work)
     if not correlations.content_queries:
         return gradient
     # visible queries alone carry content, and this loss does not count them
     zeros = correlations.map(torch.zeros_like)
     return Correlations(**zeros.named() | gradient.named())
+
+
+def _pooled(
+    correlations: Correlations, batch: PatchBatch, views: Views, adjoint: PooledAdjoint, work: Workspaces
+) -> list[Correlations]:
+    """Return the gradient of each view of a loss that depends on attention through its means over queries."""
+    means, saved = zip(
+        *(
+            pooled_forward(
+                correlations, batch.latents, batch.cluster, visible, batch.layout, work.view(index)
+            )
+            for index, visible in enumerate(views)
+        ),
+        strict=True,
+    )
+    patches = batch.layout.patches
+    return [
+        factored_pullback(kept, (value / patches)[..., None])
+        for kept, value in zip(saved, adjoint(means), strict=True)
+        if value is not None
+    ]
 
 
 class _OnDemand(Sequence[Tensor]):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vitdyn.attention import Correlations
+from vitdyn.attention import Correlations, pools
 from vitdyn.dynamics.devices import devices_of, split_over_devices
 from vitdyn.dynamics.grid import Row, Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.resources import PRECISIONS
@@ -27,17 +27,21 @@ CACHE_MIB = 16.0
 GRAPH = 8
 """Arrays (sample, area, query) that autograd keeps of one view with content queries."""
 
+SIMILARITIES = 3
+"""Arrays (sample, sample) that contrast takes."""
+
 DIVERSITY_MAPS = 8
 """Arrays (query, key) that a frame takes for the maps of its two samples of attention diversity."""
 
 
-def estimate_memory(training: Training) -> int:
-    """Return the bytes that one seed takes while it trains, within some 30 % (contrast of many samples takes less).
+def estimate_memory(training: Training, device: str = "cpu") -> int:
+    """Return the bytes that one seed takes while it trains on a kind of device, within some 30 %.
 
     Q, its gradient, what the rule of descent carries, and the copy that is kept at the end or for a checkpoint. For a
     frame, three arrays (sample, area, query) of the evaluation samples and ``DIVERSITY_MAPS`` arrays (query, key).
-    Where attention is stored at all, one array (sample, area, query) for each view of the training samples;
-    with content queries autograd keeps ``GRAPH`` of them, of training and of evaluation samples.
+    Where attention is stored at all, one array (sample, area, query) for each view of the training samples; where its
+    means alone are, ``SIMILARITIES`` arrays (sample, sample). With content queries autograd keeps ``GRAPH`` of the
+    former, of training and of evaluation samples.
     """
     layout, objective = training.generator.layout, training.objective
     patches, areas, clusters = layout.patches, layout.areas, layout.clusters
@@ -50,6 +54,9 @@ def estimate_memory(training: Training) -> int:
     if training.content_queries:
         blocks += clusters * areas * (patches + areas)
         stored = GRAPH * (views * (trained + evaluated) + patches**2)
+    elif type(objective).pooled_adjoint is not Objective.pooled_adjoint:
+        pooled = pools(layout, device, PRECISIONS[training.precision])
+        stored = SIMILARITIES * training.samples**2 if pooled else views * trained
     elif type(objective).residual_scale is Objective.residual_scale:
         stored = views * trained
     frame = 3 * evaluated + DIVERSITY_MAPS * patches**2
@@ -88,7 +95,7 @@ def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: floa
     for own, part in zip(batches, work, strict=True):
         first = cells[own[0]]
         rows = [(cell, seed) for cell in own for seed in cells[cell].seed_numbers]
-        size = max(1, min(_most_rows(first, limit_mib), GROUP_WORK // _work_of_a_step(first)))
+        size = max(1, min(_most_rows(first, device, limit_mib), GROUP_WORK // _work_of_a_step(first)))
         pieces = [tuple(rows[index : index + size]) for index in range(0, len(rows), size)]
         if len(cells) > 1 and batch_key(first, device) is not None:
             rows.sort(key=lambda row: row[1])
@@ -105,7 +112,7 @@ def _split_over_gpus(cells: Sequence[Training], device: torch.device, limit_mib:
     devices = devices_of(device)
     groups: list[tuple[torch.device, list[Row]]] = []
     for own in batches_of_cells(cells, device):
-        size = _most_rows(cells[own[0]], limit_mib)
+        size = _most_rows(cells[own[0]], device, limit_mib)
         last: dict[torch.device, list[Row]] = {}
         for cell in own:
             rows = [(cell, seed) for seed in cells[cell].seed_numbers]
@@ -124,14 +131,14 @@ def all_side_by_side(groups: list[Rows]) -> int:
     devices = {group.device for group in groups}
     if any(device.type == "cuda" for device in devices):
         return len(devices)
-    largest = max(len(group.rows) * estimate_memory(group.common) for group in groups)
+    largest = max(len(group.rows) * estimate_memory(group.common, group.device.type) for group in groups)
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     worthwhile = sum(_work_of_a_step(group.common) * len(group.rows) >= LEAST_WORK for group in groups)
     return max(1, min(worthwhile, torch.get_num_threads(), int(0.8 * installed) // largest))
 
 
-def _most_rows(training: Training, limit_mib: float) -> int:
-    return max(1, int(limit_mib * 2**20) // estimate_memory(training))
+def _most_rows(training: Training, device: torch.device, limit_mib: float) -> int:
+    return max(1, int(limit_mib * 2**20) // estimate_memory(training, device.type))
 
 
 def work_of(training: Training) -> int:

@@ -51,4 +51,4 @@ def estimate_cost(experiment: Experiment, *, device: str = "auto") -> Cost:
     recorded = len(training.schedule.recorded_steps(training.steps))
     rounds = ceil(len(groups) / workers)
     total = max(start - frame, 0.0) + rounds * (training.steps * step + recorded * frame)
-    return Cost(total, len(together) * estimate_memory(training) / 2**20)
+    return Cost(total, len(together) * estimate_memory(training, where.type) / 2**20)

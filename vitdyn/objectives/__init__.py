@@ -7,7 +7,14 @@ from vitdyn.objectives.contrastive import Contrastive
 from vitdyn.objectives.joined import add_scaled, joined, members, per_seed
 from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.mixture import Mixture
-from vitdyn.objectives.objective import Adjoint, ForwardPass, Memory, Objective, autograd_adjoint
+from vitdyn.objectives.objective import (
+    Adjoint,
+    ForwardPass,
+    Memory,
+    Objective,
+    PooledAdjoint,
+    autograd_adjoint,
+)
 
 OBJECTIVES: tuple[type[Objective], ...] = (MaskedReconstruction, Contrastive, Mixture)
 
@@ -20,6 +27,7 @@ __all__ = [
     "Memory",
     "Mixture",
     "Objective",
+    "PooledAdjoint",
     "add_scaled",
     "autograd_adjoint",
     "joined",

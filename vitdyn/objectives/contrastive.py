@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from vitdyn.attention import Workspace
 from vitdyn.data import PatchBatch, PatchLayout, draw_view_pair, masked_count
 from vitdyn.data.views import VIEW_KINDS
 from vitdyn.objectives.joined import per_seed
-from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
+from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective, PooledAdjoint
 from vitdyn.seeds import Streams
 
 
@@ -68,19 +69,19 @@ class Contrastive(Objective):
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the InfoNCE term, averaged over the samples."""
-        logits = self._logits(forward)
+        logits = self._logits(forward.batch, _means(forward))
         return -torch.log_softmax(logits, -1).diagonal(dim1=1, dim2=2).mean(1)
 
     def adjoint(self, forward: ForwardPass, work: Workspace) -> tuple[Adjoint | None, ...]:
         """Return −h_j/P with h_j = (z_j/τ)[(1 − π_b) f⁺⁺_bj − Σ_{c≠b} π_c f⁺⁺_cj], over the number of samples."""
-        batch = forward.batch
-        target = _pooled(forward.attention[1], batch)
-        pull = torch.softmax(self._logits(forward), -1) - torch.eye(batch.count).to(target)
-        own = torch.einsum("sbc,sckj->sbkj", pull, target)
-        own = own.gather(2, batch.cluster[..., None, None].expand(-1, -1, 1, own.shape[3]))[:, :, 0]
-        size = batch.layout.patches * batch.count
-        scale = per_seed(self, lambda one: 1 / (one.temperature * size), own)
-        return Adjoint((own * batch.latents * scale)[..., None]), None
+        pulled = self._pull(forward.batch, _means(forward))
+        return Adjoint((pulled / forward.batch.layout.patches)[..., None]), None
+
+    def pooled_adjoint(self, batch: PatchBatch) -> PooledAdjoint | None:
+        """Return −h_j over the number of samples; None for a subclass with an adjoint of its own."""
+        if type(self).adjoint is not Contrastive.adjoint:
+            return None
+        return lambda means: (self._pull(batch, means), None)
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the mean of log(1 + (B − 1) e^{−max_j z_j² / τ}): all similarity at its bounds.
@@ -99,16 +100,32 @@ class Contrastive(Objective):
         """Return 4 P K: mean pooling divides the gradient of one position by P, the draw of a cluster by K."""
         return 4.0 * layout.patches * layout.clusters
 
-    def _logits(self, forward: ForwardPass) -> Float[Tensor, "seed sample sample"]:
-        anchor = _pooled(forward.attention[0], forward.batch)
-        target = _pooled(forward.attention[1], forward.batch).detach()
-        similarity = torch.einsum("sbkj,sckj->sbc", anchor, target)
+    def _logits(self, batch: PatchBatch, means: Means) -> Float[Tensor, "seed sample sample"]:
+        """Return s_bc/τ; features of different clusters are orthogonal."""
+        anchor, target = (batch.latents * each for each in means)
+        similarity = torch.bmm(anchor, target.detach().transpose(1, 2))
+        if batch.layout.clusters > 1:
+            similarity = similarity * _alike(batch)
         return similarity / per_seed(self, lambda one: one.temperature, similarity)
 
+    def _pull(self, batch: PatchBatch, means: Means) -> Float[Tensor, "seed sample area"]:
+        """Return −h_j over the number of samples."""
+        pull = torch.softmax(self._logits(batch, means), -1)
+        pull.diagonal(dim1=1, dim2=2).sub_(1)
+        if batch.layout.clusters > 1:
+            pull.mul_(_alike(batch))
+        own = torch.bmm(pull, batch.latents * means[1])
+        return own * batch.latents * per_seed(self, lambda one: 1 / (one.temperature * batch.count), own)
 
-def _pooled(
-    attention: Float[Tensor, "seed sample area query"], batch: PatchBatch
-) -> Float[Tensor, "seed sample cluster area"]:
-    """Return F(X) in the basis of features: z_j Ā_j at the sample's own cluster, 0 at the others."""
-    own = torch.nn.functional.one_hot(batch.cluster, batch.layout.clusters).to(attention)
-    return own[..., None] * (batch.latents * attention.mean(-1))[:, :, None]
+
+Means = Sequence[Float[Tensor, "seed sample area"]]
+"""Ā_j of both views."""
+
+
+def _means(forward: ForwardPass) -> Means:
+    return [attention.mean(-1) for attention in forward.attention]
+
+
+def _alike(batch: PatchBatch) -> Bool[Tensor, "seed sample sample"]:
+    """Say which samples are of the same cluster."""
+    return batch.cluster[:, :, None] == batch.cluster[:, None]

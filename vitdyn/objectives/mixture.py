@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
@@ -13,11 +14,11 @@ from torch import Tensor
 
 from vitdyn._errors import require_real
 from vitdyn.attention import Workspace
-from vitdyn.data import PatchLayout, masked_count
+from vitdyn.data import PatchBatch, PatchLayout, masked_count
 from vitdyn.objectives.contrastive import Contrastive
 from vitdyn.objectives.joined import derived, per_seed
 from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
-from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
+from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective, PooledAdjoint
 from vitdyn.seeds import Streams
 
 
@@ -91,6 +92,28 @@ class Mixture(Objective):
         patches, value = forward.batch.layout.patches, rebuilt.value.mul_(rebuilt.weight[:, :, None])
         value.mul_(per_seed(self, lambda one: (1 - one.weight) / one._masked(patches), value))
         return Adjoint(value.add_(pulled.value * self._weight(value))), None
+
+    def residual_scale(self, batch: PatchBatch) -> float | Float[Tensor, " seed"] | None:
+        """Return (1 − λ)/m of masked reconstruction's; None for a subclass with an adjoint of its own."""
+        scale = self.reconstruction.residual_scale(batch)
+        if scale is None or type(self).adjoint is not Mixture.adjoint:
+            return None
+        patches = batch.layout.patches
+        column = batch.latents[:, 0, 0]
+        return per_seed(self, lambda one: scale * (1 - one.weight) / one._masked(patches), column)
+
+    def pooled_adjoint(self, batch: PatchBatch) -> PooledAdjoint | None:
+        """Return λ times that of contrast; None for a subclass with an adjoint of its own."""
+        contrast = self.contrast.pooled_adjoint(batch)
+        if contrast is None or type(self).adjoint is not Mixture.adjoint:
+            return None
+
+        def pull(means: Sequence[Tensor]) -> Sequence[Tensor | None]:
+            value = contrast(means)[0]
+            assert value is not None
+            return value * self._weight(value), None
+
+        return pull
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the mixture of the two bounds: no model attains both where 0 < λ < 1."""

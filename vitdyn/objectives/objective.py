@@ -29,6 +29,12 @@ class Adjoint(NamedTuple):
     weight: Float[Tensor, "seed sample query"] | None = None
 
 
+PooledAdjoint = Callable[
+    [Sequence[Float[Tensor, "seed sample area"]]], Sequence[Float[Tensor, "seed sample area"] | None]
+]
+"""From the means over queries of each view's attention to the derivatives of the loss, None behind a stop-gradient."""
+
+
 @dataclass(frozen=True)
 class ForwardPass:
     """One batch seen through the model: its views and the area attention of the model on each view.
@@ -90,11 +96,20 @@ class Objective(ABC):
         """Return ∂L/∂A for each view, None for a view behind a stop-gradient. By autograd unless overridden."""
         return autograd_adjoint(self, forward)
 
-    def residual_scale(self, batch: PatchBatch) -> float | None:
+    def residual_scale(self, batch: PatchBatch) -> float | Float[Tensor, " seed"] | None:
         """Return c where ∂L/∂A_{p→j} = c z_j² (A_{p→j} − 1{j = a(p)}) at masked queries of the first view.
 
-        At visible ones, and in other views, it is 0. Such a gradient needs no attention in memory. None, the default,
-        where the adjoint has another form.
+        A number, or one for each seed. At visible queries, and in other views, it is 0; or else it is what
+        ``pooled_adjoint`` says, to which this is then added. Such a gradient needs no attention in memory. None, the
+        default, where the adjoint has no such part.
+        """
+        return None
+
+    def pooled_adjoint(self, batch: PatchBatch) -> PooledAdjoint | None:
+        """Return ∂L/∂Ā as a function of Ā_j = (1/P) Σ_p A_{p→j}, of each view, where L depends on A through it alone.
+
+        But for what ``residual_scale`` says. Such a gradient needs no attention in memory either. None, the default,
+        where the adjoint has no such part.
         """
         return None
 
