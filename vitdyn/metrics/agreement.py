@@ -24,6 +24,9 @@ class AgreementConvention:
         require_choice("coefficient", self.coefficient, ("spearman", "kendall"))
 
 
+_PAIRS_AT_ONCE = 2**21
+"""Pairs of models whose signs are held at once."""
+
 AGREEMENT = {"spearman": AgreementConvention(), "kendall": AgreementConvention(coefficient="kendall")}
 
 
@@ -39,20 +42,24 @@ def rank_agreement(
     (concordant − discordant)/√((n₀ − n₁)(n₀ − n₂)) with n₀ pairs, n₁ and n₂ of them tied in one or the other.
     NaN where all models tie in either, or there is a NaN. Raises ``ValueError`` for fewer than two models.
     """
-    from scipy.stats import kendalltau, spearmanr
-
     used = chosen(convention, AGREEMENT)
     first = double("scores", scores, "model", (2,))
     second = double("quality", quality, "model", (2,))
     if first.shape != second.shape:
         raise wrong("shape of quality", tuple(second.shape), f"must be that of scores, {tuple(first.shape)}")
-    coefficient = spearmanr if used.coefficient == "spearman" else kendalltau
     models = first.shape[-1]
-    found = []
-    for one, other in zip(first.reshape(-1, models).numpy(), second.reshape(-1, models).numpy(), strict=True):
-        defined = all(np.isfinite(row).all() and np.ptp(row) > 0 for row in (one, other))
-        found.append(float(coefficient(one, other).statistic) if defined else nan)
-    return Measured(torch.tensor(found, dtype=torch.float64).reshape(first.shape[:-1]), used)
+    together = torch.stack([first, second]).reshape(2, -1, models)
+    rows = max(1, _PAIRS_AT_ONCE // models**2)
+    found = [_correlation(part, used.coefficient) for part in together.split(rows, 1)]
+    return Measured(torch.cat(found).reshape(first.shape[:-1]), used)
+
+
+def _correlation(values: Float[Tensor, "side row model"], coefficient: str) -> Float[Tensor, " row"]:
+    """Return ρ or τ_b of each row, both from the signs of differences: a rank, centred, is half a sum of them."""
+    signs = torch.sign(values[..., :, None] - values[..., None, :])
+    one, other = signs.sum(-1) if coefficient == "spearman" else signs.flatten(2)
+    found = (one * other).sum(-1) / (one.square().sum(-1) * other.square().sum(-1)).sqrt()
+    return found.where(values.isfinite().all(-1).all(0), nan)
 
 
 def agreement_interval(
