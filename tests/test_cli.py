@@ -45,7 +45,7 @@ def test_run_writes_a_result_and_a_picture(objective, tmp_path, capsys):
     assert "about" in printed
     assert "of 2 seeds" in printed
     (result,) = tmp_path.glob("*.nc")
-    with xarray.open_dataset(result, engine="h5netcdf") as stored:
+    with xarray.open_dataset(result, engine="netcdf4") as stored:
         assert stored.sizes["seed"] == 2
         assert stored["step"].values[-1] == 3
     (picture,) = tmp_path.glob("*.png")
@@ -61,7 +61,7 @@ def test_flow_writes_a_result_and_a_picture(objective, tmp_path, capsys):
     assert "P = 1e+09" in printed
     assert ("contrastive training" in printed) == (objective == "cl")
     (result,) = tmp_path.glob("*.nc")
-    with xarray.open_dataset(result, engine="h5netcdf") as stored:
+    with xarray.open_dataset(result, engine="netcdf4") as stored:
         assert float(stored["time"][-1]) > 0
     (picture,) = tmp_path.glob("*.png")
     assert picture.stat().st_size > 10_000
@@ -121,7 +121,7 @@ def test_run_takes_the_objectives_own_options_and_other_laws(tmp_path):
             == 0
         )
         (result,) = (tmp_path / law).glob("*.nc")
-        with xarray.open_dataset(result, engine="h5netcdf") as stored:
+        with xarray.open_dataset(result, engine="netcdf4") as stored:
             training = json.loads(stored.attrs["experiment"])["training"]
         assert training["objective"]["temperature"] == 0.5
         assert training["objective"]["views"] == "complementary"
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_run(capsys, tmp_p
 def test_check_refuses_a_result_file_it_cannot_trust(broken, capsys, tmp_path):
     (case, *_) = CLAIMS[0].cases("quick")
     path = ResultStore(tmp_path).path(case.runs[0])
-    xarray.Dataset({"x": ("frame", list(range(5000)))}).to_netcdf(path, engine="h5netcdf")
+    xarray.Dataset({"x": ("frame", list(range(5000)))}).to_netcdf(path, engine="netcdf4")
     if broken == "truncated":
         path.write_bytes(path.read_bytes()[:3000])
     status, message = error_of(["check", "--quick", "--results", str(tmp_path)], capsys)

@@ -60,7 +60,7 @@ class Trajectory:
                 for name, array in self.dataset.data_vars.items()
                 if array.size > 4096
             }
-            self.dataset.to_netcdf(scratch, engine="h5netcdf", encoding=encoding)
+            self.dataset.to_netcdf(scratch, engine="netcdf4", encoding=encoding)
         return target
 
     @classmethod
@@ -83,9 +83,9 @@ def read_result(path: str | Path, schema: str) -> xarray.Dataset:
     if not source.is_file():
         raise wrong("path", str(path), "no such result file")
     try:
-        with xarray.open_dataset(source, engine="h5netcdf") as stored:
+        with xarray.open_dataset(source, engine="netcdf4") as stored:
             dataset = stored.load()
-    except Exception as error:  # h5py, h5netcdf and xarray each have their own errors for a broken file
+    except Exception as error:  # netCDF4 and xarray each have their own errors for a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise wrong(
             "path", str(path), f"not a readable result file ({reason}): delete it and run again"

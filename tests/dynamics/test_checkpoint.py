@@ -128,7 +128,7 @@ def test_what_was_deposited_is_not_trained_on(path, make_training, stop_after):
 
 KILLED = """
 import json, os, random, signal, sys, time
-import torch, xarray, h5netcdf
+import torch, xarray, netCDF4
 torch.set_num_threads(1)
 from vitdyn.data import PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics import Schedule, Training, simulate

@@ -64,7 +64,7 @@ def test_key_depends_on_the_numbers_and_not_on_the_name(experiment):
 def test_a_result_describes_itself(experiment, tmp_path):
     path = tmp_path / "deep" / "result.nc"
     trajectory = run(experiment, out=path)
-    with xarray.open_dataset(path, engine="h5netcdf") as stored:
+    with xarray.open_dataset(path, engine="netcdf4") as stored:
         assert Experiment.from_json(stored.attrs["experiment"]) == experiment
         assert stored["step"].values.tolist() == [0, 2, 6]
         assert stored["seed"].values.tolist() == [3, 5]

@@ -88,7 +88,7 @@ class Record:
     def save(self, path: Path) -> Path:
         """Write a netCDF4 file, whole or not at all."""
         with writable_beside(path) as scratch:
-            self.dataset.to_netcdf(scratch, engine="h5netcdf")
+            self.dataset.to_netcdf(scratch, engine="netcdf4")
         return path
 
     @classmethod
