@@ -18,6 +18,7 @@ from vitdyn.attention import (
     factored,
     factored_forward,
     factored_pullback,
+    mean_area_attention,
     products,
 )
 from vitdyn.data import Constant, PatchBatch, PatchGenerator, PatchLayout
@@ -63,6 +64,25 @@ def test_equals_the_dense_model(case, content, make_problem, close):
         attention = area_attention(problem.correlations, *problem.arguments(view))
         close(attention, dense_area(problem, matrix, view), 1e-12)
         assert torch.equal(problem.forward().attention[view], attention)
+
+
+@TWENTY
+@CONTENT
+@pytest.mark.parametrize("asked", [False, True], ids=["plain", "gradient"])
+def test_the_mean_over_queries(case, content, asked, make_problem, close):
+    problem = make_problem(content=content)
+    model = problem.correlations.map(lambda block: block.clone().requires_grad_(asked))
+    found = mean_area_attention(model, *problem.arguments(0))
+    attention = area_attention(model, *problem.arguments(0))
+    close(found.detach(), attention.detach().mean(-1), 1e-12)
+    assert found.requires_grad == asked
+    if asked:
+        blocks = list(model.named().values())
+        close(
+            Correlations(*torch.autograd.grad(found.square().sum(), blocks)),
+            Correlations(*torch.autograd.grad(attention.mean(-1).square().sum(), blocks)),
+            1e-12,
+        )
 
 
 def test_the_problems_meet_every_kind_of_sample(make_problem):
@@ -373,8 +393,9 @@ def test_shapes_that_do_not_fit_are_named(field, make_problem, complaint):
     name = field.removeprefix("correlations.")
     blocks[name] = torch.cat([blocks[name], blocks[name][..., :1]], -1)
     model = Correlations(blocks["feature_position"], blocks["position_position"])
-    with complaint(f"{field}.shape", "for this layout and batch"):
-        area_attention(model, blocks["latents"], cluster, blocks["visible"], layout)
+    for function in (area_attention, mean_area_attention):
+        with complaint(f"{field}.shape", "for this layout and batch"):
+            function(model, blocks["latents"], cluster, blocks["visible"], layout)
 
 
 @needs_cuda

@@ -1,6 +1,6 @@
 """One softmax-attention layer on patch data: its correlations and the attention they give to areas."""
 
-from vitdyn.attention.area import area_attention
+from vitdyn.attention.area import area_attention, mean_area_attention
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.dense import attend, dense_area_attention, dense_attention
 from vitdyn.attention.factored import (
@@ -24,6 +24,7 @@ __all__ = [
     "dense_attention",
     "factored_forward",
     "factored_pullback",
+    "mean_area_attention",
     "pooled_forward",
     "pools",
     "residual_gradient",

@@ -11,7 +11,7 @@ from torch import Tensor
 from vitdyn._errors import wrong
 from vitdyn.attention.composed import composed_attention
 from vitdyn.attention.correlations import Correlations
-from vitdyn.attention.factored import factored_forward, factored_pullback
+from vitdyn.attention.factored import factored_forward, factored_pullback, pooled_forward, pools
 from vitdyn.data import PatchLayout
 
 
@@ -43,6 +43,27 @@ def area_attention(
     return _AreaAttention.apply(
         correlations.feature_position, correlations.position_position, latents, cluster, visible, layout
     )
+
+
+def mean_area_attention(
+    correlations: Correlations,
+    latents: Float[Tensor, "seed sample area"],
+    cluster: Int[Tensor, "seed sample"],
+    visible: Tensor,
+    layout: PatchLayout,
+) -> Float[Tensor, "seed sample area"]:
+    """Return Ā_j = (1/P) Σ_p A_{p→j}, the attention of the pooled output; all else as of ``area_attention``.
+
+    Without any array of (sample, area, query) where the engine pools and nobody asks for a gradient.
+    """
+    like, given = correlations.position_position, (latents, cluster, visible, layout)
+    asked = latents.requires_grad or any(part.requires_grad for part in correlations.named().values())
+    if correlations.content_queries or (asked and torch.is_grad_enabled()):
+        return area_attention(correlations, *given).mean(-1)
+    if not pools(layout, like.device.type, like.dtype):
+        return area_attention(correlations, *given).mean(-1)
+    _check_shapes(correlations, *given)
+    return pooled_forward(correlations, *given)[0]
 
 
 class _AreaAttention(torch.autograd.Function):

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn.attention import Correlations, area_attention
+from vitdyn.attention import Correlations, area_attention, mean_area_attention
 from vitdyn.data import PatchBatch
 
 _AT_A_TIME = 2**20  # entries (seed, sample, area, query) of area attention held at once: 4 MiB in float32
@@ -35,8 +35,8 @@ def image_representation(
     for start in range(0, batch.count, size):
         few = slice(start, start + size)
         part = batch.part(few)
-        attention = area_attention(correlations, part.latents, part.cluster, visible[:, few], layout)
-        parts.append(attention.mean(-1) * part.latents)
+        means = mean_area_attention(correlations, part.latents, part.cluster, visible[:, few], layout)
+        parts.append(means * part.latents)
     return _in_own_cluster(torch.cat(parts, 1), batch)
 
 
