@@ -327,15 +327,20 @@ def test_list_and_env_say_what_there_is(capsys):
 
 def test_figures_runs_each_script_in_order_and_stops_at_a_failure(tmp_path, capfd):
     for name, body in (
-        ("1_a.py", "print('first')"),
+        ("1_a.py", "import sys; print('first', __name__, *sys.argv[1:])"),
         ("2_b.py", "raise SystemExit(3)"),
         ("3_c.py", "print('third')"),
     ):
         (tmp_path / name).write_text(body)
-    assert cli.main(["figures", "--sims", str(tmp_path)]) == 3
+    before = sys.argv
+    assert cli.main(["figures", "--sims", str(tmp_path), "--out", "o", "--results", "r", "--quick"]) == 3
     printed = capfd.readouterr().out
-    assert "first" in printed
+    assert "first __main__ --quick --out o --results r\n" in printed
     assert "third" not in printed
+    (tmp_path / "1_a.py").write_text("raise SystemExit('1_a.py: no')")
+    assert cli.main(["figures", "--sims", str(tmp_path)]) == 1
+    assert capfd.readouterr().err == "1_a.py: no\n"
+    assert sys.argv is before
     assert cli.main(["figures", "--sims", str(tmp_path / "none")]) == 2
 
 

@@ -51,8 +51,6 @@ class Figures:
 
     def __call__(self) -> int:
         """Run the scripts one by one."""
-        import subprocess
-
         scripts = sorted(self.sims.glob("[0-9]*.py"))
         if not scripts:
             raise wrong("sims", str(self.sims), "holds no scripts: run this in a clone of the repository")
@@ -60,10 +58,27 @@ class Figures:
         places = ["--out", str(self.out), "--results", str(self.results)]
         for script in scripts:
             print(f"== {script}", flush=True)
-            status = subprocess.run([sys.executable, str(script), *flags, *places], check=False).returncode
+            status = _run(script, [*flags, *places])
             if status:
                 return status
         return 0
+
+
+def _run(script: Path, arguments: list[str]) -> int:
+    """Run a script in this process, which has loaded its libraries, as a process of its own; return how it ended."""
+    import runpy
+
+    before, sys.argv = sys.argv, [str(script), *arguments]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    finally:
+        sys.argv = before
+    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
