@@ -23,13 +23,14 @@ lint: $(READY)
 
 # one thread each; the allocator keeps freed pages, or the large contenders would make the small ones pay for page faults
 bench: $(READY)
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'
+	$(VENV)/bin/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev,bench]'
 	OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864 \
 		$(VENV)/bin/python -m pytest tests/benchmarks --benchmark-only --benchmark-disable-gc -p no:xdist
 
+# without bytecode of all that is installed: it takes longer than the rest, and what is imported is compiled then
 $(READY): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
 clean:
