@@ -57,8 +57,8 @@ def draw(columns: list[Column]) -> Drawing:
 
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
-    store = options.store
-    columns = [column(experiment, store(experiment)) for experiment in experiments(options.scale)]
+    runs = experiments(options.scale)
+    columns = [column(*each) for each in zip(runs, options.store.all(runs), strict=True)]
     print(verdict_table({each.title: each.verdict for each in columns}))
     print(save_figure(draw(columns), options.out / "02_masked_reconstruction"))
 

@@ -93,12 +93,13 @@ def main(options: Options) -> None:
     for name, image in zip(names, labels, strict=True):
         print(f"{name:<10} {PatchLayout.from_labels(image, patch_size=PATCH).describe()}")
     print(f"{'together':<10} {layout.describe()}")
-    runs = {name: (run, options.store(run)) for name, run in experiments(options.scale, layout).items()}
-    attention = {name: patch_area_attention(found, run.training) for name, (run, found) in runs.items()}
+    runs = experiments(options.scale, layout)
+    trained = options.store.named(runs)
+    attention = {name: patch_area_attention(found, runs[name].training) for name, found in trained.items()}
     rows = [
         (objective, name, float(np.nanmedian(found["own_area_attention"][-1, :, index, 1:, 0])),
          float(np.nanmedian(found["area_attention"][-1, :, index, 1:, 0, 0])))
-        for objective, (_, found) in runs.items()
+        for objective, found in trained.items()
         for index, name in enumerate(names)
     ]  # fmt: skip
     print(text_table(("objective", "photograph", "local patches: own area", "largest area"), rows))

@@ -93,7 +93,7 @@ def draw(made: list[Panel]) -> Drawing:
 
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
-    found = {case: options.store(run) for case, run in experiments(options.scale).items()}
+    found = options.store.named(experiments(options.scale))
     rows = [
         (*case, *(float(each.mean()) for each in ends), float(ends[0].min()), float(ends[0].max()))
         for case, run in found.items()

@@ -95,7 +95,7 @@ def draw(made: list[Panel]) -> Drawing:
 
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
-    found = {case: options.store(run) for case, run in experiments(options.scale).items()}
+    found = options.store.named(experiments(options.scale))
     least = {"mae": least_own_area_attention, "cl": least_global_attention}
     rows = []
     for (name, words), run in found.items():

@@ -111,7 +111,7 @@ def draw(made: list[Panel]) -> Drawing:
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
     runs = experiments(options.scale)
-    made = panels(runs, {case: options.store(run) for case, run in runs.items()})
+    made = panels(runs, options.store.named(runs))
     print(table_of_ends(made))
     print(save_figure(draw(made), options.out / "07_batches_and_negatives"))
 

@@ -101,7 +101,7 @@ def draw(made: list[Panel]) -> Drawing:
 
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
-    found = {case: options.store(run) for case, run in experiments(options.scale).items()}
+    found = options.store.named(experiments(options.scale))
     made = panels(found)
     print(table_of_ends(made))
     print(save_figure(draw(made), options.out / "08_content_queries"))

@@ -20,10 +20,11 @@ from vitdyn.claims import (
     judge,
 )
 from vitdyn.claims.representations import measured_run, mixture_runs
-from vitdyn.experiments import Experiment, ResultStore
+from vitdyn.experiments import Experiment
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.plotting import Drawing, FigureOptions, gap_words, run_script, save_figure, verdict_table
 from vitdyn.plotting.learned import Learning, draw_learning
+from vitdyn.trajectory import Trajectory
 
 GAPS = {"gap-positive": gap_words(0.4), "gap-negative": gap_words(-0.3)}
 WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -40,12 +41,12 @@ def experiments(scale: str) -> dict[str, Experiment]:
     return found
 
 
-def learning(gap: str, runs: dict[str, Experiment], store: ResultStore) -> Learning:
+def learning(gap: str, found: dict[str, Trajectory]) -> Learning:
     """Bring together the runs on one kind of data."""
     return Learning(
         title=GAPS[gap],
-        runs={name: store(runs[f"{gap} {name}"]) for name in ("mae", "cl")},
-        mixtures={weight: store(runs[f"{gap} {weight}"]) for weight in WEIGHTS},
+        runs={name: found[f"{gap} {name}"] for name in ("mae", "cl")},
+        mixtures={weight: found[f"{gap} {weight}"] for weight in WEIGHTS},
     )
 
 
@@ -70,9 +71,9 @@ def draw(kinds: list[Learning]) -> Drawing:
 
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
-    store, runs = options.store, experiments(options.scale)
-    store.all(runs.values())
-    kinds = {gap: learning(gap, runs, store) for gap in GAPS}
+    runs = experiments(options.scale)
+    found = options.store.named(runs)
+    kinds = {gap: learning(gap, found) for gap in GAPS}
     table = {name: each for gap, kind in kinds.items() for name, each in verdicts(gap, runs, kind).items()}
     print(verdict_table(table))
     print(save_figure(draw(list(kinds.values())), options.out / "15_what_they_learn"))

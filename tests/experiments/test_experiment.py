@@ -161,7 +161,8 @@ def test_a_store_simulates_what_is_missing_as_one_grid(experiment, tmp_path, mon
     for each, trajectory in zip([*expected, expected[0]], found, strict=True):
         assert trajectory.dataset.drop_attrs().identical(each)
     assert [Experiment.from_json(each.dataset.attrs["experiment"]) for each in found[:3]] == several
-    store.all(several)
+    for name, trajectory in store.named({"first": several[0], 3: several[2]}).items():
+        assert trajectory.dataset.identical(found[{"first": 0, 3: 2}[name]].dataset)
     assert grids == [2] and not list((tmp_path / "together").glob("*.checkpoint"))
     with pytest.raises(ValueError, match="redraw"):
         ResultStore(tmp_path / "none", redraw=True).all(several)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from vitdyn._errors import wrong
 from vitdyn.dynamics import Training, simulate_grid
 from vitdyn.experiments.experiment import Experiment, described, run
 from vitdyn.trajectory import Trajectory, require_writable, writable_beside
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class ResultStore:
         if len(missing) > 1 and not self.redraw:
             self._simulate(tuple(missing.values()))
         return tuple(self(each) for each in chosen)
+
+    def named(self, experiments: Mapping[Name, Experiment]) -> dict[Name, Trajectory]:
+        """Return the trajectories of experiments, by whatever these go by; missing ones run as in ``all``."""
+        return dict(zip(experiments, self.all(experiments.values()), strict=True))
 
     def _simulate(self, experiments: tuple[Experiment, ...]) -> None:
         for each in experiments:
