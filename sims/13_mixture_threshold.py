@@ -7,7 +7,7 @@ The number of steps is a multiple of P^{1 − κ_s}; what much longer runs would
 
 Claims: HYBRID-THRESHOLD, at other exponents and by descent.
 Run:    python sims/13_mixture_threshold.py [--quick | --full] [--redraw]
-Takes:  0.2 minutes on two cores (--full reaches P = 10^8: TODO minutes); it needs no GPU.
+Takes:  0.3 minutes on two cores (--full reaches P = 10^8: 1 minute); it needs no GPU.
 The numbers drawn are kept with the figure, not the runs; --redraw reads them there.
 """
 

@@ -65,16 +65,10 @@ def forward(
     workspace: Workspace,
 ) -> tuple[Float[Tensor, "seed sample area query"], Saved]:
     """Return area attention and what ``pullback`` needs."""
-    phi, upsilon = correlations.feature_position, correlations.position_position
+    upsilon = correlations.position_position
     attention = workspace.take("attention", upsilon, *latents.shape, layout.patches)
-    _forward(
-        *_given(phi, upsilon, latents, cluster, visible),
-        *_plan_and_scratch(workspace, upsilon, latents, layout),
-        _array(attention),
-        None,
-        *_room_to_pool(workspace, upsilon, latents),
-    )
-    return attention, Saved(workspace, layout, phi, upsilon, latents, cluster, visible)
+    batch = latents, cluster, visible, layout
+    return attention, _attend(correlations, *batch, workspace, attention, None)
 
 
 def pooled(
@@ -86,16 +80,30 @@ def pooled(
     workspace: Workspace,
 ) -> tuple[Float[Tensor, "seed sample area"], Saved]:
     """Return the mean of area attention over queries, never stored, and what ``pullback`` needs."""
+    means = workspace.take("means", correlations.position_position, *latents.shape)
+    batch = latents, cluster, visible, layout
+    return means, _attend(correlations, *batch, workspace, None, means)
+
+
+def _attend(
+    correlations: Correlations,
+    latents: Tensor,
+    cluster: Tensor,
+    visible: Tensor,
+    layout: PatchLayout,
+    workspace: Workspace,
+    attention: Tensor | None,
+    means: Tensor | None,
+) -> Saved:
+    """Write area ``attention``, or its ``means``, whichever is given; return what ``pullback`` needs."""
     phi, upsilon = correlations.feature_position, correlations.position_position
-    means = workspace.take("means", upsilon, *latents.shape)
     _forward(
         *_given(phi, upsilon, latents, cluster, visible),
         *_plan_and_scratch(workspace, upsilon, latents, layout),
-        None,
-        _array(means),
+        *(None if target is None else _array(target) for target in (attention, means)),
         *_room_to_pool(workspace, upsilon, latents),
     )
-    return means, Saved(workspace, layout, phi, upsilon, latents, cluster, visible)
+    return Saved(workspace, layout, phi, upsilon, latents, cluster, visible)
 
 
 def pullback(
