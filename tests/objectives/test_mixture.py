@@ -75,6 +75,27 @@ def test_the_gradient_mixes_those_of_the_parts(case, content, make_problem, clos
     close(gradient(mixture(0.3), problem.views), expected, 1e-12)
 
 
+@pytest.mark.parametrize("part", ["reconstruction", "contrast"])
+def test_a_part_with_an_adjoint_of_its_own_is_asked_for_it(part, make_problem, close):
+    """Neither part is then left out, nor taken for the one that is known."""
+    problem = make_problem()
+    kind = {"reconstruction": MaskedReconstruction, "contrast": Contrastive}[part]
+
+    class Own(kind):
+        def adjoint(self, forward, work):
+            asked.append(True)
+            return super().adjoint(forward, work)
+
+    asked, other = [], mixture(0.3)
+    vars(other)[part] = Own(**({} if part == "reconstruction" else {"temperature": 0.7}))
+    found, expected = (
+        loss_gradient(problem.correlations, objective, problem.batch, problem.views, {})[0].map(torch.clone)
+        for objective in (other, mixture(0.3))
+    )
+    assert asked
+    close(found, expected, 1e-12)
+
+
 def test_views_rate_and_counted_queries_are_those_of_the_parts(make_problem, rng):
     problem = make_problem()
     both, _ = parts(problem)

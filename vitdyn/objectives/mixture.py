@@ -94,26 +94,31 @@ class Mixture(Objective):
         return Adjoint(value.add_(pulled.value * self._weight(value))), None
 
     def residual_scale(self, batch: PatchBatch) -> float | Float[Tensor, " seed"] | None:
-        """Return (1 − λ)/m of masked reconstruction's; None for a subclass with an adjoint of its own."""
-        scale = self.reconstruction.residual_scale(batch)
-        if scale is None or type(self).adjoint is not Mixture.adjoint:
+        """Return (1 − λ)/m of masked reconstruction's; None where one of the adjoints is not the one known here."""
+        scale, pull = self._parts(batch)
+        if scale is None or pull is None:
             return None
-        patches = batch.layout.patches
-        column = batch.latents[:, 0, 0]
+        patches, column = batch.layout.patches, batch.latents[:, 0, 0]
         return per_seed(self, lambda one: scale * (1 - one.weight) / one._masked(patches), column)
 
     def pooled_adjoint(self, batch: PatchBatch) -> PooledAdjoint | None:
-        """Return λ times that of contrast; None for a subclass with an adjoint of its own."""
-        contrast = self.contrast.pooled_adjoint(batch)
-        if contrast is None or type(self).adjoint is not Mixture.adjoint:
+        """Return λ times that of contrast; None where one of the adjoints is not the one known here."""
+        scale, pull = self._parts(batch)
+        if scale is None or pull is None:
             return None
 
-        def pull(means: Sequence[Tensor]) -> Sequence[Tensor | None]:
-            value = contrast(means)[0]
+        def weighted(means: Sequence[Tensor]) -> Sequence[Tensor | None]:
+            value, _ = pull(means)
             assert value is not None
             return value * self._weight(value), None
 
-        return pull
+        return weighted
+
+    def _parts(self, batch: PatchBatch) -> tuple[float | None, PooledAdjoint | None]:
+        """Return what needs no attention in memory of the two parts."""
+        if type(self).adjoint is not Mixture.adjoint:
+            return None, None
+        return self.reconstruction.residual_scale(batch), self.contrast.pooled_adjoint(batch)
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the mixture of the two bounds: no model attains both where 0 < λ < 1."""
