@@ -1,6 +1,8 @@
 """Trajectories on disk: nothing is lost, nothing is left half written, and what is no result file says so."""
 
+import base64
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,14 @@ class TestHalfWritten:
         assert list(path.parent.iterdir()) == [path]
 
 
+# what h5py writes of numbers = arange(3); netCDF4 writes no HDF5 file that is not netCDF4
+PLAIN_HDF5 = (
+    "c-rgqaB<`1lHy_j0S*oZ76t(ZWbhvfBsfs{F!=;1%?PDCp!5nRm^dR?P68?}2sIyFT}Y6tD@gT!Gyt>5fCWNxFpPqc2s~UJ13+{H"
+    "ln+a#Czw#x<(1|pr4|*#)1wE4_A)ZCLd;@>@gXUhkr5)m3{{7q1;9!LIACej0Zg(2c_48nCMHHmI)<3T%m_=;5@<G07?kl4?C0+S"
+    "%F(cVsK7j$Hb=oI80r94Uc!n~0PespsQ"
+)
+
+
 class TestComplaints:
     @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
     def test_a_truncated_file(self, share, trajectory, path, complaint):
@@ -155,6 +165,13 @@ class TestComplaints:
         dataset.attrs = {} if schema is None else dataset.attrs | {"schema": schema}
         dataset.to_netcdf(path, engine="netcdf4")
         with complaint("schema", f"reads '{SCHEMA}'"):
+            Trajectory.load(path)
+
+    def test_a_plain_hdf5_file(self, path):
+        path.write_bytes(zlib.decompress(base64.b85decode(PLAIN_HDF5)))
+        with pytest.raises(
+            ValueError, match=r"\A[^\n]*(not a readable result file|not written by this version)"
+        ):
             Trajectory.load(path)
 
     @pytest.mark.parametrize("missing", ["nothing.nc", "."])

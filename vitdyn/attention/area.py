@@ -58,9 +58,8 @@ def mean_area_attention(
     """
     like, given = correlations.position_position, (latents, cluster, visible, layout)
     asked = latents.requires_grad or any(part.requires_grad for part in correlations.named().values())
-    if correlations.content_queries or (asked and torch.is_grad_enabled()):
-        return area_attention(correlations, *given).mean(-1)
-    if not pools(layout, like.device.type, like.dtype):
+    pooled = not correlations.content_queries and pools(layout, like.device.type, like.dtype)
+    if not pooled or (asked and torch.is_grad_enabled()):
         return area_attention(correlations, *given).mean(-1)
     _check_shapes(correlations, *given)
     return pooled_forward(correlations, *given)[0]

@@ -68,7 +68,7 @@ def forward(
     upsilon = correlations.position_position
     attention = workspace.take("attention", upsilon, *latents.shape, layout.patches)
     batch = latents, cluster, visible, layout
-    return attention, _attend(correlations, *batch, workspace, attention, None)
+    return attention, _attend(correlations, *batch, workspace, _array(attention), None, None, None)
 
 
 def pooled(
@@ -80,9 +80,10 @@ def pooled(
     workspace: Workspace,
 ) -> tuple[Float[Tensor, "seed sample area"], Saved]:
     """Return the mean of area attention over queries, never stored, and what ``pullback`` needs."""
-    means = workspace.take("means", correlations.position_position, *latents.shape)
-    batch = latents, cluster, visible, layout
-    return means, _attend(correlations, *batch, workspace, None, means)
+    upsilon = correlations.position_position
+    means = workspace.take("means", upsilon, *latents.shape)
+    batch, sums = (latents, cluster, visible, layout), _room_to_pool(workspace, upsilon, latents)
+    return means, _attend(correlations, *batch, workspace, None, _array(means), *sums)
 
 
 def _attend(
@@ -92,16 +93,14 @@ def _attend(
     visible: Tensor,
     layout: PatchLayout,
     workspace: Workspace,
-    attention: Tensor | None,
-    means: Tensor | None,
+    *targets: np.ndarray | None,
 ) -> Saved:
-    """Write area ``attention``, or its ``means``, whichever is given; return what ``pullback`` needs."""
+    """Let ``_forward`` write to its ``targets``, the last of what it takes; return what ``pullback`` needs."""
     phi, upsilon = correlations.feature_position, correlations.position_position
     _forward(
         *_given(phi, upsilon, latents, cluster, visible),
         *_plan_and_scratch(workspace, upsilon, latents, layout),
-        *(None if target is None else _array(target) for target in (attention, means)),
-        *_room_to_pool(workspace, upsilon, latents),
+        *targets,
     )
     return Saved(workspace, layout, phi, upsilon, latents, cluster, visible)
 
@@ -213,14 +212,12 @@ def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndar
 
 
 def _room_to_pool(work: Workspace, like: Tensor, latents: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return room for folded sums over queries, of all blocks (0 between uses) and of one."""
+    """Return room for folded sums over queries, of all blocks and of one."""
     _, samples, areas = latents.shape
-
-    def make() -> tuple[np.ndarray, np.ndarray]:
-        sums = like.new_zeros(2, samples * areas, lanes(like.numpy().dtype) // FOLDED).numpy()
-        return sums[0], sums[1]
-
-    return work.recall(("room to pool", samples, areas, like.dtype), None, make)
+    sums, block_sums = work.take(
+        "sums", like, 2, samples * areas, lanes(like.numpy().dtype) // FOLDED
+    ).numpy()
+    return sums, block_sums
 
 
 @compiled
@@ -286,7 +283,10 @@ def _forward(
     order, spans, key_chunks, chunk_ends, member, owns, rows, shown, by_key, by_sample,
     attention, means, sums, block_sums,
 ):  # pragma: no cover  (compiled)  # fmt: skip
-    """Write area ``attention``, or, where that is None, its ``means`` over queries."""
+    """Write area ``attention``, or, where that is None, its ``means`` over queries by ``sums`` of blocks.
+
+    The compiler drops what is asked of an argument that is None, so each is asked of its own.
+    """
     seeds, samples, areas = latents.shape
     patches, clusters, width = upsilon.shape[1], phi.shape[2], rows.shape[1]
     table, kernel, _, masses, masked, block_phi, _, ratios, weighted, scales, _, total, spare = _room(
@@ -301,11 +301,13 @@ def _forward(
             shown, by_key, by_sample,
         )  # fmt: skip
         strongest = _by_slot(latents[s], slots, own_latents)
+        if means is not None:
+            sums[:] = 0
         for first in range(0, patches, width):
             read_block(upsilon[s], first, kernel)
             to_kernel(kernel, total)
             shifted = read_phi(phi[s], first, block_phi, spare) * strongest > MODERATE_EXPONENT
-            if attention is None:
+            if means is not None:
                 mark_inside(first, patches, spare)
             for k in range(clusters):
                 low, high = ends[0, k], ends[0, k + 1]
@@ -314,19 +316,19 @@ def _forward(
                         kernel, order, k, spans, key_chunks, chunk_ends, by_sample, low, high,
                         table, masses, masked, summed,
                     )  # fmt: skip
-                    if attention is None:
+                    if means is not None:
                         pool(
                             own_latents, block_phi, k, total, masses, masked,
                             summed, low, high, shifted, ratios, weighted, scales, spare, block_sums,
                         )  # fmt: skip
-                    else:
+                    if attention is not None:
                         attend(
                             slots, own_latents, block_phi, k, first, total, masses, masked,
                             summed, low, high, shifted, ratios, weighted, scales, attention[s],
                         )  # fmt: skip
                     if not loses_digits(total):
                         break
-                if attention is None:
+                if means is not None:
                     add_sums(block_sums, low * areas, high * areas, sums)
         if means is not None:
             write_means(sums, slots, patches, means[s])

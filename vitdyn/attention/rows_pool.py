@@ -53,14 +53,13 @@ def add_sums(block_sums, low, high, sums):  # pragma: no cover  (compiled)
 
 @compiled
 def write_means(sums, slots, patches, means):  # pragma: no cover  (compiled)
-    """Write means over the queries (sample, area) from folded sums (slot · area), and set these to 0."""
+    """Write means over the queries (sample, area) from folded sums (slot · area)."""
     areas = means.shape[1]
     for slot in range(slots.shape[0]):
         for j in range(areas):
             whole = sums.dtype.type(0)
             for v in range(sums.shape[1]):
                 whole += sums[slot * areas + j, v]
-                sums[slot * areas + j, v] = 0
             means[slots[slot], j] = whole / sums.dtype.type(patches)
 
 

@@ -189,9 +189,8 @@ def _descend(cells: Sequence[MeanField]) -> list[tuple[np.ndarray, np.ndarray, n
     rates = np.array([float(spec.learning_rate or 0.0) for spec in cells])
     aims = np.array([np.nan if spec.until is None else spec.until for spec in cells])
     recorded = {0, first.steps, *np.geomspace(1, first.steps, first.frames - 1).round().astype(int).tolist()}
-    # of one run alone states have no axis over runs
-    rate = rates if len(cells) > 1 else rates[0]
-    state = np.zeros((len(first.parameters), len(cells)))[:, slice(None) if len(cells) > 1 else 0]
+    runs = (len(cells),) if len(cells) > 1 else ()  # of one run alone states have no axis over runs
+    rate, state = rates.reshape(runs), np.zeros((len(first.parameters), *runs))
     kept, steps, frames = [], [], np.zeros(len(cells), dtype=int)
     going = np.ones(len(cells), dtype=bool)
     for step in range(first.steps + 1):

@@ -40,7 +40,8 @@ def rank_agreement(
 
     Spearman's ρ is the Pearson correlation of the ranks, ties at their mean rank. Kendall's τ_b is
     (concordant − discordant)/√((n₀ − n₁)(n₀ − n₂)) with n₀ pairs, n₁ and n₂ of them tied in one or the other.
-    NaN where all models tie in either, or there is a NaN. Raises ``ValueError`` for fewer than two models.
+    NaN where all models tie in either, or there is a NaN. Memory: a few arrays (model, model).
+    Raises ``ValueError`` for fewer than two models.
     """
     used = chosen(convention, AGREEMENT)
     first = double("scores", scores, "model", (2,))

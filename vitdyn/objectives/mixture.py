@@ -95,17 +95,19 @@ class Mixture(Objective):
 
     def residual_scale(self, batch: PatchBatch) -> float | Float[Tensor, " seed"] | None:
         """Return (1 − λ)/m of masked reconstruction's; None where one of the adjoints is not the one known here."""
-        scale, pull = self._parts(batch)
-        if scale is None or pull is None:
+        parts = self._parts(batch)
+        if parts is None:
             return None
+        scale, _ = parts
         patches, column = batch.layout.patches, batch.latents[:, 0, 0]
         return per_seed(self, lambda one: scale * (1 - one.weight) / one._masked(patches), column)
 
     def pooled_adjoint(self, batch: PatchBatch) -> PooledAdjoint | None:
         """Return λ times that of contrast; None where one of the adjoints is not the one known here."""
-        scale, pull = self._parts(batch)
-        if scale is None or pull is None:
+        parts = self._parts(batch)
+        if parts is None:
             return None
+        _, pull = parts
 
         def weighted(means: Sequence[Tensor]) -> Sequence[Tensor | None]:
             value, _ = pull(means)
@@ -114,11 +116,12 @@ class Mixture(Objective):
 
         return weighted
 
-    def _parts(self, batch: PatchBatch) -> tuple[float | None, PooledAdjoint | None]:
-        """Return what needs no attention in memory of the two parts."""
-        if type(self).adjoint is not Mixture.adjoint:
-            return None, None
-        return self.reconstruction.residual_scale(batch), self.contrast.pooled_adjoint(batch)
+    def _parts(self, batch: PatchBatch) -> tuple[float, PooledAdjoint] | None:
+        """Return how both parts do without attention in memory, None unless both do."""
+        scale, pull = self.reconstruction.residual_scale(batch), self.contrast.pooled_adjoint(batch)
+        if scale is None or pull is None or type(self).adjoint is not Mixture.adjoint:
+            return None
+        return scale, pull
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the mixture of the two bounds: no model attains both where 0 < λ < 1."""
