@@ -29,7 +29,9 @@ SIZES = {
     "wide": [[70, 33, 17, 8]] * 2,
     "deep": [[150, 3]],
     "many": [[4, 3, 2, 6, 5], [1, 8, 4, 4, 3], [12, 2, 2, 2, 2], [4, 4, 4, 4, 4]],
+    "alike": [[40, 9, 5, 9], [9, 33, 21], [12, 51]],
 }
+ARRANGEMENTS = {"alike": "contiguous"}
 KINDS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 EVERY = pytest.mark.parametrize("sizes", SIZES)
 
@@ -47,10 +49,15 @@ def engine(request, monkeypatch):
     return request.param
 
 
+def layout_of(sizes):
+    arrangement = ARRANGEMENTS.get(sizes, "scattered")
+    return PatchLayout.from_sizes(SIZES[sizes], arrangement=arrangement, seed=1)
+
+
 def make(sizes, scale, dtype, *, samples=7, seeds=2):
     """A batch with a sample wholly seen, one wholly hidden and one that lacks an area; Φ up to ``scale``."""
     draws = torch.Generator().manual_seed(len(sizes))
-    layout = PatchLayout.from_sizes(SIZES[sizes], seed=1)
+    layout = layout_of(sizes)
     batch = PatchGenerator(layout=layout).sample(samples, range(seeds), dtype=dtype)
     visible = torch.rand(seeds, samples, layout.patches, generator=draws) < 0.5
     visible[0, 0], visible[0, 1] = True, False
@@ -296,17 +303,43 @@ def test_blocks_of_queries_are_the_transpose(dtype, patches, rng):
         )
 
 
-def test_words_hold_the_masks(rng):
-    layout = PatchLayout.from_sizes(SIZES["three"], seed=1)
-    plan, samples = rows_masks.key_plan(layout, np.dtype(np.float32)), 70
+def test_clusters_that_are_cut_alike_share_tables():
+    """Each key once, each run in one area of its cluster, and the first of an area marked; intervals go together."""
+    together = {}
+    for sizes in SIZES:
+        layout = layout_of(sizes)
+        plan = rows_masks.key_plan(layout, np.dtype(np.float32), 33)
+        together[sizes] = plan.together
+        assert (np.sort(plan.cut, 1) == np.arange(layout.patches)).all()
+        for k, area in enumerate(layout.area_of_patch):
+            chunks = plan.chunks[plan.chunk_ends[k] : plan.chunk_ends[k + 1]]
+            runs = [(own, plan.cut[k, start : start + count]) for own, start, count, _ in chunks]
+            assert all((area[keys] == own).all() and 0 < len(keys) <= 32 for own, keys in runs)
+            assert sorted(np.concatenate([keys for _, keys in runs])) == list(range(layout.patches))
+            marked = [own for own, *_, begins in chunks if begins]
+            assert sorted(marked) == sorted(set(area.tolist()))
+            assert all(
+                own in chunks[: at + 1, 0][chunks[: at + 1, 3] == 1] for at, (own, *_) in enumerate(chunks)
+            )
+            if plan.together > 1:
+                assert (plan.cut[k] == plan.cut[0]).all()
+                assert (chunks[:, 1:3] == plan.chunks[: len(chunks), 1:3]).all()
+    assert together == {"one": 1, "three": 1, "wide": 2, "deep": 1, "many": 1, "alike": 3}
+
+
+@pytest.mark.parametrize("sizes", ["three", "alike"])
+def test_words_hold_the_masks(sizes, rng):
+    layout = layout_of(sizes)
+    samples = 33 if sizes == "alike" else 70
+    plan = rows_masks.key_plan(layout, np.dtype(np.float32), samples)
     cluster = rng.integers(0, 3, samples)
     visible = rng.random((samples, layout.patches)) < 0.5
     slots, ends, chunks = np.empty(samples, np.int64), np.empty((2, 4), np.int64), np.empty((9, 3), np.int64)
     rows_masks.fill_slots(cluster, slots, ends, chunks)
     assert (cluster[slots] == np.sort(cluster)).all()
     assert (ends[0] == np.searchsorted(np.sort(cluster), np.arange(4))).all()
-    shown = np.empty((samples, 32), np.uint8)
-    by_key = np.full((9, 32 * plan.most_chunks, 8), 255, np.uint8)
+    shown = np.empty((samples, rows_masks.padded(layout.patches, np.dtype(np.float32))), np.uint8)
+    by_key = np.full((9, layout.patches, 8), 255, np.uint8)
     by_sample, hidden = np.full((2, plan.most_chunks, samples, 8), 255, np.uint8)
     chunks = chunks[: ends[1, -1]]
     rows_masks.fill_codes(
@@ -314,6 +347,7 @@ def test_words_hold_the_masks(rng):
         slots,
         chunks,
         plan.order,
+        plan.cut,
         plan.chunks,
         plan.chunk_ends,
         shown,
@@ -333,12 +367,11 @@ def test_words_hold_the_masks(rng):
     for chunk, (k, first, size) in enumerate(chunks):
         assert ends[1, k] <= chunk < ends[1, k + 1]
         seen = visible[slots[first : first + size]]
+        assert [bits(code, size) for code in by_key[chunk]] == seen[:, plan.order[k]].T.tolist()
         low, high = plan.chunk_ends[k : k + 2]
         rows_tables.flip_codes(by_sample, plan.chunks, low, high, first, first + size, hidden)
-        for at, (_, start, keys) in enumerate(plan.chunks[low:high]):
-            expected = seen[:, plan.order[k, start : start + keys]]
-            of_keys = by_key[chunk, 32 * at : 32 * at + 32]
-            assert [bits(code, size) for code in of_keys[:keys]] == expected.T.tolist()
+        for at, (_, start, keys, _) in enumerate(plan.chunks[low:high]):
+            expected = seen[:, plan.cut[k, start : start + keys]]
             found = [bits(by_sample[at, slot], keys) for slot in range(first, first + size)]
             assert found == expected.tolist()
             found = [bits(hidden[at, slot], keys) for slot in range(first, first + size)]

@@ -198,7 +198,7 @@ def _plan_and_scratch(
 def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
     patches, areas, clusters = layout.patches, layout.areas, layout.clusters
     dtype = like.numpy().dtype
-    plan, chunks = key_plan(layout, dtype), samples // CHUNK + 1 + clusters
+    plan, chunks = key_plan(layout, dtype, samples), samples // CHUNK + 1 + clusters
     # an odd number of rows to a slot: those of an area should not lie a multiple of 4096 bytes apart
     slots = -(-samples // CHUNK) * CHUNK
     of_areas = areas * (2 * clusters + 2 * AHEAD + 1) + (areas | 1) * slots
@@ -206,7 +206,7 @@ def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndar
     # torch puts arrays on the lines of the cache, numpy need not: blocks that straddle two lines cost a third more
     rows = torch.empty(count, lanes(dtype), dtype=like.dtype)
     marks = torch.empty(samples, padded(patches, dtype), dtype=torch.uint8)
-    by_key = torch.zeros(chunks, plan.most_chunks * CHUNK, GROUPS, dtype=torch.uint8)
+    by_key = torch.zeros(chunks, patches, GROUPS, dtype=torch.uint8)
     by_sample = torch.zeros(2, plan.most_chunks, slots, GROUPS, dtype=torch.uint8)
     return *plan, *(part.numpy() for part in (rows, marks, by_key, by_sample))
 
@@ -242,12 +242,12 @@ def _room(rows, patches, slots, clusters, areas):  # pragma: no cover  (compiled
 
 @compiled
 def _prepare(
-    cluster, visible, order, key_chunks, chunk_ends, slots, ends, sample_chunks, shown, by_key, by_sample
+    cluster, visible, order, cut, key_chunks, chunk_ends, slots, ends, sample_chunks, shown, by_key, by_sample
 ):  # pragma: no cover  (compiled)
     """Bring a seed's samples into the order of their clusters, and their masks into both kinds of codes."""
     fill_slots(cluster, slots, ends, sample_chunks)
     chunks = sample_chunks[: ends[1, -1]]
-    fill_codes(visible, slots, chunks, order, key_chunks, chunk_ends, shown, by_key, by_sample[0])
+    fill_codes(visible, slots, chunks, order, cut, key_chunks, chunk_ends, shown, by_key, by_sample[0])
 
 
 @compiled
@@ -264,23 +264,30 @@ def _by_slot(latents, slots, own_latents):  # pragma: no cover  (compiled)
 
 @compiled
 def _sum_masses(
-    kernel, order, k, spans, key_chunks, chunk_ends, by_sample, first, last, table, masses, masked, summed
+    kernel, spans, cut, key_chunks, chunk_ends, by_sample, first_cluster, last_cluster, ends,
+    table, masses, masked, summed,
 ):  # pragma: no cover  (compiled)  # fmt: skip
-    """Write W of a cluster's slots, and W_0 where it is to be ``summed``: as a difference it has lost its digits."""
-    low, high, step = chunk_ends[k], chunk_ends[k + 1], slot_step(masses, masked)
-    add_masses(by_sample[0], kernel, order, k, key_chunks, low, high, False, first, last, table, masses, step)
-    for area in range(spans.shape[1]):
-        if spans[k, area, 0] == spans[k, area, 1]:
-            masses[first * step + area : last * step : step] = 0
-    if summed:
-        flip_codes(by_sample[0], key_chunks, low, high, first, last, by_sample[1])
-        add_masses(by_sample[1], kernel, order, k, key_chunks, low, high, True, first, last, table, masked, 1)
+    """Write W of the slots of clusters, and W_0 where that is ``summed``, as a difference has lost its digits."""
+    step = slot_step(masses, masked)
+    add_masses(
+        by_sample[0], kernel, cut, key_chunks, chunk_ends, first_cluster, last_cluster, ends, False, table, masses, step
+    )  # fmt: skip
+    for k in range(first_cluster, last_cluster):
+        low, high = ends[k], ends[k + 1]
+        for area in range(spans.shape[1]):
+            if spans[k, area, 0] == spans[k, area, 1]:
+                masses[low * step + area : high * step : step] = 0
+        if summed:
+            flip_codes(by_sample[0], key_chunks, chunk_ends[k], chunk_ends[k + 1], low, high, by_sample[1])
+            add_masses(
+                by_sample[1], kernel, cut, key_chunks, chunk_ends, k, k + 1, ends, True, table, masked, 1
+            )
 
 
 @compiled
 def _forward(
     phi, upsilon, latents, cluster, visible,
-    order, spans, key_chunks, chunk_ends, member, owns, rows, shown, by_key, by_sample,
+    order, spans, cut, key_chunks, chunk_ends, together, member, owns, rows, shown, by_key, by_sample,
     attention, means, sums, block_sums,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write area ``attention``, or, where that is None, its ``means`` over queries by ``sums`` of blocks.
@@ -297,7 +304,7 @@ def _forward(
     own_latents = np.empty((samples, areas), latents.dtype)
     for s in range(seeds):
         _prepare(
-            cluster[s], visible[s], order, key_chunks, chunk_ends, slots, ends, sample_chunks,
+            cluster[s], visible[s], order, cut, key_chunks, chunk_ends, slots, ends, sample_chunks,
             shown, by_key, by_sample,
         )  # fmt: skip
         strongest = _by_slot(latents[s], slots, own_latents)
@@ -312,10 +319,11 @@ def _forward(
             for k in range(clusters):
                 low, high = ends[0, k], ends[0, k + 1]
                 for summed in (False, True):
-                    _sum_masses(
-                        kernel, order, k, spans, key_chunks, chunk_ends, by_sample, low, high,
-                        table, masses, masked, summed,
-                    )  # fmt: skip
+                    if summed or k % together == 0:
+                        _sum_masses(
+                            kernel, spans, cut, key_chunks, chunk_ends, by_sample,
+                            k, k + (1 if summed else together), ends[0], table, masses, masked, summed,
+                        )  # fmt: skip
                     if means is not None:
                         pool(
                             own_latents, block_phi, k, total, masses, masked,
@@ -337,7 +345,7 @@ def _forward(
 @compiled
 def _gradient(
     phi, upsilon, latents, cluster, visible, adjoint, weight, scale,
-    order, spans, key_chunks, chunk_ends, member, owns, rows, shown, by_key, by_sample,
+    order, spans, cut, key_chunks, chunk_ends, together, member, owns, rows, shown, by_key, by_sample,
     d_phi, d_upsilon,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write ∂L/∂Φ and ∂L/∂Υ of masked reconstruction with its ``scale``, or of ``adjoint`` where there is one."""
@@ -351,7 +359,7 @@ def _gradient(
     own_latents, own_strength = np.empty((2, samples, areas), latents.dtype)
     for s in range(seeds):
         _prepare(
-            cluster[s], visible[s], order, key_chunks, chunk_ends, slots, ends, sample_chunks,
+            cluster[s], visible[s], order, cut, key_chunks, chunk_ends, slots, ends, sample_chunks,
             shown, by_key, by_sample,
         )  # fmt: skip
         strongest = _by_slot(latents[s], slots, own_latents)
@@ -365,13 +373,12 @@ def _gradient(
             block_d_phi[:] = 0
             for k in range(clusters):
                 low, high = ends[0, k], ends[0, k + 1]
-                if low == high:
-                    continue
                 for summed in (False, True):
-                    _sum_masses(
-                        kernel, order, k, spans, key_chunks, chunk_ends, by_sample, low, high,
-                        table, masses, masked, summed,
-                    )  # fmt: skip
+                    if summed or k % together == 0:
+                        _sum_masses(
+                            kernel, spans, cut, key_chunks, chunk_ends, by_sample,
+                            k, k + (1 if summed else together), ends[0], table, masses, masked, summed,
+                        )  # fmt: skip
                     if summed:  # what the first attempt left
                         block_d_phi[k * areas : (k + 1) * areas] = 0
                     if adjoint is None:
@@ -391,7 +398,7 @@ def _gradient(
                     by_key, masses, slot_step(masses, masked), order, k, spans, sample_chunks,
                     ends[1, k], ends[1, k + 1], begins, table, gathered,
                 )  # fmt: skip
-                begins = False
+                begins = begins and low == high
             write_phi(block_d_phi, first, d_phi[s])
             set_row(spare, 0, everywhere)
             write_block(gathered, spare, kernel, first, d_upsilon[s])

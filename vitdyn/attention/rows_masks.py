@@ -19,19 +19,23 @@ from vitdyn.data import PatchLayout
 
 
 class KeyPlan(NamedTuple):
-    """Where the keys of each area lie, for compiled code.
+    """In which order and pieces each cluster's keys are summed, for compiled code.
 
-    ``order`` (cluster, key) lists keys by area; ``spans`` (cluster, area, 2) gives each area's part of it;
-    ``chunks`` (chunk, 3) gives area, start and count for each run of at most 32 keys of one area, those of
-    cluster k from ``chunk_ends[k]`` to ``chunk_ends[k + 1]``; ``member`` (block of patches · cluster ·
-    area, patch) is 1 where a patch is in the area, 0 elsewhere and beyond the last patch, and ``owns`` says which of
-    its rows are not all 0.
+    ``order`` (cluster, key) lists keys by area; ``spans`` (cluster, area, 2) gives each area's part of it. ``cut``
+    (cluster, key) lists them in the order in which masses are summed, which is the same unless clusters are taken
+    ``together`` (how many at a time: 1, or all): then it is by cells, keys of which are in one area of every cluster.
+    ``chunks`` (chunk, 4) gives area, start and count in ``cut`` for each run of at most 32 keys, and 1 where it is the
+    first of its area; those of cluster k are ``chunk_ends[k]`` to ``chunk_ends[k + 1]``. ``member`` (block of patches ·
+    cluster · area, patch) is 1 where a patch is in the area, 0 elsewhere and beyond the last patch, and ``owns`` says
+    which of its rows are not all 0.
     """
 
     order: np.ndarray
     spans: np.ndarray
+    cut: np.ndarray
     chunks: np.ndarray
     chunk_ends: np.ndarray
+    together: int
     member: np.ndarray
     owns: np.ndarray
 
@@ -42,23 +46,56 @@ class KeyPlan(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def key_plan(layout: PatchLayout, dtype: np.dtype) -> KeyPlan:
-    """Return the plan of a layout, with ``member`` in the given type."""
-    areas, table = layout.areas, layout.area_of_patch
-    order = np.argsort(table, axis=1, kind="stable").astype(np.int64)
+def key_plan(layout: PatchLayout, dtype: np.dtype, samples: int) -> KeyPlan:
+    """Return the plan of a layout, with ``member`` in the given type.
+
+    Where areas of clusters overlap in few cells, as intervals do, a table of a cell's keys serves every cluster.
+    """
+    areas, clusters, table = layout.areas, layout.clusters, layout.area_of_patch
+    cells = np.unique(table, axis=1, return_inverse=True)[1].reshape(-1)
+    common, apart = [_cut(cells)], [_cut(row) for row in table]
+    together = clusters if _work(common, samples) < _work(apart, samples / clusters) else 1
+    cuts = common * clusters if together > 1 else apart
+    chunks = [_chunks(row[keys], runs) for row, (keys, runs) in zip(table, cuts, strict=True)]
     stops = layout.sizes.cumsum(1)
-    spans = np.stack([stops - layout.sizes, stops], -1).astype(np.int64)
-    chunks, ends = [], [0]
-    for cluster in spans.astype(int):
-        for area, (start, stop) in enumerate(cluster):
-            chunks += [(area, at, min(CHUNK, stop - at)) for at in range(start, stop, CHUNK)]
-        ends.append(len(chunks))
-    member = np.zeros((layout.clusters, areas, padded(layout.patches, dtype)), dtype)
+    member = np.zeros((clusters, areas, padded(layout.patches, dtype)), dtype)
     member[:, :, : layout.patches] = table[:, None] == np.arange(areas)[:, None]
-    blocks = member.reshape(layout.clusters * areas, -1, lanes(dtype)).transpose(1, 0, 2)
+    blocks = member.reshape(clusters * areas, -1, lanes(dtype)).transpose(1, 0, 2)
     member = np.ascontiguousarray(blocks).reshape(-1, lanes(dtype))
-    owns = np.asarray(member.any(1))
-    return KeyPlan(order, spans, np.array(chunks, np.int64), np.array(ends, np.int64), member, owns)
+    return KeyPlan(
+        np.array([keys for keys, _ in apart]),
+        np.stack([stops - layout.sizes, stops], -1).astype(np.int64),
+        np.array([keys for keys, _ in cuts]),
+        np.concatenate(chunks),
+        np.cumsum([0, *map(len, chunks)]),
+        together,
+        member,
+        np.asarray(member.any(1)),
+    )
+
+
+def _cut(part_of_key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the keys in the order of their parts, and start and count of runs of at most 32 of one part."""
+    stops = np.bincount(part_of_key).cumsum().tolist()
+    spans = zip([0, *stops], stops, strict=False)
+    runs = [(at, min(CHUNK, stop - at)) for start, stop in spans for at in range(start, stop, CHUNK)]
+    return np.argsort(part_of_key, kind="stable"), np.array(runs)
+
+
+def _chunks(area_in_order: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Return a cluster's part of ``KeyPlan.chunks``."""
+    area = area_in_order[runs[:, 0]]
+    begins = np.zeros_like(area)
+    begins[np.unique(area, return_index=True)[1]] = 1
+    return np.column_stack([area, runs, begins])
+
+
+def _work(cuts: list[tuple[np.ndarray, np.ndarray]], samples: float) -> float:
+    """Return how many rows are read to sum the masses of so many samples of each cut; to write one counts as two."""
+    counts = np.concatenate([runs[:, 1] for _, runs in cuts])
+    filled = 15 * (counts // 4) + 2 ** (counts % 4) - 1
+    groups = np.array([1, 2, 4, 4, 8, 8, 8, 8])[(counts - 1) // 4]
+    return float((2 * filled + samples * (groups + 3)).sum())
 
 
 def padded(patches: int, dtype: np.dtype) -> int:
@@ -90,11 +127,11 @@ def fill_slots(cluster, slots, ends, sample_chunks):  # pragma: no cover  (compi
 
 @compiled
 def fill_codes(
-    visible, slots, sample_chunks, order, key_chunks, chunk_ends, shown, by_key, by_sample
+    visible, slots, sample_chunks, order, cut, key_chunks, chunk_ends, shown, by_key, by_sample
 ):  # pragma: no cover  (compiled)
     """Write one seed's masks: bytes by slot, padded with 1, and both kinds of codes.
 
-    ``shown`` (slot, padded patch), ``by_key`` (sample chunk, key chunk of its cluster · 32, code), ``by_sample`` (key
+    ``shown`` (slot, padded patch), ``by_key`` (sample chunk, key in the order of its cluster, code), ``by_sample`` (key
     chunk of the slot's own cluster, slot, code).
     """
     patches = visible.shape[1]
@@ -110,12 +147,12 @@ def fill_codes(
             for q in range(patches - patches % CHUNK, patches):
                 target[q] = row[q]
                 words[q] |= bit if row[q] else np.uint32(0)
+        for i in range(patches):
+            put_word(by_key, chunk * patches + i, words[order[k, i]])
         for at in range(chunk_ends[k], chunk_ends[k + 1]):
             start, keys, own = key_chunks[at, 1], key_chunks[at, 2], at - chunk_ends[k]
             bits[:] = 0
-            for i in range(CHUNK):
-                word = words[order[k, start + i]] if i < keys else np.uint32(0)
-                mark(bits, 0, word, np.uint32(1 << i))
-                put_word(by_key, chunk * by_key.shape[1] + own * CHUNK + i, word)
+            for i in range(keys):
+                mark(bits, 0, words[cut[k, start + i]], np.uint32(1 << i))
             for i in range(count):
                 put_word(by_sample, own * by_sample.shape[1] + first + i, bits[i])

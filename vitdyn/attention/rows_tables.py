@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitdyn.attention.rows_vector import CHUNK, compiled, row, set_row, splat, subset_row
+from vitdyn.attention.rows_vector import compiled, part, row, set_row, splat, subset_row
 from vitdyn.attention.rows_words import EVERY_HIGH
 
 GROUPS, SUBSETS = 8, 16
@@ -29,18 +29,24 @@ def flip_codes(codes, key_chunks, low, high, first, last, flipped):  # pragma: n
 
 
 @compiled
-def fill_group(table, group, one, two, three, four):  # pragma: no cover  (compiled)
-    """Write the sums of all subsets of four rows; that of none is zero from the start."""
+def fill_group(table, group, left, one, two, three, four):  # pragma: no cover  (compiled)
+    """Write the sums of all subsets of the first ``left`` of four rows; that of none is zero from the start."""
     at = group * SUBSETS
-    low = one + two
-    high = three + four
     set_row(table, at + 1, one)
+    if left == 1:
+        return
+    low = one + two
     set_row(table, at + 2, two)
     set_row(table, at + 3, low)
+    if left == 2:
+        return
     set_row(table, at + 4, three)
     set_row(table, at + 5, three + one)
     set_row(table, at + 6, three + two)
     set_row(table, at + 7, three + low)
+    if left == 3:
+        return
+    high = three + four
     set_row(table, at + 8, four)
     set_row(table, at + 9, four + one)
     set_row(table, at + 10, four + two)
@@ -51,54 +57,60 @@ def fill_group(table, group, one, two, three, four):  # pragma: no cover  (compi
     set_row(table, at + 15, high + low)
 
 
-@compiled
-def four_groups(table, codes, at):  # pragma: no cover  (compiled)
-    """Return the sum of the rows that the codes of the first 16 rows select."""
-    return (subset_row(table, 0, codes, at) + subset_row(table, 1, codes, at)) + (
-        subset_row(table, 2, codes, at) + subset_row(table, 3, codes, at)
-    )
+@part
+def selected(table, codes, at, count):  # pragma: no cover  (compiled)
+    """Return the sum of the rows that the codes of the first ``count`` rows of a table select."""
+    if count > 16:
+        return four_groups(table, 0, codes, at) + four_groups(table, 4, codes, at)
+    if count > 8:
+        return four_groups(table, 0, codes, at)
+    if count > 4:
+        return subset_row(table, 0, codes, at) + subset_row(table, 1, codes, at)
+    return subset_row(table, 0, codes, at)
 
 
-@compiled
-def eight_groups(table, codes, at):  # pragma: no cover  (compiled)
-    """Return the sum of the rows that the codes of all 32 rows select."""
-    high = (subset_row(table, 4, codes, at) + subset_row(table, 5, codes, at)) + (
-        subset_row(table, 6, codes, at) + subset_row(table, 7, codes, at)
+@part
+def four_groups(table, group, codes, at):  # pragma: no cover  (compiled)
+    """Return the sum of the rows that the codes of 16 rows select, from those of ``group`` on."""
+    return (subset_row(table, group, codes, at) + subset_row(table, group + 1, codes, at)) + (
+        subset_row(table, group + 2, codes, at) + subset_row(table, group + 3, codes, at)
     )
-    return four_groups(table, codes, at) + high
 
 
 @compiled
 def add_masses(
-    codes, kernel, order, k, key_chunks, low, high, in_one, first, last, table, masses, step
+    codes, kernel, cut, key_chunks, chunk_ends, first_cluster, last_cluster, ends, in_one, table, masses, step
 ):  # pragma: no cover  (compiled)
-    """Write W (slot · ``step`` + area) of the slots of cluster k: the kernel's rows of each area's keys in ``codes``.
+    """Write W (slot · ``step`` + area) of the slots of clusters: the kernel's rows of each area's keys in ``codes``.
 
-    Its chunks of keys are ``low`` to ``high``; all count as one area if ``in_one``.
+    The clusters are cut alike, and all areas count as one if ``in_one``; cluster k has the slots ``ends[k]`` to
+    ``ends[k + 1]``.
     """
+    if ends[first_cluster] == ends[last_cluster]:
+        return
     zero = splat(kernel.dtype.type(0))
-    slots = codes.shape[1]
-    for chunk in range(low, high):
-        area = 0 if in_one else key_chunks[chunk, 0]
-        start, count = key_chunks[chunk, 1], key_chunks[chunk, 2]
+    low, high = chunk_ends[first_cluster], chunk_ends[first_cluster + 1]
+    for own in range(high - low):
+        start, count = key_chunks[low + own, 1], key_chunks[low + own, 2]
         for group in range((count + 3) // 4):
             at, left = start + 4 * group, count - 4 * group
             fill_group(
                 table,
                 group,
-                row(kernel, order[k, at]),
-                row(kernel, order[k, at + 1]) if left > 1 else zero,
-                row(kernel, order[k, at + 2]) if left > 2 else zero,
-                row(kernel, order[k, at + 3]) if left > 3 else zero,
+                left,
+                row(kernel, cut[first_cluster, at]),
+                row(kernel, cut[first_cluster, at + 1]) if left > 1 else zero,
+                row(kernel, cut[first_cluster, at + 2]) if left > 2 else zero,
+                row(kernel, cut[first_cluster, at + 3]) if left > 3 else zero,
             )
-        begins = chunk == low or (not in_one and key_chunks[chunk - 1, 0] != area)
-        for slot in range(first, last):
-            index, at = slot * step + area, ((chunk - low) * slots + slot) * GROUPS
-            found = zero if begins else row(masses, index)
-            if count > 16:
-                set_row(masses, index, found + eight_groups(table, codes, at))
-            else:
-                set_row(masses, index, found + four_groups(table, codes, at))
+        for k in range(first_cluster, last_cluster):
+            area, begins = key_chunks[chunk_ends[k] + own, 0], key_chunks[chunk_ends[k] + own, 3] == 1
+            if in_one:
+                area, begins = 0, own == 0
+            for slot in range(ends[k], ends[k + 1]):
+                index, at = slot * step + area, (own * codes.shape[1] + slot) * GROUPS
+                found = zero if begins else row(masses, index)
+                set_row(masses, index, found + selected(table, codes, at, count))
 
 
 @compiled
@@ -113,7 +125,6 @@ def add_pulled(
     for chunk in range(low, high):
         fresh = begins and chunk == low
         first, count = sample_chunks[chunk, 1], sample_chunks[chunk, 2]
-        place = chunk * codes.shape[1]
         for area in range(spans.shape[1]):
             start, stop = spans[k, area, 0], spans[k, area, 1]
             if start == stop:
@@ -123,16 +134,13 @@ def add_pulled(
                 fill_group(
                     table,
                     group,
+                    left,
                     row(pulled, at),
                     row(pulled, at + step) if left > 1 else zero,
                     row(pulled, at + 2 * step) if left > 2 else zero,
                     row(pulled, at + 3 * step) if left > 3 else zero,
                 )
-            for i in range(stop - start):
-                q, at = order[k, start + i], (place + i) * GROUPS
+            for place in range(start, stop):
+                q, at = order[k, place], (chunk * codes.shape[1] + place) * GROUPS
                 found = zero if fresh else row(gathered, q)
-                if count > 16:
-                    set_row(gathered, q, found + eight_groups(table, codes, at))
-                else:
-                    set_row(gathered, q, found + four_groups(table, codes, at))
-            place += -(-(stop - start) // CHUNK) * CHUNK
+                set_row(gathered, q, found + selected(table, codes, at, count))
