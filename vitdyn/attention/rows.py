@@ -189,13 +189,13 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def _plan_and_scratch(
     work: Workspace, like: Tensor, latents: Tensor, layout: PatchLayout
-) -> tuple[np.ndarray, ...]:
+) -> tuple[np.ndarray | int, ...]:
     """Return the layout's plan, and room for rows, for bytes of masks and for both orders of codes."""
     samples = latents.shape[1]
     return work.recall(("room", samples, like.dtype), layout, lambda: _make_room(like, samples, layout))
 
 
-def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndarray, ...]:
+def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndarray | int, ...]:
     patches, areas, clusters = layout.patches, layout.areas, layout.clusters
     dtype = like.numpy().dtype
     plan, chunks = key_plan(layout, dtype, samples), samples // CHUNK + 1 + clusters
