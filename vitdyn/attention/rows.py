@@ -20,10 +20,10 @@ from torch import Tensor
 from vitdyn.attention import tiles
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.rows_blocks import read_block, read_phi, write_block, write_phi
-from vitdyn.attention.rows_masks import fill_codes, fill_slots, key_plan, padded
-from vitdyn.attention.rows_pool import FOLDED, add_sums, mark_inside, pool, write_means
+from vitdyn.attention.rows_masks import fill_codes, fill_slots
+from vitdyn.attention.rows_pool import add_sums, mark_inside, pool, write_means
+from vitdyn.attention.rows_room import cut_room, make_room, room_to_pool
 from vitdyn.attention.rows_shares import (
-    AHEAD,
     MODERATE_EXPONENT,
     attend,
     loses_digits,
@@ -32,8 +32,8 @@ from vitdyn.attention.rows_shares import (
     slot_step,
     to_kernel,
 )
-from vitdyn.attention.rows_tables import GROUPS, TABLE_ROWS, add_masses, add_pulled, flip_codes
-from vitdyn.attention.rows_vector import CHUNK, compiled, lanes, set_row, splat, take_rows
+from vitdyn.attention.rows_tables import add_masses, add_pulled, flip_codes
+from vitdyn.attention.rows_vector import compiled, set_row, splat
 from vitdyn.attention.workspace import Workspace
 from vitdyn.data import PatchLayout
 
@@ -82,7 +82,7 @@ def pooled(
     """Return the mean of area attention over queries, never stored, and what ``pullback`` needs."""
     upsilon = correlations.position_position
     means = workspace.take("means", upsilon, *latents.shape)
-    batch, sums = (latents, cluster, visible, layout), _room_to_pool(workspace, upsilon, latents)
+    batch, sums = (latents, cluster, visible, layout), room_to_pool(workspace, upsilon, latents)
     return means, _attend(correlations, *batch, workspace, None, _array(means), *sums)
 
 
@@ -192,52 +192,7 @@ def _plan_and_scratch(
 ) -> tuple[np.ndarray | int, ...]:
     """Return the layout's plan, and room for rows, for bytes of masks and for both orders of codes."""
     samples = latents.shape[1]
-    return work.recall(("room", samples, like.dtype), layout, lambda: _make_room(like, samples, layout))
-
-
-def _make_room(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndarray | int, ...]:
-    patches, areas, clusters = layout.patches, layout.areas, layout.clusters
-    dtype = like.numpy().dtype
-    plan, chunks = key_plan(layout, dtype, samples), samples // CHUNK + 1 + clusters
-    # an odd number of rows to a slot: those of an area should not lie a multiple of 4096 bytes apart
-    slots = -(-samples // CHUNK) * CHUNK
-    of_areas = areas * (2 * clusters + 2 * AHEAD + 1) + (areas | 1) * slots
-    count = TABLE_ROWS + 2 * patches + slots + of_areas + 2 * AHEAD + 3
-    # torch puts arrays on the lines of the cache, numpy need not: blocks that straddle two lines cost a third more
-    rows = torch.empty(count, lanes(dtype), dtype=like.dtype)
-    marks = torch.empty(samples, padded(patches, dtype), dtype=torch.uint8)
-    by_key = torch.zeros(chunks, patches, GROUPS, dtype=torch.uint8)
-    by_sample = torch.zeros(2, plan.most_chunks, slots, GROUPS, dtype=torch.uint8)
-    return *plan, *(part.numpy() for part in (rows, marks, by_key, by_sample))
-
-
-def _room_to_pool(work: Workspace, like: Tensor, latents: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return room for folded sums over queries, of all blocks and of one."""
-    _, samples, areas = latents.shape
-    sums, block_sums = work.take(
-        "sums", like, 2, samples * areas, lanes(like.numpy().dtype) // FOLDED
-    ).numpy()
-    return sums, block_sums
-
-
-@compiled
-def _room(rows, patches, slots, clusters, areas):  # pragma: no cover  (compiled)
-    """Cut the scratch into a table, E, what keys gather, W, W_0, Φ, ∂Φ, and what a few samples need."""
-    table, used = take_rows(rows, 0, TABLE_ROWS)
-    kernel, used = take_rows(rows, used, patches)
-    gathered, used = take_rows(rows, used, patches)
-    masses, used = take_rows(rows, used, slots * (areas | 1))
-    masked, used = take_rows(rows, used, slots)
-    phi, used = take_rows(rows, used, clusters * areas)
-    d_phi, used = take_rows(rows, used, clusters * areas)
-    ratios, used = take_rows(rows, used, AHEAD * areas)
-    weighted, used = take_rows(rows, used, AHEAD * areas)
-    scales, used = take_rows(rows, used, AHEAD * 2)
-    pulls, used = take_rows(rows, used, areas)
-    total, used = take_rows(rows, used, 2)
-    spare, used = take_rows(rows, used, 1)
-    table[:], total[1] = 0, 0
-    return table, kernel, gathered, masses, masked, phi, d_phi, ratios, weighted, scales, pulls, total, spare
+    return work.recall(("room", samples, like.dtype), layout, lambda: make_room(like, samples, layout))
 
 
 @compiled
@@ -264,24 +219,24 @@ def _by_slot(latents, slots, own_latents):  # pragma: no cover  (compiled)
 
 @compiled
 def _sum_masses(
-    kernel, spans, cut, key_chunks, chunk_ends, by_sample, first_cluster, last_cluster, ends,
-    table, masses, masked, summed,
-):  # pragma: no cover  (compiled)  # fmt: skip
-    """Write W of the slots of clusters, and W_0 where that is ``summed``, as a difference has lost its digits."""
-    step = slot_step(masses, masked)
-    add_masses(
-        by_sample[0], kernel, cut, key_chunks, chunk_ends, first_cluster, last_cluster, ends, False, table, masses, step
-    )  # fmt: skip
-    for k in range(first_cluster, last_cluster):
-        low, high = ends[k], ends[k + 1]
+    kernel, spans, cut, key_chunks, chunk_ends, together, by_sample, k, ends, table, masses, masked, summed
+):  # pragma: no cover  (compiled)
+    """Write W of a cluster's slots, and W_0 where that is ``summed``, as a difference has lost its digits.
+
+    Of clusters that are taken ``together`` the first has W of all written; a cluster that is summed, its own again.
+    """
+    if not summed and k % together > 0:
+        return
+    last, step = k + (1 if summed else together), slot_step(masses, masked)
+    add_masses(by_sample[0], kernel, cut, key_chunks, chunk_ends, k, last, ends, False, table, masses, step)
+    for own in range(k, last):
         for area in range(spans.shape[1]):
-            if spans[k, area, 0] == spans[k, area, 1]:
-                masses[low * step + area : high * step : step] = 0
-        if summed:
-            flip_codes(by_sample[0], key_chunks, chunk_ends[k], chunk_ends[k + 1], low, high, by_sample[1])
-            add_masses(
-                by_sample[1], kernel, cut, key_chunks, chunk_ends, k, k + 1, ends, True, table, masked, 1
-            )
+            if spans[own, area, 0] == spans[own, area, 1]:
+                masses[ends[own] * step + area : ends[own + 1] * step : step] = 0
+    if summed:
+        low, high = chunk_ends[k], chunk_ends[k + 1]
+        flip_codes(by_sample[0], key_chunks, low, high, ends[k], ends[k + 1], by_sample[1])
+        add_masses(by_sample[1], kernel, cut, key_chunks, chunk_ends, k, last, ends, True, table, masked, 1)
 
 
 @compiled
@@ -296,7 +251,7 @@ def _forward(
     """
     seeds, samples, areas = latents.shape
     patches, clusters, width = upsilon.shape[1], phi.shape[2], rows.shape[1]
-    table, kernel, _, masses, masked, block_phi, _, ratios, weighted, scales, _, total, spare = _room(
+    table, kernel, _, masses, masked, block_phi, _, ratios, weighted, scales, _, total, spare = cut_room(
         rows, patches, by_sample.shape[2], clusters, areas
     )
     slots, ends = np.empty(samples, np.int64), np.empty((2, clusters + 1), np.int64)
@@ -319,11 +274,10 @@ def _forward(
             for k in range(clusters):
                 low, high = ends[0, k], ends[0, k + 1]
                 for summed in (False, True):
-                    if summed or k % together == 0:
-                        _sum_masses(
-                            kernel, spans, cut, key_chunks, chunk_ends, by_sample,
-                            k, k + (1 if summed else together), ends[0], table, masses, masked, summed,
-                        )  # fmt: skip
+                    _sum_masses(
+                        kernel, spans, cut, key_chunks, chunk_ends, together, by_sample, k, ends[0],
+                        table, masses, masked, summed,
+                    )  # fmt: skip
                     if means is not None:
                         pool(
                             own_latents, block_phi, k, total, masses, masked,
@@ -353,7 +307,7 @@ def _gradient(
     patches, clusters, width = upsilon.shape[1], phi.shape[2], rows.shape[1]
     (
         table, kernel, gathered, masses, masked, block_phi, block_d_phi, ratios, weighted, scales, pulls, total, spare,
-    ) = _room(rows, patches, by_sample.shape[2], clusters, areas)  # fmt: skip
+    ) = cut_room(rows, patches, by_sample.shape[2], clusters, areas)  # fmt: skip
     slots, ends = np.empty(samples, np.int64), np.empty((2, clusters + 1), np.int64)
     sample_chunks = np.empty((by_key.shape[0], 3), np.int64)
     own_latents, own_strength = np.empty((2, samples, areas), latents.dtype)
@@ -374,11 +328,10 @@ def _gradient(
             for k in range(clusters):
                 low, high = ends[0, k], ends[0, k + 1]
                 for summed in (False, True):
-                    if summed or k % together == 0:
-                        _sum_masses(
-                            kernel, spans, cut, key_chunks, chunk_ends, by_sample,
-                            k, k + (1 if summed else together), ends[0], table, masses, masked, summed,
-                        )  # fmt: skip
+                    _sum_masses(
+                        kernel, spans, cut, key_chunks, chunk_ends, together, by_sample, k, ends[0],
+                        table, masses, masked, summed,
+                    )  # fmt: skip
                     if summed:  # what the first attempt left
                         block_d_phi[k * areas : (k + 1) * areas] = 0
                     if adjoint is None:
