@@ -350,12 +350,12 @@ class TestMemory:
     )
     def test_the_estimate_is_what_a_run_takes_within_30_percent(self, objective, patches, samples, options):
         command = [sys.executable, "-c", MEASURE, objective, str(patches), str(samples), options]
-        # of three: what the allocator keeps of freed arrays differs from process to process by a quarter
+        # of five: what the allocator keeps of freed arrays differs from process to process by a quarter and more
         found = [
             float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout)
-            for _ in range(3)
+            for _ in range(5)
         ]
-        assert 0.7 < sorted(found)[1] < 1.3
+        assert 0.7 < sorted(found)[2] < 1.3
 
 
 def test_a_progress_bar_counts_every_step(make_training, monkeypatch):
