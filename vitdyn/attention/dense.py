@@ -60,7 +60,7 @@ def attend(
         )
         here = content[:, sample]
         phi = correlations.feature_position[seeds, :, cluster].gather(2, own[:, None].expand_as(upsilon))
-        logits = upsilon + here[:, None] * phi
+        logits = phi.mul_(here[:, None]).add_(upsilon)
         if correlations.content_position is not None and correlations.content_content is not None:
             psi = correlations.content_position[seeds, cluster].gather(1, own[:, :, None].expand_as(upsilon))
             xi = correlations.content_content[seeds, cluster]

@@ -30,18 +30,20 @@ GRAPH = 8
 SIMILARITIES = 3
 """Arrays (sample, sample) that contrast takes."""
 
-DIVERSITY_MAPS = 8
-"""Arrays (query, key) that a frame takes for the maps of its two samples of attention diversity."""
+FRAME_MAPS = 3
+"""Arrays (query, key) that a frame takes, for a map of attention or for means over pairs of areas."""
 
 
 def estimate_memory(training: Training, device: str = "cpu") -> int:
     """Return the bytes that one seed takes while it trains on a kind of device, within some 30 %.
 
-    Q, its gradient, what the rule of descent carries, and the copy that is kept at the end or for a checkpoint. For a
-    frame, three arrays (sample, area, query) of the evaluation samples and ``DIVERSITY_MAPS`` arrays (query, key).
-    Where attention is stored at all, one array (sample, area, query) for each view of the training samples; where its
-    means alone are, ``SIMILARITIES`` arrays (sample, sample). With content queries autograd keeps ``GRAPH`` of the
-    former, of training and of evaluation samples.
+    Q, its gradient and what the rule of descent carries; and the larger of what a frame takes, three arrays (sample,
+    area, query) of the evaluation samples and ``FRAME_MAPS`` arrays (query, key), and of the copy that is kept at the
+    end or for a checkpoint. Where attention is stored at all, one array (sample, area, query) for each view of the
+    training samples; where its means alone are, ``SIMILARITIES`` arrays (sample, sample). With content queries autograd
+    keeps ``GRAPH`` of the former, of training and of evaluation samples.
+
+    It is what is in use at once. The C library may keep some tens of MiB of freed arrays besides.
     """
     layout, objective = training.generator.layout, training.objective
     patches, areas, clusters = layout.patches, layout.areas, layout.clusters
@@ -59,8 +61,8 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
         stored = SIMILARITIES * training.samples**2 if pooled else views * trained
     elif type(objective).residual_scale is Objective.residual_scale:
         stored = views * trained
-    frame = 3 * evaluated + DIVERSITY_MAPS * patches**2
-    numbers = (3 + carried) * blocks + stored + frame
+    frame, copy = 3 * evaluated + FRAME_MAPS * patches**2, (1 + carried) * blocks
+    numbers = (2 + carried) * blocks + stored + max(frame, copy)
     masks = 2 * views * training.samples * patches
     return numbers * torch.finfo(PRECISIONS[training.precision]).bits // 8 + masks
 

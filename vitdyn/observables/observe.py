@@ -98,8 +98,11 @@ def _reconstruction_error(forward: ForwardPass) -> Float[Tensor, "seed sample qu
 
 
 def _diversity(correlations: Correlations, forward: ForwardPass) -> Float[Tensor, " seed"]:
-    """Return the mean diversity of a few maps, spread over the batch and so over its clusters."""
+    """Return the mean diversity of a few maps, spread over the batch and so over its clusters, made one by one."""
     batch = forward.batch
     few = torch.linspace(0, batch.count - 1, min(_DIVERSITY_SAMPLES, batch.count)).long()
-    part = PatchBatch(batch.layout, batch.seeds, batch.cluster[:, few], batch.latents[:, few])
-    return attention_diversity(attend(correlations, part, forward.views[0][:, few])).mean(1)
+    found = []
+    for sample in few.split(1):
+        part = PatchBatch(batch.layout, batch.seeds, batch.cluster[:, sample], batch.latents[:, sample])
+        found.append(attention_diversity(attend(correlations, part, forward.views[0][:, sample])))
+    return torch.cat(found, 1).mean(1)
