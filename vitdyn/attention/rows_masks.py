@@ -94,7 +94,7 @@ def _work(cuts: list[tuple[np.ndarray, np.ndarray]], samples: float) -> float:
     """Return how many rows are read to sum the masses of so many samples of each cut; to write one counts as two."""
     counts = np.concatenate([runs[:, 1] for _, runs in cuts])
     filled = 15 * (counts // 4) + 2 ** (counts % 4) - 1
-    groups = np.array([1, 2, 4, 4, 8, 8, 8, 8])[(counts - 1) // 4]  # as ``rows_tables.selected`` reads them
+    groups = np.array([1, 2, 4, 4, 6, 6, 8, 8])[(counts - 1) // 4]  # as ``rows_tables.selected`` reads them
     return float((2 * filled + samples * (groups + 3)).sum())
 
 

@@ -60,8 +60,12 @@ def fill_group(table, group, left, one, two, three, four):  # pragma: no cover  
 @part
 def selected(table, codes, at, count):  # pragma: no cover  (compiled)
     """Return the sum of the rows that the codes of the first ``count`` rows of a table select."""
-    if count > 16:
+    if count > 24:
         return four_groups(table, 0, codes, at) + four_groups(table, 4, codes, at)
+    if count > 16:
+        return four_groups(table, 0, codes, at) + (
+            subset_row(table, 4, codes, at) + subset_row(table, 5, codes, at)
+        )
     if count > 8:
         return four_groups(table, 0, codes, at)
     if count > 4:
