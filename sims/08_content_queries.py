@@ -8,7 +8,7 @@ quarter of the default: the gradient of Ξ sums over all queries of the global a
 
 Claims: CL-GLOBAL, outside its checked runs.
 Run:    python sims/08_content_queries.py [--quick | --full] [--redraw]
-Takes:  0.4 minutes on two cores (--quick 4 seeds, --full 16); on a GPU: not measured.
+Takes:  0.2 minutes on two cores (--quick 4 seeds, --full 16); on a GPU: not measured.
 """
 
 from vitdyn.data import PatchGenerator, PatchLayout

@@ -13,6 +13,7 @@ from vitdyn.attention import (
     Workspace,
     area_attention,
     attend,
+    composed,
     dense_area_attention,
     dense_attention,
     factored,
@@ -33,9 +34,13 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 @pytest.fixture(autouse=True, params=["compiled", "products"])
 def engine(request, monkeypatch):
-    """Every test runs with the compiled engine of the CPU and with the products of other devices."""
+    """Every test runs with the compiled engine of the CPU and with the products of other devices.
+
+    Content queries, which none of them takes, form maps with the one and go through areas with the other.
+    """
     if request.param == "products":
         monkeypatch.setattr(factored, "_engine", lambda device: products)
+        monkeypatch.setattr(composed, "FULL_MAPS", 0)
     else:
         pytest.importorskip("numba")
 

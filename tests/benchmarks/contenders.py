@@ -10,7 +10,7 @@ from naive import LOSSES, Layer
 from problems import Case, Problem
 
 from vitdyn.attention import Correlations
-from vitdyn.attention.composed import composed_attention
+from vitdyn.attention.composed import by_areas
 from vitdyn.dynamics import loss_gradient
 from vitdyn.dynamics.gradient import Workspaces
 
@@ -98,9 +98,7 @@ class Eager(Contender):
 
     def attention(self, view: int) -> torch.Tensor:
         batch = self.problem.batch
-        return composed_attention(
-            self.leaves, batch.latents, batch.cluster, self.problem.views[view], batch.layout
-        )
+        return by_areas(self.leaves, batch.latents, batch.cluster, self.problem.views[view], batch.layout)
 
     def reconstruction(self) -> torch.Tensor:
         batch, (visible,) = self.problem.batch, self.problem.views

@@ -22,7 +22,7 @@ WHO = {
     "at a time as fit the cache",
     "jax_factored": "the factored evaluation of [gradients.md](gradients.md#factored-evaluation), in JAX: what the "
     "algebra alone brings",
-    "eager": "the factored evaluation in torch operations (`composed_attention`), autograd through them",
+    "eager": "the factored evaluation in torch operations (`composed.by_areas`), autograd through them",
     "ours": "`vitdyn.dynamics.loss_gradient`, what training runs",
 }
 

@@ -347,6 +347,7 @@ class TestMemory:
             ("mae", 1024, 16, "adam"),
             ("cl", 1024, 32, "plain"),
             ("cl", 512, 16, "content"),
+            ("cl", 256, 16, "content"),
             ("mae", 2048, 16, "plain"),
         ],
     )

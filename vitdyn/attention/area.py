@@ -27,9 +27,9 @@ def area_attention(
         A_{p→j} = Σ_{q visible, in area j} softmax_q( Υ_{pq} + u_q z_{a(q)} Φ_{p,a(q)} )
 
     and, for visible queries of a model with content queries, the two terms of Ψ and Ξ besides (their
-    equation is in ``composed``). Exact, without any array of (sample, query, key): the cost is two matrix
-    products of P·P·samples each, for the value and for the gradient. The rows need not add up to 1: the
-    rest goes to masked patches.
+    equation is in ``composed``). Exact. Without any array of (sample, query, key), but for content queries and second
+    derivatives of few samples: the cost is two matrix products of P·P·samples each, for the value and for the gradient.
+    The rows need not add up to 1: the rest goes to masked patches.
 
     ``visible`` (seed, sample, patch) is true or 1 where a patch is seen. Differentiable twice in the
     correlations. Safe from overflow at any size of Φ; the entries of one row of Υ may differ by up to about

@@ -1,12 +1,13 @@
 """Area attention composed of ordinary differentiable operations: second derivatives and content queries.
 
-The same factorisation as in ``factored``, left to autograd. A visible query of a model with content
-queries has the logit
+With C_{pj} = u_p z_j where p is in area j, else 0, the logits of a sample are
 
-    Υ_{pq} + u_q z_{a(q)} Φ_{p,a(q)} + z_{a(p)} Ψ_{a(p),q} + u_q z_{a(p)} z_{a(q)} Ξ_{a(p),a(q)},
+    Υ + (Φ + C Ξ) Cᵀ + C Ψ,
 
-so for the queries of one area a each key is weighted by e^{z_a Ψ_{a,q}} before the product, and
-z_a Ξ_{a,j} joins Φ_{p,j}. A masked query has no content and keeps the first two terms.
+the terms with Ξ and Ψ for content queries only. While the maps of a seed's samples are few and small they are formed,
+by four products and a softmax. Beyond, the same factorisation as in ``factored``, left to autograd: for the queries of
+one area a each key is weighted by e^{z_a Ψ_{a,q}} before the product, and z_a Ξ_{a,j} joins Φ_{p,j}. A masked query
+keeps Υ and Φ alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.geometry import Block, SortedCluster, arrangement
 from vitdyn.data import PatchLayout
 
+FULL_MAPS = 2**21
+"""P² · samples up to which maps are formed: at P = 64 with 12 samples 25 times sooner; beyond it is soon no gain."""
+
 
 def composed_attention(
     correlations: Correlations,
@@ -30,6 +34,37 @@ def composed_attention(
     layout: PatchLayout,
 ) -> Float[Tensor, "seed sample area query"]:
     """Return area attention, differentiable to any order in the correlations and the latents."""
+    route = by_maps if forms_maps(layout, latents.shape[1]) else by_areas
+    return route(correlations, latents, cluster, visible, layout)
+
+
+def forms_maps(layout: PatchLayout, samples: int) -> bool:
+    """Say whether the maps of so many samples of a seed are formed."""
+    return samples * layout.patches**2 <= FULL_MAPS
+
+
+def by_maps(
+    correlations: Correlations, latents: Tensor, cluster: Tensor, visible: Tensor, layout: PatchLayout
+) -> Tensor:
+    """Softmax of the logits over keys, summed over the visible keys of each area."""
+    area = torch.from_numpy(layout.area_of_patch).to(cluster.device)[cluster]
+    shown = torch.nn.functional.one_hot(area, layout.areas) * (visible != 0)[..., None]
+    content = shown * latents[:, :, None].to(correlations.position_position)
+    seeds = torch.arange(len(cluster), device=cluster.device)[:, None]
+    pull = correlations.feature_position[seeds, :, cluster]
+    if correlations.content_position is None or correlations.content_content is None:
+        logits = pull @ content.mT + correlations.position_position[:, None]
+    else:
+        logits = (pull + content @ correlations.content_content[seeds, cluster]) @ content.mT
+        logits = logits + content @ correlations.content_position[seeds, cluster]
+        logits = logits + correlations.position_position[:, None]
+    return (torch.softmax(logits, -1) @ shown.to(logits)).mT
+
+
+def by_areas(
+    correlations: Correlations, latents: Tensor, cluster: Tensor, visible: Tensor, layout: PatchLayout
+) -> Tensor:
+    """Go through the samples of each cluster, and through the areas of the queries."""
     upsilon = correlations.position_position
     kernel = torch.exp(upsilon - upsilon.detach().amax(-1, keepdim=True))
     by_cluster = arrangement(layout, cluster)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from vitdyn.attention import Correlations, pools
+from vitdyn.attention.composed import forms_maps
 from vitdyn.dynamics.devices import devices_of, split_over_devices
 from vitdyn.dynamics.grid import Row, Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.resources import PRECISIONS
@@ -27,6 +28,9 @@ CACHE_MIB = 16.0
 GRAPH = 8
 """Arrays (sample, area, query) that autograd keeps of one view with content queries."""
 
+MAPS = 3
+"""Arrays (sample, query, key) that content queries take at once where they form maps; a second view takes one more."""
+
 SIMILARITIES = 3
 """Arrays (sample, sample) that contrast takes."""
 
@@ -41,7 +45,8 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
     area, query) of the evaluation samples and ``FRAME_MAPS`` arrays (query, key), and of the copy that is kept at the
     end or for a checkpoint. Where attention is stored at all, one array (sample, area, query) for each view of the
     training samples; where its means alone are, ``SIMILARITIES`` arrays (sample, sample). With content queries autograd
-    keeps ``GRAPH`` of the former, of training and of evaluation samples.
+    keeps ``GRAPH`` of the former, of training and of evaluation samples; or, where they form maps, ``MAPS``
+    arrays (sample, query, key) and more.
 
     It is what is in use at once. The C library may keep some tens of MiB of freed arrays besides.
     """
@@ -55,7 +60,11 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
     stored = 0
     if training.content_queries:
         blocks += clusters * areas * (patches + areas)
-        stored = GRAPH * (views * (trained + evaluated) + patches**2)
+        largest = max(training.samples, training.evaluation_samples)
+        if forms_maps(layout, largest):
+            stored = (MAPS + views - 1) * largest * patches**2
+        else:
+            stored = GRAPH * (views * (trained + evaluated) + patches**2)
     elif type(objective).pooled_adjoint is not Objective.pooled_adjoint:
         pooled = pools(layout, device, PRECISIONS[training.precision])
         stored = SIMILARITIES * training.samples**2 if pooled else views * trained
