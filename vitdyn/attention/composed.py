@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.geometry import Block, SortedCluster, arrangement
-from vitdyn.data import PatchLayout
+from vitdyn.data import PatchBatch, PatchLayout
 
 FULL_MAPS = 2**21
 """P² · samples up to which maps are formed: at P = 64 with 12 samples 25 times sooner; beyond it is soon no gain."""
@@ -47,9 +47,9 @@ def by_maps(
     correlations: Correlations, latents: Tensor, cluster: Tensor, visible: Tensor, layout: PatchLayout
 ) -> Tensor:
     """Softmax of the logits over keys, summed over the visible keys of each area."""
-    area = torch.from_numpy(layout.area_of_patch).to(cluster.device)[cluster]
-    shown = torch.nn.functional.one_hot(area, layout.areas) * (visible != 0)[..., None]
-    content = shown * latents[:, :, None].to(correlations.position_position)
+    batch = PatchBatch(layout, (), cluster, latents.to(correlations.position_position))
+    shown = (batch.membership * (visible != 0)[:, :, None]).mT
+    content = shown * batch.latents[:, :, None]
     seeds = torch.arange(len(cluster), device=cluster.device)[:, None]
     pull = correlations.feature_position[seeds, :, cluster]
     if correlations.content_position is None or correlations.content_content is None:
@@ -58,7 +58,7 @@ def by_maps(
         logits = (pull + content @ correlations.content_content[seeds, cluster]) @ content.mT
         logits = logits + content @ correlations.content_position[seeds, cluster]
         logits = logits + correlations.position_position[:, None]
-    return (torch.softmax(logits, -1) @ shown.to(logits)).mT
+    return (torch.softmax(logits, -1) @ shown).mT
 
 
 def by_areas(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn.attention import Correlations, attend
-from vitdyn.data import PatchBatch, PatchLayout
+from vitdyn.data import PatchLayout
 from vitdyn.metrics import attention_diversity
 from vitdyn.objectives import ForwardPass, Objective
 from vitdyn.observables.by_area import over_pairs, over_positions
@@ -102,7 +102,7 @@ def _diversity(correlations: Correlations, forward: ForwardPass) -> Float[Tensor
     batch = forward.batch
     few = torch.linspace(0, batch.count - 1, min(_DIVERSITY_SAMPLES, batch.count)).long()
     found = []
-    for sample in few.split(1):
-        part = PatchBatch(batch.layout, batch.seeds, batch.cluster[:, sample], batch.latents[:, sample])
-        found.append(attention_diversity(attend(correlations, part, forward.views[0][:, sample])))
+    for sample in few.tolist():
+        own = slice(sample, sample + 1)
+        found.append(attention_diversity(attend(correlations, batch.part(own), forward.views[0][:, own])))
     return torch.cat(found, 1).mean(1)
