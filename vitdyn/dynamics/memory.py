@@ -46,9 +46,9 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
     end or for a checkpoint. Where attention is stored at all, one array (sample, area, query) for each view of the
     training samples; where its means alone are, ``SIMILARITIES`` arrays (sample, sample). With content queries autograd
     keeps ``GRAPH`` of the former, of training and of evaluation samples; or, where they form maps, ``MAPS``
-    arrays (sample, query, key) and more.
+    arrays (sample, query, key) and one more for a second view.
 
-    It is what is in use at once. The C library may keep some tens of MiB of freed arrays besides.
+    It is what is in use at once. The C library may keep as much again of freed arrays, while these are below 32 MiB.
     """
     layout, objective = training.generator.layout, training.objective
     patches, areas, clusters = layout.patches, layout.areas, layout.clusters
