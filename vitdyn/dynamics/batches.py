@@ -6,13 +6,14 @@ Samples come in the order of their clusters, which changes no law (they are exch
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from vitdyn._errors import wrong
 from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
 from vitdyn.seeds import Streams, stream
@@ -79,6 +80,8 @@ class BatchSource:
             drawn = self.objective.draw_views(streams, samples, patches)
         else:
             each = [self.objective.draw_views(one, samples, patches) for one in streams.each()]
+            for views in each:
+                _require_views(self.objective, views, (samples, patches), len(each[0]))
             drawn = tuple(np.stack(view).astype(bool, copy=False) for view in zip(*each, strict=True))
         return tuple(torch.from_numpy(np.ascontiguousarray(view)).to(self.device) for view in drawn)
 
@@ -94,6 +97,20 @@ class BatchSource:
         return replace(
             data_set, cluster=data_set.cluster[rows, columns], latents=data_set.latents[rows, columns]
         )
+
+
+def _require_views(objective: Objective, views: Any, shape: tuple[int, int], count: int) -> None:
+    """Raise ``ValueError`` unless an objective drew a tuple of ``count`` views, each of this shape."""
+    field = f"{type(objective).__name__}.draw_views"
+    if not isinstance(views, tuple) or not views or len(views) != count:
+        raise wrong(field, type(views).__name__, "must return a tuple of views, as many for every seed")
+    for view in views:
+        if getattr(view, "shape", None) != shape or not np.isin(view, (0, 1)).all():
+            raise wrong(
+                field,
+                getattr(view, "shape", view),
+                f"each view must be truth values of shape {shape}: patch visible",
+            )
 
 
 def knows_views(objective: Objective) -> TypeGuard[MaskedReconstruction | Contrastive | Mixture]:

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn.attention import Correlations
-from vitdyn.data import PatchBatch, PatchLayout
+from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.data.counter import on_device_of
 from vitdyn.dynamics.descent import DESCENTS, Adam, Descent, GradientDescent
 from vitdyn.dynamics.device_batches import DeviceBatches
@@ -30,6 +30,7 @@ from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.dynamics.training import Training
 from vitdyn.objectives import MaskedReconstruction, per_seed
+from vitdyn.objectives.contract import residual_scale_of
 
 
 @dataclass
@@ -122,7 +123,7 @@ class CapturedSteps:
             tables,
         )
         gradient = flash.empty_gradient(problem, work)
-        scale = self.batches.objective.residual_scale(batch)
+        scale = residual_scale_of(self.batches.objective, batch)
         assert isinstance(scale, float)
         if isinstance(self.rule, GradientDescent):
             descent = (self._rates, self.first_bad, self._counter)
@@ -143,7 +144,9 @@ class CapturedSteps:
 
 def takes(training: Training) -> bool:
     """Say whether a cell trains so: masked reconstruction of fresh samples, queries by position, a rule of ours."""
-    ours = type(training.objective) is MaskedReconstruction and type(training.rule) in DESCENTS.values()
+    objective, samples = training.objective, type(training.generator).sample
+    ours = type(objective) is MaskedReconstruction and type(training.rule) in DESCENTS.values()
+    ours = ours and objective.holds("residual_scale") and samples is PatchGenerator.sample
     return ours and not training.content_queries and training.data_set_size is None
 
 

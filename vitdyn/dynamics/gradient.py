@@ -22,16 +22,8 @@ from vitdyn.attention import (
 )
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
-from vitdyn.objectives import (
-    Adjoint,
-    ForwardPass,
-    Memory,
-    Objective,
-    PooledAdjoint,
-    add_scaled,
-    members,
-    per_seed,
-)
+from vitdyn.objectives import Adjoint, ForwardPass, Memory, Objective, PooledAdjoint
+from vitdyn.objectives.contract import add_decay, adjoint_of, pooled_adjoint_of, residual_scale_of
 
 
 @dataclass
@@ -90,22 +82,15 @@ def loss_gradient(
     else:
         attention, pull = _attend_to_views(correlations, batch, views, work)
         forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
-        gradient = pull(objective.adjoint(forward, work.objective))
-    if any(one.weight_decay for one in members(objective)):
-        gradient = gradient.map(
-            lambda part, block: add_scaled(
-                part, block, per_seed(objective, lambda one: one.weight_decay, part)
-            ),
-            correlations,
-        )
-    return gradient, forward
+        gradient = pull(adjoint_of(objective, forward, work.objective))
+    return add_decay(objective, gradient, correlations), forward
 
 
 def _fused(
     correlations: Correlations, objective: Objective, batch: PatchBatch, views: Views, work: Workspaces
 ) -> Correlations | None:
     """Return the gradient without attention in memory, where the objective has that form."""
-    scale, pooled = objective.residual_scale(batch), objective.pooled_adjoint(batch)
+    scale, pooled = residual_scale_of(objective, batch), pooled_adjoint_of(objective, batch)
     block = correlations.position_position
     if pooled is not None and (
         correlations.content_queries or not pools(batch.layout, block.device.type, block.dtype)

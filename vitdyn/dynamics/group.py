@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitdyn.attention import Correlations
-from vitdyn.data import PatchBatch
+from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.dynamics.batches import Views, knows_views
 from vitdyn.dynamics.captured import CapturedSteps, takes
 from vitdyn.dynamics.checkpoint import State
@@ -21,6 +21,7 @@ from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.objectives import Memory
+from vitdyn.objectives.contract import next_memory
 
 
 @dataclass
@@ -104,7 +105,7 @@ class HostSteps:
                 group.correlations, objective, batch, views, group.memory, self.workspaces
             )
             rule.step(group.correlations, gradient, group.descent, group.step)
-            group.memory = objective.after_step(forward, group.correlations)
+            group.memory = next_memory(objective, forward, group.correlations)
             group.step += 1
             group.note_bad_values()
 
@@ -126,7 +127,8 @@ def steps_of(group: Group, source: JointSource, workspaces: Workspaces) -> Steps
     """Return how a group is moved on: without the host where a GPU can, else with data from the GPU where it can."""
     rows, training = group.rows, group.rows.common
     fixed = training.data_set_size is not None
-    if rows.device.type == "cpu" or fixed or not knows_views(training.objective):
+    own = type(training.generator).sample is not PatchGenerator.sample
+    if rows.device.type == "cpu" or fixed or own or not knows_views(training.objective):
         return HostSteps(group, source.training, workspaces)
     batches = DeviceBatches(
         training.generator,

@@ -20,6 +20,7 @@ from vitdyn.dynamics.group import Group, steps_of
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import all_side_by_side
 from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.objectives.contract import first_memory
 from vitdyn.observables import observe
 
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
@@ -122,7 +123,7 @@ class Loop:
                 self.start,
             )
         unset = torch.full((len(rows.rows),), -1, device=rows.device)
-        memory = rows.objective.init(correlations)
+        memory = first_memory(rows.objective, correlations)
         return Group(rows, correlations, rows.rule.init(correlations), memory, unset)
 
 

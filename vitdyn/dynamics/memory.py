@@ -13,7 +13,6 @@ from vitdyn.dynamics.devices import devices_of, split_over_devices
 from vitdyn.dynamics.grid import Row, Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
-from vitdyn.objectives import Objective
 
 GROUP_WORK = 2**24
 """P² · samples of a group on CPU: one seed at P = 256 with 256 samples, 64 seeds at P = 64 with 64."""
@@ -65,10 +64,10 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
             stored = (MAPS + views - 1) * largest * patches**2
         else:
             stored = GRAPH * (views * (trained + evaluated) + patches**2)
-    elif type(objective).pooled_adjoint is not Objective.pooled_adjoint:
+    elif objective.holds("pooled_adjoint"):
         pooled = pools(layout, device, PRECISIONS[training.precision])
         stored = SIMILARITIES * training.samples**2 if pooled else views * trained
-    elif type(objective).residual_scale is Objective.residual_scale:
+    elif not objective.holds("residual_scale"):
         stored = views * trained
     frame, copy = 3 * evaluated + FRAME_MAPS * patches**2, (1 + carried) * blocks
     numbers = (2 + carried) * blocks + stored + max(frame, copy)

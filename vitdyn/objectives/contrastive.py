@@ -77,10 +77,8 @@ class Contrastive(Objective):
         pulled = self._pull(forward.batch, _means(forward))
         return Adjoint((pulled / forward.batch.layout.patches)[..., None]), None
 
-    def pooled_adjoint(self, batch: PatchBatch) -> PooledAdjoint | None:
-        """Return −h_j over the number of samples; None for a subclass with an adjoint of its own."""
-        if type(self).adjoint is not Contrastive.adjoint:
-            return None
+    def pooled_adjoint(self, batch: PatchBatch) -> PooledAdjoint:
+        """Return −h_j over the number of samples."""
         return lambda means: (self._pull(batch, means), None)
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:

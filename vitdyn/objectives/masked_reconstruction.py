@@ -67,9 +67,9 @@ class MaskedReconstruction(Objective):
         torch.logical_not(forward.views[0], out=hidden)
         return (Adjoint(value, hidden),)
 
-    def residual_scale(self, batch: PatchBatch) -> float | None:
-        """Return 1 over the number of samples; None for a subclass with an adjoint of its own."""
-        return 1 / batch.count if type(self).adjoint is MaskedReconstruction.adjoint else None
+    def residual_scale(self, batch: PatchBatch) -> float:
+        """Return 1 over the number of samples."""
+        return 1 / batch.count
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the infimum of L on this batch: ½ z_j² for each patch of an area that is wholly masked.

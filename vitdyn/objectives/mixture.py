@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from vitdyn._errors import require_real
 from vitdyn.attention import Workspace
 from vitdyn.data import PatchBatch, PatchLayout, masked_count
+from vitdyn.objectives.contract import adjoint_of, bound_of, pooled_adjoint_of, residual_scale_of
 from vitdyn.objectives.contrastive import Contrastive
 from vitdyn.objectives.joined import derived, per_seed
 from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
@@ -83,18 +84,19 @@ class Mixture(Objective):
 
     def adjoint(self, forward: ForwardPass, work: Workspace) -> tuple[Adjoint | None, ...]:
         """Return (1 − λ)/m times masked reconstruction's adjoint plus λ times that of contrast, per query."""
-        (rebuilt,) = self.reconstruction.adjoint(_first_view(forward), work)
-        pulled, _ = self.contrast.adjoint(forward, work)
+        (rebuilt,) = adjoint_of(self.reconstruction, _first_view(forward), work)
+        pulled, _ = adjoint_of(self.contrast, forward, work)
         assert rebuilt is not None
-        assert rebuilt.weight is not None
         assert pulled is not None
         # In place: the value is scratch of ``work`` and has every query, that of contrast is a fresh array with one.
-        patches, value = forward.batch.layout.patches, rebuilt.value.mul_(rebuilt.weight[:, :, None])
+        patches, value = forward.batch.layout.patches, rebuilt.value
+        if rebuilt.weight is not None:
+            value.mul_(rebuilt.weight[:, :, None])
         value.mul_(per_seed(self, lambda one: (1 - one.weight) / one._masked(patches), value))
         return Adjoint(value.add_(pulled.value * self._weight(value))), None
 
     def residual_scale(self, batch: PatchBatch) -> float | Float[Tensor, " seed"] | None:
-        """Return (1 − λ)/m of masked reconstruction's; None where one of the adjoints is not the one known here."""
+        """Return (1 − λ)/m of masked reconstruction's; None where a part lacks its form."""
         parts = self._parts(batch)
         if parts is None:
             return None
@@ -103,7 +105,7 @@ class Mixture(Objective):
         return per_seed(self, lambda one: scale * (1 - one.weight) / one._masked(patches), column)
 
     def pooled_adjoint(self, batch: PatchBatch) -> PooledAdjoint | None:
-        """Return λ times that of contrast; None where one of the adjoints is not the one known here."""
+        """Return λ times that of contrast; None where a part lacks its form."""
         parts = self._parts(batch)
         if parts is None:
             return None
@@ -116,17 +118,16 @@ class Mixture(Objective):
 
         return weighted
 
-    def _parts(self, batch: PatchBatch) -> tuple[float, PooledAdjoint] | None:
+    def _parts(self, batch: PatchBatch) -> tuple[Any, PooledAdjoint] | None:
         """Return how both parts do without attention in memory, None unless both do."""
-        scale, pull = self.reconstruction.residual_scale(batch), self.contrast.pooled_adjoint(batch)
-        if scale is None or pull is None or type(self).adjoint is not Mixture.adjoint:
-            return None
-        return scale, pull
+        scale = residual_scale_of(self.reconstruction, batch)
+        pull = pooled_adjoint_of(self.contrast, batch)
+        return None if scale is None or pull is None else (scale, pull)
 
     def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the mixture of the two bounds: no model attains both where 0 < λ < 1."""
         return self._mix(
-            forward, self.reconstruction.bound(_first_view(forward)), self.contrast.bound(forward)
+            forward, bound_of(self.reconstruction, _first_view(forward)), bound_of(self.contrast, forward)
         )
 
     def counted_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:

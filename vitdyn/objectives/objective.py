@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vitdyn._errors import wrong
 from vitdyn.attention import Correlations, Workspace
 from vitdyn.data import PatchBatch, PatchLayout
+from vitdyn.objectives.forms import behaviour, holds
 from vitdyn.objectives.joined import per_seed
 
 FAMILIES = ("contrastive", "generative", "clustering", "self-distillation", "hybrid")
@@ -56,6 +58,10 @@ class Objective(ABC):
     ``name`` is how the command line calls it, ``family`` its place in the survey's taxonomy,
     ``weight_decay`` the λ of the term (λ/2)‖Q‖² that training adds to its loss.
 
+    A subclass must give its ``loss``. The closed forms ``adjoint``, ``residual_scale``, ``pooled_adjoint`` and
+    ``bound`` speak of the loss with which they were written: in a class that overrides ``loss``, or anything that may
+    serve it, the inherited ones are passed over, and autograd gives the gradient. Ask for them as ``contract`` does.
+
     A kind that names in ``varies`` the fields that its formulas read by ``per_seed`` alone lets cells of a grid that
     differ in these train in one batch; ``drawn_by`` names the fields that decide its views. A subclass names its own.
     """
@@ -65,6 +71,15 @@ class Objective(ABC):
     varies: ClassVar[tuple[str, ...]] = ()
     drawn_by: ClassVar[tuple[str, ...]] = ()
     weight_decay: float = 0.0
+    written_with: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.written_with = behaviour(cls, Objective)
+
+    def holds(self, form: str) -> bool:
+        """Return whether a closed form, by its name, is the one of the loss that this object has."""
+        return holds(self, form, Objective)
 
     @abstractmethod
     def check(self, layout: PatchLayout, samples: int) -> None:
@@ -114,16 +129,16 @@ class Objective(ABC):
         return None
 
     def decay(self, correlations: Correlations) -> Float[Tensor, " seed"]:
-        """Return (λ/2)‖Q‖², the term of weight decay, one value per seed."""
+        """Return (λ/2)‖Q‖², the term of weight decay, one value per seed; training follows its gradient."""
         norm = correlations.squared_norm()
         return per_seed(self, lambda one: 0.5 * one.weight_decay, norm) * norm
 
     def init(self, correlations: Correlations) -> Memory:
-        """Return what the objective remembers before the first step: tensors of its own, not the model's blocks."""
+        """Return what the objective remembers before the first step. It is copied: the model's blocks may be named."""
         return {}
 
     def after_step(self, forward: ForwardPass, correlations: Correlations) -> Memory:
-        """Return what it remembers after a step that left the model at ``correlations``: tensors of its own."""
+        """Return what it remembers after a step that left the model at ``correlations``, copied like ``init``'s."""
         return forward.memory
 
 
@@ -131,6 +146,35 @@ def autograd_adjoint(objective: Objective, forward: ForwardPass) -> tuple[Adjoin
     """Return ∂L/∂A for each view by differentiating ``objective.loss``; None where it does not depend on one."""
     leaves = tuple(attention.detach().clone().requires_grad_() for attention in forward.attention)
     with torch.enable_grad():
-        total = objective.loss(replace(forward, attention=leaves)).sum()
-    gradients = torch.autograd.grad(total, leaves, allow_unused=True)
+        values = seed_values(objective, "loss", objective.loss(replace(forward, attention=leaves)), forward)
+    gradients: tuple[Tensor | None, ...] = ()
+    if values.requires_grad:
+        gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True)
+    if not any(gradient is not None for gradient in gradients):
+        raise wrong(
+            f"{type(objective).__name__}.loss",
+            "a constant",
+            "must be a differentiable function of forward.attention",
+        )
     return tuple(None if gradient is None else Adjoint(gradient) for gradient in gradients)
+
+
+def seed_values(objective: Objective, field: str, found: Any, forward: ForwardPass) -> Float[Tensor, " seed"]:
+    """Return ``found``, what a method ``field`` gave. Raises ``ValueError`` unless it is one real for each seed."""
+    seeds = len(forward.batch.seeds)
+    return require_tensor(f"{type(objective).__name__}.{field}", found, (seeds,), "one value for each seed")
+
+
+def require_tensor(field: str, found: Any, shape: tuple[int, ...], meaning: str) -> Tensor:
+    """Return ``found``. Raises ``ValueError`` unless it is a tensor of floating-point numbers of this shape."""
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape or not found.is_floating_point():
+        raise wrong(
+            field, shown_shape(found), f"must be a tensor of real numbers of shape {shape}: {meaning}"
+        )
+    return found
+
+
+def shown_shape(found: Any) -> str:
+    """Return how an error names an array: its shape and type, or what it is in place of one."""
+    shape = getattr(found, "shape", None)
+    return type(found).__name__ if shape is None else f"{tuple(shape)} {found.dtype}"

@@ -12,6 +12,7 @@ from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchLayout
 from vitdyn.metrics import attention_diversity
 from vitdyn.objectives import ForwardPass, Objective
+from vitdyn.objectives.contract import bound_of, counted_queries_of, decay_of, loss_of
 from vitdyn.observables.by_area import over_pairs, over_positions
 
 _DIVERSITY_SAMPLES = 2
@@ -24,7 +25,7 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
     exist (areas that a cluster lacks, positions that no sample counted) are NaN.
     """
     batch = forward.batch
-    counted = objective.counted_queries(forward)
+    counted = counted_queries_of(objective, forward)
     own_shown = batch.own_area_shown(forward.views[0])
     own = forward.attention[0].gather(2, batch.area[:, :, None])[:, :, 0]
     error = _reconstruction_error(forward)
@@ -40,11 +41,11 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
         for name, values in _by_area(correlations, batch.layout, cluster, by_position).items():
             by_cluster.setdefault(name, []).append(values)
 
-    loss = objective.loss(forward) + objective.decay(correlations)
+    loss = loss_of(objective, forward) + decay_of(objective, correlations, forward)
     return {
         **{name: torch.stack(values, 1) for name, values in by_cluster.items()},
         "loss": loss,
-        "excess_loss": loss - objective.bound(forward),
+        "excess_loss": loss - bound_of(objective, forward),
         "attention_diversity": _diversity(correlations, forward),
     }
 

@@ -1,0 +1,364 @@
+"""What a theorist overrides is what trains: closed forms fall with what they were written with (exact).
+
+Every subclass here changes a loss somewhere in a way that its parent's closed forms know nothing of. The gradient must
+be that of autograd through the loss as it now is.
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from vitdyn.data import PatchGenerator, PatchLayout, Uniform
+from vitdyn.dynamics import GradientDescent, Training, loss_gradient, simulate
+from vitdyn.dynamics.grid import batch_key
+from vitdyn.dynamics.memory import estimate_memory
+from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
+from vitdyn.objectives.contract import bound_of
+
+LAYOUT = PatchLayout.from_sizes([9, 4, 3])
+KINDS = (MaskedReconstruction, Contrastive, Mixture)
+EACH = pytest.mark.parametrize("kind", KINDS)
+
+
+def gradient(problem, objective):
+    views = problem.views[:1] if objective.name == "mae" else problem.views
+    found, forward = loss_gradient(problem.correlations, objective, problem.batch, views, {})
+    return found.map(torch.clone), forward
+
+
+def by_autograd(problem, objective):
+    """∂/∂Q of the sum over seeds, through area attention and whatever the loss is."""
+    views = problem.views[:1] if objective.name == "mae" else problem.views
+
+    class Plain(Objective):
+        name, family = objective.name, "generative"
+        check = draw_views = bound = counted_queries = default_learning_rate = None
+
+        def loss(self, forward):
+            return objective.loss(forward)
+
+    return loss_gradient(problem.correlations, Plain(), problem.batch, views, {})[0].map(torch.clone)
+
+
+def doubled_in_a_subclass(kind):
+    class Mine(kind):
+        def loss(self, forward):
+            return 2 * super().loss(forward)
+
+    return Mine()
+
+
+def negated_by_a_dataclass(kind):
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(kind):
+        factor: float = -5.0
+
+        def loss(self, forward):
+            return self.factor * super().loss(forward)
+
+    return Mine()
+
+
+def changed_by_a_mixin(kind):
+    class Tripled:
+        def loss(self, forward):
+            return 3 * super().loss(forward)
+
+    class Mine(Tripled, kind):
+        pass
+
+    return Mine()
+
+
+def changed_two_classes_up(kind):
+    class Between(kind):
+        def loss(self, forward):
+            return super().loss(forward).square()
+
+    class Mine(Between):
+        def default_learning_rate(self, layout):
+            return 1.0
+
+    return Mine()
+
+
+def assigned_after_the_class_was_made(kind):
+    class Mine(kind):
+        pass
+
+    Mine.loss = lambda self, forward: 2 * kind.loss(self, forward)
+    return Mine()
+
+
+def assigned_to_the_object(kind):
+    objective = kind()
+    object.__setattr__(objective, "loss", lambda forward: 2 * kind.loss(objective, forward))
+    return objective
+
+
+CHANGED = (
+    doubled_in_a_subclass,
+    negated_by_a_dataclass,
+    changed_by_a_mixin,
+    changed_two_classes_up,
+    assigned_after_the_class_was_made,
+    assigned_to_the_object,
+)
+
+
+@EACH
+@pytest.mark.parametrize("change", CHANGED, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("content", [False, True])
+def test_a_changed_loss_is_what_trains(kind, change, content, make_problem, close):
+    problem, mine = make_problem(content=content), change(kind)
+    found, _ = gradient(problem, mine)
+    close(found, by_autograd(problem, mine), 1e-12)
+    parents, _ = gradient(problem, kind())
+    assert float((found.feature_position - parents.feature_position).abs().max()) > 1e-3 * float(
+        parents.feature_position.abs().max()
+    )
+
+
+@EACH
+@pytest.mark.parametrize("change", CHANGED, ids=lambda change: change.__name__)
+def test_a_changed_loss_has_no_bound_of_its_parents(kind, change, make_problem):
+    _, forward = gradient(make_problem(), change(kind))
+    assert bound_of(change(kind), forward).isnan().all()
+    assert bound_of(kind(), forward).isfinite().all()
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_a_changed_helper_of_the_loss_is_what_trains(content, make_problem, close):
+    class Cosine(Contrastive):
+        def _logits(self, batch, means):
+            return super()._logits(batch, [each / each.norm(dim=-1, keepdim=True) for each in means])
+
+    class Own(Mixture):
+        @property
+        def reconstruction(self):
+            return doubled_in_a_subclass(MaskedReconstruction)
+
+    problem = make_problem(content=content, samples=5)
+    for mine in (Cosine(), Own()):
+        close(gradient(problem, mine)[0], by_autograd(problem, mine), 1e-12)
+
+
+def test_what_is_no_part_of_the_loss_keeps_the_closed_forms():
+    for kind in KINDS:
+
+        class Mine(kind):
+            mask_ratio: float = 0.25
+
+            def default_learning_rate(self, layout):
+                return 1.0
+
+            def draw_views(self, generator, samples, patches):
+                return super().draw_views(generator, samples, patches)
+
+            def counted_queries(self, forward):
+                return torch.ones_like(forward.views[0])
+
+        forms = ("adjoint", "residual_scale", "pooled_adjoint", "bound")
+        assert [Mine().holds(form) for form in forms] == [kind().holds(form) for form in forms]
+        assert any(Mine().holds(form) for form in forms[1:3])
+
+
+def test_a_class_may_bring_closed_forms_of_a_loss_of_its_own(make_problem, close):
+    class Mine(MaskedReconstruction):
+        def loss(self, forward):
+            return 2 * super().loss(forward)
+
+        def adjoint(self, forward, work):
+            asked.append(True)
+            (one,) = super().adjoint(forward, work)
+            return (one._replace(value=2 * one.value),)
+
+    class Fused(MaskedReconstruction):
+        def loss(self, forward):
+            return 2 * super().loss(forward)
+
+        def residual_scale(self, batch):
+            asked.append(True)
+            return 2 * super().residual_scale(batch)
+
+    problem = make_problem()
+    for kind in (Mine, Fused):
+        asked = []
+        close(gradient(problem, kind())[0], by_autograd(problem, kind()), 1e-12)
+        assert asked
+    assert (Mine().holds("adjoint"), Mine().holds("residual_scale")) == (True, False)
+    assert (Fused().holds("adjoint"), Fused().holds("residual_scale")) == (False, True)
+
+
+def training(objective, **options):
+    return Training(
+        **{
+            "generator": PatchGenerator(layout=LAYOUT, latents=Uniform(low=0.5, high=1.5)),
+            "objective": objective,
+            "descent": GradientDescent(learning_rate=0.5),
+            "steps": 6,
+            "seeds": 3,
+            "samples": 6,
+            "precision": "float64",
+            **options,
+        }
+    )
+
+
+@EACH
+def test_a_run_follows_the_changed_loss(kind):
+    """Twice the loss at half the rate is the same descent, and a record of twice the loss."""
+    rate = 1e-2 * kind().default_learning_rate(LAYOUT)
+    plain = simulate(training(kind(), descent=GradientDescent(learning_rate=rate)))
+    twice = simulate(training(doubled_in_a_subclass(kind), descent=GradientDescent(learning_rate=rate / 2)))
+    for name in ("feature_position", "area_attention"):
+        np.testing.assert_allclose(twice[name], plain[name], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(twice["loss"], 2 * plain["loss"], rtol=1e-12)
+    assert float(abs(plain["feature_position"][-1]).max()) > 1e-6
+    assert twice["excess_loss"].isnull().all()
+
+
+def test_a_changed_loss_is_not_planned_as_its_parents(make_problem):
+    changed = training(doubled_in_a_subclass(MaskedReconstruction), precision="float32")
+    plain = training(MaskedReconstruction(), precision="float32")
+    assert estimate_memory(changed) > estimate_memory(plain)
+    assert batch_key(changed, torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("kind", [MaskedReconstruction, Contrastive])
+def test_a_changed_decay_is_what_trains(kind, make_problem, close):
+    class Mine(kind):
+        def decay(self, correlations):
+            return correlations.feature_position.pow(4).sum((1, 2, 3))
+
+    problem = make_problem()
+    plain, _ = gradient(problem, kind())
+    found, _ = gradient(problem, Mine())
+    close(found.position_position, plain.position_position, 1e-14)
+    force = 4 * problem.correlations.feature_position.pow(3)
+    close(found.feature_position, plain.feature_position + force, 1e-12)
+
+
+def test_weight_decay_of_a_class_is_trained(make_problem, close):
+    """The λ that any objective has, trained or recorded alike, also where its class never speaks of it."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(MaskedReconstruction):
+        weight_decay: float = 0.3
+
+    problem = make_problem()
+    plain, _ = gradient(problem, MaskedReconstruction())
+    expected = plain.map(lambda part, block: part + 0.3 * block, problem.correlations)
+    close(gradient(problem, Mine())[0], expected, 1e-12)
+
+
+def wrong(field, answer):
+    def method(self, *arguments):
+        return answer(getattr(super(kind, self), field)(*arguments))
+
+    kind = type("Wrong", (MaskedReconstruction,), {field: method})
+    return kind()
+
+
+BAD = {
+    "a mean over seeds": ("loss", lambda right: right.mean(), "(3,)"),
+    "a value for each sample": ("loss", lambda right: right[:, None].expand(-1, 6), "(3,)"),
+    "a number": ("loss", lambda right: float(right.sum()), "(3,)"),
+    "whole numbers": ("loss", lambda right: right.long(), "(3,)"),
+    "a constant": ("loss", lambda right: right.detach(), "differentiable"),
+    "one bound": ("bound", lambda right: right.mean(), "(3,)"),
+    "one decay": ("decay", lambda right: right.sum(), "(3,)"),
+    "queries of one seed": ("counted_queries", lambda right: right[:1], "(3, 6, 16)"),
+    "queries as numbers": ("counted_queries", lambda right: right.double(), "truth values"),
+    "views as one array": ("draw_views", lambda right: right[0], "tuple"),
+    "no view": ("draw_views", lambda right: (), "tuple"),
+    "a view without samples": ("draw_views", lambda right: (right[0][0],), "(6, 16)"),
+    "probabilities as views": ("draw_views", lambda right: (right[0] * 0.5,), "truth values"),
+    "an adjoint alone": ("adjoint", lambda right: right[0], "tuple of 1"),
+    "an adjoint too many": ("adjoint", lambda right: (*right, None), "tuple of 1"),
+    "an adjoint of a sum": (
+        "adjoint",
+        lambda right: (right[0]._replace(value=right[0].value.sum(1)),),
+        "(3, 6",
+    ),
+    "memory without names": ("init", lambda right: [], "mapping"),
+    "memory without seeds": ("init", lambda right: {"centre": torch.zeros(2)}, "3 seeds"),
+    "memory of numbers": ("after_step", lambda right: {"count": 1.0}, "3 seeds"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_wrong_answer_is_refused_by_name(case, complaint):
+    field, answer, remedy = BAD[case]
+    name = f"Wrong.{field}" + {"memory without seeds": "['centre']", "memory of numbers": "['count']"}.get(
+        case, ""
+    )
+    with complaint(name, remedy):
+        simulate(training(wrong(field, answer), evaluation_samples=6))
+
+
+class Teacher(MaskedReconstruction):
+    """Half the squared distance of the student's attention from its teacher's, as it was before the last step."""
+
+    own = False
+
+    def loss(self, forward):
+        from vitdyn.attention import Correlations
+
+        teacher = forward.attend(Correlations(forward.memory["phi"], forward.memory["upsilon"]), 0)
+        return super().loss(forward) + (forward.attention[0] - teacher).square().sum((1, 2, 3))
+
+    def remember(self, correlations):
+        blocks = correlations.map(torch.clone) if self.own else correlations
+        return {"phi": blocks.feature_position, "upsilon": blocks.position_position}
+
+    def init(self, correlations):
+        return self.remember(correlations)
+
+    def after_step(self, forward, correlations):
+        return forward.memory if self.frozen else self.remember(correlations)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_teacher_made_of_the_models_own_blocks_is_a_teacher(frozen):
+    """The model moves in place: were its blocks kept as they are, the teacher would be the student at every step."""
+    careless, careful = (type("Named", (Teacher,), {"own": own, "frozen": frozen})() for own in (False, True))
+    found, expected = simulate(training(careless)), simulate(training(careful))
+    assert found.dataset.drop_attrs().equals(expected.dataset.drop_attrs())
+    alone = simulate(training(MaskedReconstruction()))
+    if frozen:
+        assert float(abs(found["feature_position"] - alone["feature_position"]).max()) > 1e-3
+
+
+def test_scratch_arrays_may_be_remembered():
+    class Remembering(MaskedReconstruction):
+        def init(self, correlations):
+            return {"seen": correlations.feature_position.new_zeros(correlations.seeds, 6, LAYOUT.areas, 16)}
+
+        def after_step(self, forward, correlations):
+            kept.append((forward.attention[0].clone(), forward.memory["seen"].clone()))
+            return {"seen": forward.attention[0]}
+
+    kept = []
+    simulate(training(Remembering(), evaluation_samples=6))
+    for (before, _), (_, remembered) in itertools.pairwise(kept):
+        assert torch.equal(before, remembered)
+    assert len(kept) == 6
+
+
+def test_a_generator_of_ones_own_is_asked_for_samples():
+    """Also where a device could draw them itself."""
+    from vitdyn.dynamics.captured import takes
+
+    class Strong(PatchGenerator):
+        def sample(self, *arguments, **options):
+            batch = super().sample(*arguments, **options)
+            return replace(batch, latents=2 * batch.latents)
+
+    own = training(MaskedReconstruction(), generator=Strong(layout=LAYOUT))
+    assert not takes(own)
+    assert takes(training(MaskedReconstruction()))
+    assert takes(replace(own, generator=PatchGenerator(layout=LAYOUT)))

@@ -1,0 +1,56 @@
+"""Which closed forms of a loss still speak of it: a form falls with whatever it was written with.
+
+A subclass that overrides a loss, and with it nothing else, must not train on its parent's gradient. No form has to
+guard itself: when a class is made, what its methods do is written down, and a form counts only for objects that still
+do all of that.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+FORMS: dict[str, tuple[str, ...]] = {
+    "adjoint": (),
+    "residual_scale": ("adjoint",),
+    "pooled_adjoint": ("adjoint",),
+    "bound": (),
+}
+"""The closed forms of a loss, each with the other forms that it stands for."""
+
+_SAYS_NOTHING_OF_THE_LOSS = {
+    *("name", "family", "varies", "drawn_by", "weight_decay", "written_with", "_abc_impl"),
+    *("check", "counted_queries", "decay", "default_learning_rate", "draw_views", "init", "after_step"),
+}
+
+
+def behaviour(kind: type, root: type) -> dict[str, Any]:
+    """Return by name what may serve the loss of ``kind``, a subclass of ``root``: methods, properties, constants."""
+    own = (name for each in kind.__mro__ if each not in root.__mro__ for name in vars(each))
+    names = {name for name in own if not name.startswith("__")} - _SAYS_NOTHING_OF_THE_LOSS
+    return {name: getattr(kind, name) for name in names | FORMS.keys() | {"loss"}}
+
+
+def holds(spec: Any, form: str, root: type) -> bool:
+    """Return whether ``spec`` has a ``form``, other than ``root``'s, that was written for the loss that it has.
+
+    Written for it is a form whose class had the same methods, properties and constants when it was made. Fields are
+    no part of that: loss and form read them off the same object.
+    """
+    kind = type(spec)
+    function, fields = getattr(kind, form), getattr(kind, "__dataclass_fields__", {})
+    if function is getattr(root, form):
+        return False
+    for writer in reversed(kind.__mro__):
+        written = vars(writer).get("written_with", {})
+        if written.get(form) is function:
+            break
+    else:
+        return False
+    pieces = {
+        name: piece
+        for name, piece in written.items()
+        if name not in fields and (name not in FORMS or name in FORMS[form])
+    }
+    own = any(isinstance(pieces.get(name), FunctionType) for name in vars(spec))
+    return not own and all(getattr(kind, name, None) is piece for name, piece in pieces.items())
