@@ -5,6 +5,7 @@ from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.dense import attend, dense_area_attention, dense_attention
 from vitdyn.attention.factored import (
     Saved,
+    engine_name,
     factored_forward,
     factored_pullback,
     pooled_forward,
@@ -22,6 +23,7 @@ __all__ = [
     "attend",
     "dense_area_attention",
     "dense_attention",
+    "engine_name",
     "factored_forward",
     "factored_pullback",
     "mean_area_attention",

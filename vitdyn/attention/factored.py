@@ -21,6 +21,7 @@ An engine is a module that does this, with ``supports``, ``forward``, ``pullback
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -144,9 +145,42 @@ def _engine_for(layout: PatchLayout, device: str, dtype: torch.dtype) -> ModuleT
 
 @cache
 def _engine(device: str) -> ModuleType:
-    """Return the compiled engine of a device where its compiler is at hand, else ``products``."""
+    """Return the compiled engine of a device where its compiler is at hand, else ``products``, which is said."""
     name = {"cpu": "rows", "cuda": "flash"}.get(device, "products")
     try:
         return import_module(f"vitdyn.attention.{name}")
-    except (ImportError, RuntimeError):  # no compiler for this Python or machine, or no folder for its cache
+    except (ImportError, RuntimeError) as error:
+        # no compiler for this Python or machine, or no folder for its cache: numba tries the package's and HOME's
+        reason = " ".join(str(error).split())
+        warnings.warn(
+            f"plain torch computes attention, two to four times slower and with other last bits: no compiled engine "
+            f"for {device} ({reason}). If a folder for compiled code is missing, name one in NUMBA_CACHE_DIR",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return products
+
+
+def engine_name(device: str, layout: PatchLayout | None = None, dtype: torch.dtype = torch.float32) -> str:
+    """Return in words what computes attention on a kind of device, for a layout and dtype if these are given.
+
+    Two machines that give the same words and have the same processor, or GPU, give the same bits.
+    """
+    engine = _engine(device) if layout is None else _engine_for(layout, device, dtype)
+    if engine is products:
+        kind = "plain torch"
+    elif device == "cpu":
+        kind = f"compiled kernels ({_instructions()})"
+    else:
+        kind = "fused kernels (Triton)"
+    return f"{kind}, torch {torch.backends.cpu.get_cpu_capability()}" if device == "cpu" else kind
+
+
+def _instructions() -> str:
+    """Name the widest vectors, and the matrix unit, that the kernels of the CPU are compiled for."""
+    from vitdyn.attention.rows_vector import machine_has
+    from vitdyn.attention.tiles_unit import available
+
+    widths = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "neon": "NEON"}
+    width = next((name for feature, name in widths.items() if machine_has(feature)), "no vectors")
+    return f"{width} and AMX" if available() else width
