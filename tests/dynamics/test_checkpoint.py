@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vitdyn._signals import Terminated, interrupted_by_sigterm
 from vitdyn.attention import Correlations
 from vitdyn.dynamics import Adam, CheckpointError, GradientDescent, Momentum, simulate
 from vitdyn.dynamics.checkpoint import Keeper, read_checkpoint, write_checkpoint
@@ -79,8 +80,10 @@ def test_stopped_twice_with_groups_of_seeds(path, make_training, identical, stop
     identical(simulate(training, checkpoint=path, **SPLIT), whole)
 
 
-@pytest.mark.parametrize("slow", [False, True])
-def test_an_interrupt_is_written_down(path, make_training, identical, stop_after, slow, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "slow"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)]
+)
+def test_an_interrupt_is_written_down(path, make_training, identical, stop_after, number, slow, monkeypatch):
     """A real signal to the main thread, between two steps and long before a checkpoint is due.
 
     Also where starting a thread takes longer than the first steps.
@@ -91,16 +94,17 @@ def test_an_interrupt_is_written_down(path, make_training, identical, stop_after
         monkeypatch.setattr(threading.Thread, "start", lambda thread: (start(thread), time.sleep(0.2)))
 
     def interrupt():
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, number)
         time.sleep(0.1)
 
     stop_after(7, interrupt)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stopped, interrupted_by_sigterm():
             simulate(training, checkpoint=path, **NEVER)
     finally:
         signal.signal(signal.SIGINT, before)
+    assert isinstance(stopped.value, Terminated) == (number == signal.SIGTERM)
     assert 6 <= stored(path)["state"][0]["step"] < 400
     identical(simulate(training, checkpoint=path), simulate(training))
 

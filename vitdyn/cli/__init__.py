@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 
 from vitdyn._errors import require_choice
+from vitdyn._signals import TERMINATED, Terminated, interrupted_by_sigterm
 from vitdyn.cli.check import Check
 from vitdyn.cli.flow import Flow, flow_commands
 from vitdyn.cli.house import Env, Figures, List
@@ -50,15 +51,22 @@ def _parse(given: list[str]) -> Callable[[], int]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit status (0 done, 1 refuted or diverged, 2 bad input, 130 interrupted)."""
+    """Run the command line; return the exit status.
+
+    0 done, 1 refuted or diverged, 2 bad input, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+    """
     try:
-        return _parse(sys.argv[1:] if arguments is None else list(arguments))()
+        with interrupted_by_sigterm():
+            return _parse(sys.argv[1:] if arguments is None else list(arguments))()
     except ValueError as error:
         print(f"vitdyn: {error}", file=sys.stderr)
         return 2
     except ArithmeticError as error:
         print(f"vitdyn: {error}", file=sys.stderr)
         return 1
+    except Terminated:
+        print("vitdyn: terminated; the same command goes on from the last checkpoint", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("vitdyn: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

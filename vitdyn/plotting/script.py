@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vitdyn._errors import wrong
+from vitdyn._signals import TERMINATED, Terminated, interrupted_by_sigterm
 from vitdyn._tables import text_table
 from vitdyn.claims import Verdict
 from vitdyn.experiments import ResultStore
@@ -48,13 +49,24 @@ Options = TypeVar("Options", bound=FigureOptions)
 
 
 def run_script(main: Callable[[Options], None], options: type[Options], description: str | None) -> None:
-    """Run a script with the options of its command line; a bad input ends it with one line, without a traceback."""
+    """Run a script with the options of its command line.
+
+    A bad input ends it with one line and status 1, Ctrl-C with 130, SIGTERM with 143; none with a traceback.
+    """
     import tyro
 
+    name, goes_on = Path(sys.argv[0]).name, "the same command goes on from the last checkpoint"
     try:
-        main(tyro.cli(options, description=description))
+        with interrupted_by_sigterm():
+            main(tyro.cli(options, description=description))
     except (ValueError, ArithmeticError) as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+        sys.exit(f"{name}: {error}")
+    except Terminated:
+        print(f"{name}: terminated; {goes_on}", file=sys.stderr)
+        sys.exit(TERMINATED)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; {goes_on}", file=sys.stderr)
+        sys.exit(130)
 
 
 def verdict_table(verdicts: Mapping[str, Verdict]) -> str:

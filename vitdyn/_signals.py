@@ -1,0 +1,38 @@
+"""The first word of a batch system that ends a job: SIGTERM, turned into an interrupt that deposits the state."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+TERMINATED = 143
+"""The exit status of a process that SIGTERM ended: 128 and the signal's number."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM. Whatever keeps a run's state at an interrupt keeps it now too."""
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise ``Terminated`` in the main thread; what comes after the first is ignored until the end.
+
+    Does nothing in other threads, and where the program has a handler of its own.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut short what the first began
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
