@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -50,19 +49,42 @@ class Row(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """One kind of query: its correlations and the number of other local areas."""
+    """One kind of query: its correlations, the number of other local areas, and the keys that it finds on average.
+
+    ``keys`` counts those of the global, of its own and of another local area: all of them, or, where the query is
+    hidden, those beside itself. ``shown`` is the share of them that is visible.
+    """
 
     phi_global: Number
     phi_own: Number
     phi_other: Number
     position: tuple[Number, Number, Number]
     others: Number
-    log_others: Number
+    keys: tuple[Number, Number, Number]
+    shown: Number
     local: bool
+    hidden: bool
 
 
 Rows = tuple[tuple[Kind, Row], tuple[Kind, Row]]
 """The local and the global query, with their attention."""
+
+
+class Queries(NamedTuple):
+    """Rows of hidden queries, whose error reconstruction counts, and of all queries, over which contrast pools.
+
+    None where the objective asks for no such rows.
+    """
+
+    hidden: Rows | None
+    every: Rows | None
+
+    @property
+    def counted(self) -> Rows:
+        """The rows that a record reads: hidden queries, or all of them where the objective is contrast alone."""
+        rows = self.hidden or self.every
+        assert rows is not None
+        return rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,50 +98,65 @@ class MeanAttention:
 
     rule: Quadrature
     hidden: Number
-    log_patches: Number
-    log_global: Number
-    log_local: Number
-    log_others: Number
+    patches: Number
+    global_size: Number
+    local_size: Number
     local_areas: Number
     position_correlations: bool
 
-    def kinds(self, state: State) -> tuple[Kind, Kind]:
-        """Return the local and the global query of a state."""
+    @cached_property
+    def log_patches(self) -> Number:
+        """The natural logarithm of P."""
+        return np.log(self.patches)
+
+    def kinds(self, state: State, *, hidden: bool) -> tuple[Kind, Kind]:
+        """Return the local and the global query of a state, hidden or of whatever visibility.
+
+        In the mean over all queries of an area, its visible patches are (1 − γ)C. A hidden query is none of them: the
+        others, C − 1, are visible with probability (1 − γ)P/(P − 1).
+        """
         position = state[5:] if self.position_correlations else np.zeros(5)
+        shown = (1 - self.hidden) * (self.patches / (self.patches - 1) if hidden else 1.0)
+        area, centre = self.local_size, self.global_size
         local = Kind(
-            state[0],
-            state[1],
-            state[2],
-            (position[0], position[1], position[2]),
-            self.local_areas - 1,
-            self.log_others,
-            True,
+            phi_global=state[0],
+            phi_own=state[1],
+            phi_other=state[2],
+            position=(position[0], position[1], position[2]),
+            others=self.local_areas - 1,
+            keys=(centre, area - hidden, area),
+            shown=shown,
+            local=True,
+            hidden=hidden,
         )
-        log_all = self.log_local + np.log(self.local_areas)
         central = Kind(
-            state[3], 0.0, state[4], (position[3], 0.0, position[4]), self.local_areas, log_all, False
+            phi_global=state[3],
+            phi_own=0.0,
+            phi_other=state[4],
+            position=(position[3], 0.0, position[4]),
+            others=self.local_areas,
+            keys=(centre - hidden, 0.0 * area, area),
+            shown=shown,
+            local=False,
+            hidden=hidden,
         )
         return local, central
 
-    def rows(self, state: State) -> Rows:
+    def rows_of(self, state: State, *, hidden: bool) -> Rows:
         """Return both kinds of query with their attention."""
-        local, central = self.kinds(state)
+        local, central = self.kinds(state, hidden=hidden)
         return (local, self._row(local)), (central, self._row(central))
 
     def _row(self, kind: Kind) -> Row:
         z, _ = self.rule
-        shown, hidden = np.log(1 - self.hidden), np.log(self.hidden)
         to_global, to_own, to_other = kind.position
-        everyone = [self.log_global + to_global, kind.log_others + to_other]
-        on_global = shown + everyone[0] + z * kind.phi_global
-        on_own = np.full_like(z[:1], -inf)
-        if kind.local:
-            everyone.append(self.log_local + to_own)
-            on_own = shown + everyone[2] + z * kind.phi_own
+        visible, unseen, one_other = self._masses(kind)
+        on_global = visible[0] + to_global + z * kind.phi_global
+        on_own = visible[1] + to_own + z * kind.phi_own
         peak = (z * kind.phi_other).max(0)
         tilt = np.exp(z * kind.phi_other - peak)
-        on_others = shown + everyone[1] + peak + np.log(self.moment(0, tilt))
-        unseen = [hidden + each for each in everyone]
+        on_others = visible[2] + to_other + peak + np.log(self.moment(0, tilt))
+        unseen = [mass + up for mass, up in zip(unseen, kind.position, strict=True)]
         shift = np.maximum(on_global.max(0), on_own.max(0))
         for each in (on_others, *unseen):
             shift = np.maximum(shift, each)
@@ -130,7 +167,7 @@ class MeanAttention:
         share_global = from_global * scale
         return Row(
             share_global=share_global,
-            share_other=np.exp(shown + self.log_local + to_other + peak - shift) * scale,
+            share_other=np.exp(one_other + to_other + peak - shift) * scale,
             share_key=np.exp(-self.log_patches - shift) * scale,
             left=left if kind.local else np.ones_like(z[:1, None]),
             to_own=np.exp(on_own - shift)[None, :] * scale[:, None] * left
@@ -139,6 +176,20 @@ class MeanAttention:
             rest=left if kind.local else (from_rest * scale)[:, None],
             tilt=tilt,
         )
+
+    def _masses(self, kind: Kind) -> tuple[list[Number], list[Number], Number]:
+        """Return log(number/P) of visible and of hidden keys: global, own, all others; and of one other's visible ones.
+
+        Υ_self stands for one key of a row; it is taken for that of the query's area.
+        """
+        centre, own, other = kind.keys
+        keys = np.array([centre, own, other * kind.others])
+        itself = np.zeros_like(keys)
+        itself[1 if kind.local else 0] += kind.hidden
+        with np.errstate(divide="ignore"):  # an area without keys: log 0 = −∞, no attention
+            visible = np.log(keys * kind.shown / self.patches)
+            hidden = np.log((keys * (1 - kind.shown) + itself) / self.patches)
+            return list(visible), list(hidden), np.log(other * kind.shown / self.patches)
 
     def attention(self, rows: Rows) -> State:
         """Return mean attention, in the order of ``ORDER_PARAMETERS``."""

@@ -306,7 +306,7 @@ class _Batch:
         attention = np.empty((5, count))
         for part in self._parts(count):
             right = self.right.take(part)
-            attention[:, part] = right.attention(right.rows(self.point[1:, part]))
+            attention[:, part] = right.attention(right.rows(self.point[1:, part]).counted)
         return Flows(
             status=tuple(self.status),
             log_time=self.point[0],

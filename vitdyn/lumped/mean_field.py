@@ -20,11 +20,12 @@ class MeanField:
     """A training run in the limit of many patches, as an ordinary differential equation for order parameters.
 
     By symmetry a local query needs φ_1 (to the global area), φ_a (to its own), φ_o (to another local area), a
-    global query φ_1 and φ_o. Visible counts are replaced by their means (1 − γ)C_j, sums over the other local
-    areas by their number times the expectation over z, and the ``negatives`` of contrast by their mean: a
-    share 1/K of them comes from the own cluster. What is neglected is of relative order C_s^{−1/2} (counts)
-    and smaller. With ``position_correlations`` (one cluster only) Υ to the global, own and other areas moves
-    too; Υ_self, a share 1/P of a row, is left out.
+    global query φ_1 and φ_o. Visible counts are replaced by their exact means, for reconstruction those that a hidden
+    query finds, (1 − γ)P/(P − 1) times C_j and, in its own area, times C_j − 1; for contrast those of all queries,
+    (1 − γ)C_j. Sums over the other local areas are replaced by their number times the expectation over z, and the
+    ``negatives`` of contrast by their mean: a share 1/K of them comes from the own cluster. Counts spread by a relative
+    C_s^{−1/2} in a sample, which changes mean drifts by the order 1/C_s and smaller. With ``position_correlations``
+    (one cluster only) Υ to the global, own and other areas moves too; Υ_self, a share 1/P of a row, is left out.
 
     The flow ends where the attention that the objective is about reaches ``until`` (None: where nothing moves
     any more); ``learning_rate`` asks for plain gradient descent with a finite step instead. ``nodes`` is
@@ -57,6 +58,7 @@ class MeanField:
             require_real("until", self.until, low=0.0, high=1.0, open_low=True, open_high=True)
         if self.learning_rate is not None:
             require_real("learning_rate", self.learning_rate, low=0.0, high=1e300, open_low=True)
+        self._check_views()
         if self.position_correlations and self.clusters > 1:
             raise wrong(
                 "position_correlations",
@@ -64,6 +66,20 @@ class MeanField:
                 "Υ is shared by the clusters, whose partitions differ: take clusters=1",
             )
         quadrature(self.latents, self.nodes)
+
+    def _check_views(self) -> None:
+        """Refuse masks of less than a patch, and second views whose counts are not those of the first."""
+        ratio, patches = float(self.objective.mask_ratio), self.sizes.patches  # type: ignore[attr-defined]
+        if min(ratio, 1 - ratio) * patches < 1:
+            raise wrong(
+                "objective.mask_ratio", ratio, f"must hide and show at least one of {patches:g} patches"
+            )
+        if getattr(self.objective, "views", "independent") == "complementary" and ratio != 0.5:
+            raise wrong(
+                "objective.views",
+                "complementary",
+                "the mean field takes both views alike: take independent ones, or mask_ratio=0.5",
+            )
 
     @property
     def weight(self) -> float:

@@ -45,11 +45,14 @@ def _squared_norm(spec: MeanField, state: State) -> float:
 
 
 def _frame(spec: MeanField, state: State) -> dict[str, np.ndarray]:
-    """Return area attention, reconstruction error and losses at one state."""
+    """Return area attention, reconstruction error and losses at one state.
+
+    The error is that of hidden queries whatever the objective, as in a full simulation.
+    """
     right = spec.right_hand_side
-    rows = right.rows(state)
-    (local, local_row), (central, central_row) = rows
-    away, own, other_l, home, other_c = right.attention(rows)
+    queries = right.rows(state)
+    away, own, other_l, home, other_c = right.attention(queries.counted)
+    (local, local_row), (central, central_row) = queries.hidden or right.rows_of(state, hidden=True)
     z = right.rule.nodes
     spread_l = local.others * local_row.other**2 * right.moment(2, local_row.tilt**2)
     spread_c = central.others * central_row.other**2 * right.moment(2, central_row.tilt**2)
@@ -61,7 +64,8 @@ def _frame(spec: MeanField, state: State) -> dict[str, np.ndarray]:
     excess = (1 - weight) * right.reconstruction_scale * per_patch * spec.sizes.patches
     loss = excess
     if weight > 0:
-        contrast = float(right.rule.weights @ right.repulsion(*right.pooled(rows))[-1])
+        assert queries.every is not None
+        contrast = float(right.rule.weights @ right.repulsion(*right.pooled(queries.every))[-1])
         bound = np.log1p(spec.negatives * np.exp(-(spec.latents.high**2) / right.temperature))
         decay = 0.5 * right.decay * _squared_norm(spec, state)
         loss, excess = loss + weight * contrast + decay, excess + weight * (contrast - bound) + decay

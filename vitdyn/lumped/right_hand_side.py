@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from math import inf, log
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitdyn.lumped.attention import Kind, MeanAttention, Number, Row, Rows, State, along
+from vitdyn.lumped.attention import Kind, MeanAttention, Number, Queries, Row, Rows, State, along
 from vitdyn.lumped.quadrature import Quadrature, quadrature
-from vitdyn.objectives import Mixture
+from vitdyn.objectives import Contrastive, Mixture
 
 if TYPE_CHECKING:
     from vitdyn.lumped.mean_field import MeanField
+
+_OF_ALL = ("position_correlations", "contrast_alone")
+"""What runs that go together share."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,10 +29,7 @@ class RightHandSide(MeanAttention):
     those of ``gradients.md`` with sums replaced as ``MeanField`` says.
     """
 
-    global_size: Number
-    local_size: Number
-    share_global: Number
-    share_local: Number
+    contrast_alone: bool
     temperature: Number
     decay: Number
     weight: Number
@@ -41,21 +41,15 @@ class RightHandSide(MeanAttention):
     def of(cls, spec: MeanField) -> RightHandSide:
         """Return that of one run."""
         sizes, objective = spec.sizes, spec.objective
-        hidden, log_patches = float(objective.mask_ratio), log(sizes.patches)  # type: ignore[attr-defined]
-        log_local = log(sizes.local_size) - log_patches
-        others = sizes.local_areas - 1
+        hidden = float(objective.mask_ratio)  # type: ignore[attr-defined]
         return cls(
             rule=quadrature(spec.latents, spec.nodes),
             hidden=hidden,
-            log_patches=log_patches,
-            log_global=log(sizes.global_size) - log_patches,
-            log_local=log_local,
-            log_others=log_local + log(others) if others > 0 else -inf,
+            patches=sizes.patches,
             global_size=sizes.global_size,
             local_size=sizes.local_size,
             local_areas=sizes.local_areas,
-            share_global=sizes.global_size / sizes.patches,
-            share_local=sizes.local_size / sizes.patches,
+            contrast_alone=isinstance(objective, Contrastive),
             temperature=float(getattr(objective, "temperature", 1.0)),
             decay=float(objective.weight_decay),
             weight=spec.weight,
@@ -76,7 +70,8 @@ class RightHandSide(MeanAttention):
         rule = Quadrature(
             *(np.stack(arrays, -1) for arrays in zip(*(part.rule for part in parts), strict=True))
         )
-        return cls(rule=rule, **joined, position_correlations=parts[0].position_correlations)
+        shared = {name: getattr(parts[0], name) for name in _OF_ALL}
+        return cls(rule=rule, **joined, **shared)
 
     def take(self, chosen: np.ndarray | slice) -> RightHandSide:
         """Return that of some of the runs."""
@@ -86,20 +81,39 @@ class RightHandSide(MeanAttention):
     @classmethod
     def _numbers(cls) -> list[str]:
         """Return the names of what is a number for each run."""
-        return [each.name for each in fields(cls) if each.name not in ("rule", "position_correlations")]
+        return [each.name for each in fields(cls) if each.name not in ("rule", *_OF_ALL)]
 
     def __call__(self, state: State) -> State:
         """Return the drift at a state."""
         return self.drift(state, self.rows(state))
 
-    def drift(self, state: State, rows: Rows) -> State:
+    def rows(self, state: State) -> Queries:
+        """Return the rows of attention that the objective asks for."""
+        return Queries(
+            hidden=None if self.contrast_alone else self.rows_of(state, hidden=True),
+            every=self.rows_of(state, hidden=False) if self._contrasts else None,
+        )
+
+    def drift(self, state: State, queries: Queries) -> State:
         """Return the drift at a state whose rows of attention are known."""
         total = np.zeros(state.shape)
         if self._reconstructs:
-            total += (1 - self.weight) * self.reconstruction_scale * self._reconstruction(rows)
+            assert queries.hidden is not None
+            total += (1 - self.weight) * self.reconstruction_scale * self._reconstruction(queries.hidden)
         if self._contrasts:
-            total += self.weight * self._contrast(rows)
+            assert queries.every is not None
+            total += self.weight * self._contrast(queries.every)
         return total - self.decay * state if self._decays else total
+
+    @cached_property
+    def share_global(self) -> Number:
+        """C_1/P."""
+        return self.global_size / self.patches
+
+    @cached_property
+    def share_local(self) -> Number:
+        """C_s/P."""
+        return self.local_size / self.patches
 
     @cached_property
     def _reconstructs(self) -> bool:
@@ -126,13 +140,13 @@ class RightHandSide(MeanAttention):
         found = [(np.array(pair), [local, central]) for pair in pairs]
         return found + [(local[entry : entry + 1], [local]) for entry in range(len(central), len(local))]
 
-    def watched(self, rows: Rows) -> Number:
+    def watched(self, queries: Queries) -> Number:
         """Return the attention that the run is about, in the kind of query that has least of it.
 
         Own-area attention for masked reconstruction, attention to the global area for contrast, the larger of
         the two for a mixture: which of them takes over is its question.
         """
-        (_, local), (_, central) = rows
+        (_, local), (_, central) = queries.counted
         home = self.mean(central.to_global)
         to_own = np.minimum(self.mean(local.to_own), home)
         to_global = np.minimum(self.mean(local.to_global), home)
@@ -258,11 +272,10 @@ class RightHandSide(MeanAttention):
                 self.moment(0, row.share_other * beyond) * (kind.others > 0),
             ]
         if self.position_correlations:
-            unseen = self.hidden * self.moment(0, row.share_key * mean_push)
-            sizes = self.global_size, self.local_size, self.local_size
+            unseen = (1 - kind.shown) * self.moment(0, row.share_key * mean_push)
             drift[3:] = [
-                each / size - np.exp(up) * unseen
-                for each, size, up in zip(drift[3:], sizes, kind.position, strict=True)
+                each / np.where(np.equal(size, 0), inf, size) - np.exp(up) * unseen
+                for each, size, up in zip(drift[3:], kind.keys, kind.position, strict=True)
             ]
         return drift
 
