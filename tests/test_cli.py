@@ -209,7 +209,8 @@ def test_a_diverging_run_names_step_and_seed(capsys, tmp_path):
 
 def verdict(status, expected=SUPPORTED, **changes):
     made = Verdict(claim="C", case="e", symbol="x", predicted_low=0.5, predicted_high=float("inf"), measured=0.9,
-                   low=0.8, high=1.0, count=3, status=status, expected=expected)  # fmt: skip
+                   low=0.8, high=1.0, count=3, status=status, expected=expected, basis="mean field",
+                   interval_of="the integrator")  # fmt: skip
     return replace(made, **changes)
 
 
@@ -218,11 +219,13 @@ def verdict(status, expected=SUPPORTED, **changes):
     [
         ([verdict(SUPPORTED), verdict(REFUTED, REFUTED)], 0, "1 supported, 0 refuted, 0 inconclusive"),
         ([verdict(REFUTED)], 1, "0 supported, 1 refuted, 0 inconclusive"),
-        ([verdict(INCONCLUSIVE), verdict(REFUTED, REFUTED)], 0, "0 supported, 0 refuted, 1 inconclusive"),
+        ([verdict(INCONCLUSIVE), verdict(REFUTED, REFUTED)], 3, "0 supported, 0 refuted, 1 inconclusive"),
+        ([verdict(SUPPORTED), verdict(INCONCLUSIVE), verdict(REFUTED, REFUTED)], 3, "1 supported"),
+        ([verdict(SUPPORTED), verdict(INCONCLUSIVE, REFUTED)], 1, "0 of 1 controls refuted"),
         ([verdict(SUPPORTED), verdict(SUPPORTED, REFUTED)], 1, "0 of 1 controls refuted"),
     ],
 )
-def test_check_prints_a_table_and_exits_with_one_on_a_refutation(
+def test_check_prints_a_table_and_exits_with_one_on_a_refutation_and_three_if_it_shows_nothing(
     verdicts, status, told, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale, seed: tuple(verdicts))
@@ -231,6 +234,7 @@ def test_check_prints_a_table_and_exits_with_one_on_a_refutation(
     assert "x > 0.5" in printed
     assert "0.9000  [0.8000, 1.0000]" in printed
     assert told in printed
+    assert "mean field" in printed and "the integrator" in printed
     assert ("MUST BE REFUTED" in printed) == (
         verdicts[-1].expected == REFUTED and verdicts[-1].status != REFUTED
     )
@@ -244,7 +248,7 @@ def test_check_prints_a_table_and_exits_with_one_on_a_refutation(
 def test_json_holds_no_number_that_json_lacks(monkeypatch, tmp_path):
     empty = verdict(INCONCLUSIVE, measured=float("nan"), low=float("-inf"), reason="stalls")
     monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale, seed: (empty,))
-    assert cli.main(["check", "--json", str(tmp_path / "report.json")]) == 0
+    assert cli.main(["check", "--json", str(tmp_path / "report.json")]) == 3
 
     def refuse(constant):
         raise AssertionError(constant)
@@ -267,7 +271,7 @@ def test_check_writes_a_page_that_needs_no_other_file(monkeypatch, tmp_path, cap
     assert str(page) in capsys.readouterr().out
     text = page.read_text(encoding="utf-8")
     for claim in CLAIMS:
-        for words in (claim.id, claim.statement, claim.source, claim.assumptions, claim.surrogate):
+        for words in (claim.id, claim.statement, claim.source, claim.assumed, claim.surrogate):
             assert words in unescape(text)
         assert f'<section id="{claim.id}">' in text
         assert f"{claim.id}&lt;REFUTED&gt;" in text
@@ -311,8 +315,8 @@ def test_check_chooses_claims_and_scale(monkeypatch, tmp_path):
         "vitdyn.claims.check",
         lambda claims, runner, scale, seed: asked.append(([c.id for c in claims], scale)) or (),
     )
-    assert cli.main(["check", "--claims", "CL-GLOBAL", "--results", str(tmp_path)]) == 0
-    assert cli.main(["check", "--quick", "--results", str(tmp_path)]) == 0
+    assert cli.main(["check", "--claims", "CL-GLOBAL", "--results", str(tmp_path)]) == 3
+    assert cli.main(["check", "--quick", "--results", str(tmp_path)]) == 3
     assert asked == [(["CL-GLOBAL"], "full"), ([claim.id for claim in CLAIMS], "quick")]
 
 

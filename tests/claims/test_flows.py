@@ -10,7 +10,17 @@ from functools import lru_cache
 import pytest
 
 from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, check, overall, passes
-from vitdyn.claims.flows import TOLERANCE, contrast_ladder, exponent, final_time, ladder, regime_of
+from vitdyn.claims.flows import (
+    TOLERANCE,
+    contrast_ladder,
+    exponent,
+    final_time,
+    flow,
+    ladder,
+    regime_of,
+    single,
+    with_coarser,
+)
 from vitdyn.data import Constant, TwoPoint, Uniform
 from vitdyn.experiments import run
 from vitdyn.lumped import MeanField
@@ -170,3 +180,15 @@ def test_a_flow_that_does_not_arrive_decides_nothing(monkeypatch):
         verdicts = check((broken,), cached)
         assert {each.status for each in verdicts} == {INCONCLUSIVE}, told(verdicts)
         assert all("stalled" in each.reason or "stiff" in each.reason for each in verdicts), told(verdicts)
+
+
+def test_the_interval_of_a_flow_covers_what_finer_integration_finds():
+    """The difference from a coarser flow is no constant, and the flow at a tenth of the tolerance lies within it."""
+    coarse, fine = with_coarser(flow(1e12, 0.9, 0.3, MaskedReconstruction(), until=0.9))
+    assert (coarse.training.tolerance, coarse.training.nodes) == (100 * fine.training.tolerance, 16)
+    spec = replace(fine.training, tolerance=fine.training.tolerance / 10, nodes=32)
+    finest = final_time(cached(replace(fine, training=spec)))
+    found = single((cached(coarse), cached(fine)), final_time)
+    assert found.value - found.low == pytest.approx(abs(found.value - final_time(cached(coarse))))
+    assert found.low < finest < found.high
+    assert 0 < found.high - found.low < 1e-3 * found.value

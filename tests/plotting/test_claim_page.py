@@ -7,11 +7,12 @@ from math import inf, nan
 
 import pytest
 
-from vitdyn.claims import INCONCLUSIVE, MAE_AREA, REFUTED, SUPPORTED, Verdict
+from vitdyn.claims import INCONCLUSIVE, MAE_AREA, REFUTED, SUPPORTED, Assumption, Verdict
 from vitdyn.plotting import claim_page, draw_verdicts, write_claim_page
 
 GOOD = Verdict(claim="MAE-AREA", case="good", symbol="x", predicted_low=0.8, predicted_high=inf, measured=0.9,
-               low=0.85, high=0.95, count=8, status=SUPPORTED, expected=SUPPORTED)  # fmt: skip
+               low=0.85, high=0.95, count=8, status=SUPPORTED, expected=SUPPORTED,
+               basis="full simulation", interval_of="seeds, 99.9 % (Student)")  # fmt: skip
 CONTROL = replace(GOOD, case="other", measured=1e-4, low=9e-5, high=2e-4, status=REFUTED, expected=REFUTED)
 NOTHING = replace(GOOD, case="stalled", measured=nan, low=nan, high=nan, count=0, status=INCONCLUSIVE,
                   reason="the flow stalls")  # fmt: skip
@@ -61,6 +62,9 @@ def test_the_page_tells_every_case_with_its_numbers_and_remarks():
         "[0.8500, 0.9500]",
         "the flow stalls",
         "control: MUST BE REFUTED",
+        "full simulation",
+        "seeds, 99.9 % (Student)",
+        MAE_AREA.assumed,
         "x > 0.8",
     ):
         assert part in words
@@ -76,14 +80,22 @@ def test_its_pictures_are_inside_it():
 
 def test_all_words_are_escaped(tmp_path):
     hostile = '<img src="http://x" onerror=alert(1)>&'
-    claim = replace(MAE_AREA, id=hostile, statement=hostile, source=hostile, assumptions=hostile, surrogate=hostile,
-                    symbol=hostile, note=hostile)  # fmt: skip
-    verdict = replace(GOOD, claim=hostile, case=hostile + " $x_", symbol=hostile, reason=hostile)
+    claim = replace(MAE_AREA, id=hostile, statement=hostile, source=hostile, surrogate=hostile, symbol=hostile,
+                    note=hostile, assumptions=(Assumption(sentence=hostile, holds=bool),))  # fmt: skip
+    verdict = replace(
+        GOOD,
+        claim=hostile,
+        case=hostile + " $x_",
+        symbol=hostile,
+        reason=hostile,
+        basis=hostile,
+        interval_of=hostile,
+    )
     path = write_claim_page(tmp_path / "page.html", [claim], [verdict])
     text = path.read_text(encoding="utf-8")
     assert hostile not in text and '<img src="http' not in text
     assert text.count("<img ") == 1
-    assert unescape(text).count(hostile) >= 8
+    assert unescape(text).count(hostile) >= 10
 
 
 def test_a_claim_without_a_verdict_is_on_the_page():

@@ -1,15 +1,18 @@
 """Judgement: each claim of the theory as a check that can fail, with a control that must fail it."""
 
-from vitdyn.claims.check import check, judge, overall, passes
+from vitdyn.claims.check import check, contradicted, judge, overall, passes
 from vitdyn.claims.claim import (
     INCONCLUSIVE,
     REFUTED,
     SCALES,
     SUPPORTED,
+    Assumption,
     Case,
     Claim,
+    Control,
     Measurement,
     Verdict,
+    moved,
 )
 from vitdyn.claims.contrast import CL_LOCAL_LOST, CL_LOSS, CL_TIME, HYBRID_THRESHOLD, SYMMETRY
 from vitdyn.claims.judgement import over_seeds
@@ -62,12 +65,16 @@ __all__ = [
     "REFUTED",
     "SCALES",
     "SUPPORTED",
+    "Assumption",
     "Case",
     "Claim",
+    "Control",
     "Measurement",
     "Verdict",
     "check",
+    "contradicted",
     "judge",
+    "moved",
     "over_seeds",
     "overall",
     "passes",

@@ -21,8 +21,8 @@ def judge(
     """Return what the trajectories of a case's runs, in their order, say of a claim.
 
     SUPPORTED where the measured interval lies inside the predicted one, REFUTED where it lies wholly outside,
-    INCONCLUSIVE where it straddles an end, an assumption is unmet, a number is not finite or the measurement
-    fails with an ``ArithmeticError``.
+    INCONCLUSIVE where it straddles an end, a number is not finite or the measurement fails with an
+    ``ArithmeticError``; also where the case breaks an assumption, and then nothing is predicted or measured.
     """
     return _judge(claim, case, lambda: trajectories, expected)
 
@@ -63,10 +63,17 @@ def _reseeded(run: Experiment, seed: int) -> Experiment:
 
 
 def passes(verdicts: Iterable[Verdict]) -> bool:
-    """Say whether no claim is refuted and every control is; an inconclusive claim is no refutation."""
-    return all(
-        verdict.status == REFUTED if verdict.is_control else verdict.status != REFUTED for verdict in verdicts
-    )
+    """Say whether every case supports its claim and every control refutes it, and there is a case.
+
+    What shows nothing does not pass: no verdict, an inconclusive one, or controls alone.
+    """
+    told = tuple(verdicts)
+    return any(not each.is_control for each in told) and all(each.status == each.expected for each in told)
+
+
+def contradicted(verdicts: Iterable[Verdict]) -> bool:
+    """Say whether a case refutes its claim or a control does not: more than that nothing was decided."""
+    return any((each.status == REFUTED) != each.is_control for each in verdicts)
 
 
 def overall(verdicts: Iterable[Verdict]) -> str:
@@ -86,17 +93,16 @@ def overall(verdicts: Iterable[Verdict]) -> str:
 def _judge(
     claim: Claim, case: Case, trajectories: Callable[[], tuple[Trajectory, ...]], expected: str
 ) -> Verdict:
-    predicted, measured = (nan, nan), Measurement(nan, nan, nan, 0)
-    try:
-        predicted = claim.predicted(case)
-        measured = claim.measure(case, trajectories())
-        status, reason = compare(predicted, measured)
-    except ArithmeticError as error:
-        status = REFUTED if _too_late(claim, error) else INCONCLUSIVE
-        reason = " ".join(str(error).split()) or type(error).__name__
-    unmet = claim.unmet(case)
-    if unmet:
-        status, reason = INCONCLUSIVE, unmet
+    predicted, measured = (nan, nan), Measurement(nan, nan, nan, 0, "")
+    status, reason = INCONCLUSIVE, _unmet(claim, case)
+    if not reason:  # else prediction and measurement have nothing to rely on, and nothing needs to run
+        try:
+            predicted = claim.prediction(case)
+            measured = claim.measure(case, trajectories())
+            status, reason = compare(predicted, measured)
+        except ArithmeticError as error:
+            status = REFUTED if _too_late(claim, error) else INCONCLUSIVE
+            reason = " ".join(str(error).split()) or type(error).__name__
     return Verdict(
         claim=claim.id,
         case=case.name,
@@ -109,8 +115,15 @@ def _judge(
         count=int(measured.count),
         status=status,
         expected=expected,
+        basis=case.basis,
+        interval_of=measured.of,
         reason=reason,
     )
+
+
+def _unmet(claim: Claim, case: Case) -> str:
+    broken = claim.unmet(case)
+    return f"assumption unmet: {broken}" if broken else ""
 
 
 def _too_late(claim: Claim, error: ArithmeticError) -> bool:

@@ -8,12 +8,15 @@ from math import isinf, isnan
 from typing import NamedTuple
 
 from vitdyn._errors import wrong
+from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
 from vitdyn.lumped import MeanField
 from vitdyn.trajectory import Trajectory
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
 SCALES = ("quick", "full")
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +37,47 @@ class Case:
         """Return the case of a single run, under the run's own name."""
         return cls(name=experiment.name, runs=(experiment,))
 
+    @property
+    def basis(self) -> str:
+        """What its runs are: full simulation, mean field or both."""
+        simulated = {isinstance(run.training, Training) for run in self.runs}
+        kinds = (("full simulation", True), ("mean field", False))
+        return " and ".join(name for name, kind in kinds if kind in simulated)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumption:
+    """A condition of a claim on the specifications of a case's runs: a sentence, and whether a case meets it."""
+
+    sentence: str
+    holds: Callable[[Case], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control(Case):
+    """A case that must refute a claim.
+
+    A near one keeps objective and data. Its runs lack the cause that the claim names alone (``removes`` is that cause
+    where it is an assumption of the claim: the one assumption that the control may break), or they are those of a case
+    and ``predicted`` is another prediction, of a theory that is wrong by little.
+    """
+
+    predicted: Callable[[Case], Interval] | None = None
+    removes: Assumption | None = None
+
 
 class Measurement(NamedTuple):
     """A number read off the runs of a case, its interval [low, high], and how many values it was made from.
 
-    A ``reason`` says why the runs do not decide; the verdict is then inconclusive, whatever the numbers.
+    ``of`` says what the interval is of: the spread of seeds, the integrator's error. A ``reason`` says why the runs
+    do not decide; the verdict is then inconclusive, whatever the numbers.
     """
 
     value: float
     low: float
     high: float
     count: int  # type: ignore[assignment]  # a field of this name hides the method of tuples
+    of: str
     reason: str = ""
 
 
@@ -55,25 +88,41 @@ class Claim:
     ``surrogate`` says how the asymptotic statement became finite; ``symbol`` names the number it speaks of.
     ``predicted`` gives the ends of the accepted open interval of that number (±inf where it has none), with
     margins that were written before the runs that are judged; ``measure`` gives the number, from the trajectories of
-    the case's runs in their order, and may raise ``ArithmeticError`` where they give none. ``unmet`` names an
-    assumption of the claim that a case breaks, or None. ``cases`` must support the claim and ``controls``,
-    which break only the cause that the claim names, must refute it; both take a scale. ``latest`` is the time
-    at which the claim is lost for a flow that has not arrived; without it a stalled flow decides nothing.
+    the case's runs in their order, and may raise ``ArithmeticError`` where they give none. Of a case that breaks one
+    of the ``assumptions`` the claim says nothing; they are what ``predicted`` and ``measure`` may rely on. ``cases``
+    must support the claim and ``controls`` must refute it; both take a scale. ``latest`` is the time at which the
+    claim is lost for a flow that has not arrived; without it a stalled flow decides nothing.
     """
 
     id: str
     statement: str
     source: str
     note: str
-    assumptions: str
+    assumptions: tuple[Assumption, ...]
     surrogate: str
     symbol: str
-    predicted: Callable[[Case], tuple[float, float]]
+    predicted: Callable[[Case], Interval]
     measure: Callable[[Case, tuple[Trajectory, ...]], Measurement]
-    unmet: Callable[[Case], str | None]
     cases: Callable[[str], tuple[Case, ...]]
     controls: Callable[[str], tuple[Case, ...]]
     latest: Callable[[MeanField], float] | None = None
+
+    @property
+    def assumed(self) -> str:
+        """The assumptions as sentences."""
+        return " ".join(each.sentence for each in self.assumptions)
+
+    def unmet(self, case: Case) -> str:
+        """Return the sentences of the assumptions that a case breaks, but for the one that a control removes."""
+        removed = case.removes if isinstance(case, Control) else None
+        return " ".join(
+            each.sentence for each in self.assumptions if each is not removed and not each.holds(case)
+        )
+
+    def prediction(self, case: Case) -> Interval:
+        """Return the interval that a case is judged by: the claim's own, or a control's altered one."""
+        altered = case.predicted if isinstance(case, Control) else None
+        return (altered or self.predicted)(case)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +132,8 @@ class Verdict:
     The prediction is the open interval from ``predicted_low`` to ``predicted_high``; ``measured`` has the
     closed interval [``low``, ``high``] and was made from ``count`` values. ``expected`` is the status that a
     sound theory and a sound program give: SUPPORTED, or REFUTED for a control. NaN stands for a number that
-    there is not.
+    there is not. ``basis`` says what was judged, full simulation or mean field, and ``interval_of`` what the
+    interval is of.
     """
 
     claim: str
@@ -97,6 +147,8 @@ class Verdict:
     count: int
     status: str
     expected: str
+    basis: str
+    interval_of: str
     reason: str = ""
 
     @property
@@ -132,3 +184,15 @@ class Verdict:
 def short(value: float) -> str:
     """Return a number with four decimals, or with four digits where these would hide it."""
     return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 10_000 else f"{value:.4g}"
+
+
+def moved(
+    cases: tuple[Case, ...], predicted: Callable[[Case], Interval], by: float, words: str
+) -> tuple[Control, ...]:
+    """Return the cases as near controls: their runs, judged by a prediction whose ends are moved by ``by``."""
+
+    def altered(case: Case) -> Interval:
+        low, high = predicted(case)
+        return low + by, high + by
+
+    return tuple(Control(name=f"{case.name}, {words}", runs=case.runs, predicted=altered) for case in cases)

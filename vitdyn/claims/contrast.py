@@ -6,9 +6,9 @@ from math import inf
 
 import numpy as np
 
+from vitdyn.claims import assumptions as assume
 from vitdyn.claims.claim import Case, Claim, Measurement
 from vitdyn.claims.flows import (
-    CLUSTERS,
     TOLERANCE,
     contrast_ladder,
     exponent,
@@ -16,11 +16,11 @@ from vitdyn.claims.flows import (
     flow,
     ladder,
     local_correlation,
-    no_assumption_unmet,
     overdue,
     regime_of,
     single,
     spec_of,
+    with_coarser,
 )
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout
 from vitdyn.dynamics import Training
@@ -37,7 +37,7 @@ CL_TIME = Claim(
     statement="Contrast collapses onto the global area in a time of order P^{1 + 2(1 − κ_c)}; the 1 is the pooling.",
     source="vitdyn's notes, leading order",
     note="claims.md#cl-time",
-    assumptions=f"Mean field; {CLUSTERS} clusters, 64 negatives, κ_c up to 0.85.",
+    assumptions=(assume.MEAN_FIELD, assume.global_exponent(0.5005, 0.85), assume.ladder(3, 1e40)),
     surrogate="T is the time at which every query gives 0.9 of its attention to the global area; its slope in log "
     "P between 1e32 and 1e40, with the change of slope from the rung below as interval, within 0.01.",
     symbol="d log T/d log P",
@@ -46,7 +46,6 @@ CL_TIME = Claim(
         contrastive_time(regime_of(case)).exponent + TOLERANCE,
     ),
     measure=lambda case, runs: exponent(case, runs, final_time),
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(
         contrast_ladder(kappa_c, 0.3)
         for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.85, 0.8, 0.7, 0.6))
@@ -58,7 +57,9 @@ CL_TIME = Claim(
 
 def _single(objective: Contrastive | MaskedReconstruction, kappa_c: float, until: float) -> Case:
     run = flow(1e12, kappa_c, 0.3, objective, until=until)
-    return Case(name=f"{objective.name} κ=({kappa_c:g}, 0.3), P = 1e12, until {until:g}", runs=(run,))
+    return Case(
+        name=f"{objective.name} κ=({kappa_c:g}, 0.3), P = 1e12, until {until:g}", runs=with_coarser(run)
+    )
 
 
 CL_LOCAL_LOST = Claim(
@@ -66,13 +67,14 @@ CL_LOCAL_LOST = Claim(
     statement="Under contrast the correlations of a local query with local areas, its own included, stay o(1).",
     source="Huang et al. (2025), as recalled",
     note="claims.md#cl-local-lost",
-    assumptions=f"Mean field; {CLUSTERS} clusters.",
+    assumptions=(assume.MEAN_FIELD, assume.LATENTS_BOUNDED),
     surrogate="The larger of |φ_a| and |φ_o| of a local query at P = 1e12, when contrast has collapsed "
     "to 0.99, is below 0.05.",
     symbol="max(|φ_a|, |φ_o|)",
     predicted=lambda case: (-inf, 0.05),
-    measure=lambda case, runs: single(max(abs(local_correlation(runs[-1], area)) for area in (1, 2))),
-    unmet=no_assumption_unmet,
+    measure=lambda case, runs: single(
+        runs, lambda run: max(abs(local_correlation(run, area)) for area in (1, 2))
+    ),
     cases=lambda scale: tuple(_single(_CL, kappa_c, 0.99) for kappa_c in (0.9, 0.6)),
     controls=lambda scale: tuple(_single(_MAE, kappa_c, 0.99) for kappa_c in (0.9, 0.6)),
 )
@@ -81,7 +83,7 @@ CL_LOCAL_LOST = Claim(
 def _loss_ratio(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     spec = spec_of(case)
     collapsed = collapse_loss(spec.latents, 1.0, spec.negatives, spec.clusters)
-    return single(float(trajectories[-1].final["loss"].isel(seed=0)) / collapsed)
+    return single(trajectories, lambda run: float(run.final["loss"].isel(seed=0)) / collapsed)
 
 
 CL_LOSS = Claim(
@@ -90,13 +92,12 @@ CL_LOSS = Claim(
     "the least loss of all models: the collapsed state lies above it.)",
     source="the paper's statement, as recalled, is stronger; this weaker form is vitdyn's",
     note="claims.md#cl-loss",
-    assumptions=f"Mean field; {CLUSTERS} clusters, 64 negatives.",
+    assumptions=(assume.MEAN_FIELD, assume.LATENTS_BOUNDED, assume.clusters_at_least(3)),
     surrogate="Loss at a global attention of 0.999, at P = 1e12, over the loss of full "
     "collapse, within 0.02 of 1.",
     symbol="L/L_collapse",
     predicted=lambda case: (0.98, 1.02),
     measure=_loss_ratio,
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(_single(_CL, kappa_c, 0.999) for kappa_c in (0.9, 0.6)),
     controls=lambda scale: (_single(_CL, 0.9, 0.5),),
 )
@@ -135,7 +136,8 @@ def _deviation(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     mean, error = gaps.mean(1), 4 * gaps.std(1, ddof=1) / np.sqrt(gaps.shape[1])
     worst = int(np.abs(mean).argmax())
     value = abs(float(mean[worst]))
-    return Measurement(value, max(value - error[worst], 0.0), value + float(error[worst]), gaps.shape[1])
+    ends = max(value - error[worst], 0.0), value + float(error[worst])
+    return Measurement(value, *ends, gaps.shape[1], "seeds, four standard errors")
 
 
 SYMMETRY = Claim(
@@ -144,13 +146,12 @@ SYMMETRY = Claim(
     "order 1/C_s, from the spread of the visible counts.",
     source="vitdyn's notes",
     note="claims.md#symmetry",
-    assumptions="One cluster, κ = (0.9, 0.4), mask ratio 1/2; the same 400 steps of descent at the same rate.",
+    assumptions=(assume.clusters_exactly(1), assume.masks_of(0.5), assume.FRESH_BATCHES),
     surrogate="The larger deviation of φ_1 and φ_a of a local query after 400 steps, as a part of φ_a, is "
     "below 1.5/C_s; four standard errors over seeds.",
     symbol="deviation",
     predicted=lambda case: (-inf, 1.5 / spec_of(case).sizes.local_size),
     measure=_deviation,
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(
         _twins(patches) for patches in ((256, 512) if scale == "quick" else (256, 512, 1024))
     ),
@@ -172,12 +173,12 @@ def _threshold(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     if local.all() or not local.any():
         edge = _WEIGHTS[-1] if local.all() else _WEIGHTS[0]
         low, high = (edge, 1.0) if local.all() else (0.0, edge)
-        return Measurement(edge, low, high, len(local))
+        return Measurement(edge, low, high, len(local), "between two weights")
     first = int(np.argmin(local))
     if local[first:].any():
         raise ArithmeticError("the kind of attention that takes over does not change once over the weights")
     low, high = _WEIGHTS[first - 1], _WEIGHTS[first]
-    return Measurement((low + high) / 2, low, high, len(local))
+    return Measurement((low + high) / 2, low, high, len(local), "between two weights")
 
 
 def _near_threshold(case: Case) -> tuple[float, float]:
@@ -192,14 +193,13 @@ HYBRID_THRESHOLD = Claim(
     "and lost above it; λ* is near the point where the two first drifts of φ_1 cancel, at every P.",
     source="vitdyn's own, after a reference integration",
     note="claims.md#hybrid-threshold",
-    assumptions=f"Mean field from Q = 0; {CLUSTERS} clusters, 64 negatives, τ = 1; Δ > 0.",
+    assumptions=(assume.MEAN_FIELD, assume.negatives_at_least(32), assume.temperature_of(1.0)),
     surrogate="Where own-area attention of local queries at the end of the flow, over λ in steps of 0.02, falls "
     "below 1/4: within 0.08 of 1/(1 + κ), κ = (1 − π_+)/τ · (1 − E[z²]E[z]/(K E[z³])). For Δ < 0 local areas "
     "are learned beyond.",
     symbol="λ*",
     predicted=_near_threshold,
     measure=_threshold,
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(
         _mixtures(patches, 0.9, 0.3) for patches in ((1e8,) if scale == "quick" else (1e6, 1e8, 1e10))
     ),

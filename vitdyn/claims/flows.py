@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf, log
 
 import numpy as np
@@ -94,15 +95,31 @@ def exponent(case: Case, trajectories: tuple[Trajectory, ...], reading: Reading)
     logs = [log(spec_of(case, index).sizes.patches) for index in range(len(case.runs))]
     values = [log(value) if value > 0 else -inf for value in map(reading, trajectories)]
     slopes = np.diff(values) / np.diff(logs)
-    change = abs(float(slopes[-1] - slopes[-2])) + 1e-4
+    change = abs(float(slopes[-1] - slopes[-2]))
     last = float(slopes[-1])
-    return Measurement(last, last - change, last + change, len(values))
+    return Measurement(last, last - change, last + change, len(values), "slope's change from the rung below")
 
 
-def single(value: float) -> Measurement:
-    """Return a number that a deterministic flow gives, with the integrator's error as its interval."""
-    error = 1e-4 * abs(value)
-    return Measurement(value, value - error, value + error, 1)
+COARSER = 100.0
+
+
+def with_coarser(run: Experiment) -> tuple[Experiment, Experiment]:
+    """Return a flow, behind the same at a tolerance ``COARSER`` times as large and with two thirds of the nodes."""
+    spec = run.training
+    assert isinstance(spec, MeanField)
+    coarse = replace(spec, tolerance=COARSER * spec.tolerance, nodes=max(2, 2 * spec.nodes // 3))
+    return Experiment(name=f"{run.name}-coarser", training=coarse), run
+
+
+def single(trajectories: tuple[Trajectory, ...], reading: Reading) -> Measurement:
+    """Return what the last of two flows says, the first being the same more coarsely integrated.
+
+    The difference of the two is the interval on either side: no less than the error of the finer, as long as that of
+    the coarser is more than twice as large.
+    """
+    coarse, value = map(reading, trajectories)
+    error = abs(value - coarse)
+    return Measurement(value, value - error, value + error, 1, "integrator: from a coarser flow")
 
 
 def final_time(trajectory: Trajectory) -> float:
@@ -120,8 +137,3 @@ def local_correlation(trajectory: Trajectory, key_area: int, *, name: str = "fea
     """Return a correlation of a local query at the end: with the global area (0), its own (1) or another (2)."""
     values = trajectory.final[name].sel(statistic="mean")
     return float(values.isel(seed=0, cluster=0, query_area=1, key_area=key_area))
-
-
-def no_assumption_unmet(case: Case) -> str | None:
-    """Say nothing: a specification that was accepted, and the cases of the claim, meet the assumptions."""
-    return None

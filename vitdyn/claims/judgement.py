@@ -30,12 +30,13 @@ def over_seeds(values: Float[np.ndarray, " seed"], *, confidence: float = CONFID
     It carries a reason, and so decides nothing, where there are fewer than two seeds or one gave no number.
     """
     numbers = np.asarray(values, dtype=np.float64)
+    of = f"seeds, {100 * confidence:g} % (Student)"
     if not len(numbers):
-        return Measurement(np.nan, np.nan, np.nan, 0, "no seed gave a value")
+        return Measurement(np.nan, np.nan, np.nan, 0, of, "no seed gave a value")
     if not np.isfinite(numbers).all():
-        return Measurement(np.nan, np.nan, np.nan, len(numbers), "a seed gave no finite value")
+        return Measurement(np.nan, np.nan, np.nan, len(numbers), of, "a seed gave no finite value")
     reason = "" if len(numbers) > 1 else "one seed has no interval"
-    return Measurement(*mean_interval(numbers, confidence=confidence), len(numbers), reason)
+    return Measurement(*mean_interval(numbers, confidence=confidence), len(numbers), of, reason)
 
 
 def compare(predicted: tuple[float, float], measured: Measurement) -> tuple[str, str]:
@@ -45,7 +46,7 @@ def compare(predicted: tuple[float, float], measured: Measurement) -> tuple[str,
     high < b. REFUTED where it has no point of it: high ≤ a or low ≥ b. INCONCLUSIVE where it straddles an
     end, where one of its numbers is not finite, or where the measurement itself has a reason.
     """
-    value, low, high, _, reason = measured
+    value, low, high, reason = measured.value, measured.low, measured.high, measured.reason
     least, most = predicted
     if reason:
         return INCONCLUSIVE, reason

@@ -6,6 +6,7 @@ from math import inf, log
 
 import numpy as np
 
+from vitdyn.claims import assumptions as assume
 from vitdyn.claims.claim import Case, Claim, Measurement
 from vitdyn.claims.flows import (
     TOLERANCE,
@@ -16,11 +17,11 @@ from vitdyn.claims.flows import (
     global_time,
     ladder,
     local_correlation,
-    no_assumption_unmet,
     overdue,
     regime_of,
     single,
     spec_of,
+    with_coarser,
 )
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import limit_experiments
@@ -39,6 +40,9 @@ from vitdyn.trajectory import Trajectory
 
 _MAE, _CL = MaskedReconstruction(), Contrastive()
 _OURS = "vitdyn's notes, leading order"
+
+
+_LADDER = assume.ladder(3, 1e40)
 
 
 def _around(centre: float, margin: float = TOLERANCE) -> tuple[float, float]:
@@ -66,13 +70,12 @@ MAE_TIME = Claim(
     statement="Masked reconstruction learns a local area in a time of order P^{1 − κ_s}, at either sign of Δ.",
     source=f"{_OURS}; the paper's upper bound is the claim MAE-TIME-BOUND",
     note="claims.md#mae-time",
-    assumptions="Mean field; uniform latents with U/L at most 2.",
+    assumptions=(assume.MEAN_FIELD, assume.latents_spread(2.0), _LADDER),
     surrogate="T is the time at which local queries give 0.9 of their attention to their own area; its slope in log P "
     "between 1e32 and 1e40, with the change of slope from the rung below as interval, within 0.01.",
     symbol="d log T/d log P",
     predicted=lambda case: _around(local_area_time(regime_of(case)).exponent),
     measure=lambda case, runs: exponent(case, runs, final_time),
-    unmet=no_assumption_unmet,
     cases=_ladders,
     controls=_contrast,
     latest=overdue(local_area_time),
@@ -83,7 +86,7 @@ MAE_TIME_BOUND = Claim(
     statement="The time of a local area has an exponent of at most max{2(U/L − 1), 1}(1 − κ_s).",
     source="Huang et al. (2025), as recalled, not checked against its text",
     note="claims.md#mae-time-bound",
-    assumptions="Mean field; two-point latents with U/L up to 4.",
+    assumptions=(assume.MEAN_FIELD, assume.latents_spread(4.0), _LADDER),
     surrogate="As MAE-TIME; the measured slope lies below the bound plus 0.01. Where U/L > 3/2 the bound is loose: the "
     "slope stays at 1 − κ_s.",
     symbol="d log T/d log P",
@@ -92,7 +95,6 @@ MAE_TIME_BOUND = Claim(
         local_area_time_bound(regime_of(case), spec_of(case).latents).exponent + TOLERANCE,
     ),
     measure=lambda case, runs: exponent(case, runs, final_time),
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(
         ladder(0.9, 0.3, _MAE, latents=TwoPoint(low=1.0, high=high))
         for high in ((1.5, 4.0) if scale == "quick" else (1.2, 1.5, 2.0, 3.0, 4.0))
@@ -105,12 +107,11 @@ MAE_GLOBAL_TIME = Claim(
     statement="Masked reconstruction learns the global area in a time of order P^{1 − κ_c}.",
     source=_OURS,
     note="claims.md#mae-global-time",
-    assumptions="Mean field; κ_c up to 0.8, beyond which corrections P^{−(1−κ_c)} fade too slowly for the ladder.",
+    assumptions=(assume.MEAN_FIELD, assume.global_exponent(0.5005, 0.8), _LADDER),
     surrogate="As MAE-TIME, with the time at which queries of the global area give half their attention to it.",
     symbol="d log T/d log P",
     predicted=lambda case: _around(global_area_time(regime_of(case)).exponent),
     measure=lambda case, runs: exponent(case, runs, global_time),
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(
         ladder(kappa_c, 0.3, _MAE) for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.8, 0.7, 0.6))
     ),
@@ -119,7 +120,7 @@ MAE_GLOBAL_TIME = Claim(
 
 
 def _fall(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    return single(-local_correlation(trajectories[-1], 0) / regime_of(case).log_patches)
+    return single(trajectories, lambda run: -local_correlation(run, 0) / regime_of(case).log_patches)
 
 
 def _phase_level(case: Case) -> tuple[float, float]:
@@ -130,7 +131,7 @@ def _phase_level(case: Case) -> tuple[float, float]:
 
 def _single_flow(kappa_c: float, kappa_s: float, patches: float = 1e16, **options: object) -> Case:
     run = flow(patches, kappa_c, kappa_s, _MAE, **options)  # type: ignore[arg-type]
-    return Case(name=f"mae κ=({kappa_c:g}, {kappa_s:g}), P = {patches:.0e}", runs=(run,))
+    return Case(name=f"mae κ=({kappa_c:g}, {kappa_s:g}), P = {patches:.0e}", runs=with_coarser(run))
 
 
 MAE_PHASES = Claim(
@@ -139,26 +140,25 @@ MAE_PHASES = Claim(
     "between L and U; for Δ < 0 φ_1 stays near 0.",
     source="Huang et al. (2025), as recalled; the level's constant is ours",
     note="claims.md#mae-phases",
-    assumptions="Mean field; uniform latents on [1, 1.5].",
+    assumptions=(assume.MEAN_FIELD, assume.latents_of_kind(Uniform, words="uniform"), assume.masks_of(0.5)),
     surrogate="−φ_1/log P of a local query at the end of the flow, 30 times its slowest first time scale, at P = 1e16, "
     "lies between (Δ/2)/U − 0.01 and (Δ/2)/L + 0.01; for Δ < 0 within 0.01 of 0.",
     symbol="−φ_1/log P",
     predicted=_phase_level,
     measure=_fall,
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(
         _single_flow(*kappa, until=None)
         for kappa in ((0.9, 0.3), (0.8, 0.3), (0.6, 0.3), (0.9, 0.5), (0.55, 0.4))
         if scale == "full" or kappa in ((0.9, 0.3), (0.6, 0.3))
     ),
     controls=lambda scale: (
-        Case(name="cl κ=(0.9, 0.3), P = 1e+16", runs=(flow(1e16, 0.9, 0.3, _CL, until=0.9),)),
+        Case(name="cl κ=(0.9, 0.3), P = 1e+16", runs=with_coarser(flow(1e16, 0.9, 0.3, _CL, until=0.9))),
     ),
 )
 
 
 def _tail(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    (trajectory,) = trajectories
+    trajectory = trajectories[-1]
     contrast = spec_of(case).weight == 1
     own = (
         trajectory["own_area_attention"]
@@ -176,8 +176,9 @@ def _tail(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
         for end in ends
     ]
     slopes = -np.diff(times) / np.diff(np.log(ends))
-    change = abs(float(slopes[1] - slopes[0])) + 0.01
-    return Measurement(float(slopes[1]), slopes[1] - change, slopes[1] + change, len(ends))
+    change = abs(float(slopes[1] - slopes[0]))
+    of = "slope's change from the ε before"
+    return Measurement(float(slopes[1]), slopes[1] - change, slopes[1] + change, len(ends), of)
 
 
 MAE_TAIL = Claim(
@@ -186,12 +187,17 @@ MAE_TAIL = Claim(
     "falls like the inverse of time.",
     source="vitdyn's notes, leading order; for latents with an atom at L",
     note="claims.md#mae-tail",
-    assumptions="Mean field; constant and two-point latents (a density at L adds a logarithm).",
+    assumptions=(
+        assume.MEAN_FIELD,
+        assume.LATENTS_BOUNDED,
+        assume.latents_of_kind(
+            Constant, TwoPoint, words="with an atom at L (a density there adds a logarithm)"
+        ),
+    ),
     surrogate="Slope of log T in log 1/ε between ε = 3e-5 and 1e-5 at P = 1e8, within 0.15 of 2.",
     symbol="−d log T/d log ε",
     predicted=lambda case: _around(2.0, 0.15),
     measure=_tail,
-    unmet=no_assumption_unmet,
     cases=lambda scale: (
         _single_flow(0.8, 0.3, 1e8, latents=Constant(value=1.2), until=1 - 3e-6, frames=400),
         _single_flow(0.6, 0.3, 1e8, latents=TwoPoint(), until=1 - 3e-6, frames=400),
@@ -209,14 +215,13 @@ MAE_PP = Claim(
     statement="Position correlations are negligible beside feature correlations: Υ_a ≈ φ_a E[z²]/(E[z³] C_s).",
     source="Huang et al. (2025), as recalled; the exponent −κ_s is ours",
     note="claims.md#mae-pp",
-    assumptions="Mean field with position correlations, one cluster; local areas of many patches.",
+    assumptions=(assume.MEAN_FIELD, assume.POSITIONS_MOVE, assume.clusters_exactly(1)),
     surrogate="Υ_a/φ_a when local queries give 0.9 of their attention to their own area, at P = 1e12, is below 0.02.",
     symbol="Υ_a/φ_a",
     predicted=lambda case: (-inf, 0.02),
     measure=lambda case, runs: single(
-        local_correlation(runs[-1], 1, name="position_position") / local_correlation(runs[-1], 1)
+        runs, lambda run: local_correlation(run, 1, name="position_position") / local_correlation(run, 1)
     ),
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(
         _single_flow(0.9, kappa_s, 1e12, position_correlations=True, until=0.9)
         for kappa_s in ((0.3,) if scale == "quick" else (0.2, 0.3, 0.4))
@@ -242,13 +247,12 @@ MAE_LOSS = Claim(
     "whole leave.",
     source="Huang et al. (2025), as recalled; the minimum in closed form is ours",
     note="claims.md#mae-loss",
-    assumptions="Fresh batches; full simulation at P = 256, mask ratio 1/2 in training and contrast alike.",
+    assumptions=(assume.FULL_SIMULATION, assume.FRESH_BATCHES, assume.LATENTS_BOUNDED, assume.masks_of(0.5)),
     surrogate="What is left of the loss above its closed-form minimum after 400 steps is less than 0.05 of what "
     "it was at Q = 0; the expected value over seeds, by a 99.9 % interval.",
     symbol="(L − L_min)/(L_0 − L_min)",
     predicted=lambda case: (-inf, 0.05),
     measure=_reconstruction_loss,
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(map(Case.of, limit_experiments(_MAE, scale))),
     controls=lambda scale: tuple(map(Case.of, limit_experiments(_CL, scale))),
 )

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from vitdyn.claims import assumptions as assume
 from vitdyn.claims.claim import Case, Claim, Measurement
-from vitdyn.claims.flows import no_assumption_unmet
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import EXPONENTS
 from vitdyn.data import PatchGenerator, PatchLayout
@@ -87,9 +87,7 @@ def _difference(
 
 
 _FROM_PARK = "Park et al. (2023), of trained ViT-B/16; asked here of the theory's layer, surrogate ours"
-_ON_THE_GRID = (
-    "P = 144 on a 12 × 12 grid, connected areas, two clusters, either sign of Δ, masks of half the patches."
-)
+_ON_THE_GRID = (assume.FULL_SIMULATION, assume.FRESH_BATCHES, assume.LATENTS_BOUNDED, assume.masks_of(0.5))
 
 PARK_DISTANCE = Claim(
     id="PARK-DISTANCE",
@@ -102,7 +100,6 @@ PARK_DISTANCE = Claim(
     symbol="d(CL) − d(MAE)",
     predicted=lambda case: (1.0, inf),
     measure=_difference("attention_distance", 0, 1),
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(_pair(gap, scale) for gap in EXPONENTS),
     controls=lambda scale: tuple(_pair(gap, scale, "scattered") for gap in EXPONENTS),
 )
@@ -118,7 +115,6 @@ PARK_HOMOGENEITY = Claim(
     symbol="NMI(MAE) − NMI(CL)",
     predicted=lambda case: (0.1, inf),
     measure=_difference("mutual_information", 1, 0),
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(_pair(gap, scale) for gap in EXPONENTS),
     controls=lambda scale: tuple(_untrained(gap, scale) for gap in EXPONENTS),
 )
@@ -136,7 +132,6 @@ PARK_FREQUENCY = Claim(
     symbol="Δlog amp(MAE) − Δlog amp(CL)",
     predicted=lambda case: (2.0, inf),
     measure=_difference("high_frequency", 1, 0),
-    unmet=no_assumption_unmet,
     cases=lambda scale: tuple(_pair(gap, scale) for gap in EXPONENTS),
     controls=lambda scale: tuple(_untrained(gap, scale) for gap in EXPONENTS),
 )
@@ -164,7 +159,6 @@ PARK_MIXTURE = Claim(
     symbol="r(0.7)",
     predicted=lambda case: (0.05, 0.95),
     measure=_between,
-    unmet=no_assumption_unmet,
     cases=lambda scale: (
         Case(name="mixture, gap-positive", runs=mixture_runs("gap-positive", scale, (0.0, 0.7, 1.0))),
     ),
@@ -210,14 +204,13 @@ LIDAR_ORDER = Claim(
     "orders models by what a linear probe tells of local latents better than RankMe does.",
     source="the first half of the sentence is vitdyn's condition on the main claim of Thilak et al. (2024)",
     note="claims.md#lidar-order",
-    assumptions="P = 144, κ = (0.6, 0.5), two clusters; views are masks of half the patches.",
+    assumptions=(assume.FULL_SIMULATION, assume.FRESH_BATCHES, assume.LATENTS_BOUNDED),
     surrogate="Over 54 models (18 settings of MAE, CL and mixture at three steps) Spearman's ρ of LiDAR with R² of "
     "local latents less that of RankMe: above 0.1, by a 99.9 % interval over seeds. The control takes images of "
     "all clusters together.",
     symbol="ρ(LiDAR) − ρ(RankMe)",
     predicted=lambda case: (0.1, inf),
     measure=_better_order,
-    unmet=no_assumption_unmet,
     cases=lambda scale: (Case(name="grid, gap-negative", runs=ordered_runs("gap-negative", scale)),),
     controls=lambda scale: (
         Case(

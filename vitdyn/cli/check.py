@@ -11,13 +11,17 @@ from typing import Any
 from vitdyn._errors import require_choice
 from vitdyn._tables import text_table
 
+UNDECIDED = 3
+"""Exit status of a check that refutes nothing and does not support everything."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """Check the claims of the theory: a table of claim, prediction, measurement with interval, verdict.
 
-    Every claim has controls, cases in which it must be refuted. The exit status is 1 if a claim is refuted
-    or a control is not. Runs that are found in the results folder are not repeated.
+    Every claim has controls, cases in which it must be refuted. The exit status is 0 if every case supports its
+    claim and every control refutes it, 1 if a case refutes a claim or a control does not, and 3 if nothing speaks
+    against the claims but a case is inconclusive. Runs that are found in the results folder are not repeated.
     """
 
     quick: bool = False
@@ -37,7 +41,7 @@ class Check:
 
     def __call__(self) -> int:
         """Print the table; return the exit status."""
-        from vitdyn.claims import CLAIMS, check, passes
+        from vitdyn.claims import CLAIMS, check, contradicted, passes
         from vitdyn.dynamics import pick_device
         from vitdyn.experiments import ResultStore
         from vitdyn.trajectory import require_writable, writable_beside
@@ -59,17 +63,22 @@ class Check:
             from vitdyn.plotting import write_claim_page
 
             print(f"page     {write_claim_page(self.html, chosen, verdicts)}")
-        return 0 if passes(verdicts) else 1
+        return 0 if passes(verdicts) else 1 if contradicted(verdicts) else UNDECIDED
 
 
 def _verdict_table(verdicts: Any) -> str:
     from vitdyn.claims import INCONCLUSIVE, REFUTED, SUPPORTED
 
-    header = ("claim", "case", "predicted", "measured  [interval]", "count", "verdict", "")
+    header = (
+        "claim", "case", "judged on", "predicted", "measured  [interval]", "interval of", "count", "verdict", ""
+    )  # fmt: skip
     rows = [
-        (each.claim, each.case, each.predicted, each.interval, each.count, each.status, each.remark)
+        (
+            each.claim, each.case, each.basis, each.predicted, each.interval, each.interval_of, each.count,
+            each.status, each.remark,
+        )
         for each in verdicts
-    ]
+    ]  # fmt: skip
     cases = [verdict.status for verdict in verdicts if not verdict.is_control]
     controls = [verdict.status for verdict in verdicts if verdict.is_control]
     total = ", ".join(

@@ -102,6 +102,7 @@ def _flow(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         else log(LONG / slowest)
     )
     aim = watched(spec)
+    error = {"rtol": spec.tolerance, "atol": 0.01 * spec.tolerance}
 
     def slope(_: float, point: State) -> State:
         moved = np.exp(point[0]) * right(point[1:])
@@ -115,9 +116,9 @@ def _flow(spec: MeanField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     while points[-1][0] < last and not reached:
         begin = points[-1]
         if along_arc:
-            solver = LSODA(slope, 0.0, begin, np.inf, rtol=1e-7, atol=1e-9, max_step=2.0)
+            solver = LSODA(slope, 0.0, begin, np.inf, **error, max_step=2.0)
         else:
-            solver = LSODA(slope_in_log_time, begin[0], begin[1:], last, rtol=1e-7, atol=1e-9, max_step=1.0)
+            solver = LSODA(slope_in_log_time, begin[0], begin[1:], last, **error, max_step=1.0)
         fresh = 0
         while points[-1][0] < last and not reached:
             if len(points) > MOST_STEPS:

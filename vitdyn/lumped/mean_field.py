@@ -29,8 +29,8 @@ class MeanField:
 
     The flow ends where the attention that the objective is about reaches ``until`` (None: where nothing moves
     any more); ``learning_rate`` asks for plain gradient descent with a finite step instead. ``nodes`` is
-    the number of quadrature nodes for each latent, ``frames`` how many moments are recorded. Source: our notes,
-    ``mean_field.md``.
+    the number of quadrature nodes for each latent, ``tolerance`` the relative error that the flow's integrator
+    allows a step, ``frames`` how many moments are recorded. Source: our notes, ``mean_field.md``.
     """
 
     sizes: AreaSizes
@@ -43,6 +43,7 @@ class MeanField:
     learning_rate: float | None = None
     steps: int = 10_000
     nodes: int = 24
+    tolerance: float = 1e-7
     frames: int = 96
 
     def __post_init__(self) -> None:
@@ -52,6 +53,7 @@ class MeanField:
         require_integer("clusters", self.clusters, at_least=1)
         require_integer("negatives", self.negatives, at_least=1)
         require_integer("nodes", self.nodes, at_least=2)
+        require_real("tolerance", self.tolerance, low=1e-12, high=1e-2)
         require_integer("frames", self.frames, at_least=2)
         require_integer("steps", self.steps, at_least=1)
         if self.until is not None:

@@ -91,7 +91,7 @@ def claim_page(claims: Iterable[Claim], verdicts: Sequence[Verdict]) -> str:
 def _section(claim: Claim, verdicts: Sequence[Verdict], status: str) -> str:
     facts = {
         "Source": claim.source,
-        "Assumptions": claim.assumptions,
+        "Assumptions": claim.assumed,
         "Finite check": claim.surrogate,
         "Notes": claim.note,
     }
@@ -119,13 +119,25 @@ def _figure(claim: Claim, verdicts: Sequence[Verdict]) -> str:
 
 def _numbers(verdicts: Sequence[Verdict]) -> str:
     return _table(
-        ("case", "predicted", "measured", "interval", "count", "verdict", "remark"),
+        (
+            "case",
+            "judged on",
+            "predicted",
+            "measured",
+            "interval",
+            "interval of",
+            "count",
+            "verdict",
+            "remark",
+        ),
         (
             (
                 _text(each.case),
+                _text(each.basis),
                 _text(each.predicted),
                 short(each.measured),
                 f"[{short(each.low)}, {short(each.high)}]",
+                _text(each.interval_of),
                 str(each.count),
                 _badge(each.status),
                 _text(each.remark),

@@ -1,0 +1,141 @@
+"""What claims assume of the runs they are read off: each condition a sentence and a predicate, decided in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from vitdyn.claims.claim import Assumption, Case
+from vitdyn.data import AreaSizes, Law
+from vitdyn.dynamics import Training
+from vitdyn.lumped import MeanField
+
+Spec = Training | MeanField
+
+
+def every_run(sentence: str, met: Callable[[Spec], bool]) -> Assumption:
+    """Return the assumption that each run of a case meets a condition."""
+    return Assumption(sentence=sentence, holds=lambda case: all(met(run.training) for run in case.runs))
+
+
+def sizes_of(spec: Spec) -> AreaSizes:
+    """Return the sizes of the areas of a run of either kind."""
+    return spec.sizes if isinstance(spec, MeanField) else AreaSizes.of(spec.generator.layout)
+
+
+def exponents_of(spec: Spec) -> tuple[float, float]:
+    """Return (κ_c, κ_s): those that were asked for, else the measured ones."""
+    sizes = sizes_of(spec)
+    return sizes.exponents or (sizes.kappa_c, sizes.kappa_s)
+
+
+def law_of(spec: Spec) -> Law:
+    """Return the law of the latents."""
+    return spec.latents if isinstance(spec, MeanField) else spec.generator.latents
+
+
+def clusters_of(spec: Spec) -> int:
+    """Return K."""
+    return spec.clusters if isinstance(spec, MeanField) else spec.generator.layout.clusters
+
+
+def negatives_of(spec: Spec) -> int:
+    """Return the number of negatives of a sample: in a full simulation the other samples of its batch."""
+    return spec.negatives if isinstance(spec, MeanField) else spec.samples - 1
+
+
+def mask_ratio_of(spec: Spec) -> float:
+    """Return γ; NaN for an objective without one."""
+    return float(getattr(spec.objective, "mask_ratio", float("nan")))
+
+
+FULL_SIMULATION = every_run("Full simulation.", lambda spec: isinstance(spec, Training))
+MEAN_FIELD = every_run("Mean field.", lambda spec: isinstance(spec, MeanField))
+FRESH_BATCHES = every_run("Fresh batches.", lambda spec: getattr(spec, "data_set_size", None) is None)
+POSITION_QUERIES = every_run(
+    "Queries are positions alone.", lambda spec: not getattr(spec, "content_queries", False)
+)
+LATENTS_BOUNDED = every_run("Latents are bounded away from 0.", lambda spec: law_of(spec).low > 0)
+POSITIONS_STILL = every_run(
+    "Position correlations are left at 0.", lambda spec: not getattr(spec, "position_correlations", False)
+)
+POSITIONS_MOVE = every_run(
+    "Position correlations move too.", lambda spec: getattr(spec, "position_correlations", True)
+)
+
+
+def latents_of_kind(*kinds: type, words: str) -> Assumption:
+    """Return the assumption that the latents follow one of these laws."""
+    return every_run(f"Latents: {words}.", lambda spec: isinstance(law_of(spec), kinds))
+
+
+def latents_spread(at_most: float) -> Assumption:
+    """Return the assumption that U/L is no larger than this."""
+
+    def met(spec: Spec) -> bool:
+        return law_of(spec).low > 0 and law_of(spec).high <= at_most * law_of(spec).low
+
+    return every_run(f"U/L is at most {at_most:g}.", met)
+
+
+def clusters_at_least(least: int) -> Assumption:
+    """Return the assumption that K is no smaller than this."""
+    return every_run(f"At least {least} clusters.", lambda spec: clusters_of(spec) >= least)
+
+
+def clusters_exactly(number: int) -> Assumption:
+    """Return the assumption that K is this number."""
+    words = "One cluster." if number == 1 else f"{number} clusters."
+    return every_run(words, lambda spec: clusters_of(spec) == number)
+
+
+def negatives_at_least(least: int) -> Assumption:
+    """Return the assumption that a sample has no fewer negatives than this."""
+    return every_run(f"At least {least} negatives.", lambda spec: negatives_of(spec) >= least)
+
+
+def patches_at_least(least: float) -> Assumption:
+    """Return the assumption that P is no smaller than this."""
+    return every_run(f"P is at least {least:g}.", lambda spec: sizes_of(spec).patches >= least)
+
+
+def global_exponent(low: float, high: float) -> Assumption:
+    """Return the assumption that κ_c lies in [low, high]."""
+    return every_run(f"κ_c in [{low:g}, {high:g}].", lambda spec: low <= exponents_of(spec)[0] <= high)
+
+
+def local_exponent(low: float, high: float) -> Assumption:
+    """Return the assumption that κ_s lies in [low, high]."""
+    return every_run(f"κ_s in [{low:g}, {high:g}].", lambda spec: low <= exponents_of(spec)[1] <= high)
+
+
+def masks_of(ratio: float) -> Assumption:
+    """Return the assumption that every objective masks this share of the patches."""
+    return every_run(f"Mask ratio {ratio:g}.", lambda spec: mask_ratio_of(spec) == ratio)
+
+
+def temperature_of(value: float) -> Assumption:
+    """Return the assumption that objectives that contrast have this τ."""
+    return every_run(f"τ = {value:g}.", lambda spec: getattr(spec.objective, "temperature", value) == value)
+
+
+def steps_at_least(least: int) -> Assumption:
+    """Return the assumption that every run takes no fewer steps than this."""
+    return every_run(
+        f"At least {least} steps.", lambda spec: isinstance(spec, MeanField) or spec.steps >= least
+    )
+
+
+def ladder(rungs: int, top: float) -> Assumption:
+    """Return the assumption that the runs differ in P alone, rising to no less than ``top``."""
+
+    def met(case: Case) -> bool:
+        specs = [run.training for run in case.runs]
+        heights = [sizes_of(spec).patches for spec in specs]
+        alike = {(exponents_of(spec), spec.objective, law_of(spec), clusters_of(spec)) for spec in specs}
+        rising = all(low < high for low, high in pairwise(heights))
+        return len(specs) >= rungs and rising and heights[-1] >= top and len(alike) == 1
+
+    return Assumption(
+        sentence=f"At least {rungs} runs that differ in P alone, which rises to {top:g} or more.", holds=met
+    )
