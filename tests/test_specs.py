@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from vitdyn._code import digest
 from vitdyn._specs import decode, encode, to_text
 from vitdyn.data import (
     LAWS,
@@ -86,7 +87,7 @@ def flat_draw(generator, shape):
 def test_functions_are_named_but_not_rebuilt():
     law = Custom(draw=flat_draw, low=0.5, high=1.5)
     written = json.loads(to_text(PatchGenerator(layout=LAYOUTS[3], latents=law)))
-    assert written["latents"]["draw"] == {"function": f"{__name__}:flat_draw"}
+    assert written["latents"]["draw"] == {"function": f"{__name__}:flat_draw", "code": digest(flat_draw)}
     with pytest.raises(ValueError, match=r"\Afunction = .*flat_draw': a function is not rebuilt .*\Z"):
         decode(written, (*KINDS, Custom))
 

@@ -1,29 +1,88 @@
-"""Specifications as JSON, both ways: a frozen dataclass becomes ``{"kind": its class name, field: value, ...}``."""
+"""Specifications as JSON, both ways: a frozen dataclass becomes ``{"kind": its class name, field: value, ...}``.
+
+Code that is not vitdyn's own goes in by name and by a digest of all that it computes (``"code"``; None where there is
+none), so that specifications with different numbers have different texts.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from vitdyn._code import NoDigestError, digest, is_of_library, own_state, patched
 from vitdyn._errors import wrong
 
 
 def encode(value: Any) -> Any:
-    """Turn a specification into plain JSON values. Functions are named, not stored."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, **fields}
+    """Turn a specification into plain JSON values. Functions and classes of users are named and digested."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list, range)):
         return [encode(item) for item in value]
-    if callable(value):
-        return {"function": f"{value.__module__}:{getattr(value, '__qualname__', type(value).__qualname__)}"}
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, type) or (callable(value) and not dataclasses.is_dataclass(value)):
+        named = value if hasattr(value, "__qualname__") else type(value)
+        return {"function": f"{named.__module__}:{named.__qualname__}", "code": _digest_or_none(value)}
+    return _encode_object(value)
+
+
+def _encode_object(value: Any) -> dict[str, Any]:
+    kind, state = type(value), own_state(value)
+    names = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
+    written = {"kind": kind_name(kind), **{name: encode(getattr(value, name)) for name in names}}
+    if not is_of_library(kind):
+        written["code"] = _digest_or_none(kind)
+    elif changed := patched(kind):
+        written["code"] = _digest_or_none(changed)
+    if rest := {name: part for name, part in state.items() if name not in names}:
+        written["state"] = {"code": _digest_or_none(rest)}
+    return written
+
+
+def kind_name(kind: type) -> str:
+    """Return the name of a class in a specification, with its module where it is not vitdyn's."""
+    return kind.__name__ if is_of_library(kind) else f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _digest_or_none(value: Any) -> str | None:
+    try:
+        return digest(value)
+    except NoDigestError:
+        return None
+
+
+def why_unnamed(value: Any) -> str | None:
+    """Return why a specification cannot be told from others of other numbers, None where it can."""
+    for part in _user_parts(value):
+        try:
+            digest(part)
+        except NoDigestError as error:
+            named = part if hasattr(part, "__qualname__") else type(part)
+            return f"{named.__qualname__}: {error}"
+    return None
+
+
+def _user_parts(value: Any) -> Iterator[Any]:
+    """Return all that ``encode`` digests."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _user_parts(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from _user_parts([getattr(value, field.name) for field in dataclasses.fields(value)])
+        yield type(value)
+        names = {field.name for field in dataclasses.fields(value)}
+        yield {name: part for name, part in own_state(value).items() if name not in names}
+    elif value is not None and not isinstance(value, (bool, int, float, str, range, np.generic)):
+        yield value
 
 
 def decode(value: Any, kinds: Iterable[type]) -> Any:
@@ -32,7 +91,7 @@ def decode(value: Any, kinds: Iterable[type]) -> Any:
     Only the classes in ``kinds`` are built, and each validates its own fields. Raises ``ValueError``
     for an unknown kind, a field that the kind lacks, or a function, which JSON cannot hold.
     """
-    by_name = {kind.__name__: kind for kind in kinds}
+    by_name = {kind_name(kind): kind for kind in kinds}
     return _decode(value, by_name)
 
 
@@ -50,6 +109,12 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
     kind = value["kind"]
     if kind not in by_name:
         raise wrong("kind", kind, f"must be one of {', '.join(sorted(by_name))}")
+    code = value.get("code")
+    if "state" in value or ("code" in value and code != _digest_or_none(by_name[kind])):
+        raise wrong(
+            kind, code, "was written with other code than it has now: build the specification in Python"
+        )
+    value = {key: item for key, item in value.items() if key != "code"}
     fields = {field.name for field in dataclasses.fields(by_name[kind])}
     unknown = sorted(set(value) - fields - {"kind"})
     if unknown:

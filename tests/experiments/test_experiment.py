@@ -1,15 +1,16 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import xarray
 
-from vitdyn.data import Beta, PatchGenerator, PatchLayout
-from vitdyn.dynamics import Adam, Schedule, Training, simulate_grid
+from vitdyn.data import Beta, Custom, PatchGenerator, PatchLayout
+from vitdyn.dynamics import Adam, Schedule, Training, simulate, simulate_grid
 from vitdyn.dynamics.group import HostSteps
 from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
-from vitdyn.objectives import Contrastive
+from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.trajectory import Trajectory
 
 
@@ -166,3 +167,71 @@ def test_a_store_simulates_what_is_missing_as_one_grid(experiment, tmp_path, mon
     assert grids == [2] and not list((tmp_path / "together").glob("*.checkpoint"))
     with pytest.raises(ValueError, match="redraw"):
         ResultStore(tmp_path / "none", redraw=True).all(several)
+
+
+def distribution(scale):
+    """Make a distribution of the user's: every call names the same function in the same place."""
+    return Custom(draw=lambda generator, shape: 1.0 + scale * generator.random(shape), low=1.0, high=3.0)
+
+
+def with_latents(experiment, law):
+    generator = replace(experiment.training.generator, latents=law)
+    return replace(experiment, training=replace(experiment.training, generator=generator))
+
+
+def signed(sign):
+    class Mine(MaskedReconstruction):
+        def loss(self, forward):
+            return sign * super().loss(forward)
+
+    return Mine()
+
+
+def with_objective(experiment, objective):
+    return replace(
+        experiment,
+        training=replace(experiment.training, objective=objective, descent=Adam(learning_rate=0.1)),
+    )
+
+
+def test_users_code_is_part_of_the_key(experiment, tmp_path):
+    """One factory, two distributions; one class, a loss and its negative: the store returned the first for both."""
+    store = ResultStore(tmp_path)
+    pairs = [
+        [with_latents(experiment, distribution(scale)) for scale in (0.5, 1.5)],
+        [with_objective(experiment, signed(sign)) for sign in (1, -1)],
+    ]
+    for first, second in pairs:
+        assert first.key != second.key
+        kept = [store(each).dataset.drop_attrs() for each in (first, second)]
+        assert not kept[0].equals(kept[1])
+        for each, found in zip((first, second), kept, strict=True):
+            assert run(each).dataset.drop_attrs().identical(found)
+    assert with_latents(experiment, distribution(0.5)).key == pairs[0][0].key
+
+
+def test_a_checkpoint_is_of_the_code_that_wrote_it(experiment, tmp_path, monkeypatch):
+    path = tmp_path / "run.checkpoint"
+    first, second = (with_latents(experiment, distribution(scale)).training for scale in (0.5, 1.5))
+    simulate(first, checkpoint=path, keep_checkpoint=True)
+    with pytest.raises(ValueError, match="another specification"):
+        simulate(second, checkpoint=path)
+
+
+def test_what_has_no_key_is_run_and_not_kept(experiment, tmp_path, complaint):
+    rng = np.random.default_rng(0)
+    law = Custom(draw=lambda generator, shape: 1.0 + rng.random(shape), low=1.0, high=2.0)
+    loose = with_latents(experiment, law)
+    with complaint("experiment", "numpy.random"):
+        _ = loose.key
+    store = ResultStore(tmp_path)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"is run, and its result is not kept: .*numpy\.random"):
+            (found,) = store.all([loose])
+        assert found.dataset.sizes["seed"] == 2
+    assert not list(tmp_path.iterdir())
+    with pytest.warns(UserWarning, match="not resumed"):
+        run(loose, out=tmp_path / "once.nc")
+    assert [file.name for file in tmp_path.iterdir()] == ["once.nc"]
+    with complaint("checkpoint", "numpy.random"):
+        simulate(loose.training, checkpoint=tmp_path / "state")

@@ -16,7 +16,7 @@ from vitdyn._specs import decode, to_text
 from vitdyn.attention import Correlations, area_attention
 from vitdyn.data import LAWS, Constant, PatchGenerator, PatchLayout, Uniform, draw_view_pair, masked_count
 from vitdyn.dynamics import BatchSource, GradientDescent, Schedule, Training, simulate
-from vitdyn.objectives import OBJECTIVES, Objective
+from vitdyn.objectives import OBJECTIVES, Objective, contract
 
 LAYOUT = PatchLayout.from_sizes([5, 3, 3])
 RATE, KEEP, DRIFT, LENGTH = 2.0, 0.8, 0.6, 3
@@ -160,16 +160,16 @@ def test_it_trains_and_remembers_as_a_loop_written_by_hand(training, memories):
 
 def test_its_memory_survives_an_interruption(training, tmp_path, monkeypatch):
     whole = simulate(training)
-    path, after, done = tmp_path / "run.pt", Toy.after_step, []
+    path, after, done = tmp_path / "run.pt", contract.next_memory, []
 
-    def failing(self, forward, correlations):
+    def failing(*given):
         done.append(None)
         if len(done) == 6:
             raise KeyboardInterrupt
-        return after(self, forward, correlations)
+        return after(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Toy, "after_step", failing)
+        patched.setattr("vitdyn.dynamics.group.next_memory", failing)
         with pytest.raises(KeyboardInterrupt):
             simulate(training, checkpoint=path, checkpoint_seconds=0)
     state = torch.load(path, weights_only=True)["state"][0]

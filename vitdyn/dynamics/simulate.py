@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from vitdyn._errors import require_real, wrong
-from vitdyn._specs import to_text
+from vitdyn._specs import to_text, why_unnamed
 from vitdyn.attention import Correlations
 from vitdyn.dynamics.assemble import Recorded, assemble
 from vitdyn.dynamics.checkpoint import Keeper
@@ -123,6 +123,8 @@ def _simulate(
     require_real("memory_limit_mib", limit, low=0.0, high=1e9, open_low=True)
     require_real("checkpoint_seconds", checkpoint_seconds, low=0.0, high=1e9)
     _check_start(start, cells[0])
+    if checkpoint is not None and (reason := why_unnamed(list(cells))):
+        raise wrong("checkpoint", str(checkpoint), f"cannot be told from those of other runs: {reason}")
     specs = _specs(cells, limit, start)
     keeper = Keeper(checkpoint, "\n".join(specs), checkpoint_seconds, where)
     groups = _groups(cells, where, limit, keeper)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,7 +36,13 @@ class ResultStore:
         return Path(self.folder) / f"{experiment.name}-{experiment.key}.nc"
 
     def __call__(self, experiment: Experiment) -> Trajectory:
-        """Return the experiment's trajectory, from its file if it is there."""
+        """Return the experiment's trajectory, from its file if it is there.
+
+        An experiment that is ``unnamed`` is run each time, with a warning.
+        """
+        if reason := experiment.unnamed:
+            warnings.warn(f"{experiment.name} is run, and its result is not kept: {reason}", stacklevel=2)
+            return run(experiment, device=self.device, progress=self.progress)
         path = self.path(experiment)
         if path.is_file():
             return Trajectory.load(path)
@@ -53,7 +60,7 @@ class ResultStore:
         missing = {
             each.key: each
             for each in chosen
-            if isinstance(each.training, Training) and not self.path(each).is_file()
+            if isinstance(each.training, Training) and not each.unnamed and not self.path(each).is_file()
         }
         if len(missing) > 1 and not self.redraw:
             self._simulate(tuple(missing.values()))

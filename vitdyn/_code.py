@@ -1,0 +1,291 @@
+"""A digest of whatever a user puts into a specification: values, functions with all that they reach, classes.
+
+Two functions have one digest only if they compute the same: by bytecode, constants, defaults, closures and the global
+values, functions and classes that they name, all the way down to what libraries bring. Names of functions do not
+count, nor where they stand in a file. What depends on more than that (a random generator, an open file, compiled code
+without a source) has no digest, and says so.
+"""
+
+from __future__ import annotations
+
+import builtins
+import copyreg
+import dis
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+_MOST_PARTS = 200_000
+_STANDARD = str(Path(sysconfig.get_path("stdlib")).resolve())
+_RANDOM = ("numpy.random.", "random.", "torch._C.Generator")
+_OF_EVERY_CLASS = {
+    *(
+        "__abstractmethods__",
+        "__annotations__",
+        "__annotations_cache__",
+        "__annotate_func__",
+        "__dict__",
+        "__doc__",
+    ),
+    *("__dataclass_fields__", "__dataclass_params__", "__firstlineno__", "__match_args__", "__module__"),
+    *(
+        "__orig_bases__",
+        "__parameters__",
+        "__qualname__",
+        "__static_attributes__",
+        "__weakref__",
+        "_abc_impl",
+    ),
+    *("_is_protocol", "__protocol_attrs__", "__non_callable_proto_members__", "written_with"),
+}
+
+
+class NoDigestError(ValueError):
+    """A value that nothing can stand for: what it computes depends on more than can be read off it."""
+
+
+def digest(value: Any) -> str:
+    """Return sixteen hexadecimal digits that stand for a value, the same in every process.
+
+    Raises ``NoDigestError``, which names the part, where there are none.
+    """
+    try:
+        parts = _Reader().read(value)
+    except RecursionError as error:
+        raise NoDigestError("it is nested too deeply") from error
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4096)
+def is_library(module: str | None) -> bool:
+    """Return whether a module is vitdyn's, Python's or an installed library's: not the user's own code."""
+    root = (module or "").partition(".")[0]
+    if root in ("vitdyn", "__main__"):
+        return root == "vitdyn"
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    if file is None:
+        return root in sys.stdlib_module_names or root == "builtins"
+    path = Path(file).resolve()
+    return path.is_relative_to(_STANDARD) or not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+
+
+def is_of_library(value: type | FunctionType) -> bool:
+    """Return whether a class or function of Python is a library's.
+
+    A class is only where its module has it by its name (``type`` and ``exec`` name others' modules); a function of
+    Python calls itself a builtin only if ``exec`` made it.
+    """
+    if isinstance(value, FunctionType):
+        return value.__module__ != "builtins" and is_library(value.__module__)
+    if not is_library(value.__module__):
+        return False
+    found: Any = sys.modules.get(value.__module__)
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    made_in_python = any({"__dict__", "__slots__"} & vars(each).keys() for each in value.__mro__)
+    return found is value or not made_in_python
+
+
+def patched(kind: type) -> dict[str, Any]:
+    """Return the methods of a library's class that somebody else has put there."""
+    return {
+        f"{each.__qualname__}.{name}": part
+        for each in kind.__mro__
+        if is_of_library(each)
+        for name, part in vars(each).items()
+        if isinstance(part, FunctionType) and not is_of_library(part) and not _is_generated(name, part)
+    }
+
+
+class _Reader:
+    """Turns a value into nested tuples of plain ones; a thing that contains itself is named by its depth."""
+
+    def __init__(self) -> None:
+        self._under_way: list[Any] = []
+        self._parts = 0
+
+    def read(self, value: Any) -> Any:
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise NoDigestError(f"it has more than {_MOST_PARTS} parts")
+        if value is None or (isinstance(value, (bool, int, str, bytes, complex)) and _is_plain(value)):
+            return type(value).__name__, value
+        if isinstance(value, float) and _is_plain(value):
+            return "float", value.hex()
+        for depth, outer in enumerate(self._under_way):
+            if outer is value:
+                return "itself", depth
+        self._under_way.append(value)
+        try:
+            return self._read(value)
+        finally:
+            self._under_way.pop()
+
+    def _read(self, value: Any) -> Any:
+        torch = sys.modules.get("torch")
+        if type(value) is np.ndarray or isinstance(value, np.generic):
+            return self._array(np.asarray(value))
+        if torch is not None and isinstance(value, torch.Tensor):
+            return "tensor", str(value.dtype), tuple(value.shape), self._array(_numbers(value))
+        if is_of_library(type(value)):
+            if isinstance(value, (tuple, list)):
+                return type(value).__name__, tuple(map(self.read, value))
+            if isinstance(value, Mapping):
+                return "mapping", tuple((self.read(key), self.read(item)) for key, item in value.items())
+            if isinstance(value, (set, frozenset)):
+                return "set", tuple(sorted(map(repr, map(self.read, value))))
+        if isinstance(value, ModuleType):
+            return "module", value.__name__
+        if isinstance(value, type):
+            return self._class(value)
+        if isinstance(value, CodeType):
+            return self._code(value)
+        return self._function(value) or self._object(value)
+
+    def _array(self, array: np.ndarray) -> Any:
+        if array.dtype.hasobject:
+            return "array", array.shape, tuple(map(self.read, array.ravel().tolist()))
+        content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+        return "array", array.dtype.str, array.shape, content
+
+    def _code(self, code: CodeType) -> Any:
+        counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+        names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+        table = code.co_exceptiontable if hasattr(code, "co_exceptiontable") else b""
+        return "code", code.co_code, table, counts, names, tuple(map(self.read, code.co_consts))
+
+    def _function(self, value: Any) -> Any:
+        if isinstance(value, partial):
+            return "partial", *map(self.read, (value.func, value.args, value.keywords))
+        if isinstance(value, MethodType):
+            return "method", self.read(value.__func__), self.read(value.__self__)
+        if isinstance(value, (staticmethod, classmethod)):
+            return type(value).__name__, self.read(value.__func__)
+        if isinstance(value, (property, cached_property)):
+            return "property", self.read(value.fget if isinstance(value, property) else value.func)
+        if isinstance(value, BuiltinFunctionType):
+            owner = None if isinstance(value.__self__, ModuleType) else self.read(value.__self__)
+            return "builtin", value.__module__, value.__qualname__, owner
+        inner = getattr(value, "py_func", None) or (
+            None if isinstance(value, FunctionType) else getattr(value, "__wrapped__", None)
+        )
+        if isinstance(inner, FunctionType):  # compiled by numba, or behind a cache
+            return "wrapped", repr(getattr(value, "targetoptions", None)), self.read(inner)
+        if not isinstance(value, FunctionType):
+            return None
+        if is_of_library(value):
+            return "library", value.__module__, value.__qualname__
+        cells = tuple(self.read(_content(cell)) for cell in value.__closure__ or ())
+        given = self.read(value.__defaults__), self.read(value.__kwdefaults__), self.read(own_state(value))
+        return "function", self._code(value.__code__), given, cells, tuple(self._globals(value))
+
+    def _globals(self, function: FunctionType) -> Iterator[Any]:
+        for name in sorted(_global_names(function.__code__)):
+            if name not in function.__globals__:
+                yield name, "builtin" if hasattr(builtins, name) else "missing"
+                continue
+            value = function.__globals__[name]
+            yield name, self.read(value)
+            if isinstance(value, ModuleType) and not is_library(value.__name__):
+                reached = sorted(_attribute_names(function.__code__) & vars(value).keys())
+                yield from ((f"{name}.{part}", self.read(vars(value)[part])) for part in reached)
+
+    def _class(self, kind: type) -> Any:
+        if is_of_library(kind):
+            changed = {name: self.read(part) for name, part in sorted(patched(kind).items())}
+            return "library", kind.__module__, kind.__qualname__, tuple(changed.items())
+        own = {name: part for name, part in vars(kind).items() if name not in _OF_EVERY_CLASS}
+        parts = tuple(
+            (name, self._slot(part)) for name, part in sorted(own.items()) if not _is_generated(name, part)
+        )
+        return "class", tuple(map(self.read, kind.__bases__)), self.read(type(kind)), parts
+
+    def _slot(self, part: Any) -> Any:
+        return (
+            "slot" if type(part).__name__ in ("member_descriptor", "getset_descriptor") else self.read(part)
+        )
+
+    def _object(self, value: Any) -> Any:
+        kind = type(value)
+        named = f"{kind.__module__}.{kind.__qualname__}"
+        if named.startswith(_RANDOM) or isinstance(value, Iterator):
+            raise NoDigestError(f"it holds a {named}, and what that gives depends on what it gave before")
+        if not is_of_library(kind) or kind.__module__.partition(".")[0] == "vitdyn":
+            content = tuple(value.items()) if isinstance(value, Mapping) else ()
+            content = tuple(value) if isinstance(value, (tuple, list, set, frozenset)) else content
+            return "object", self.read(kind), self.read(own_state(value)), self.read(content)
+        reduce = copyreg.dispatch_table.get(kind)
+        try:
+            made = reduce(value) if reduce else value.__reduce_ex__(4)
+        except Exception as error:  # each library refuses in its own way
+            raise NoDigestError(f"it holds a {named}, which cannot be written down") from error
+        if isinstance(made, str):
+            homes = (getattr(value, "__module__", None), kind.__module__, "scipy.special")
+            if not any(getattr(sys.modules.get(home or ""), made, None) is value for home in homes):
+                raise NoDigestError(f"it holds a {named} that no library names {made!r}")
+            return "library", made
+        maker, arguments, *rest = made
+        lists = [tuple(part) if isinstance(part, Iterator) else part for part in rest]
+        return "made", self.read(maker), self.read(arguments), tuple(map(self.read, lists))
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in (bool, int, float, str, bytes, complex)
+
+
+def _numbers(tensor: Any) -> np.ndarray:
+    try:
+        return tensor.detach().cpu().contiguous().view(-1).view(sys.modules["torch"].uint8).numpy()
+    except (RuntimeError, NotImplementedError) as error:
+        raise NoDigestError("it holds a tensor without plain values") from error
+
+
+def own_state(value: Any) -> dict[str, Any]:
+    """Return an object's attributes, but not what a cached property keeps."""
+    kind = type(value)
+    slots = [
+        name for each in kind.__mro__ for name in vars(each).get("__slots__", ()) if hasattr(value, name)
+    ]
+    state = {name: getattr(value, name) for name in slots} | dict(getattr(value, "__dict__", {}))
+    return {
+        name: part
+        for name, part in state.items()
+        if name != "__wrapped__" and not isinstance(getattr(kind, name, None), cached_property)
+    }
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that was not bound yet
+        return "an empty cell"
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _global_names(code: CodeType) -> set[str]:
+    loads = (step for one in _codes(code) for step in dis.get_instructions(one))
+    return {str(step.argval) for step in loads if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+
+
+def _attribute_names(code: CodeType) -> set[str]:
+    return {name for one in _codes(code) for name in one.co_names}
+
+
+def _is_generated(name: str, part: Any) -> bool:
+    """Return whether ``dataclass`` wrote a method: it says no more than the fields, whose values are read."""
+    return (
+        name.startswith("__") and isinstance(part, FunctionType) and part.__code__.co_filename == "<string>"
+    )
