@@ -1,17 +1,27 @@
 """Trajectories on disk: nothing is lost, nothing is left half written, and what is no result file says so."""
 
 import base64
+import errno
+import os
 import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
+import netCDF4
 import pytest
 import xarray
 
+from vitdyn import _files
 from vitdyn.data import Constant, PatchGenerator, PatchLayout
 from vitdyn.dynamics import Schedule, Training, simulate
 from vitdyn.objectives import MaskedReconstruction
-from vitdyn.trajectory import SCHEMA, Trajectory, writable_beside
+from vitdyn.trajectory import SCHEMA, Trajectory, require_writable, writable_beside
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +88,24 @@ class TestRoundTrip:
     def test_missing_folders_are_made(self, trajectory, tmp_path):
         assert trajectory.save(tmp_path / "a" / "b" / "run.nc").is_file()
 
-    def test_the_file_can_be_read_by_others(self, trajectory, path):
-        assert trajectory.save(path).stat().st_mode & 0o777 == 0o644
+    @pytest.mark.parametrize("mask", [0o022, 0o027, 0o077, 0o002])
+    def test_who_may_read_the_file_is_for_the_umask_to_say(self, mask, trajectory, path):
+        before = os.umask(mask)
+        try:
+            assert trajectory.save(path).stat().st_mode & 0o777 == 0o666 & ~mask
+        finally:
+            os.umask(before)
+
+    def test_a_disk_that_changes_no_permissions(self, trajectory, path, monkeypatch):
+        """As CIFS and object stores do."""
+
+        def refused(*_, **__):
+            raise PermissionError(1, "Operation not permitted")
+
+        for module, name in ((os, "chmod"), (os, "fchmod"), (Path, "chmod")):
+            monkeypatch.setattr(module, name, refused)
+        trajectory.save(path)
+        assert Trajectory.load(path).dataset.identical(trajectory.dataset)
 
     def test_a_loaded_file_is_closed(self, trajectory, path):
         """Loaded, overwritten, and still whole in memory."""
@@ -104,16 +130,16 @@ class TestAccess:
 
 
 class TestHalfWritten:
-    def test_a_failed_save_leaves_the_old_file(self, trajectory, path, monkeypatch):
+    def test_a_failed_save_leaves_the_old_file(self, trajectory, path, monkeypatch, complaint):
         trajectory.save(path)
         before = path.read_bytes()
 
-        def half(self, target, **_):
-            Path(target).write_bytes(before[:100])
-            raise OSError("disk full")
+        def half(self, part):
+            self.file.write(part[:100])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(xarray.Dataset, "to_netcdf", half)
-        with pytest.raises(OSError, match="disk full"):
+        monkeypatch.setattr(_files._Summed, "write", half)
+        with complaint("out", "cannot be written (No space left on device): make room"):
             trajectory.save(path)
         assert path.read_bytes() == before
         assert [file.name for file in path.parent.iterdir()] == ["run.nc"]
@@ -136,6 +162,147 @@ class TestHalfWritten:
             assert path.read_text() == "old"
         assert path.read_text() == "new"
         assert list(path.parent.iterdir()) == [path]
+
+
+class TestDamage:
+    """A file's checksum is compared before anything of it is parsed."""
+
+    @pytest.fixture
+    def whole(self, trajectory, path, monkeypatch):
+        """What a good file holds; from here on nothing may be parsed."""
+
+        def parsed(*_, **__):
+            pytest.fail("the library's parser met damaged bytes")
+
+        whole = trajectory.save(path).read_bytes()
+        monkeypatch.setattr(netCDF4, "Dataset", parsed)
+        return whole
+
+    def test_one_bit_flipped_anywhere(self, whole, path, rng, complaint):
+        """At 300 places of the contents, and everywhere in the checksum itself."""
+        places = rng.integers(len(whole), size=300).tolist() + list(range(len(whole) - 90, len(whole)))
+        for place in places:
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(damaged)
+            with complaint("path", "delete it and run again"):
+                Trajectory.load(path)
+
+    @pytest.mark.parametrize("extra", [b"\0", b"\n", b"more"])
+    def test_bytes_added_or_moved(self, extra, whole, path, complaint):
+        for content in (whole + extra, extra + whole, whole[:500] + extra + whole[500:], whole[:-80] + extra):
+            path.write_bytes(content)
+            with complaint("path", "delete it and run again"):
+                Trajectory.load(path)
+
+    def test_a_copy_is_as_good(self, trajectory, path, tmp_path):
+        trajectory.save(path)
+        shutil.copyfile(path, tmp_path / "copy.nc")
+        assert Trajectory.load(tmp_path / "copy.nc").dataset.identical(trajectory.dataset)
+
+    def test_a_file_of_an_earlier_version(self, whole, path, complaint):
+        """Schema "vitdyn trajectory 1" had no checksum."""
+        path.write_bytes(whole[:-80])
+        with complaint("path", "no checksum at its end: cut short, or not written by this version of vitdyn"):
+            Trajectory.load(path)
+
+    def test_the_line_at_the_end_harms_no_reader(self, trajectory, path):
+        """Neither netCDF4 nor xarray, which guesses the format from the name or from the first bytes."""
+        shutil.copy(trajectory.save(path), path.with_name("no_suffix"))
+        with netCDF4.Dataset(path) as plain:
+            assert plain.data_model == "NETCDF4" and plain["loss"][:].shape == (3, 2)
+        for name in ("run.nc", "no_suffix"):
+            with xarray.open_dataset(path.with_name(name)) as plain:
+                assert plain.identical(trajectory.dataset)
+
+    @pytest.mark.parametrize("name", ["step", "time", "seed", "loss"])
+    def test_a_file_that_holds_no_trajectory(self, name, trajectory, path, complaint):
+        Trajectory(trajectory.dataset.drop_vars(name)).save(path)
+        with complaint("path", f"holds no trajectory: {name} missing"):
+            Trajectory.load(path)
+
+    @pytest.mark.parametrize("spec", [None, 3, "", "[]", "{"])
+    def test_a_file_that_has_only_the_right_schema(self, spec, trajectory, path, complaint):
+        about = {"schema": SCHEMA} if spec is None else {"schema": SCHEMA, "spec": spec}
+        for dataset in (xarray.Dataset(), trajectory.dataset):
+            Trajectory(dataset.drop_attrs().assign_attrs(about)).save(path)
+            with complaint("path", "has no specification"):
+                Trajectory.load(path)
+
+
+@contextmanager
+def largest_file(size):
+    """Refuse what makes a file larger, as a full disk or a quota does; in this process, for this while."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class TestFullDisks:
+    @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+    def test_nothing_is_left_and_one_line_is_said(self, share, trajectory, path, complaint):
+        size = trajectory.save(path).stat().st_size
+        path.unlink()
+        with largest_file(int(share * size)), complaint("out", "make room, or name another folder"):
+            trajectory.save(path)
+        assert list(path.parent.iterdir()) == []
+
+    def test_a_folder_in_the_place_of_the_file(self, trajectory, path, complaint):
+        path.mkdir()
+        for attempt in (require_writable, trajectory.save):
+            with complaint("out", "is a folder, where a file is to be written"):
+                attempt(path)
+        assert list(path.parent.iterdir()) == [path] and not list(path.iterdir())
+
+
+LEAVES = """
+import os, sys, time
+from pathlib import Path
+from vitdyn.trajectory import writable_beside
+files = [writable_beside(Path(sys.argv[1]) / name) for name in sys.argv[2:]]
+for file in files:
+    file.__enter__()
+print("ready", flush=True)
+time.sleep(100)
+"""
+
+
+class TestLeftBehind:
+    @pytest.fixture
+    def writer(self, tmp_path):
+        """A process in the middle of writing two files."""
+        command = [sys.executable, "-c", LEAVES, str(tmp_path), "run.nc", "other.pt"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+        process.communicate()
+
+    def test_scratch_files_of_a_killed_process_are_cleared_and_those_of_a_live_one_are_not(
+        self, writer, tmp_path
+    ):
+        mine = tmp_path / ".run.nc.notes.vitdyn"
+        mine.write_text("of that name, and not ours")
+        scratch = set(tmp_path.iterdir()) - {mine}
+        require_writable(tmp_path / "third.nc")
+        assert len(scratch) == 2 and set(tmp_path.iterdir()) == {mine, *scratch}
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        assert set(tmp_path.iterdir()) == {mine, *scratch}
+        require_writable(tmp_path / "third.nc")
+        assert set(tmp_path.iterdir()) == {mine}
+
+    def test_a_disk_without_locks_keeps_what_may_be_in_use(self, writer, tmp_path, monkeypatch, trajectory):
+        def unsupported(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(_files, "flock", unsupported)
+        require_writable(tmp_path / "third.nc")
+        trajectory.save(tmp_path / "third.nc")
+        assert len(list(tmp_path.iterdir())) == 3
 
 
 # what h5py writes of numbers = arange(3); netCDF4 writes no HDF5 file that is not netCDF4
@@ -163,7 +330,7 @@ class TestComplaints:
     def test_another_schema(self, schema, trajectory, path, complaint):
         dataset = trajectory.dataset.copy()
         dataset.attrs = {} if schema is None else dataset.attrs | {"schema": schema}
-        dataset.to_netcdf(path, engine="netcdf4")
+        Trajectory(dataset).save(path)
         with complaint("schema", f"reads '{SCHEMA}'"):
             Trajectory.load(path)
 

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitdyn._axes import FRAME, SEED
 from vitdyn._errors import wrong
+from vitdyn._files import read_sealed, require_writable, writable_beside, write_sealed
 
 if TYPE_CHECKING:
     import xarray
 
-SCHEMA = "vitdyn trajectory 1"
+__all__ = [
+    "SCHEMA",
+    "Trajectory",
+    "read_result",
+    "require_writable",
+    "versions",
+    "writable_beside",
+    "write_result",
+]
+
+SCHEMA = "vitdyn trajectory 2"
+"""2: with a checksum at the end of the file."""
+
+ANEW = "anew=True, --anew"
+"""How a user asks for what cannot be used to be made again."""
+
+_ALWAYS = {"step": (FRAME,), "time": (FRAME,), SEED: (SEED,), "loss": (FRAME, SEED)}
+"""Variables that every trajectory has, and their axes."""
 
 
 @dataclass(frozen=True)
@@ -52,86 +67,97 @@ class Trajectory:
         return self.dataset.isel(frame=-1)
 
     def save(self, path: str | Path) -> Path:
-        """Write a netCDF4 file, whole or not at all; ``xarray.open_dataset(path)`` reads it too."""
+        """Write a netCDF4 file, whole or not at all; ``xarray.open_dataset(path)`` reads it too.
+
+        A line at its end holds a checksum of what was written. Raises ``ValueError`` where that cannot be written.
+        """
         target = Path(path)
-        with writable_beside(target) as scratch:
-            encoding = {
-                name: {"zlib": True, "complevel": 1}
-                for name, array in self.dataset.data_vars.items()
-                if array.size > 4096
-            }
-            self.dataset.to_netcdf(scratch, engine="netcdf4", encoding=encoding)
+        encoding = {
+            name: {"zlib": True, "complevel": 1}
+            for name, array in self.dataset.data_vars.items()
+            if array.size > 4096
+        }
+        write_result(target, self.dataset, encoding)
         return target
 
     @classmethod
     def load(cls, path: str | Path) -> Trajectory:
         """Read a file that ``save`` wrote.
 
-        Raises ``ValueError`` for a file that is missing, truncated, no netCDF4, or of another schema.
+        Raises ``ValueError`` for a file that is missing, damaged, of another schema, or holds no trajectory.
         """
-        return cls(read_result(path, SCHEMA))
+        dataset = read_result(path, SCHEMA)
+        lacks = [
+            name
+            for name, axes in _ALWAYS.items()
+            if name not in dataset.variables or dataset[name].dims != axes or not dataset[name].size
+        ]
+        if lacks:
+            raise unusable(path, f"holds no trajectory: {', '.join(lacks)} missing")
+        return cls(dataset)
+
+
+def write_result(target: Path, dataset: xarray.Dataset, encoding: dict[Any, Any] | None = None) -> None:
+    """Write a dataset as netCDF4 with a checksum, whole or not at all.
+
+    It is made in memory: on a full disk the library would say "HDF error", and could not write again in this process.
+    """
+    import netCDF4
+    import xarray
+
+    made = netCDF4.Dataset(target.name, mode="w", memory=dataset.nbytes)
+    try:
+        dataset.dump_to_store(xarray.backends.NetCDF4DataStore(made), encoding=encoding)
+    except BaseException:
+        made.close()
+        raise
+    image = made.close()
+    if image[8] in (
+        2,
+        3,
+    ):  # the version of HDF5's superblock, which says where the contents end: the rest is room
+        image = image[: int.from_bytes(image[28:36], "little")]
+    write_sealed(target, lambda file: file.write(image))
 
 
 def read_result(path: str | Path, schema: str) -> xarray.Dataset:
-    """Return what a result file holds, in memory.
+    """Return what a result file holds, in memory. Nothing is parsed whose checksum does not fit.
 
-    Raises ``ValueError`` for a file that is missing, truncated, no netCDF4, or of another schema.
+    Raises ``ValueError`` for a file that is missing, damaged, of another schema or without a specification.
     """
+    import netCDF4
     import xarray
 
     source = Path(path)
     if not source.is_file():
         raise wrong("path", str(path), "no such result file")
     try:
-        with xarray.open_dataset(source, engine="netcdf4") as stored:
+        opened = netCDF4.Dataset(source.name, memory=read_sealed(source))
+        with xarray.open_dataset(xarray.backends.NetCDF4DataStore(opened)) as stored:
             dataset = stored.load()
-    except Exception as error:  # netCDF4 and xarray each have their own errors for a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise wrong(
-            "path", str(path), f"not a readable result file ({reason}): delete it and run again"
-        ) from error
+    except Exception as error:  # netCDF4 and xarray each have their own errors for what is no result
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise unusable(path, f"not a readable result file ({reason})") from error
     written = dataset.attrs.get("schema")
     if written != schema:
         raise wrong(
             "schema", written, f"{path} was not written by this version of vitdyn, which reads {schema!r}"
         )
+    try:
+        described = isinstance(json.loads(dataset.attrs["spec"]), dict)
+    except (KeyError, TypeError, ValueError):
+        described = False
+    if not described:
+        raise unusable(path, "does not say what it is a result of: it has no specification")
     return dataset
+
+
+def unusable(path: str | Path, reason: str) -> ValueError:
+    """Build the error for a result file that cannot be believed."""
+    return wrong("path", str(path), f"{reason}: delete it and run again, or start anew ({ANEW})")
 
 
 @cache
 def versions(*packages: str) -> str:
     """Return the versions of packages, as a result file names them."""
     return " ".join(f"{name}={version(name)}" for name in packages)
-
-
-@contextmanager
-def writable_beside(target: Path) -> Iterator[Path]:
-    """Lend a scratch path in the target's folder; it replaces the target on success and vanishes on failure.
-
-    Raises ``ValueError`` where the folder cannot be made or written.
-    """
-    scratch = _scratch(target)
-    try:
-        yield scratch
-        scratch.chmod(0o644)
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def require_writable(target: Path) -> None:
-    """Raise ``ValueError`` unless a file could be written at ``target``; its folder is made."""
-    _scratch(target).unlink()
-
-
-def _scratch(target: Path) -> Path:
-    folder = target.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=folder)
-    except OSError as error:
-        raise wrong(
-            "out", str(folder), f"cannot be written ({error.strerror}): name another folder"
-        ) from error
-    os.close(handle)
-    return Path(name)

@@ -4,13 +4,13 @@ import io
 import json
 from dataclasses import replace
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tqdm import tqdm
 
+from vitdyn import _files
 from vitdyn.practice import (
     MEANINGS,
     Analysis,
@@ -170,12 +170,12 @@ def test_a_result_is_written_whole_or_not_at_all(tiny, tmp_path, monkeypatch, co
     path = record.save(tmp_path / "kept.nc")
     kept = path.read_bytes()
 
-    def fails(_, target, **__):
-        Path(target).write_bytes(b"half a file")
+    def fails(self, part):
+        self.file.write(part[:100])
         raise OSError("disk full")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr(type(record.dataset), "to_netcdf", fails)
+    with monkeypatch.context() as patch, complaint("out", "disk full"):
+        patch.setattr(_files._Summed, "write", fails)
         record.save(path)
     assert path.read_bytes() == kept and [each.name for each in tmp_path.iterdir()] == ["kept.nc"]
     path.write_bytes(kept[: len(kept) // 2])
@@ -183,9 +183,17 @@ def test_a_result_is_written_whole_or_not_at_all(tiny, tmp_path, monkeypatch, co
         Record.load(path)
     with complaint("path"):
         Record.load(tmp_path / "none.nc")
-    record.dataset.assign_attrs(schema="other").to_netcdf(tmp_path / "other.nc", engine="netcdf4")
+    Record(record.dataset.assign_attrs(schema="other")).save(tmp_path / "other.nc")
     with complaint("schema"):
         Record.load(tmp_path / "other.nc")
+    Record(record.dataset.drop_vars("lidar")).save(tmp_path / "less.nc")
+    with complaint("path", "holds no record: lidar missing"):
+        Record.load(tmp_path / "less.nc")
+    damaged = bytearray(kept)
+    damaged[len(kept) // 3] ^= 16
+    path.write_bytes(damaged)
+    with complaint("path", "its contents do not fit its checksum"):
+        Record.load(path)
     with complaint("name"):
         record.by_depth("accuracy")
 

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from vitdyn._errors import wrong
 from vitdyn.practice.pretraining import Pretraining
-from vitdyn.trajectory import read_result, versions, writable_beside
+from vitdyn.trajectory import read_result, unusable, versions, write_result
 
 if TYPE_CHECKING:
     import xarray
 
-SCHEMA = "vitdyn practice 1"
+SCHEMA = "vitdyn practice 2"
 
 MEANINGS = {
     "attention_distance": "mean distance from query to key, pixels",
@@ -86,15 +86,18 @@ class Record:
         return (values.mean("head") if "head" in values.dims else values).to_numpy()
 
     def save(self, path: Path) -> Path:
-        """Write a netCDF4 file, whole or not at all."""
-        with writable_beside(path) as scratch:
-            self.dataset.to_netcdf(scratch, engine="netcdf4")
+        """Write a netCDF4 file with a checksum at its end, whole or not at all."""
+        write_result(path, self.dataset)
         return path
 
     @classmethod
     def load(cls, path: Path) -> Record:
         """Read a file that ``save`` wrote.
 
-        Raises ``ValueError`` for one that is missing, broken or of another schema.
+        Raises ``ValueError`` for one that is missing, damaged, of another schema, or holds no record.
         """
-        return cls(read_result(path, SCHEMA))
+        dataset = read_result(path, SCHEMA)
+        lacks = sorted({*MEANINGS, "loss"} - {*map(str, dataset.data_vars)})
+        if lacks:
+            raise unusable(path, f"holds no record: {', '.join(lacks)} missing")
+        return cls(dataset)
