@@ -291,6 +291,19 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_runs(monkeypatch, t
         status, message = error_of(["check", option, str(tmp_path / "file" / "page")], capsys)
         assert status == 2
         assert "name another folder" in message
+        status, message = error_of(["check", option, str(tmp_path)], capsys)
+        assert status == 2
+        assert "folder" in message and "name" in message
+    both = [part for option in ("--html", "--json") for part in (option, str(tmp_path / "one"))]
+    status, message = error_of(["check", *both], capsys)
+    assert (status, "name another" in message) == (2, True)
+
+
+def test_help_tells_every_exit_status_of_check(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["check", "--help"])
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "exit status is 0 if every case supports" in told and "3 if nothing speaks against" in told
 
 
 @pytest.mark.parametrize("broken", ["replace", "write"])

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from vitdyn._errors import require_choice
+from vitdyn._errors import require_choice, wrong
 from vitdyn._tables import text_table
 
 UNDECIDED = 3
@@ -52,6 +52,8 @@ class Check:
         for path in (self.json, self.html):
             if path:
                 require_writable(path)
+        if self.json and self.html and self.json.resolve() == self.html.resolve():
+            raise wrong("json", str(self.json), "is the file of the page too: name another")
         chosen = [claim for claim in CLAIMS if not self.claims or claim.id in self.claims]
         store = ResultStore(self.results, device=self.device, progress=True)
         verdicts = check(chosen, store, scale="quick" if self.quick else "full", seed=self.seed)
