@@ -1,6 +1,7 @@
 """Pure functions of arrays: what attention and representations are measured by.
 
-Torch in, torch out, in float64, over any leading axes. Each returns a value with the convention it used.
+Arrays in (torch tensors, numpy arrays, nested lists of numbers), torch tensors out, in float64, over any leading axes.
+Each returns a value with the convention it used. What is not finite is refused by name (:mod:`vitdyn.metrics.arrays`).
 """
 
 from vitdyn.metrics.agreement import agreement_interval, rank_agreement

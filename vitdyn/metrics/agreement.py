@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, wrong
-from vitdyn.metrics.measured import Measured, chosen, double
+from vitdyn.metrics.arrays import Array, double
+from vitdyn.metrics.measured import Measured, chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,8 @@ AGREEMENT = {"spearman": AgreementConvention(), "kendall": AgreementConvention(c
 
 
 def rank_agreement(
-    scores: Float[Tensor, "*batch model"],
-    quality: Float[Tensor, "*batch model"],
+    scores: Float[Array, "*batch model"],
+    quality: Float[Array, "*batch model"],
     *,
     convention: str | AgreementConvention = "spearman",
 ) -> Measured:
@@ -40,12 +41,12 @@ def rank_agreement(
 
     Spearman's ρ is the Pearson correlation of the ranks, ties at their mean rank. Kendall's τ_b is
     (concordant − discordant)/√((n₀ − n₁)(n₀ − n₂)) with n₀ pairs, n₁ and n₂ of them tied in one or the other.
-    NaN where all models tie in either, or there is a NaN. Memory: a few arrays (model, model).
-    Raises ``ValueError`` for fewer than two models.
+    NaN where all models tie in either, or a number is not finite: these are metrics of models, of which one may have
+    none. Memory: a few arrays (model, model). Raises ``ValueError`` for fewer than two models.
     """
     used = chosen(convention, AGREEMENT)
-    first = double("scores", scores, "model", (2,))
-    second = double("quality", quality, "model", (2,))
+    first = double("scores", scores, "model", (2,), finite=False)
+    second = double("quality", quality, "model", (2,), finite=False, beside=first)
     if first.shape != second.shape:
         raise wrong("shape of quality", tuple(second.shape), f"must be that of scores, {tuple(first.shape)}")
     models = first.shape[-1]
@@ -64,8 +65,8 @@ def _correlation(values: Float[Tensor, "side row model"], coefficient: str) -> F
 
 
 def agreement_interval(
-    scores: Float[Tensor, "seed model"],
-    quality: Float[Tensor, "seed model"],
+    scores: Float[Array, "seed model"],
+    quality: Float[Array, "seed model"],
     *,
     convention: str | AgreementConvention = "spearman",
     resamples: int = 400,
@@ -74,12 +75,17 @@ def agreement_interval(
     """Return the rank correlation, its mean over seeds, with a 95 % percentile interval over resampled models.
 
     The bootstrap draws as many models with replacement, the same ones for all seeds: the interval says how much the
-    value owes to the choice of the models.
+    value owes to the choice of the models. Resamples in which all tie are left out. Where the value is NaN, all are.
     """
     require_integer("resamples", resamples, at_least=2)
-    value = rank_agreement(scores, quality, convention=convention).value.mean()
-    rng, models = np.random.default_rng(seed), scores.shape[-1]
+    require_integer("seed", seed, at_least=0)
+    first = double("scores", scores, "seed model", (1, 2), finite=False).detach()
+    second = double("quality", quality, "seed model", (1, 2), finite=False, beside=first).detach()
+    value = float(rank_agreement(first, second, convention=convention).value.mean())
+    if isnan(value):
+        return nan, nan, nan
+    rng, models = np.random.default_rng(seed), first.shape[-1]
     picks = torch.from_numpy(rng.integers(0, models, (resamples, models)))
-    drawn = rank_agreement(scores[:, picks], quality[:, picks], convention=convention).value.mean(0)
-    low, high = np.nanquantile(drawn.numpy(), (0.025, 0.975))
-    return float(value), float(low), float(high)
+    drawn = rank_agreement(first[..., picks], second[..., picks], convention=convention).value
+    low, high = np.nanquantile(drawn.flatten(0, -2).mean(0).cpu().numpy(), (0.025, 0.975))
+    return value, float(low), float(high)

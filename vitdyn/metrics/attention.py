@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log, nan
+from numbers import Real
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.metrics.measured import Measured, blockwise, chosen, double, require_axes
+from vitdyn.metrics.arrays import Array, double, real
+from vitdyn.metrics.measured import Measured, blockwise, chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +83,23 @@ SCORES = {
 }
 DEVIATION = {"exact": DeviationConvention(), "walmer": DeviationConvention(unbiased=True)}
 
+_MOST_PATCHES = 2**20
+
 
 def grid_positions(rows: int, columns: int, *, pitch: float = 1.0) -> Float[Tensor, "patch 2"]:
     """Return (row, column) of each patch of a grid, row by row, in units of which a patch measures ``pitch``."""
-    require_integer("rows", rows, at_least=1)
-    require_integer("columns", columns, at_least=1)
+    for field, side in (("rows", rows), ("columns", columns)):
+        require_integer(field, side, at_least=1)
+    require_real("pitch", pitch, low=0, high=1e9, open_low=True)
+    if rows * columns > _MOST_PATCHES:
+        raise wrong("rows, columns", (rows, columns), f"must be {_MOST_PATCHES} patches or fewer")
     axes = (torch.arange(side, dtype=torch.float64) for side in (rows, columns))
     return pitch * torch.cartesian_prod(*axes)
 
 
 def attention_distance(
-    attention: Float[Tensor, "*batch query key"],
-    positions: tuple[int, int] | Float[Tensor, "patch dimension"],
+    attention: Float[Array, "*batch query key"],
+    positions: tuple[int, int] | Float[Array, "patch dimension"],
     *,
     pitch: float = 1.0,
     prefix: int = 0,
@@ -108,8 +115,8 @@ def attention_distance(
     counts an empty row as 0. Raises ``ValueError`` if the positions are not as many as queries and keys.
     """
     used = chosen(convention, DISTANCE)
-    patches = _kept(attention, prefix)
-    places = _places(positions, pitch, patches)
+    attention = _maps(attention, prefix)
+    places = _places(positions, pitch, (attention.shape[-2] - prefix, attention.shape[-1] - prefix))
     if used.unit_square:
         extent = places.amax(0) - places.amin(0)
         places = places / torch.where(extent > 0, extent, 1.0)
@@ -123,7 +130,7 @@ def attention_distance(
 
 
 def mutual_information(
-    attention: Float[Tensor, "*batch query key"],
+    attention: Float[Array, "*batch query key"],
     *,
     prefix: int = 0,
     convention: str | MapConvention = "exact",
@@ -138,7 +145,7 @@ def mutual_information(
     keeps identity of 196 patches below 0.999993; the rounding of its last step to float32 is left out.
     """
     used = chosen(convention, MUTUAL_INFORMATION)
-    _kept(attention, prefix)
+    attention = _maps(attention, prefix)
 
     def measure(maps: Tensor) -> Tensor:
         rows, counted = _rows(maps, prefix, used)
@@ -152,7 +159,7 @@ def mutual_information(
 
 
 def attention_entropy(
-    attention: Float[Tensor, "*batch query key"],
+    attention: Float[Array, "*batch query key"],
     *,
     prefix: int = 0,
     convention: str | EntropyConvention = "exact",
@@ -162,7 +169,8 @@ def attention_entropy(
     Value: (*batch), in nats or (``normalised``) in parts of log K.
     """
     used = chosen(convention, ENTROPY)
-    keys = _kept(attention, prefix)[1]
+    attention = _maps(attention, prefix)
+    keys = attention.shape[-1] - prefix
     unit = (log(keys) if keys > 1 else 1.0) if used.normalised else 1.0
 
     def measure(maps: Tensor) -> Tensor:
@@ -173,7 +181,7 @@ def attention_entropy(
 
 
 def top_key_scores(
-    attention: Float[Tensor, "*batch query key"],
+    attention: Float[Array, "*batch query key"],
     *,
     top: int,
     prefix: int = 0,
@@ -191,7 +199,8 @@ def top_key_scores(
     """
     used = chosen(convention, SCORES)
     require_integer("top", top, at_least=1)
-    keys = _kept(attention, prefix)[1]
+    attention = _maps(attention, prefix)
+    keys = attention.shape[-1] - prefix
 
     def measure(maps: Tensor) -> Tensor:
         rows, counted = _rows(maps, prefix, used)
@@ -203,19 +212,22 @@ def top_key_scores(
 
 
 def attention_diversity(
-    attention: Float[Tensor, "*batch query key"], *, top: int = 10
+    attention: Float[Array, "*batch query key"], *, top: int = 10
 ) -> Float[Tensor, "*batch"]:
     """Mean of the ``top`` largest key scores, as in :func:`top_key_scores`, as a bare tensor of the input's type.
 
-    This is what a run records: rows are taken as they are, the type is kept and nothing else is returned.
+    This is what a run records: rows are taken as they are, the type is kept (float64 for whole numbers) and nothing
+    else is returned. A run that is about to diverge must not end here: a map that is not finite has NaN.
     """
     require_integer("top", top, at_least=1)
-    scores = attention.mean(-2)
-    return scores.topk(min(top, scores.shape[-1]), dim=-1).values.mean(-1)
+    attention = real("attention", attention, "query key", (1, 1), finite=False)
+    scores = (attention if attention.is_floating_point() else attention.double()).mean(-2)
+    largest = scores.topk(min(top, scores.shape[-1]), dim=-1).values.mean(-1)
+    return largest.where(scores.isfinite().all(-1), nan)
 
 
 def head_deviation(
-    attention: Float[Tensor, "*batch head query key"],
+    attention: Float[Array, "*batch head query key"],
     *,
     prefix: int = 0,
     convention: str | DeviationConvention = "exact",
@@ -225,8 +237,9 @@ def head_deviation(
     Rows are taken as they are. Source: Walmer et al. (2023), whose denominator is n − 1 (``walmer``).
     """
     used = chosen(convention, DEVIATION)
-    _kept(attention, prefix)
-    require_axes("attention", attention, "head query key", (1 + used.unbiased, 1, 1))
+    require_integer("prefix", prefix, at_least=0)
+    least = (1 + used.unbiased, prefix + 1, prefix + 1)
+    attention = real("attention", attention, "head query key", least)
 
     def measure(maps: Tensor) -> Tensor:
         return _deviation(maps[..., prefix:, prefix:], -3, used).mean((-2, -1))
@@ -235,7 +248,7 @@ def head_deviation(
 
 
 def position_deviation(
-    attention: Float[Tensor, "*batch query key"],
+    attention: Float[Array, "*batch query key"],
     *,
     prefix: int = 0,
     convention: str | DeviationConvention = "exact",
@@ -245,8 +258,8 @@ def position_deviation(
     Permutation gives √(K − 1)/K. Rows are taken as they are. Source: as :func:`head_deviation`.
     """
     used = chosen(convention, DEVIATION)
-    _kept(attention, prefix)
-    require_axes("attention", attention, "query key", (prefix + 1 + used.unbiased, 1))
+    require_integer("prefix", prefix, at_least=0)
+    attention = real("attention", attention, "query key", (prefix + 1 + used.unbiased, prefix + 1))
 
     def measure(maps: Tensor) -> Tensor:
         return _deviation(maps[..., prefix:, prefix:], -2, used).mean(-1)
@@ -254,18 +267,15 @@ def position_deviation(
     return Measured(blockwise(measure, attention, 2), used)
 
 
-def _kept(attention: Tensor, prefix: int) -> tuple[int, int]:
-    """Return how many queries and keys remain; raise if none does."""
+def _maps(attention: Array, prefix: int) -> Tensor:
+    """Return maps of which queries and keys remain; raise unless they are weights."""
     require_integer("prefix", prefix, at_least=0)
-    require_axes("attention", attention, "query key", (prefix + 1, prefix + 1))
-    return attention.shape[-2] - prefix, attention.shape[-1] - prefix
+    return real("attention", attention, "query key", (prefix + 1, prefix + 1), negative=False)
 
 
 def _rows(maps: Tensor, prefix: int, convention: MapConvention) -> tuple[Tensor, Tensor]:
     """Return rows (batch, query, key), 0 where empty, and which of them count (batch, query)."""
     maps = maps[:, prefix:, prefix:]
-    if maps.numel() and (least := float(maps.detach().min())) < 0:
-        raise wrong("attention", least, "must be 0 or more everywhere")
     maps = maps + convention.offset if convention.offset else maps
     mass = maps.sum(-1)
     empty = mass == 0
@@ -285,13 +295,13 @@ def _mean_over_queries(values: Tensor, counted: Tensor) -> Tensor:
     return torch.where(number > 0, values.sum(-1) / number.clamp_min(1), nan)
 
 
-def _places(positions: tuple[int, int] | Tensor, pitch: float, patches: tuple[int, int]) -> Tensor:
+def _places(positions: tuple[int, int] | Array, pitch: float, patches: tuple[int, int]) -> Tensor:
     """Return the coordinates of as many patches as there are queries and keys."""
-    require_real("pitch", pitch, low=0, high=1e9, open_low=True)
-    if isinstance(positions, Tensor):
-        places = pitch * double("positions", positions, "patch dimension", (1, 1))
-    else:
+    if isinstance(positions, tuple | list) and [isinstance(each, Real) for each in positions] == [True, True]:
         places = grid_positions(*positions, pitch=pitch)
+    else:
+        require_real("pitch", pitch, low=0, high=1e9, open_low=True)
+        places = pitch * double("positions", positions, "patch dimension", (1, 1))
     if places.ndim != 2 or (len(places), len(places)) != patches:
         raise wrong(
             "positions", tuple(places.shape), f"must place {patches[0]} queries and {patches[1]} keys"

@@ -9,16 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_integer, wrong
+from vitdyn.metrics.arrays import Array, several
 from vitdyn.metrics.attention import attention_distance, attention_entropy, mutual_information, top_key_scores
-from vitdyn.metrics.measured import require_axes
 from vitdyn.metrics.rank import rank_me
 from vitdyn.metrics.similarity import cka, homogeneity
-from vitdyn.metrics.spectra import feature_map_variance, fourier_log_amplitude
+from vitdyn.metrics.spectra import feature_map_variance, fourier_log_amplitude, grid_of
 
 
 def attention_by_depth(
-    maps: Sequence[Float[Tensor, "image head query key"]],
-    positions: tuple[int, int] | Float[Tensor, "patch dimension"],
+    maps: Sequence[Float[Array, "image head query key"]],
+    positions: tuple[int, int] | Float[Array, "patch dimension"],
     *,
     pitch: float = 1.0,
     prefix: int = 0,
@@ -30,36 +30,31 @@ def attention_by_depth(
     ``mutual_information``, ``attention_entropy`` (nats) and ``top_key_scores`` (the mean of the ``top`` largest). The
     first ``prefix`` tokens, the class token for one, are dropped.
     """
-    if not len(maps):
-        raise wrong("maps", maps, "must hold the maps of at least one block")
-    for each in maps:
-        require_axes("maps", each, "image head query key", (1, 1, 1, 1))
+    blocks = _of_one_kind("maps", several("maps", maps, "image head query key", (1, 1, 1, 1)), 2)
     measures = {
         "attention_distance": lambda each: attention_distance(each, positions, pitch=pitch, prefix=prefix),
         "mutual_information": lambda each: mutual_information(each, prefix=prefix),
         "attention_entropy": lambda each: attention_entropy(each, prefix=prefix),
         "top_key_scores": lambda each: top_key_scores(each, top=top, prefix=prefix),
     }
-    return {name: torch.stack([measure(each).value for each in maps]) for name, measure in measures.items()}
+    return {name: torch.stack([measure(each).value for each in blocks]) for name, measure in measures.items()}
 
 
 def representations_by_depth(
-    tokens: Sequence[Float[Tensor, "image token width"]], side: int, *, prefix: int = 0
+    tokens: Sequence[Float[Array, "image token width"]], side: int | tuple[int, int], *, prefix: int = 0
 ) -> dict[str, Float[Tensor, " depth"]]:
     """Return the metrics of the representations at each depth, by name, each in its convention ``exact``.
 
-    After the first ``prefix`` tokens are dropped, side² tokens form a square grid. Means over images of
+    After the first ``prefix`` are dropped, the tokens form a grid, side² or (rows, columns). Means over images of
     ``high_frequency`` (relative log amplitude at the highest frequency of the diagonal), ``feature_map_variance`` and
     ``token_similarity`` (mean cosine of pairs of tokens); of the mean token of each image, ``rank_me`` over the images;
     and ``cka_to_last``, that of all tokens with those of the last depth.
     """
-    require_integer("side", side, at_least=2)
+    for axis in grid_of(side):
+        require_integer("side", axis, at_least=2)
     require_integer("prefix", prefix, at_least=0)
-    if not len(tokens):
-        raise wrong("tokens", tokens, "must hold the representations of at least one depth")
-    for each in tokens:
-        require_axes("tokens", each, "image token width", (1, prefix + 1, 1))
-    kept = [each[:, prefix:].to(torch.float64) for each in tokens]
+    depths = _of_one_kind("tokens", several("tokens", tokens, "image token width", (1, prefix + 1, 1)), 2)
+    kept = [each[:, prefix:].to(torch.float64) for each in depths]
     last = kept[-1].flatten(0, 1)
     measures = {
         "high_frequency": lambda each: fourier_log_amplitude(each, side).value[..., -1].mean(),
@@ -69,3 +64,13 @@ def representations_by_depth(
         "cka_to_last": lambda each: cka(each.flatten(0, 1), last).value,
     }
     return {name: torch.stack([measure(each) for each in kept]) for name, measure in measures.items()}
+
+
+def _of_one_kind(field: str, arrays: list[Tensor], axes: int) -> list[Tensor]:
+    """Return arrays of four axes, (image, head) or (image, token) the first of them, that all depths share."""
+    for each in arrays:
+        if each.shape[:axes] != arrays[0].shape[:axes]:
+            raise wrong(
+                f"shape of {field}", tuple(each.shape), f"must begin with {tuple(arrays[0].shape[:axes])}"
+            )
+    return arrays

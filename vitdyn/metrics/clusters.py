@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.metrics.measured import Measured, chosen, double
+from vitdyn.metrics.arrays import Array, double, require_alike
+from vitdyn.metrics.measured import Measured, chosen
 from vitdyn.metrics.neighbours import nearest
 
 
@@ -53,30 +54,31 @@ COMBINATION = {"exact": CombinationConvention()}
 
 
 def intrinsic_dimension(
-    features: Float[Tensor, "*batch sample feature"], *, convention: str | DimensionConvention = "exact"
+    features: Float[Array, "*batch sample feature"], *, convention: str | DimensionConvention = "exact"
 ) -> Measured:
     """TwoNN: the dimension d for which ratios μ = r₂/r₁ of each sample's two nearest distances have P(μ > x) = x^−d.
 
     "likelihood": d = n/Σ log μ_i. ``facco`` (Facco et al. 2017): the least squares through 0 of −log(1 − i/n) on the
     i-th smallest log μ, without the largest tenth. Samples that have a duplicate (r₁ = 0) are left out. ∞ if every
-    r₂ = r₁, NaN if no sample is left. Value: (*batch).
+    r₂ = r₁, NaN if no sample is left (no point of the fit, which has one less). Value: (*batch).
     """
     used = chosen(convention, DIMENSION)
-    rows = double("features", features, "sample feature", (3, 1))
+    rows = double("features", features, "sample feature", (3, 1)).detach()
     found = [_two_nearest(one, used) for one in rows.reshape(prod(rows.shape[:-2]), *rows.shape[-2:])]
     return Measured(rows.new_tensor(found).reshape(rows.shape[:-2]), used)
 
 
 def k_means(
-    features: Float[Tensor, "sample feature"], clusters: int, *, seed: int, steps: int = 300
+    features: Float[Array, "sample feature"], clusters: int, *, seed: int, steps: int = 300
 ) -> Int[Tensor, " sample"]:
     """Return the cluster of each sample: Lloyd's iteration from k-means++ starts, until no sample moves.
 
     It stops after ``steps`` even so. A cluster that loses all samples keeps its centre. All draws come from ``seed``.
     """
-    rows = double("features", features, "sample feature", (1, 1))
+    rows = double("features", features, "sample feature", (1, 1)).detach()
     require_integer("clusters", clusters, at_least=1)
     require_integer("steps", steps, at_least=1)
+    require_integer("seed", seed, at_least=0)
     if rows.ndim != 2 or clusters > len(rows):
         raise wrong(
             "clusters", clusters, f"must be at most the number of samples of (sample, feature), {len(rows)}"
@@ -96,7 +98,7 @@ def k_means(
 
 
 def cluster_learnability(
-    features: Float[Tensor, "*batch sample feature"],
+    features: Float[Array, "*batch sample feature"],
     *,
     clusters: int,
     seed: int,
@@ -112,7 +114,7 @@ def cluster_learnability(
     Euclidean distance and the number of clusters are choices made here.
     """
     used = chosen(convention, LEARNABILITY)
-    rows = double("features", features, "sample feature", (2, 1))
+    rows = double("features", features, "sample feature", (2, 1)).detach()
     found = []
     for one in rows.reshape(prod(rows.shape[:-2]), *rows.shape[-2:]):
         label = k_means(one, clusters, seed=seed)
@@ -123,8 +125,8 @@ def cluster_learnability(
 
 
 def clid(
-    learnability: Float[Tensor, "*batch model"],
-    dimension: Float[Tensor, "*batch model"],
+    learnability: Float[Array, "*batch model"],
+    dimension: Float[Array, "*batch model"],
     *,
     convention: str | CombinationConvention = "exact",
 ) -> Measured:
@@ -134,13 +136,12 @@ def clid(
     adds 0. Source: Lu et al. (2022), as recalled.
     """
     used = chosen(convention, COMBINATION)
-    parts = [
-        _standardised(double(field, values, "model", (1,)))
-        for field, values in (("learnability", learnability), ("dimension", dimension))
-    ]
-    if parts[0].shape[-1] != parts[1].shape[-1]:
-        raise wrong("dimension", tuple(parts[1].shape), f"must be of the same {parts[0].shape[-1]} models")
-    return Measured(parts[0] + parts[1], used)
+    first = double("learnability", learnability, "model", (1,))
+    second = double("dimension", dimension, "model", (1,), beside=first)
+    if first.shape[-1] != second.shape[-1]:
+        raise wrong("dimension", tuple(second.shape), f"must be of the same {first.shape[-1]} models")
+    require_alike("dimension", second.shape, first.shape)
+    return Measured(_standardised(first) + _standardised(second), used)
 
 
 def _standardised(values: Tensor) -> Tensor:
@@ -161,8 +162,9 @@ def _two_nearest(rows: Tensor, convention: DimensionConvention) -> float:
     if convention.fit == "likelihood":
         total = float(ratios.sum())
         return n / total if total > 0 else inf
-    kept = max(1, int(n * (1 - convention.discarded)))
-    kept = min(kept, n - 1) or 1  # the last point of the empirical law is at infinity
+    kept = min(max(1, int(n * (1 - convention.discarded))), n - 1)  # the law's last point is at infinity
+    if not kept:
+        return nan
     ratios = ratios[:kept]
     law = -torch.log1p(-torch.arange(1, kept + 1, dtype=ratios.dtype, device=ratios.device) / n)
     total = float(ratios.square().sum())

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
-from vitdyn.metrics.measured import Measured, chosen, double
+from vitdyn.metrics.arrays import Array, double, require_alike
+from vitdyn.metrics.measured import Measured, chosen
 from vitdyn.metrics.similarity import unit_vectors
 
 _ROWS = 512
@@ -33,8 +34,8 @@ SPHERE = {"exact": SphereConvention(), "unnormalised": SphereConvention(normalis
 
 
 def alignment(
-    first: Float[Tensor, "*batch sample feature"],
-    second: Float[Tensor, "*batch sample feature"],
+    first: Float[Array, "*batch sample feature"],
+    second: Float[Array, "*batch sample feature"],
     *,
     convention: str | SphereConvention = "exact",
 ) -> Measured:
@@ -45,16 +46,17 @@ def alignment(
     """
     used = chosen(convention, SPHERE)
     x = double("first", first, "sample feature", (1, 1))
-    y = double("second", second, "sample feature", (1, 1))
+    y = double("second", second, "sample feature", (1, 1), beside=x)
     if x.shape[-2:] != y.shape[-2:]:
         raise wrong("second", tuple(y.shape), f"must hold a pair for each row of first, {tuple(x.shape)}")
+    require_alike("second", y.shape[:-2], x.shape[:-2])
     if used.normalised:
         x, y = unit_vectors(x), unit_vectors(y)
     return Measured(torch.linalg.vector_norm(x - y, dim=-1).pow(used.power).mean(-1), used)
 
 
 def uniformity(
-    features: Float[Tensor, "*batch sample feature"], *, convention: str | SphereConvention = "exact"
+    features: Float[Array, "*batch sample feature"], *, convention: str | SphereConvention = "exact"
 ) -> Measured:
     """Logarithm of the mean Gaussian potential, log E_{i<j} exp(−t ‖x_i − x_j‖²), t = 2, of unit vectors.
 

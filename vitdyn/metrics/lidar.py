@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_real
-from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen, require_axes
+from vitdyn.metrics.arrays import Array, real
+from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen
 from vitdyn.metrics.rank import EntropyGuard, effective_rank
 
 _ROWS = 2048  # views centred at a time: 12 MiB at 768 dimensions
@@ -46,7 +47,7 @@ LIDAR = {
 
 
 def lidar(
-    embeddings: Float[Tensor, "*batch object view dimension"],
+    embeddings: Float[Array, "*batch object view dimension"],
     *,
     convention: str | LidarConvention = "exact",
 ) -> Measured:
@@ -70,7 +71,7 @@ def lidar(
     ``ValueError`` for fewer than two objects or views.
     """
     used = chosen(convention, LIDAR)
-    require_axes("embeddings", embeddings, "object view dimension", (2, 2, 1))
+    embeddings = real("embeddings", embeddings, "object view dimension", (2, 2, 1))
     lead, shape = embeddings.shape[:-3], embeddings.shape[-3:]
     each = embeddings.reshape(prod(lead), *shape)
     weights = [_discriminability(one, used) for one in each]

@@ -42,22 +42,6 @@ def chosen(convention: str | _Convention, presets: Mapping[str, _Convention]) ->
     return convention
 
 
-def require_axes(field: str, array: Tensor, names: str, least: tuple[int, ...]) -> None:
-    """Raise unless ``array`` is a real tensor whose last axes, ``names``, have at least ``least`` entries."""
-    if not isinstance(array, Tensor) or array.is_complex():
-        raise wrong(field, type(array).__name__, "must be a real torch tensor")
-    shape = tuple(array.shape[max(0, array.ndim - len(least)) :])
-    if len(shape) < len(least) or any(size < low for size, low in zip(shape, least, strict=True)):
-        wanted = ", ".join(f"{name} ≥ {low}" for name, low in zip(names.split(), least, strict=True))
-        raise wrong(f"shape of {field}", tuple(array.shape), f"the last axes must be ({wanted})")
-
-
-def double(field: str, array: Tensor, names: str, least: tuple[int, ...]) -> Tensor:
-    """Return ``array`` in float64 after :func:`require_axes`."""
-    require_axes(field, array, names, least)
-    return array.to(torch.float64)
-
-
 def centred(values: Tensor) -> Tensor:
     """Return deviations from the mean over the axis before the last; exactly 0 where nothing varies.
 

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.metrics.measured import Measured, chosen, double
+from vitdyn.metrics.arrays import Array, double, tensor_of
+from vitdyn.metrics.measured import ROUND_OFF, Measured, chosen
 from vitdyn.metrics.similarity import unit_vectors
 
 _ROWS = 512
@@ -52,8 +53,8 @@ class Neighbours(NamedTuple):
 
 
 def nearest(
-    queries: Float[Tensor, "query feature"],
-    among: Float[Tensor, "row feature"],
+    queries: Float[Array, "query feature"],
+    among: Float[Array, "row feature"],
     count: int,
     *,
     known: str = "all",
@@ -62,12 +63,20 @@ def nearest(
 
     ``known``: which rows a query may have. "all"; "others", all but the row of its own number; "earlier", those of
     smaller numbers: then queries 0, 1, ... have too few, and rows that do not exist have distance ∞.
-    Distances are those of differences, not of products, so that equal rows have distance 0 exactly.
+    Distances are those of differences, not of products, so that equal rows have distance 0 exactly; so are the choices
+    among rows that products cannot tell apart, as in tight clusters far from each other.
     """
     require_choice("known", known, ("all", "others", "earlier"))
+    require_integer("count", count, at_least=1)
     among = double("among", among, "row feature", (1, 1))
+    queries = double("queries", queries, "query feature", (1, 1), beside=among)
+    for field, array in (("among", among), ("queries", queries)):
+        if array.ndim != 2 or array.shape[1] != among.shape[-1]:
+            raise wrong(f"shape of {field}", tuple(array.shape), f"must be (row, {among.shape[-1]} features)")
+    if count > len(among):
+        raise wrong("count", count, f"must be {len(among)} or less, the number of rows")
     middle = among.mean(0)  # products keep most digits near the origin
-    queries, among = double("queries", queries, "query feature", (1, 1)) - middle, among - middle
+    queries, among = queries - middle, among - middle
     rows = torch.arange(len(among), device=among.device)
     found = []
     for start in range(0, len(queries), _ROWS):
@@ -76,20 +85,37 @@ def nearest(
         apart = torch.cdist(part, among, compute_mode="use_mm_for_euclid_dist")
         hidden = {"all": rows < 0, "others": rows == own, "earlier": rows >= own}[known]
         apart = apart.masked_fill(hidden, inf)
-        near = apart.topk(min(count + _SPARE, len(among)), largest=False)
-        exact = torch.linalg.vector_norm(part[:, None] - among[near.indices], dim=-1)
-        exact = torch.where(near.values == inf, inf, exact)
-        order = exact.argsort(dim=-1, stable=True)[:, :count]
-        found.append((near.indices.gather(1, order), exact.gather(1, order)))
+        found.append(_nearest_by_differences(part, among, apart, count))
     row, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Neighbours(row, distance)
 
 
+def _nearest_by_differences(
+    queries: Tensor, among: Tensor, apart: Float[Tensor, "query row"], count: int
+) -> tuple[Tensor, Tensor]:
+    """Return the nearest rows and their distances, from the distances ``apart``, which are made of products."""
+    near = apart.topk(min(count + _SPARE, len(among)), largest=False)
+    exact = torch.linalg.vector_norm(queries[:, None] - among[near.indices], dim=-1)
+    exact = torch.where(near.values == inf, inf, exact)
+    order = exact.argsort(dim=-1, stable=True)[:, :count]
+    row, distance = near.indices.gather(1, order), exact.gather(1, order)
+    lengths = torch.linalg.vector_norm(queries, dim=-1) + torch.linalg.vector_norm(among, dim=-1).max()
+    reach = distance[:, -1].square() + 2 * (among.shape[1] + 4) * ROUND_OFF * lengths.square()
+    cut = near.values[:, -1]  # what was passed over is no nearer than this, but for the round-off of products
+    doubtful = (cut < inf) & (cut.square() <= reach) & (distance[:, -1] > 0)
+    for query in doubtful.nonzero()[:, 0].tolist() if near.values.shape[1] < len(among) else ():
+        close = (apart[query].square() <= reach[query]).nonzero()[:, 0]
+        exact = torch.linalg.vector_norm(queries[query] - among[close], dim=-1)
+        order = exact.argsort(stable=True)[:count]
+        row[query], distance[query] = close[order], exact[order]
+    return row, distance
+
+
 def neighbour_accuracy(
-    features: Float[Tensor, "*batch sample feature"],
-    labels: Int[Tensor, "*batch sample"],
-    test_features: Float[Tensor, "*batch test feature"],
-    test_labels: Int[Tensor, "*batch test"],
+    features: Float[Array, "*batch sample feature"],
+    labels: Int[Array, "*batch sample"],
+    test_features: Float[Array, "*batch test feature"],
+    test_labels: Int[Array, "*batch test"],
     *,
     neighbours: int,
     convention: str | NeighbourConvention = "exact",
@@ -97,16 +123,16 @@ def neighbour_accuracy(
     """Share of test samples whose label the ``neighbours`` nearest samples vote for. Value: (*batch).
 
     ``dino`` is the vote of Caron et al. (2021), in the manner of Wu et al. (2018): cosine, weights exp(cos/0.07); they
-    use 10 or 20 neighbours. Labels are whole numbers from 0 and broadcast over leading axes.
+    use 10 or 20 neighbours. Labels are whole numbers from 0, gaps allowed, and broadcast over leading axes. A row of
+    zeros has no direction and is refused where the distance is a cosine.
     """
     used = chosen(convention, NEIGHBOURS)
-    train = double("features", features, "sample feature", (1, 1))
-    test = double("test_features", test_features, "test feature", (1, 1))
+    train, test = train_and_test(features, test_features)
     require_integer("neighbours", neighbours, at_least=1)
     if neighbours > train.shape[-2]:
         raise wrong("neighbours", neighbours, f"must be {train.shape[-2]} or fewer, the number of samples")
     if used.distance == "cosine":
-        train, test = unit_vectors(train), unit_vectors(test)
+        train, test = _directions("features", train), _directions("test_features", test)
     known, asked = labels_of("labels", labels, train), labels_of("test_labels", test_labels, test)
     lead = train.shape[:-2]
     number = prod(lead)
@@ -122,24 +148,57 @@ def neighbour_accuracy(
     return Measured(stacked.reshape(lead), used)
 
 
-def labels_of(field: str, labels: Tensor, features: Tensor) -> Int[Tensor, "*batch sample"]:
+def train_and_test(
+    features: Float[Array, "*batch sample feature"], test_features: Float[Array, "*batch test feature"]
+) -> tuple[Float[Tensor, "*batch sample feature"], Float[Tensor, "*batch test feature"]]:
+    """Return both in float64; raise unless they have the same leading axes and features."""
+    train = double("features", features, "sample feature", (1, 1))
+    test = double("test_features", test_features, "test feature", (1, 1), beside=train)
+    if (test.shape[:-2], test.shape[-1]) != (train.shape[:-2], train.shape[-1]):
+        raise wrong("test_features", tuple(test.shape), f"must match the features, {tuple(train.shape)}")
+    return train, test
+
+
+def labels_of(field: str, labels: Array, features: Tensor) -> Int[Tensor, "*batch sample"]:
     """Return labels as whole numbers, broadcast to (*batch, sample) of ``features``; raise if they do not fit."""
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
-        raise wrong(field, type(labels).__name__, "must be a torch tensor of whole numbers")
-    if labels.ndim == 0 or labels.shape[-1] != features.shape[-2]:
-        raise wrong(f"shape of {field}", tuple(labels.shape), f"must end in {features.shape[-2]} samples")
-    if labels.numel() and int(labels.min()) < 0:
-        raise wrong(field, int(labels.min()), "must be 0 or more")
-    return labels.to(features.device, torch.int64).expand(features.shape[:-1])
+    found = tensor_of(field, labels)
+    if found.is_floating_point():
+        raise wrong(field, str(found.dtype), "must be an array of whole numbers")
+    if found.ndim == 0 or found.shape[-1] != features.shape[-2]:
+        raise wrong(f"shape of {field}", tuple(found.shape), f"must end in {features.shape[-2]} samples")
+    found = found.to(features.device, torch.int64)
+    if found.numel() and int(found.min()) < 0:
+        raise wrong(field, int(found.min()), "must be 0 or more")
+    try:
+        return found.expand(features.shape[:-1])
+    except RuntimeError:
+        remedy = f"must broadcast to {tuple(features.shape[:-1])}"
+        raise wrong(f"shape of {field}", tuple(found.shape), remedy) from None
+
+
+def _directions(field: str, vectors: Float[Tensor, "*batch sample feature"]) -> Tensor:
+    """Return vectors of length 1; raise where one has no direction."""
+    unit = unit_vectors(vectors)
+    empty = (unit == 0).all(-1).nonzero()
+    if len(empty):
+        place = f"{field}[{', '.join(str(index) for index in empty[0].tolist())}]"
+        raise wrong(
+            place, 0.0, f"has no direction, as {len(empty)} rows: leave them out, or take another convention"
+        )
+    return unit
 
 
 def _vote(
     found: Neighbours, labels: Int[Tensor, " sample"], convention: NeighbourConvention
 ) -> Int[Tensor, " query"]:
-    """Return the label with most votes for each query."""
+    """Return the label with most votes for each query, counted over the labels that occur, a few queries at a time."""
+    occurring, number = labels.unique(return_inverse=True)
     weight = torch.ones_like(found.distance)
     if convention.temperature is not None:
         cosine = 1 - found.distance.square() / 2
         weight = torch.exp((cosine - cosine.amax(-1, keepdim=True)) / convention.temperature)
-    votes = weight.new_zeros(len(weight), int(labels.max()) + 1)
-    return votes.scatter_add_(1, labels[found.row], weight).argmax(-1)
+    most = [
+        part.new_zeros(len(part), len(occurring)).scatter_add_(1, number[row], part).argmax(-1)
+        for part, row in zip(weight.split(_ROWS), found.row.split(_ROWS), strict=True)
+    ]
+    return occurring[torch.cat(most)]

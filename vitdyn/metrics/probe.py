@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
-from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen, double
-from vitdyn.metrics.neighbours import labels_of
+from vitdyn.metrics.arrays import Array, double, require_alike
+from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen
+from vitdyn.metrics.neighbours import labels_of, train_and_test
 
 _STEPS = 2000
 _FLAT = (
@@ -42,15 +43,21 @@ class LinearMap(NamedTuple):
     bias: Float[Tensor, "*batch output"]
 
     def scores(
-        self, features: Float[Tensor, "*batch sample feature"]
+        self, features: Float[Array, "*batch sample feature"]
     ) -> Float[Tensor, "*batch sample output"]:
         """Return the scores of ``features``, in float64."""
-        return features.to(torch.float64) @ self.weight + self.bias[..., None, :]
+        x = double("features", features, "sample feature", (1, 1), beside=self.weight)
+        if x.shape[-1] != self.weight.shape[-2]:
+            raise wrong(
+                "features", tuple(x.shape), f"must have the {self.weight.shape[-2]} features of the fit"
+            )
+        require_alike("features", x.shape[:-2], self.weight.shape[:-2])
+        return x @ self.weight + self.bias[..., None, :]
 
 
 def fit_ridge(
-    features: Float[Tensor, "*batch sample feature"],
-    targets: Float[Tensor, "*batch sample output"],
+    features: Float[Array, "*batch sample feature"],
+    targets: Float[Array, "*batch sample output"],
     *,
     penalty: float,
     convention: str | ProbeConvention = "exact",
@@ -63,9 +70,10 @@ def fit_ridge(
     used = chosen(convention, PROBE)
     require_real("penalty", penalty, low=0, high=1e12)
     x = double("features", features, "sample feature", (1, 1))
-    y = double("targets", targets, "sample output", (1, 1))
+    y = double("targets", targets, "sample output", (1, 1), beside=x)
     if x.shape[-2] != y.shape[-2]:
         raise wrong("targets", tuple(y.shape), f"must be one for each of {x.shape[-2]} samples")
+    require_alike("targets", y.shape[:-2], x.shape[:-2])
     means = [values.mean(-2) if used.intercept else torch.zeros_like(values[..., 0, :]) for values in (x, y)]
     left, values, right = torch.linalg.svd(centred(x) if used.intercept else x, full_matrices=False)
     strength = penalty * (x.shape[-2] if used.averaged else 1)
@@ -77,10 +85,10 @@ def fit_ridge(
 
 
 def ridge_probe(
-    features: Float[Tensor, "*batch sample feature"],
-    labels: Int[Tensor, "*batch sample"],
-    test_features: Float[Tensor, "*batch test feature"],
-    test_labels: Int[Tensor, "*batch test"],
+    features: Float[Array, "*batch sample feature"],
+    labels: Int[Array, "*batch sample"],
+    test_features: Float[Array, "*batch test feature"],
+    test_labels: Int[Array, "*batch test"],
     *,
     penalty: float,
     convention: str | ProbeConvention = "exact",
@@ -96,10 +104,10 @@ def ridge_probe(
 
 
 def ridge_determination(
-    features: Float[Tensor, "*batch sample feature"],
-    targets: Float[Tensor, "*batch sample output"],
-    test_features: Float[Tensor, "*batch test feature"],
-    test_targets: Float[Tensor, "*batch test output"],
+    features: Float[Array, "*batch sample feature"],
+    targets: Float[Array, "*batch sample output"],
+    test_features: Float[Array, "*batch test feature"],
+    test_targets: Float[Array, "*batch test output"],
     *,
     penalty: float,
     convention: str | ProbeConvention = "exact",
@@ -109,9 +117,10 @@ def ridge_determination(
     R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)². Where the test targets do not vary: 1 if they are met to round-off, else 0.
     """
     used = chosen(convention, PROBE)
-    truth = double("test_targets", test_targets, "test output", (1, 1))
-    test = double("test_features", test_features, "test feature", (1, 1))
-    found = fit_ridge(features, targets, penalty=penalty, convention=used).scores(test)
+    train, test = train_and_test(features, test_features)
+    truth = double("test_targets", test_targets, "test output", (1, 1), beside=train)
+    found = fit_ridge(train, targets, penalty=penalty, convention=used).scores(test)
+    require_alike("test_targets", truth.shape[:-2], found.shape[:-2])
     if found.shape[-2:] != truth.shape[-2:]:
         raise wrong("test_targets", tuple(truth.shape), f"must be of shape {tuple(found.shape)}")
     missed = (truth - found).square().sum(-2)
@@ -121,8 +130,8 @@ def ridge_determination(
 
 
 def fit_logistic(
-    features: Float[Tensor, "sample feature"],
-    labels: Int[Tensor, " sample"],
+    features: Float[Array, "sample feature"],
+    labels: Int[Array, " sample"],
     *,
     penalty: float,
     convention: str | ProbeConvention = "exact",
@@ -136,11 +145,14 @@ def fit_logistic(
     used = chosen(convention, PROBE)
     require_real("penalty", penalty, low=0, high=1e12, open_low=True)
     x = double("features", features, "sample feature", (1, 1)).detach()
+    if x.ndim != 2:
+        raise wrong("shape of features", tuple(x.shape), "must be (sample, feature): one fit at a time")
     y = labels_of("labels", labels, x)
-    size = torch.bincount(y)
-    if int(size.min()) == 0:
-        raise wrong("labels", int(size.argmin()), "must occur, as every label from 0 to the largest")
-    classes = len(size)
+    occurring = y.unique()
+    classes = len(occurring)
+    if classes <= int(occurring[-1]):
+        lacking = int((occurring > torch.arange(classes, device=x.device)).to(torch.uint8).argmax())
+        raise wrong("labels", lacking, "must occur, as every label from 0 to the largest")
     weight = x.new_zeros(x.shape[-1], classes, requires_grad=True)
     bias = x.new_zeros(classes, requires_grad=used.intercept)
     trained = [weight, bias] if used.intercept else [weight]
@@ -156,10 +168,10 @@ def fit_logistic(
 
 
 def logistic_probe(
-    features: Float[Tensor, "*batch sample feature"],
-    labels: Int[Tensor, "*batch sample"],
-    test_features: Float[Tensor, "*batch test feature"],
-    test_labels: Int[Tensor, "*batch test"],
+    features: Float[Array, "*batch sample feature"],
+    labels: Int[Array, "*batch sample"],
+    test_features: Float[Array, "*batch test feature"],
+    test_labels: Int[Array, "*batch test"],
     *,
     penalty: float,
     convention: str | ProbeConvention = "exact",
@@ -198,18 +210,15 @@ def _descend(loss: Callable[[], Tensor], trained: list[Tensor]) -> None:
 
 def _accuracy(
     fit: Callable[[Tensor, Tensor], LinearMap],
-    features: Tensor,
-    labels: Tensor,
-    test_features: Tensor,
-    test_labels: Tensor,
+    features: Array,
+    labels: Array,
+    test_features: Array,
+    test_labels: Array,
 ) -> Tensor:
     """Fit each problem of the leading axes, to the labels that occur in it; return the share of test labels met."""
-    train = double("features", features, "sample feature", (1, 1))
-    test = double("test_features", test_features, "test feature", (1, 1))
+    train, test = train_and_test(features, test_features)
     known, asked = labels_of("labels", labels, train), labels_of("test_labels", test_labels, test)
     lead = train.shape[:-2]
-    if test.shape[:-2] != lead or test.shape[-1] != train.shape[-1]:
-        raise wrong("test_features", tuple(test.shape), f"must match the features, {tuple(train.shape)}")
     flat = (tensor.reshape(prod(lead), *tensor.shape[len(lead) :]) for tensor in (train, known, test, asked))
     shares = []
     for x, y, to, truth in zip(*flat, strict=True):

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.metrics.measured import Measured, centred, chosen, double
+from vitdyn.metrics.arrays import Array, double
+from vitdyn.metrics.measured import Measured, centred, chosen
 from vitdyn.metrics.spectra import covariance_spectrum
 
 GUARDS = ("none", "added", "renormalised", "mixed", "inside")
@@ -77,7 +78,7 @@ DECAY = {"exact": DecayConvention(), "equal": DecayConvention(weights="equal")}
 
 
 def rank_me(
-    features: Float[Tensor, "*batch sample feature"], *, convention: str | RankConvention = "exact"
+    features: Float[Array, "*batch sample feature"], *, convention: str | RankConvention = "exact"
 ) -> Measured:
     """RankMe, the exponential of the entropy of normalised singular values: exp(−Σ p_i log p_i). Value: (*batch).
 
@@ -114,7 +115,7 @@ def effective_rank(
 
 
 def ne_sum(
-    features: Float[Tensor, "*batch sample feature"], *, convention: str | CovarianceConvention = "exact"
+    features: Float[Array, "*batch sample feature"], *, convention: str | CovarianceConvention = "exact"
 ) -> Measured:
     """NESum, Σ λ / λ_max over the eigenvalues of the centred covariance; 0 if nothing varies. Value: (*batch).
 
@@ -126,7 +127,7 @@ def ne_sum(
 
 
 def participation_ratio(
-    features: Float[Tensor, "*batch sample feature"], *, convention: str | CovarianceConvention = "exact"
+    features: Float[Array, "*batch sample feature"], *, convention: str | CovarianceConvention = "exact"
 ) -> Measured:
     """Participation ratio, (Σ λ)² / Σ λ², of the centred covariance; 0 if nothing varies. Value: (*batch).
 
@@ -139,7 +140,7 @@ def participation_ratio(
 
 
 def spectral_decay(
-    features: Float[Tensor, "*batch sample feature"],
+    features: Float[Array, "*batch sample feature"],
     *,
     first: int = 11,
     last: int = 100,

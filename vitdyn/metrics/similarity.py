@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_choice, wrong
-from vitdyn.metrics.measured import Measured, blockwise, centred, chosen, double, require_axes
+from vitdyn.metrics.arrays import Array, double, real, require_alike
+from vitdyn.metrics.measured import Measured, blockwise, centred, chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ CKA = {"exact": AlignmentConvention(), "unbiased": AlignmentConvention(unbiased=
 
 
 def homogeneity(
-    vectors: Float[Tensor, "*batch token feature"],
+    vectors: Float[Array, "*batch token feature"],
     *,
     over: str,
     convention: str | CosineConvention = "exact",
@@ -55,16 +56,18 @@ def homogeneity(
     used = chosen(convention, COSINE)
     require_choice("over", over, ("token", "head", "depth"))
     if over == "token":
-        require_axes("vectors", vectors, "token feature", (2, 1))
+        vectors = real("vectors", vectors, "token feature", (2, 1), ranged=False)
         return Measured(blockwise(lambda block: _pairwise(*_directions(block), used), vectors, 2), used)
-    require_axes("vectors", vectors, f"{over} token feature", (2 if over == "head" else 1, 1, 1))
+    vectors = real(
+        "vectors", vectors, f"{over} token feature", (2 if over == "head" else 1, 1, 1), ranged=False
+    )
     measure = _over_heads if over == "head" else _to_the_last
     return Measured(blockwise(lambda block: measure(*_directions(block), used), vectors, 3), used)
 
 
 def cka(
-    first: Float[Tensor, "*batch sample one"],
-    second: Float[Tensor, "*batch sample two"],
+    first: Float[Array, "*batch sample one"],
+    second: Float[Array, "*batch sample two"],
     *,
     convention: str | AlignmentConvention = "exact",
 ) -> Measured:
@@ -82,9 +85,10 @@ def cka(
     used = chosen(convention, CKA)
     least = 4 if used.unbiased else 2
     x = centred(double("first", first, "sample feature", (least, 1)))
-    y = centred(double("second", second, "sample feature", (least, 1)))
+    y = centred(double("second", second, "sample feature", (least, 1), beside=x))
     if x.shape[-2] != y.shape[-2]:
         raise wrong("second", tuple(y.shape), f"must hold the same {x.shape[-2]} samples as first")
+    require_alike("second", y.shape[:-2], x.shape[:-2])
     x, y = _scaled(x), _scaled(y)
     dependence = _unbiased_hsic if used.unbiased else _plain_hsic
     selves = dependence(x, x).clamp_min(0), dependence(y, y).clamp_min(0)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen, double
+from vitdyn.metrics.arrays import Array, double
+from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,53 +61,64 @@ SPECTRUM = {
 }
 VARIANCE = {"exact": VarianceConvention(), "how-do-vits-work": VarianceConvention(unbiased=True)}
 
+_MOST_TOKENS = 2**20
+
 
 def diagonal_frequencies(
-    side: int, *, convention: str | FourierConvention = "exact"
+    side: int | tuple[int, int], *, convention: str | FourierConvention = "exact"
 ) -> Float[Tensor, " frequency"]:
-    """Return the frequencies, in units of π, at which :func:`fourier_log_amplitude` reads a side × side grid.
+    """Return the frequencies, in units of π, at which :func:`fourier_log_amplitude` reads a grid.
 
-    0, 2/side, ... up to (side − 2)/side for an even side, and 1 with Nyquist; up to (side − 1)/side for an odd one.
+    0, 2/side, ... up to (side − 2)/side for an even side, and 1 with Nyquist; up to (side − 1)/side for an odd one. A
+    grid of (rows, columns) has those that both its axes have, which are those of their greatest common divisor.
     """
-    require_integer("side", side, at_least=1)
-    return 2 * torch.arange(_points(side, chosen(convention, FOURIER)), dtype=torch.float64) / side
+    common = gcd(*grid_of(side))
+    return 2 * torch.arange(_points(common, chosen(convention, FOURIER)), dtype=torch.float64) / common
 
 
 def fourier_log_amplitude(
-    features: Float[Tensor, "*batch token feature"],
-    side: int,
+    features: Float[Array, "*batch token feature"],
+    side: int | tuple[int, int],
     *,
     convention: str | FourierConvention = "exact",
 ) -> Measured:
     """Relative log amplitude along the diagonal of the spatial spectrum, Δ(f) = a(f, f) − a(0, 0).
 
-    Tokens, row by row, form a side × side grid. With F the unnormalised discrete Fourier transform of each channel,
-    a = mean over channels of log(|F| + offset), natural logarithm. Value: (*batch, frequency), at
-    :func:`diagonal_frequencies`; Δ(0) = 0; the last entry is the usual scalar of high-frequency content. Means
-    over images are the caller's and commute with this.
+    Tokens, row by row, form a side × side grid, or one of ``side`` = (rows, columns). With F the unnormalised discrete
+    Fourier transform of each channel, a = mean over channels of log(|F| + offset), natural logarithm. Value: (*batch,
+    frequency), at :func:`diagonal_frequencies`, the same on both axes; Δ(0) = 0; the last entry is the usual scalar of
+    high-frequency content. Means over images are the caller's and commute with this.
 
     ``exact`` has no offset and reads the Nyquist frequency of an even side. An amplitude within round-off of the
-    transform is 0 and measures −∞ (+∞ relative to a DC of 0; 0 if both are 0). ``cl-vs-mim`` (Park et al. 2023; Park
-    and Kim 2022) has offset 1e-6, so that it changes with the scale of the features, and never reads Nyquist, though
-    its figures label the last point 1.0 π: a checkerboard is invisible to it. "amplitudes" is the logarithm of the mean
-    instead of the mean of logarithms. Raises ``ValueError`` if the tokens are not side².
+    transform is 0: its channel measures −∞, or +∞ relative to a DC of 0, and the mean with it (NaN if channels of both
+    kinds meet). A channel that has neither amplitude, as a dead unit has none at all, tells no ratio of the two and is
+    left out of the mean at that frequency; 0 if no channel is left.
+    ``cl-vs-mim`` (Park et al. 2023; Park and Kim 2022) has offset 1e-6, so that it changes with the scale of the
+    features and counts a dead unit as 0, and never reads Nyquist, though its figures label the last point 1.0 π: a
+    checkerboard is invisible to it. "amplitudes" is the logarithm of the mean instead of the mean of logarithms.
+    Raises ``ValueError`` if the tokens do not fill the grid, or its axes have no frequency in common besides 0.
     """
     used = chosen(convention, FOURIER)
-    require_integer("side", side, at_least=1)
+    rows, columns = grid_of(side)
     tokens = double("features", features, "token feature", (1, 1))
-    if tokens.shape[-2] != side * side:
-        raise wrong("side", side, f"its square must be the number of tokens, {tokens.shape[-2]}")
-    spectrum = tokens.mT.to(torch.complex128) @ _diagonal_waves(side, _points(side, used)).to(tokens.device)
-    spectrum = spectrum.abs()  # (*batch, channel, frequency)
+    if tokens.shape[-2] != rows * columns:
+        raise wrong("side", side, f"the grid must hold the number of tokens, {tokens.shape[-2]}")
+    points = _points(gcd(rows, columns), used)
+    if points < 2 and rows != columns:
+        raise wrong("side", side, "the axes must have a frequency in common besides 0: crop the grid")
+    waves = _diagonal_waves(rows, columns, points).to(tokens.device)
+    spectrum = (tokens.mT.to(torch.complex128) @ waves).abs()  # (*batch, channel, frequency)
     floor = 4 * ROUND_OFF * tokens.abs().sum(-2)[..., None]
     amplitude = torch.where(spectrum > floor, spectrum, 0.0) if used.offset == 0 else spectrum + used.offset
+    if used.averaged == "logs" and bool((amplitude == 0).any()):
+        return Measured(_mean_log_ratio(amplitude), used)
     level = amplitude.log().mean(-2) if used.averaged == "logs" else amplitude.mean(-2).log()
     first = level[..., :1]
     return Measured(torch.where(level == first, 0.0, level - first), used)
 
 
 def singular_value_spectrum(
-    features: Float[Tensor, "*batch image token feature"],
+    features: Float[Array, "*batch image token feature"],
     *,
     by: str,
     convention: str | SpectrumConvention = "exact",
@@ -149,7 +162,7 @@ def covariance_spectrum(
 
 
 def feature_map_variance(
-    features: Float[Tensor, "*batch token feature"], *, convention: str | VarianceConvention = "exact"
+    features: Float[Array, "*batch token feature"], *, convention: str | VarianceConvention = "exact"
 ) -> Measured:
     """Variance over the tokens (both spatial axes jointly), mean over channels. Value: (*batch).
 
@@ -160,10 +173,30 @@ def feature_map_variance(
     return Measured(centred(tokens).square().sum(-2).mean(-1) / (tokens.shape[-2] - used.unbiased), used)
 
 
-def _diagonal_waves(side: int, points: int) -> Tensor:
+def grid_of(side: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (rows, columns) of a grid, or of the square one of that side."""
+    axes = tuple(side) if isinstance(side, tuple | list) else (side, side)
+    for axis in axes:
+        require_integer("side", axis, at_least=1)
+    if len(axes) != 2 or axes[0] * axes[1] > _MOST_TOKENS:
+        raise wrong("side", side, f"must be a side, or (rows, columns), of {_MOST_TOKENS} tokens or fewer")
+    return axes
+
+
+def _mean_log_ratio(
+    amplitude: Float[Tensor, "*batch channel frequency"],
+) -> Float[Tensor, "*batch frequency"]:
+    """Return the mean over channels of log a(f) − log a(0), without those where both are 0; 0 if none is left."""
+    told = (amplitude > 0) | (amplitude[..., :1] > 0)
+    logs = amplitude.log()
+    ratio = torch.where(told, logs - logs[..., :1], 0.0)
+    return ratio.sum(-2) / told.sum(-2).clamp_min(1)
+
+
+def _diagonal_waves(rows: int, columns: int, points: int) -> Tensor:
     """Return exp(−2πi f (row + column)/side) as (token, f): the diagonal is all that is read of the transform."""
-    place = torch.arange(side)
-    turns = (place[:, None] + place).reshape(-1, 1) * torch.arange(points) % side
+    side = gcd(rows, columns)  # the longest period that fits both axes
+    turns = (torch.arange(rows)[:, None] + torch.arange(columns)).reshape(-1, 1) * torch.arange(points) % side
     angle = -2 * torch.pi * turns.to(torch.float64) / side
     return torch.polar(torch.ones_like(angle), angle)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, draw_visible, masked_count
 from vitdyn.data.latents import draw_of_streams
 from vitdyn.metrics import (
     attention_distance,
     attention_entropy,
+    diagonal_frequencies,
     fourier_log_amplitude,
     homogeneity,
     lidar,
@@ -30,6 +32,7 @@ from vitdyn.seeds import Streams
 Measure = Callable[[Tensor], Tensor]
 _OF_IMAGES = ("lidar", "rank_me", "local_determination", "global_determination")
 _AT_A_TIME = 2**19  # entries (seed, image, query, key) of maps held at once: 2 MiB in float32
+_FREQUENCIES = "cl-vs-mim"
 _LEAST_IMAGES = 6
 """Images of a cluster: four to fit and two to test."""
 
@@ -39,17 +42,19 @@ class Metrics:
     """Which metrics a run records at every frame, and on what: images and masks that no training step sees.
 
     Metrics of attention maps (``attention_distance``, which needs a layout on a grid, ``mutual_information``,
-    ``attention_entropy``) and of patches F_p (``token_similarity``, and ``high_frequency`` in the convention
-    cl-vs-mim, which needs a square grid) are means over ``maps`` masked images. Those of images, F = mean F_p, are read
-    off ``objects`` images, as many of each cluster, with ``views`` masks each: ``lidar`` (convention exact) takes
-    the masks of an image as its views, ``rank_me`` (exact) all views together; ``local_determination`` and
-    ``global_determination`` are R² of least squares from F of one view to the latents of a cluster's areas, fitted on
-    two thirds of the cluster's images and tested on the rest. All masks hide ``mask_ratio`` of the patches.
+    ``attention_entropy``) and of patches F_p (``token_similarity``, and ``high_frequency`` in the convention cl-vs-mim,
+    which needs a grid whose axes have a frequency in common) are means over ``maps`` masked images. Those of images,
+    F = mean F_p, are read off ``objects`` images, as many of each cluster, with ``views`` masks each: ``lidar``
+    (convention exact) takes the masks of an image as its views, ``rank_me`` (exact) all views together;
+    ``local_determination`` and ``global_determination`` are R² of least squares from F of one view to the latents of a
+    cluster's areas, fitted on two thirds of the cluster's images and tested on the rest. All masks hide ``mask_ratio``
+    of the patches.
 
     Images of two clusters differ in a direction that no mask moves. ``within_cluster`` therefore takes the first two
     among the images of each cluster, and their mean over clusters; without it they see all images together.
 
-    The same images and masks serve every frame. A frame costs objects · views forward passes, and ``maps`` maps.
+    The same images and masks serve every frame. A frame costs objects · views forward passes, and ``maps`` maps. A seed
+    whose maps or representations are not finite, as in a run that is about to diverge, has NaN and ends nothing.
     """
 
     names: tuple[str, ...]
@@ -60,13 +65,16 @@ class Metrics:
     within_cluster: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.names, str) or not len(self.names):
+        if not isinstance(self.names, Sequence) or isinstance(self.names, str) or not len(self.names):
             raise wrong("Metrics.names", self.names, f"must name at least one of {', '.join(METRICS)}")
         for name in self.names:
             require_choice("Metrics.names", name, METRICS)
+        require_real("Metrics.mask_ratio", self.mask_ratio, low=0, high=1, open_low=True, open_high=True)
         require_integer("Metrics.maps", self.maps, at_least=1)
         require_integer("Metrics.objects", self.objects, at_least=_LEAST_IMAGES)
         require_integer("Metrics.views", self.views, at_least=2)
+        if not isinstance(self.within_cluster, bool):
+            raise wrong("Metrics.within_cluster", self.within_cluster, "must be True or False")
 
     def check(self, layout: PatchLayout) -> None:
         """Raise ``ValueError`` where a metric does not exist on such a layout."""
@@ -78,8 +86,11 @@ class Metrics:
                 "attention_distance",
                 "needs patches on a grid: grid=(rows, columns), or a square number of them",
             )
-        if "high_frequency" in self.names and (layout.grid is None or len(set(layout.grid)) > 1):
-            raise wrong("Metrics.names", "high_frequency", "needs a layout on a square grid")
+        if "high_frequency" in self.names and (
+            layout.grid is None or len(diagonal_frequencies(layout.grid, convention=_FREQUENCIES)) < 2
+        ):
+            remedy = "needs patches on a grid whose axes have a frequency in common besides 0 and the highest"
+            raise wrong("Metrics.names", "high_frequency", remedy)
 
     def measure(
         self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
@@ -104,7 +115,7 @@ class Metrics:
         }
         of_tokens: dict[str, Measure] = {
             "token_similarity": lambda tokens: homogeneity(tokens, over="token").value,
-            "high_frequency": lambda tokens: _highest_frequency(tokens, grid[0]),
+            "high_frequency": lambda tokens: _highest_frequency(tokens, grid),
         }
         kinds = [
             (read, asked)
@@ -121,7 +132,7 @@ class Metrics:
             for read, asked in kinds:
                 seen = read(correlations, batch.part(few), visible[:, few])
                 for name, measure in asked.items():
-                    found[name].append(measure(seen))
+                    found[name].append(_of_finite(measure, seen))
         return {name: torch.cat(values, 1).mean(1) for name, values in found.items()}
 
     def _of_images(
@@ -140,12 +151,12 @@ class Metrics:
         compared = groups if self.within_cluster else [torch.ones_like(drawn, dtype=torch.bool)]
         found: dict[str, list[Tensor]] = {}
         if "lidar" in asked:
-            found["lidar"] = [lidar(features[:, group]).value for group in compared]
+            found["lidar"] = [_of_finite(_lidar, features[:, group]) for group in compared]
         if "rank_me" in asked:
-            found["rank_me"] = [rank_me(features[:, group].flatten(1, 2)).value for group in compared]
+            found["rank_me"] = [_of_finite(_rank_me, features[:, group]) for group in compared]
         if asked & {"local_determination", "global_determination"}:
             told = [
-                _determination(features[:, group, 0], latents[:, group, : int((sizes > 0).sum())])
+                _of_finite(_determination, features[:, group, 0], latents[:, group, : int((sizes > 0).sum())])
                 for group, sizes in zip(groups, generator.layout.sizes, strict=True)
             ]
             found["global_determination"] = [each[:, 0] for each in told]
@@ -176,15 +187,38 @@ class Metrics:
         return batch, torch.from_numpy(shown).to(model.device)
 
 
+def _of_finite(measure: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
+    """Return a metric of arrays (seed, ...), and NaN for a seed of which they are not finite."""
+    if all(isfinite(array.sum()) for array in arrays):
+        return measure(*arrays)
+    sound = torch.stack([array.flatten(1).isfinite().all(1) for array in arrays]).all(0)
+    taken = (array.where(_along(sound, array), 0.0) for array in arrays)
+    found = measure(*taken)
+    return found.where(_along(sound, found), nan)
+
+
+def _along(seeds: Bool[Tensor, " seed"], array: Tensor) -> Tensor:
+    return seeds.reshape(-1, *[1] * (array.ndim - 1))
+
+
+def _lidar(features: Float[Tensor, "seed image view feature"]) -> Float[Tensor, " seed"]:
+    return lidar(features).value
+
+
+def _rank_me(features: Float[Tensor, "seed image view feature"]) -> Float[Tensor, " seed"]:
+    return rank_me(features.flatten(1, 2)).value
+
+
 def _highest_frequency(
-    tokens: Float[Tensor, "seed image patch feature"], side: int
+    tokens: Float[Tensor, "seed image patch feature"], grid: tuple[int, int]
 ) -> Float[Tensor, "seed image"]:
     """Return the relative log amplitude of images, each over the coordinates of its own areas: others are 0."""
     found = []
-    for image in tokens.unbind(1):
-        own = (image != 0).any(1).any(0)
-        found.append(fourier_log_amplitude(image[..., own], side, convention="cl-vs-mim").value[..., -1])
-    return torch.stack(found, 1)
+    for image in tokens.flatten(0, 1):
+        own = (image != 0).any(0)
+        own = own if bool(own.any()) else ~own
+        found.append(fourier_log_amplitude(image[None, :, own], grid, convention=_FREQUENCIES).value[0, -1])
+    return torch.stack(found).unflatten(0, tokens.shape[:2])
 
 
 def _determination(
