@@ -96,15 +96,15 @@ def test_streams_are_those_of_their_seeds():
 
 def test_a_number_that_equals_a_seed_is_none():
     Streams((1,), "masks").keys
-    with pytest.raises(ValueError, match=r"\Aseed = 1\.0: must be a whole number, 0 or more\Z"):
+    with pytest.raises(ValueError, match=r"\Aseeds = 1\.0: must be a whole number, 0 or more\Z"):
         Streams((1.0,), "masks").keys
 
 
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ((-1, "masks", 0), r"\Aseed = -1: must be a whole number, 0 or more\Z"),
-        ((0.5, "masks", 0), r"\Aseed = 0\.5: must be a whole number, 0 or more\Z"),
+        ((-1, "masks", 0), r"\Aseeds? = -1: must be a whole number, 0 or more\Z"),
+        ((0.5, "masks", 0), r"\Aseeds? = 0\.5: must be a whole number, 0 or more\Z"),
         ((0, "masks", -1), r"\Astep = -1: must be a whole number, 0 or more\Z"),
         ((0, "masks", 1.0), r"\Astep = 1\.0: must be a whole number, 0 or more\Z"),
         ((0, "mask", 0), r"\Apurpose = 'mask': must be one of layout, basis, .*, user, .*\Z"),

@@ -215,7 +215,7 @@ class TestDamage:
             with xarray.open_dataset(path.with_name(name)) as plain:
                 assert plain.identical(trajectory.dataset)
 
-    @pytest.mark.parametrize("name", ["step", "time", "seed", "loss"])
+    @pytest.mark.parametrize("name", ["step", "time", "seed"])
     def test_a_file_that_holds_no_trajectory(self, name, trajectory, path, complaint):
         Trajectory(trajectory.dataset.drop_vars(name)).save(path)
         with complaint("path", f"holds no trajectory: {name} missing"):

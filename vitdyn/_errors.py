@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from math import isfinite, nan
 from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 def wrong(field: str, value: object, remedy: str) -> ValueError:
     """Build the error for a bad input: ``field = value: remedy``, on one line."""
-    shown = " ".join(repr(value).split())
+    shown = " ".join(_shown(value).split())
     shown = shown if len(shown) <= 240 else shown[:237] + "..."
     return ValueError(f"{field} = {shown}: {remedy}")
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # a user's class, or an array without values
+        return f"<{type(value).__name__}>"
 
 
 def require_integer(field: str, value: object, *, at_least: int) -> None:
@@ -33,8 +45,45 @@ def require_real(
         raise wrong(field, value, f"must be a number in {interval}")
 
 
+def require_boolean(field: str, value: object) -> None:
+    """Raise unless ``value`` is True or False: "no" and 0 are neither."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise wrong(field, value, "must be True or False")
+
+
+def require_kind(field: str, value: object, kind: type) -> None:
+    """Raise unless ``value`` is a ``kind``, an object of it and not the class itself."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise wrong(field, value, f"must be {article} {kind.__name__}")
+
+
+def as_path(field: str, value: object) -> Path:
+    """Return a path, named by a text or a path that is not empty."""
+    if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
+        raise wrong(field, value, "must be a path")
+    return Path(value)
+
+
+def require_sequence(field: str, value: object, of: str) -> None:
+    """Raise unless ``value`` is a sequence or an array that can be gone through; ``of`` says what it must hold."""
+    many = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    if not many and not (hasattr(value, "__array__") and as_array(field, value).ndim):
+        raise wrong(field, value, f"must be a sequence of {of}")
+
+
+def as_array(field: str, value: Any) -> np.ndarray:
+    """Return ``value`` as an array of numpy. Raises where it has no values in memory (sparse, meta) or no one shape."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise wrong(
+            field, value, "must be an array whose values lie in memory, all rows of one length"
+        ) from error
+
+
 def require_choice(field: str, value: object, choices: Iterable[str]) -> None:
     """Raise unless ``value`` is one of ``choices``."""
     known = tuple(choices)
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise wrong(field, value, f"must be one of {', '.join(known)}")

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt64
 from numpy.random.bit_generator import ISeedSequence
 
-from vitdyn._errors import require_choice, require_integer
+from vitdyn._errors import require_choice, require_integer, require_sequence, wrong
 
 PURPOSES = (
     "layout",
@@ -36,6 +38,34 @@ PURPOSES = (
 )
 
 
+_EACH_ONCE = "must name at least one seed, and each once"
+
+
+def as_seeds(value: object, field: str = "seeds") -> tuple[int, ...]:
+    """Return seeds, a sequence or array of them, as whole numbers of Python.
+
+    Raises ``ValueError`` unless there is at least one, and each is a whole number of at least 0.
+    """
+    require_sequence(field, value, "whole numbers: (0,) or range(4), say")
+    seeds: Any = value.tolist() if hasattr(value, "tolist") else value
+    for seed in seeds:
+        require_integer(field, seed, at_least=0)
+    if not len(seeds):
+        raise wrong(field, tuple(seeds), _EACH_ONCE)
+    return tuple(map(int, seeds))
+
+
+def counted_seeds(value: object, field: str = "seeds") -> tuple[int, ...]:
+    """Return the seeds of a run, given as their number (0, 1, ...) or themselves. Raises where one comes twice."""
+    if isinstance(value, Integral):
+        require_integer(field, value, at_least=1)
+        return tuple(range(int(value)))
+    seeds = as_seeds(value, field)
+    if len(set(seeds)) < len(seeds):
+        raise wrong(field, seeds, _EACH_ONCE)
+    return seeds
+
+
 class _Key(ISeedSequence):
     """The key of one seed and purpose, handed to Philox as if it had just been hashed.
 
@@ -44,8 +74,6 @@ class _Key(ISeedSequence):
     """
 
     def __init__(self, seed: int, purpose: str) -> None:
-        require_integer("seed", seed, at_least=0)
-        require_choice("purpose", purpose, PURPOSES)
         self._seed, self._purpose = seed, purpose
         sequence = np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose),))
         self._words = sequence.generate_state(2, np.uint64)
@@ -68,6 +96,8 @@ def stream(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
 
     Raises ``ValueError`` for a negative seed or step, or an unknown purpose (see ``PURPOSES``).
     """
+    require_integer("seed", seed, at_least=0)
+    require_choice("purpose", purpose, PURPOSES)
     require_integer("step", step, at_least=0)
     counter = np.array((0, 0, 0, step), dtype=np.uint64)
     philox = np.random.Philox(_key(seed, purpose), counter=counter)  # type: ignore[arg-type]
@@ -78,7 +108,7 @@ def stream(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
 class Streams:
     """The streams of several seeds for one purpose and step, for what is drawn for all of them at once.
 
-    Errors are those of ``stream``, those of seeds and purpose where a stream is first used.
+    Errors are those of ``stream``.
     """
 
     seeds: tuple[int, ...]
@@ -86,6 +116,8 @@ class Streams:
     step: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", as_seeds(self.seeds))
+        require_choice("purpose", self.purpose, PURPOSES)
         require_integer("step", self.step, at_least=0)
 
     def each(self) -> Iterator[np.random.Generator]:
@@ -95,10 +127,9 @@ class Streams:
     @property
     def keys(self) -> UInt64[np.ndarray, "seed 2"]:
         """The key of each stream."""
-        return _keys(self.seeds, tuple(map(type, self.seeds)), self.purpose)
+        return _keys(self.seeds, self.purpose)
 
 
 @lru_cache(maxsize=1024)
-def _keys(seeds: tuple[int, ...], kinds: tuple[type, ...], purpose: str) -> UInt64[np.ndarray, "seed 2"]:
-    """Return the keys; ``kinds`` tells 1, which is a seed, from 1.0, which is equal to it and is refused."""
+def _keys(seeds: tuple[int, ...], purpose: str) -> UInt64[np.ndarray, "seed 2"]:
     return np.array([_key(seed, purpose).generate_state(2) for seed in seeds])

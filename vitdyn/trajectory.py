@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitdyn._axes import FRAME, SEED
-from vitdyn._errors import wrong
+from vitdyn._errors import as_path, wrong
 from vitdyn._files import read_sealed, require_writable, writable_beside, write_sealed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SCHEMA = "vitdyn trajectory 2"
 ANEW = "anew=True, --anew"
 """How a user asks for what cannot be used to be made again."""
 
-_ALWAYS = {"step": (FRAME,), "time": (FRAME,), SEED: (SEED,), "loss": (FRAME, SEED)}
+_ALWAYS = {"step": (FRAME,), "time": (FRAME,), SEED: (SEED,)}
 """Variables that every trajectory has, and their axes."""
 
 
@@ -71,7 +71,7 @@ class Trajectory:
 
         A line at its end holds a checksum of what was written. Raises ``ValueError`` where that cannot be written.
         """
-        target = Path(path)
+        target = as_path("path", path)
         encoding = {
             name: {"zlib": True, "complevel": 1}
             for name, array in self.dataset.data_vars.items()
@@ -128,7 +128,7 @@ def read_result(path: str | Path, schema: str) -> xarray.Dataset:
     import netCDF4
     import xarray
 
-    source = Path(path)
+    source = as_path("path", path)
     if not source.is_file():
         raise wrong("path", str(path), "no such result file")
     try:

@@ -1,7 +1,10 @@
 """Layouts from label images (exact): majority, ties, what is cut off, and the order of the areas."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import torch
 
 from vitdyn.data import PatchLayout
 
@@ -77,7 +80,12 @@ def test_agrees_with_counting_pixel_by_pixel(generator):
     [
         (np.full((4, 4), 3), 2, "labels", "the image has one label only"),
         (np.pad([[1]], (0, 3)), 2, "labels", "take smaller patches or a finer segmentation"),
-        (np.ones((4, 4)), 2, "labels", "must be a 2-D array of whole numbers"),
+        (np.full((4, 4), 0.5), 2, "labels", "labels that are no whole numbers"),
+        (np.full((4, 4), np.nan), 2, "labels", "labels that are no whole numbers"),
+        (np.ones((4, 4), dtype=complex), 2, "labels", "must be a 2-D array of whole numbers"),
+        (np.zeros((4, 4, 3), dtype=np.uint8), 2, "labels", "is a picture in colours"),
+        ([np.zeros((4, 4, 4), dtype=np.uint8)], 2, "labels", "is a picture in colours"),
+        (None, 2, "labels", "must be a sequence of label images"),
         (np.ones((1, 4, 4, 3), dtype=int), 2, "labels", "must be a 2-D array of whole numbers"),
         ([], 2, "labels", "must hold at least one label image"),
         ([LEFT_AND_RIGHT, LEFT_AND_RIGHT[:, 2:]], 2, "labels", "must give grids of one shape"),
@@ -88,3 +96,31 @@ def test_agrees_with_counting_pixel_by_pixel(generator):
 def test_bad_values_are_named(complaint, labels, patch_size, field, remedy):
     with complaint(field, remedy):
         PatchLayout.from_labels(labels, patch_size=patch_size)
+
+
+def test_labels_come_in_any_type_of_whole_numbers():
+    """Masks of truth values, labels as floats, pictures of one channel: what neighbours' users really have."""
+    from PIL import Image
+
+    image = np.repeat(np.repeat([[0, 1, 1], [0, 1, 0]], 2, 0), 2, 1)
+    expected = PatchLayout.from_labels(image, patch_size=2)
+    for kind in (bool, np.uint8, np.int16, np.uint64, np.float32, np.float64):
+        assert PatchLayout.from_labels(image.astype(kind), patch_size=2) == expected
+        assert PatchLayout.from_labels(image.astype(kind)[..., None], patch_size=2) == expected
+    grey = Image.fromarray(image.astype(np.uint8))
+    assert PatchLayout.from_labels(grey, patch_size=2) == expected
+    assert PatchLayout.from_labels([grey, grey], patch_size=2).clusters == 2
+    assert PatchLayout.from_labels(torch.from_numpy(image), patch_size=2) == expected
+    assert PatchLayout.from_labels(np.stack([image, image]), patch_size=2).clusters == 2
+
+
+def test_many_labels_take_no_array_of_patches_by_labels():
+    """65,536 labels on 64 x 64 patches took 2.6 GB: a count of every label in every patch."""
+    image = np.arange(256 * 256).reshape(256, 256)
+    image[:128] = 7
+    tracemalloc.start()
+    layout = PatchLayout.from_labels(image, patch_size=4)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert layout.sizes[0, 0] == 32 * 64 and layout.areas == 1 + 32 * 64
+    assert peak < 64 * 2**20

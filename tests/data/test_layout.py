@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vitdyn.data import PatchLayout
+from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.data.layout import KAPPA_C_RANGE, KAPPA_S_RANGE
 
 exact = settings(derandomize=True, deadline=None, max_examples=60)
@@ -242,3 +242,23 @@ class TestPartition:
     def test_bad_values_are_named(self, complaint, asked, field, remedy):
         with complaint(field, remedy):
             PatchLayout(**asked)
+
+
+def test_a_layout_of_thousands_of_patches_prints_one_short_line():
+    layout = PatchLayout.from_exponents(4096, 0.9, 0.4, clusters=4)
+    assert repr(layout) == str(layout) == f"<PatchLayout {layout.describe()}>"
+    assert len(repr(PatchGenerator(layout=layout))) < 250
+
+
+def test_partitions_of_lists_and_arrays_are_those_of_tuples():
+    expected = PatchLayout(partition=((0, 1, 1), (1, 0, 0)), grid=(1, 3))
+    for partition in ([[0, 1, 1], [1, 0, 0]], np.array([[0, 1, 1], [1, 0, 0]], dtype=np.uint8)):
+        found = PatchLayout(partition=partition, grid=[1, np.int64(3)])
+        assert found == expected and hash(found) == hash(expected)
+        assert all(type(area) is int for row in found.partition for area in row)
+
+
+@pytest.mark.parametrize("exponents", [(np.nan, 0.3), ("a", 0.3), (0.9,), 0.9, (0.9, 1.5), (0.9, 0.3, 0.1)])
+def test_exponents_are_two_numbers(exponents, complaint):
+    with complaint("exponents"):
+        PatchLayout(partition=((0, 1),), exponents=exponents)

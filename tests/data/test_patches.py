@@ -130,8 +130,8 @@ class TestDraws:
         ("asked", "field", "remedy"),
         [
             ({"seeds": []}, "seeds", "must name at least one seed"),
-            ({"seeds": [1, -1]}, "seed", "must be a whole number, 0 or more"),
-            ({"seeds": [1.5]}, "seed", "must be a whole number, 0 or more"),
+            ({"seeds": [1, -1]}, "seeds", "must be a whole number, 0 or more"),
+            ({"seeds": [1.5]}, "seeds", "must be a whole number, 0 or more"),
             ({"count": 0}, "count", "must be a whole number, 1 or more"),
             ({"step": -1}, "step", "must be a whole number, 0 or more"),
             ({"purpose": "other "}, "purpose", "must be one of"),

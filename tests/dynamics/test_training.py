@@ -1,13 +1,17 @@
 """The specification of a run, its schedule and its batches (exact)."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from vitdyn.data import PatchGenerator
+from vitdyn._specs import to_text
+from vitdyn.attention import Correlations
+from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import GradientDescent, Schedule, Training, simulate
+from vitdyn.experiments import Experiment
 from vitdyn.objectives import MaskedReconstruction
 
 
@@ -206,3 +210,53 @@ def test_training_is_a_plain_value(make_training):
     assert make_training() == make_training()
     assert hash(make_training()) == hash(make_training())
     assert isinstance(make_training(), Training)
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(2), [0, 1], np.arange(2), torch.arange(2), (np.int64(0), np.int64(1))]
+)
+def test_seeds_come_as_any_sequence(seeds, make_training):
+    """They are kept as plain numbers, so that specifications can be compared, hashed and written down."""
+    training = make_training(seeds=seeds)
+    assert training == make_training(seeds=(0, 1)) and training.seed_numbers == (0, 1)
+    assert to_text(training) == to_text(make_training(seeds=(0, 1)))
+
+
+@pytest.mark.parametrize("value", ["no", "false", 0, 1, None, [], np.array([True, False])])
+def test_truth_values_are_truth_values(value, make_training, complaint):
+    with complaint("content_queries", "True or False"):
+        make_training(content_queries=value)
+    text = json.loads(Experiment(name="a", training=make_training()).to_json())
+    text["training"]["content_queries"] = "false"
+    with complaint("content_queries", "True or False"):
+        Experiment.from_json(json.dumps(text))
+
+
+def test_a_start_must_fit(make_training, complaint):
+    training = make_training()
+    layout = training.generator.layout
+    zeros = Correlations.zeros(layout, 1)
+    other = Correlations.zeros(PatchLayout.from_sizes([20, 3, 3]), 1)
+    broken = zeros.map(lambda block: block + np.nan)
+    content = Correlations.zeros(layout, 1, content_queries=True)
+    for start, field in (
+        (other, "start.feature_position"),
+        (broken, "start.feature_position"),
+        (content, "start"),
+        ("zeros", "start"),
+    ):
+        with complaint(field):
+            simulate(training, start=start)
+
+
+def test_a_number_of_seeds_is_no_list_of_them(complaint):
+    generator = PatchGenerator(layout=PatchLayout.from_sizes([3, 2]))
+    with complaint("seeds", "a sequence of whole numbers"):
+        generator.sample(4, seeds=0)
+    assert (
+        generator.sample(4, seeds=range(3)).seeds
+        == generator.sample(4, seeds=np.arange(3)).seeds
+        == (0, 1, 2)
+    )
+    with complaint("dtype", "floating-point"):
+        generator.sample(4, seeds=(0,), dtype=torch.int64)

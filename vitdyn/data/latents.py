@@ -274,7 +274,15 @@ class Custom:
         _require_support("Custom", self.low, self.high)
         if not callable(self.draw):
             raise wrong("Custom.draw", self.draw, "must be a function (generator, shape) -> array")
-        self.sample(np.random.default_rng(0), (64, 2))
+        try:
+            self.sample(np.random.default_rng(0), (64, 2))
+        except (TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise wrong(
+                "Custom.draw",
+                self.draw,
+                f"must be a function (generator, shape) -> array; called so: {reason}",
+            ) from error
 
     def _estimate(self, power: int) -> float:
         return float((self.sample(np.random.default_rng(0), (2**20,)) ** power).mean())

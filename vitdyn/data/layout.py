@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn._errors import as_array, require_choice, require_integer, require_real, require_sequence, wrong
 from vitdyn.data.curve import grid_curve
 from vitdyn.seeds import stream
 
@@ -25,7 +26,7 @@ def information_gap(kappa_c: float, kappa_s: float) -> float:
     return (1 - kappa_s) - 2 * (1 - kappa_c)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PatchLayout:
     """The partition of P positions into areas, for each of K clusters.
 
@@ -43,10 +44,13 @@ class PatchLayout:
     exponents: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not self.partition:
+        require_sequence("partition", self.partition, "clusters, each a sequence of area indices")
+        if not len(self.partition):
             raise wrong("partition", self.partition, "must hold at least one cluster")
-        patches = len(self.partition[0])
-        for cluster, areas in enumerate(self.partition):
+        rows = tuple(_area_indices(f"partition[{index}]", row) for index, row in enumerate(self.partition))
+        object.__setattr__(self, "partition", rows)
+        patches = len(rows[0])
+        for cluster, areas in enumerate(rows):
             field = f"partition[{cluster}]"
             if len(areas) != patches:
                 raise wrong(field, len(areas), f"must give an area to each of the {patches} positions")
@@ -57,7 +61,11 @@ class PatchLayout:
                 raise wrong(
                     field, sorted(present), f"area indices must be 0..{len(present) - 1}, none left out"
                 )
-        _require_grid(self.grid, patches)
+        object.__setattr__(self, "grid", _checked_grid(self.grid, patches))
+        object.__setattr__(self, "exponents", checked_exponents(self.exponents))
+
+    def __repr__(self) -> str:
+        return f"<PatchLayout {self.describe()}>"
 
     @classmethod
     def from_exponents(
@@ -120,7 +128,7 @@ class PatchLayout:
         require_integer("clusters", clusters, at_least=1)
         per_cluster = _sizes_by_cluster(sizes, clusters, patches)
         total = sum(per_cluster[0])
-        _require_grid(grid, total)
+        grid = _checked_grid(grid, total)
         curve = _curve_positions(total, grid)
         generator = stream(seed, "layout")
         rows = []
@@ -139,19 +147,17 @@ class PatchLayout:
 
     @classmethod
     def from_labels(cls, labels: np.ndarray | Sequence[np.ndarray], *, patch_size: int) -> PatchLayout:
-        """Build a layout from 2-D integer label images, one for each cluster, cut into square patches.
+        """Build a layout from 2-D label images, one for each cluster, cut into square patches.
 
-        Each patch takes the label that most of its pixels have (the smallest such label in a tie); what
-        does not fill a patch at the right and lower edge is left out. The largest area becomes the
+        Labels are whole numbers in any type, truth values too, as arrays or pictures of one channel. Each patch takes
+        the label that most of its pixels have (the smallest such label in a tie); what does not fill a patch at the
+        right and lower edge is left out. The largest area becomes the
         global one, the others follow by size.
         """
         require_integer("patch_size", patch_size, at_least=1)
-        images = [labels] if isinstance(labels, np.ndarray) and labels.ndim == 2 else list(labels)
-        if not images:
-            raise wrong("labels", images, "must hold at least one label image")
         grids, rows = set(), []
-        for image in images:
-            majority = _majority_labels(np.asarray(image), patch_size)
+        for image in _label_images(labels):
+            majority = _majority_labels(image, patch_size)
             grids.add(majority.shape)
             rows.append(_areas_by_size(majority))
         if len(grids) > 1:
@@ -219,13 +225,38 @@ class PatchLayout:
         )
 
 
-def _require_grid(grid: tuple[int, int] | None, patches: int) -> None:
+def _area_indices(field: str, row: object) -> tuple[int, ...]:
+    """Return a cluster's area indices as whole numbers of Python; their values are checked by the caller."""
+    require_sequence(field, row, "area indices, one for each position")
+    array = np.asarray(row)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise wrong(field, row, "must hold one whole number for each position, the index of its area")
+    return tuple(array.tolist())
+
+
+def _checked_grid(grid: object, patches: int) -> tuple[int, int] | None:
     if grid is None:
-        return
-    for side in grid:
+        return None
+    require_sequence("grid", grid, "two whole numbers: rows and columns")
+    sides: tuple[Any, ...] = tuple(grid)  # type: ignore[arg-type]
+    for side in sides:
         require_integer("grid", side, at_least=1)
-    if len(grid) != 2 or grid[0] * grid[1] != patches:
+    if len(sides) != 2 or sides[0] * sides[1] != patches:
         raise wrong("grid", grid, f"rows times columns must be the {patches} positions")
+    return int(sides[0]), int(sides[1])
+
+
+def checked_exponents(exponents: object) -> tuple[float, float] | None:
+    """Return (κ_c, κ_s), or None where there are none. Raises ``ValueError`` for what is no pair in [0, 1]."""
+    if exponents is None:
+        return None
+    require_sequence("exponents", exponents, "two numbers: κ_c and κ_s")
+    pair: tuple[Any, ...] = tuple(exponents)  # type: ignore[arg-type]
+    if len(pair) != 2:
+        raise wrong("exponents", exponents, "must be two numbers: κ_c and κ_s")
+    for exponent in pair:
+        require_real("exponents", exponent, low=0.0, high=1.0)
+    return float(pair[0]), float(pair[1])
 
 
 def _areas_from_exponents(
@@ -245,16 +276,22 @@ def _areas_from_exponents(
 def _sizes_by_cluster(
     sizes: Sequence[int] | Sequence[Sequence[int]], clusters: int, patches: int | None
 ) -> list[tuple[int, ...]]:
+    require_sequence("sizes", sizes, "area sizes, the global area first")
     rows: list[Any] = list(sizes)
-    nested = (
-        [tuple(row) for row in rows] if rows and isinstance(rows[0], Sequence) else [tuple(rows)] * clusters
-    )
+    several = bool(rows) and not isinstance(rows[0], (str, Integral)) and hasattr(rows[0], "__len__")
+    for row in rows if several else ():
+        require_sequence("sizes", row, "area sizes, one for each cluster")
+    nested = [tuple(row) for row in rows] if several else [tuple(rows)] * clusters
     if clusters not in (1, len(nested)):
         raise wrong("clusters", clusters, f"sizes are given for {len(nested)} clusters")
-    total = patches if patches is not None else sum(nested[0]) if nested else 0
     for row in nested:
         for size in row:
             require_integer("sizes", size, at_least=1)
+    total = patches
+    if total is None:
+        total = sum(nested[0]) if nested else 0
+    require_integer("patches", total, at_least=0)
+    for row in nested:
         if sum(row) != total:
             raise wrong("sizes", row, f"add up to {sum(row)}; they must add up to {total} patches")
         if len(row) < 2:
@@ -270,9 +307,43 @@ def _curve_positions(total: int, grid: tuple[int, int] | None) -> np.ndarray:
     return np.array([row * grid[1] + column for row, column in grid_curve(*grid)])
 
 
-def _majority_labels(image: np.ndarray, patch_size: int) -> np.ndarray:
-    if image.ndim != 2 or not np.issubdtype(image.dtype, np.integer):
-        raise wrong("labels", (image.shape, str(image.dtype)), "must be a 2-D array of whole numbers")
+def _label_images(labels: Any) -> list[Int[np.ndarray, "row column"]]:
+    """Return each label image as an array of whole numbers."""
+    is_array = hasattr(labels, "__array_interface__") or hasattr(labels, "__array__")
+    whole = as_array("labels", labels) if is_array else None
+    if whole is not None and whole.ndim != 3:
+        return [_whole_labels(whole)]
+    if whole is not None and (
+        whole.shape[-1] == 1 or (whole.shape[-1] in (3, 4) and whole.dtype == np.uint8)
+    ):
+        return [_whole_labels(whole)]  # one picture with channels
+    require_sequence("labels", labels, "label images, one for each cluster")
+    if not len(labels):
+        raise wrong("labels", labels, "must hold at least one label image")
+    return [_whole_labels(as_array("labels", image)) for image in labels]
+
+
+def _whole_labels(image: np.ndarray) -> Int[np.ndarray, "row column"]:
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
+    shown = (image.shape, str(image.dtype))
+    if image.ndim == 3 and image.shape[-1] in (3, 4):
+        raise wrong(
+            "labels",
+            shown,
+            "is a picture in colours; give one label to a pixel, as "
+            "np.unique(picture.reshape(-1, 3), axis=0, return_inverse=True)[1].reshape(picture.shape[:2]) does",
+        )
+    if image.ndim != 2 or image.dtype.kind not in "biuf":
+        raise wrong("labels", shown, "must be a 2-D array of whole numbers")
+    if image.dtype.kind == "f":
+        if not (np.isfinite(image) & (np.trunc(image) == image) & (abs(image) < 2**53)).all():
+            raise wrong("labels", shown, "has labels that are no whole numbers")
+        image = image.astype(np.int64)
+    return image
+
+
+def _majority_labels(image: Int[np.ndarray, "row column"], patch_size: int) -> np.ndarray:
     rows, columns = image.shape[0] // patch_size, image.shape[1] // patch_size
     if rows * columns < 2:
         raise wrong(
@@ -280,14 +351,18 @@ def _majority_labels(image: np.ndarray, patch_size: int) -> np.ndarray:
         )
     if (image == image.flat[0]).all():
         raise wrong(
-            "labels", int(image.flat[0]), "the image has one label only; it must have at least two areas"
+            "labels", image.flat[0].item(), "the image has one label only; it must have at least two areas"
         )
     cut = image[: rows * patch_size, : columns * patch_size].reshape(rows, patch_size, columns, patch_size)
-    blocks = np.sort(cut.transpose(0, 2, 1, 3).reshape(rows, columns, -1), axis=-1)
-    values, codes = np.unique(blocks, return_inverse=True)
-    flat = codes.reshape(rows * columns, -1)
-    counts = np.stack([np.bincount(row, minlength=len(values)) for row in flat])
-    return values[counts.argmax(1)].reshape(rows, columns)
+    blocks = np.sort(cut.transpose(0, 2, 1, 3).reshape(rows * columns, -1), axis=-1)
+    # the longest run of a sorted block is its most frequent label, and the first of equal runs the smallest
+    first = np.ones(blocks.shape, dtype=bool)
+    first[:, 1:] = blocks[:, 1:] != blocks[:, :-1]
+    starts = np.flatnonzero(first)
+    lengths = np.zeros(blocks.size, dtype=np.int64)
+    lengths[starts] = np.diff(starts, append=blocks.size)
+    longest = lengths.reshape(blocks.shape).argmax(1)
+    return blocks[np.arange(len(blocks)), longest].reshape(rows, columns)
 
 
 def _areas_by_size(majority: np.ndarray) -> tuple[int, ...]:

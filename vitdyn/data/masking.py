@@ -55,14 +55,20 @@ def draw_visible(
 
     Raises ``ValueError`` unless 1 ≤ m < P < 2^31.
     """
+    require_integer("samples", samples, at_least=0)
+    require_integer("patches", patches, at_least=2)
     require_integer("masked", masked, at_least=1)
+    if not isinstance(generator, Streams | np.random.Generator):
+        raise wrong(
+            "generator", generator, "must be a numpy Generator, as vitdyn.seeds.stream gives, or Streams"
+        )
     if not masked < patches <= _MOST_PATCHES:
         raise wrong(
             "masked", masked, f"must leave one of {patches} patches visible; {_MOST_PATCHES} patches at most"
         )
     from vitdyn.data import subsets
 
-    plan = _plan(samples, int(patches), int(masked))
+    plan = _plan(int(samples), int(patches), int(masked))
     kind, width, size = plan.kind, plan.width, patches - masked
     if isinstance(generator, Streams):
         if subsets.draw_of_seeds is None:

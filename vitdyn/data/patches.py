@@ -12,10 +12,24 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vitdyn._errors import require_integer, wrong
+from vitdyn._errors import require_boolean, require_integer, require_kind, wrong
 from vitdyn.data.latents import LAWS, Law, Uniform, draw_of_streams
 from vitdyn.data.layout import PatchLayout
-from vitdyn.seeds import Streams, stream
+from vitdyn.seeds import Streams, as_seeds, stream
+
+
+def require_real_type(field: str, dtype: object) -> None:
+    """Raise ``ValueError`` unless ``dtype`` is a floating-point type of torch: whole numbers would cut latents off."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise wrong(field, dtype, "must be a floating-point type: torch.float32 or torch.float64")
+
+
+def _require_device(field: str, device: object) -> None:
+    """Raise ``ValueError`` unless torch knows the device."""
+    try:
+        torch.empty(0, device=device)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise wrong(field, device, 'must be a device that is here: "cpu", "cuda", "cuda:1"') from error
 
 
 @dataclass(frozen=True)
@@ -47,10 +61,13 @@ def orthonormal_basis(
     Without a seed they are coordinate vectors (features first, then positions; d as small as it can be
     unless asked); with one, a random orthonormal set.
     """
+    require_kind("layout", layout, PatchLayout)
     exists = torch.from_numpy(layout.sizes > 0)
     count = int(exists.sum())
     least = count + layout.patches
     size = least if dimension is None else dimension
+    require_integer("dimension", size, at_least=1)
+    require_real_type("dtype", dtype)
     if size < least:
         raise wrong(
             "dimension", size, f"{count} features and {layout.patches} positions need {least} or more"
@@ -177,8 +194,7 @@ class PatchGenerator:
     latents: Law = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.layout, PatchLayout):
-            raise wrong("layout", self.layout, "must be a PatchLayout")
+        require_kind("layout", self.layout, PatchLayout)
         if isinstance(self.latents, type) or not isinstance(self.latents, Law):
             raise wrong("latents", self.latents, f"must be a law: one of {', '.join(LAWS)}, or Custom(...)")
 
@@ -207,9 +223,10 @@ class PatchGenerator:
         clusters, the clusters are sorted before the two meet, and the law of the unordered batch is the same.
         """
         require_integer("count", count, at_least=1)
-        if not len(seeds):
-            raise wrong("seeds", tuple(seeds), "must name at least one seed")
-        own, clusters = tuple(seeds), self.layout.clusters
+        require_boolean("by_cluster", by_cluster)
+        require_real_type("dtype", dtype)
+        _require_device("device", device)
+        own, clusters = as_seeds(seeds), self.layout.clusters
         cluster = np.zeros((len(own), count), dtype=np.int64)
         if clusters > 1:
             for row, generator in enumerate(Streams(own, f"{purpose}clusters", step).each()):
@@ -221,7 +238,7 @@ class PatchGenerator:
             np.copyto(latents, 0.0, where=self._absent[cluster])
         return PatchBatch(
             self.layout,
-            tuple(int(seed) for seed in own),
+            own,
             torch.from_numpy(cluster).to(device),
             torch.from_numpy(latents).to(device=device, dtype=dtype),
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log
 
-from vitdyn._errors import require_real, wrong
-from vitdyn.data.layout import KAPPA_C_RANGE, KAPPA_S_RANGE, PatchLayout, information_gap
+from vitdyn._errors import require_boolean, require_real, wrong
+from vitdyn.data.layout import KAPPA_C_RANGE, KAPPA_S_RANGE, PatchLayout, checked_exponents, information_gap
 
 MOST_PATCHES = 1e60
 
@@ -25,6 +25,7 @@ class AreaSizes:
     exponents: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "exponents", checked_exponents(self.exponents))
         require_real("patches", self.patches, low=2, high=MOST_PATCHES)
         require_real("local_size", self.local_size, low=1, high=self.patches)
         require_real("global_size", self.global_size, low=1, high=self.patches)
@@ -50,6 +51,7 @@ class AreaSizes:
         Raises ``ValueError`` for exponents out of the theory's range, unless ``outside``, and for a P that
         leaves no room for a local area or makes it larger than the global one.
         """
+        require_boolean("outside", outside)
         for field, value, (low, high) in (
             ("kappa_c", kappa_c, KAPPA_C_RANGE),
             ("kappa_s", kappa_s, KAPPA_S_RANGE),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool
 
-from vitdyn._errors import require_choice
+from vitdyn._errors import require_choice, require_integer
 from vitdyn.data.masking import draw_visible
 from vitdyn.seeds import Streams
 
@@ -25,6 +25,7 @@ def draw_view_pair(
     shows exactly what the first one hides (so it hides ``patches − masked``). Of ``Streams`` all seeds at once.
     """
     require_choice("views", kind, VIEW_KINDS)
+    require_integer("samples", samples, at_least=0)
     if kind == "complementary":
         first = draw_visible(generator, samples, patches, masked)
         return first, ~first

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from vitdyn._errors import require_choice, require_kind
 from vitdyn.attention import Correlations, pools
 from vitdyn.attention.composed import forms_maps
 from vitdyn.dynamics.devices import devices_of, split_over_devices
@@ -49,6 +50,8 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
 
     It is what is in use at once. The C library may keep as much again of freed arrays, while these are below 32 MiB.
     """
+    require_kind("training", training, Training)
+    require_choice("device", device, ("cpu", "cuda"))
     layout, objective = training.generator.layout, training.objective
     patches, areas, clusters = layout.patches, layout.areas, layout.clusters
     blocks = patches**2 + patches * areas * clusters

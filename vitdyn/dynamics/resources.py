@@ -15,12 +15,13 @@ from vitdyn._errors import wrong
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """Return the device: "auto" takes CUDA where there is one, else the CPU.
+def pick_device(name: str | torch.device = "auto") -> torch.device:
+    """Return the device of this name: "auto" takes CUDA where there is one, else the CPU.
 
     Raises ``ValueError`` where CUDA is asked for and there is none.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(name)):
+    name = str(name) if isinstance(name, torch.device) else name
+    if not isinstance(name, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise wrong("device", name, "must be one of auto, cpu, cuda, cuda:0, cuda:1, ...")
     available = torch.cuda.is_available()
     if name.startswith("cuda") and not available:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn._errors import require_choice, require_integer, require_sequence, wrong
 
 SPACINGS = ("linear", "logarithmic", "explicit")
 
@@ -25,8 +25,10 @@ class Schedule:
     def __post_init__(self) -> None:
         require_choice("Schedule.spacing", self.spacing, SPACINGS)
         require_integer("Schedule.frames", self.frames, at_least=2)
+        require_sequence("Schedule.steps", self.steps, "whole numbers")
         for step in self.steps:
             require_integer("Schedule.steps", step, at_least=0)
+        object.__setattr__(self, "steps", tuple(map(int, self.steps)))
         if self.steps and self.spacing != "explicit":
             raise wrong("Schedule.steps", self.steps, "steps are named only with spacing='explicit'")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vitdyn._errors import require_real, wrong
+from vitdyn._errors import as_path, require_boolean, require_kind, require_real, require_sequence, wrong
 from vitdyn._specs import to_text, why_unnamed
 from vitdyn.attention import Correlations
 from vitdyn.dynamics.assemble import Recorded, assemble
@@ -52,6 +52,7 @@ def simulate(
     Raises ``ValueError`` for a bad argument before any work starts, ``DivergenceError`` at the first value
     that is not finite.
     """
+    require_kind("training", training, Training)
     return _simulate(
         (training,),
         start,
@@ -122,7 +123,11 @@ def _simulate(
     limit = default_limit(where) if memory_limit_mib is None else memory_limit_mib
     require_real("memory_limit_mib", limit, low=0.0, high=1e9, open_low=True)
     require_real("checkpoint_seconds", checkpoint_seconds, low=0.0, high=1e9)
-    _check_start(start, cells[0])
+    for field, value in (("keep_final_state", keep_final_state), ("keep_checkpoint", keep_checkpoint)):
+        require_boolean(field, value)
+    if start is not None:
+        _check_start(start, cells[0])
+    checkpoint = None if checkpoint is None else as_path("checkpoint", checkpoint)
     if checkpoint is not None and (reason := why_unnamed(list(cells))):
         raise wrong("checkpoint", str(checkpoint), f"cannot be told from those of other runs: {reason}")
     specs = _specs(cells, limit, start)
@@ -150,18 +155,29 @@ def _simulate(
 
 
 def _check_cells(trainings: Sequence[Training]) -> None:
-    if isinstance(trainings, Training) or not len(trainings):
+    require_sequence("trainings", trainings, "one Training or more")
+    if not len(trainings):
         raise wrong("trainings", trainings, "must be a sequence of one Training or more")
     for index, training in enumerate(trainings):
-        if not isinstance(training, Training):
-            raise wrong(f"trainings[{index}]", training, "must be a Training")
+        require_kind(f"trainings[{index}]", training, Training)
 
 
-def _check_start(start: Correlations | None, training: Training) -> None:
-    if start is not None and start.seeds not in (1, len(training.seed_numbers)):
+def _check_start(start: Correlations, training: Training) -> None:
+    require_kind("start", start, Correlations)
+    if start.seeds not in (1, len(training.seed_numbers)):
         raise wrong(
             "start.seeds", start.seeds, f"must be 1 or {len(training.seed_numbers)}, one for each seed"
         )
+    zeros = Correlations.zeros(training.generator.layout, 1, content_queries=training.content_queries)
+    wanted, given = zeros.named(), start.named()
+    if wanted.keys() != given.keys():
+        raise wrong("start", sorted(given), f"must have the blocks {', '.join(wanted)}")
+    for name, block in given.items():
+        shape = (start.seeds, *wanted[name].shape[1:])
+        if tuple(block.shape) != shape:
+            raise wrong(f"start.{name}", tuple(block.shape), f"must have the shape {shape} of this layout")
+        if not block.isfinite().all():
+            raise wrong(f"start.{name}", "not finite", "must hold finite numbers")
 
 
 def _specs(cells: tuple[Training, ...], limit: float, start: Correlations | None) -> list[str]:

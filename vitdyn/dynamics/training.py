@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 
-from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn._errors import require_boolean, require_choice, require_integer, wrong
 from vitdyn.data import PatchGenerator
 from vitdyn.dynamics.descent import DESCENTS, Descent, GradientDescent
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.schedule import Schedule
 from vitdyn.objectives import OBJECTIVES, Objective
 from vitdyn.observables import Metrics
+from vitdyn.seeds import counted_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +44,22 @@ class Training:
         if not isinstance(self.objective, Objective):
             known = ", ".join(kind.__name__ for kind in OBJECTIVES)
             raise wrong("objective", self.objective, f"must be an Objective: one of {known}, or your own")
-        if self.descent is not None and not isinstance(self.descent, Descent):
+        if self.descent is not None and (
+            isinstance(self.descent, type) or not isinstance(self.descent, Descent)
+        ):
             known = ", ".join(kind.__name__ for kind in DESCENTS.values())
             raise wrong("descent", self.descent, f"must be one of {known}")
         require_integer("steps", self.steps, at_least=0)
         require_integer("samples", self.samples, at_least=1)
         require_integer("evaluation_samples", self.evaluation_samples, at_least=1)
         require_choice("precision", self.precision, PRECISIONS)
+        require_boolean("content_queries", self.content_queries)
+        if not isinstance(self.schedule, Schedule):
+            raise wrong("schedule", self.schedule, "must be a Schedule")
         self.schedule.recorded_steps(self.steps)
+        seeds = counted_seeds(self.seeds)
+        if not isinstance(self.seeds, Integral):
+            object.__setattr__(self, "seeds", seeds)
         if self.data_set_size is not None:
             require_integer("data_set_size", self.data_set_size, at_least=1)
             if self.data_set_size < self.samples:
@@ -61,23 +70,13 @@ class Training:
             if not isinstance(self.metrics, Metrics):
                 raise wrong("metrics", self.metrics, "must be a Metrics or None")
             self.metrics.check(self.generator.layout)
-        self._check_seeds()
         self.objective.check(self.generator.layout, self.samples)
         self.objective.check(self.generator.layout, self.evaluation_samples)
-
-    def _check_seeds(self) -> None:
-        if not isinstance(self.seeds, Sequence):
-            require_integer("seeds", self.seeds, at_least=1)
-            return
-        for seed in self.seeds:
-            require_integer("seeds", seed, at_least=0)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise wrong("seeds", tuple(self.seeds), "must name at least one seed, and each once")
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
         """The seeds."""
-        return tuple(self.seeds) if isinstance(self.seeds, Sequence) else tuple(range(self.seeds))
+        return counted_seeds(self.seeds)
 
     @property
     def rule(self) -> Descent:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from vitdyn._errors import wrong
+from vitdyn._errors import as_path, require_kind, wrong
 from vitdyn._specs import decode, to_text, why_unnamed
 from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import DESCENTS, Schedule, Training, simulate
@@ -85,9 +85,11 @@ class Experiment:
     @classmethod
     def from_json(cls, text: str) -> Experiment:
         """Build an experiment from ``to_json``'s line. Raises ``ValueError`` for anything else."""
+        if not isinstance(text, str):
+            raise wrong("experiment", text, "must be a text of JSON")
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise wrong("experiment", text, f"must be JSON ({error})") from error
         made = decode(values, (cls, *SPEC_KINDS))
         if not isinstance(made, cls):
@@ -126,7 +128,8 @@ def run(
     an interrupted run goes on from there when it is started again. No state is kept of an experiment that is
     ``unnamed``, with a warning.
     """
-    target = Path(out) if out is not None else None
+    require_kind("experiment", experiment, Experiment)
+    target = as_path("out", out) if out is not None else None
     checkpoint = target.with_name(target.name + ".checkpoint") if target else None
     if checkpoint and (reason := experiment.unnamed):
         warnings.warn(f"{experiment.name} is not resumed if it is interrupted: {reason}", stacklevel=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite, nan
 
@@ -10,7 +10,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn._errors import (
+    require_boolean,
+    require_choice,
+    require_integer,
+    require_real,
+    require_sequence,
+    wrong,
+)
 from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, draw_visible, masked_count
 from vitdyn.data.latents import draw_of_streams
@@ -65,7 +72,8 @@ class Metrics:
     within_cluster: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.names, Sequence) or isinstance(self.names, str) or not len(self.names):
+        require_sequence("Metrics.names", self.names, f"names out of {', '.join(METRICS)}")
+        if not len(self.names):
             raise wrong("Metrics.names", self.names, f"must name at least one of {', '.join(METRICS)}")
         for name in self.names:
             require_choice("Metrics.names", name, METRICS)
@@ -73,8 +81,8 @@ class Metrics:
         require_integer("Metrics.maps", self.maps, at_least=1)
         require_integer("Metrics.objects", self.objects, at_least=_LEAST_IMAGES)
         require_integer("Metrics.views", self.views, at_least=2)
-        if not isinstance(self.within_cluster, bool):
-            raise wrong("Metrics.within_cluster", self.within_cluster, "must be True or False")
+        require_boolean("Metrics.within_cluster", self.within_cluster)
+        object.__setattr__(self, "names", tuple(self.names))
 
     def check(self, layout: PatchLayout) -> None:
         """Raise ``ValueError`` where a metric does not exist on such a layout."""
