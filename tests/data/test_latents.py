@@ -8,7 +8,20 @@ from scipy.integrate import quad
 from scipy.stats import truncnorm
 from scipy.stats import uniform as flat
 
-from vitdyn.data import LAWS, Beta, Constant, Custom, Law, TruncatedNormal, TwoPoint, Uniform, latents
+from vitdyn.data import (
+    LAWS,
+    Beta,
+    Constant,
+    Custom,
+    Law,
+    PatchGenerator,
+    PatchLayout,
+    TruncatedNormal,
+    TwoPoint,
+    Uniform,
+    latents,
+)
+from vitdyn.lumped import quadrature
 from vitdyn.seeds import Streams
 
 
@@ -204,3 +217,46 @@ class TestCustom:
 def test_bad_values_are_named(complaint, law, values, field, remedy):
     with complaint(f"{law.__name__}.{field}", remedy):
         law(**values)
+
+
+class Squared(Uniform):
+    """Draws what its parent does not; says nothing of moments."""
+
+    def from_uniform(self, uniform):
+        return self.low + (self.high - self.low) * uniform**2
+
+
+class Lower(Beta):
+    def sample(self, generator, shape):
+        return np.full(shape, self.low)
+
+
+class Outside(Uniform):
+    def from_uniform(self, uniform):
+        return 2 * super().from_uniform(uniform)
+
+
+class Misshapen(Constant):
+    def sample(self, generator, shape):
+        return super().sample(generator, shape[::-1])
+
+
+def test_moments_fall_with_the_draws_they_speak_of():
+    """The parent's E z² under another distribution made every prediction wrong."""
+    law = Squared(low=1.0, high=2.0)
+    assert law.mean == pytest.approx(4 / 3, rel=2e-3)
+    assert law.second_moment == pytest.approx(1 + 2 / 3 + 1 / 5, rel=2e-3)
+    assert (Lower().mean, Lower().second_moment) == (1.0, 1.0)
+    assert Uniform().mean == 1.25 and Beta().mean == 1.25
+
+
+@pytest.mark.parametrize("law", [Outside(), Misshapen()], ids=lambda law: type(law).__name__)
+def test_draws_of_the_users_are_checked(law, complaint):
+    generator = PatchGenerator(layout=PatchLayout.from_sizes([3, 2]), latents=law)
+    with complaint(f"{type(law).__name__}.sample", "must return"):
+        generator.sample(4, seeds=(0, 1))
+
+
+def test_reductions_know_no_distribution_made_from_theirs(complaint):
+    with complaint("latents", "no class made from these"):
+        quadrature(Squared(low=1.0, high=2.0), 8)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.data import PatchGenerator, PatchLayout, Uniform
+from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics import GradientDescent, Training, loss_gradient, simulate
 from vitdyn.dynamics.grid import batch_key
 from vitdyn.dynamics.memory import estimate_memory
+from vitdyn.lumped import Lumped, MeanField
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
 from vitdyn.objectives.contract import bound_of
 
@@ -362,3 +363,51 @@ def test_a_generator_of_ones_own_is_asked_for_samples():
     assert not takes(own)
     assert takes(training(MaskedReconstruction()))
     assert takes(replace(own, generator=PatchGenerator(layout=LAYOUT)))
+
+
+@EACH
+def test_reductions_refuse_a_loss_that_they_were_not_derived_for(kind, complaint):
+    """The flow of the parent was returned for a loss of its child, or for anything that was named "mae"."""
+    sizes = AreaSizes.from_exponents(1e4, 0.9, 0.3)
+    MeanField(sizes=sizes, objective=kind(), clusters=2)
+    Lumped(layout=LAYOUT, objective=kind())
+    for change in CHANGED:
+        with complaint("objective", "with its own loss"):
+            MeanField(sizes=sizes, objective=change(kind), clusters=2)
+        with complaint("objective", "with its own loss"):
+            Lumped(layout=LAYOUT, objective=change(kind))
+
+    class Decaying(kind):
+        def decay(self, correlations):
+            return 2 * super().decay(correlations)
+
+    with complaint("objective", "with its own loss"):
+        MeanField(sizes=sizes, objective=Decaying(), clusters=2)
+
+
+def test_a_rule_of_descent_moves_in_place_and_owns_its_state(complaint):
+    class Returning(GradientDescent):
+        def step(self, correlations, gradient, state, count):
+            return correlations.map(lambda block, part: block - 0.5 * part, gradient)
+
+    class Anchored(GradientDescent):
+        """Pulled back to where it was at the start: to itself, were its state the model's own blocks."""
+
+        def init(self, correlations):
+            return {"anchor": correlations.map(torch.clone) if own else correlations}
+
+        def step(self, correlations, gradient, state, count):
+            correlations.map(
+                lambda block, part, start: block.sub_(0.5 * part + 0.1 * (block - start)),
+                gradient,
+                state["anchor"],
+            )
+
+    with complaint("Returning.step", "in place"):
+        simulate(training(MaskedReconstruction(), descent=Returning(learning_rate=0.5)))
+    runs = []
+    for own in (True, False):  # noqa: B007  # read by Anchored
+        runs.append(simulate(training(MaskedReconstruction(), descent=Anchored(learning_rate=0.5))))
+    assert runs[0].dataset.drop_attrs().equals(runs[1].dataset.drop_attrs())
+    plain = simulate(training(MaskedReconstruction()))
+    assert float(abs(plain["feature_position"] - runs[0]["feature_position"]).max()) > 1e-3

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import prod
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -51,7 +51,27 @@ def _require_support(kind: str, low: float, high: float, *, least_high: float = 
         raise wrong(f"{kind}.high", high, "latents that are all 0 carry no signal: must be positive")
 
 
-class _FromUniform:
+class _Stated:
+    """A law that states its moments; in a class that draws otherwise they are estimated until it states its own."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        draws, states = {"sample", "from_uniform"} & vars(cls).keys(), {"mean", "second_moment"}
+        if draws:
+            for name in states - vars(cls).keys():
+                setattr(cls, name, property(partial(_estimate, power=1 if name == "mean" else 2)))
+
+    def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw an array of independent latents."""
+        raise NotImplementedError
+
+
+def _estimate(law: Law, *, power: int) -> float:
+    """Return E z^power from 2^20 draws of a fixed stream, to about one part in a thousand."""
+    return float((law.sample(np.random.default_rng(0), (2**20,)) ** power).mean())
+
+
+class _FromUniform(_Stated):
     """A law whose latents are a function of one uniform number each."""
 
     def from_uniform(self, uniform: np.ndarray) -> np.ndarray:
@@ -66,8 +86,25 @@ class _FromUniform:
 def draw_of_streams(law: Law, streams: Streams, shape: tuple[int, ...]) -> Float[np.ndarray, "seed ..."]:
     """Draw an array of latents for each seed: what the law draws from the seed's own stream."""
     if isinstance(law, _FromUniform) and type(law).sample is _FromUniform.sample:
-        return law.from_uniform(_uniforms(streams, shape))
-    return np.stack([law.sample(generator, shape) for generator in streams.each()])
+        drawn = law.from_uniform(_uniforms(streams, shape))
+    else:
+        drawn = np.stack([np.asarray(law.sample(generator, shape)) for generator in streams.each()])
+    if type(law) in LAWS.values():
+        return drawn
+    return _checked_draw(f"{type(law).__name__}.sample", law, drawn, (len(streams.seeds), *shape))
+
+
+def _checked_draw(field: str, law: Law, drawn: object, shape: tuple[int, ...]) -> np.ndarray:
+    """Return latents in float64. Raises ``ValueError`` unless they have the shape and lie in the law's support."""
+    latents = np.asarray(drawn, dtype=np.float64)
+    if latents.shape != tuple(shape):
+        raise wrong(field, latents.shape, f"must return an array of the asked shape {tuple(shape)}")
+    inside = (latents >= law.low) & (latents <= law.high)
+    if not inside.all():
+        raise wrong(
+            field, float(latents[~inside].flat[0]), f"must return latents in [{law.low:g}, {law.high:g}]"
+        )
+    return latents
 
 
 def _uniforms(streams: Streams, shape: tuple[int, ...]) -> Float[np.ndarray, "seed ..."]:
@@ -194,7 +231,7 @@ class TruncatedNormal(_FromUniform):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beta:
+class Beta(_Stated):
     """Beta law stretched to [low, high]: z = L + (U − L) x with x ~ Beta(alpha, beta)."""
 
     low: float = 1.0
@@ -225,7 +262,7 @@ class Beta:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constant:
+class Constant(_Stated):
     """Constant law: every latent equals ``value``."""
 
     value: float = 1.0
@@ -284,30 +321,19 @@ class Custom:
                 f"must be a function (generator, shape) -> array; called so: {reason}",
             ) from error
 
-    def _estimate(self, power: int) -> float:
-        return float((self.sample(np.random.default_rng(0), (2**20,)) ** power).mean())
-
     @property
     def mean(self) -> float:
         """E z, estimated."""
-        return self._estimate(1)
+        return _estimate(self, power=1)
 
     @property
     def second_moment(self) -> float:
         """E z², estimated."""
-        return self._estimate(2)
+        return _estimate(self, power=2)
 
     def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw, and check that what came back has the shape and the support that were promised."""
-        drawn = np.asarray(self.draw(generator, shape), dtype=np.float64)
-        if drawn.shape != tuple(shape):
-            raise wrong("Custom.draw", drawn.shape, f"must return an array of the asked shape {tuple(shape)}")
-        if not ((drawn >= self.low) & (drawn <= self.high)).all():
-            outside = drawn[~((drawn >= self.low) & (drawn <= self.high))].flat[0]
-            raise wrong(
-                "Custom.draw", float(outside), f"must return latents in [{self.low:g}, {self.high:g}]"
-            )
-        return drawn
+        return _checked_draw("Custom.draw", self, self.draw(generator, shape), shape)
 
 
 LAWS: dict[str, type] = {

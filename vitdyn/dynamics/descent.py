@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from vitdyn._errors import require_real
+from vitdyn._errors import require_real, wrong
 from vitdyn.attention import Correlations
 from vitdyn.objectives import add_scaled, per_seed
 
@@ -135,6 +135,26 @@ def _move_along(
 
 def _zeros(block: Tensor) -> Tensor:
     return block.new_zeros(block.shape)
+
+
+def first_state(rule: Descent, correlations: Correlations) -> State:
+    """Return a rule's state before the first step, in arrays of its own: the model moves in place."""
+    state = rule.init(correlations)
+    if not isinstance(state, dict) or not all(isinstance(part, Correlations) for part in state.values()):
+        raise wrong(f"{type(rule).__name__}.init", state, "must return a dict of Correlations, {} for none")
+    return {name: part.map(Tensor.clone) for name, part in state.items()}
+
+
+def step_in_place(
+    rule: Descent, correlations: Correlations, gradient: Correlations, state: State, count: int
+) -> None:
+    """Take one step of a rule. Raises ``ValueError`` for one that returns what it should have changed in place."""
+    returned: Any = rule.step(correlations, gradient, state, count)  # type: ignore[func-returns-value]
+    if returned is not None:
+        kind = type(returned).__name__
+        raise wrong(
+            f"{type(rule).__name__}.step", kind, "must change the correlations in place and return None"
+        )
 
 
 DESCENTS: dict[str, type] = {"gradient": GradientDescent, "momentum": Momentum, "adam": Adam}

@@ -14,6 +14,7 @@ from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.dynamics.batches import Views, knows_views
 from vitdyn.dynamics.captured import CapturedSteps, takes
 from vitdyn.dynamics.checkpoint import State
+from vitdyn.dynamics.descent import step_in_place
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.divergence import DivergenceError, noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
@@ -104,7 +105,7 @@ class HostSteps:
             gradient, forward = loss_gradient(
                 group.correlations, objective, batch, views, group.memory, self.workspaces
             )
-            rule.step(group.correlations, gradient, group.descent, group.step)
+            step_in_place(rule, group.correlations, gradient, group.descent, group.step)
             group.memory = next_memory(objective, forward, group.correlations)
             group.step += 1
             group.note_bad_values()

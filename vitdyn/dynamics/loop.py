@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitdyn.attention import Correlations
 from vitdyn.dynamics.checkpoint import Keeper, State
+from vitdyn.dynamics.descent import first_state
 from vitdyn.dynamics.gradient import Workspaces, forward_pass
 from vitdyn.dynamics.grid import Row, Rows
 from vitdyn.dynamics.group import Group, steps_of
@@ -124,7 +125,7 @@ class Loop:
             )
         unset = torch.full((len(rows.rows),), -1, device=rows.device)
         memory = first_memory(rows.objective, correlations)
-        return Group(rows, correlations, rows.rule.init(correlations), memory, unset)
+        return Group(rows, correlations, first_state(rows.rule, correlations), memory, unset)
 
 
 def stored_split(keeper: Keeper) -> list[list[Row]] | None:

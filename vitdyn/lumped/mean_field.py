@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn._errors import require_integer, require_real, wrong
 from vitdyn.data import AreaSizes, Law, Uniform
 from vitdyn.lumped.attention import ORDER_PARAMETERS, POSITION_PARAMETERS
 from vitdyn.lumped.quadrature import quadrature
 from vitdyn.lumped.right_hand_side import RightHandSide
-from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
+from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective, require_listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class MeanField:
     def __post_init__(self) -> None:
         if not isinstance(self.sizes, AreaSizes):
             raise wrong("sizes", self.sizes, "must be AreaSizes")
-        require_choice("objective", getattr(self.objective, "name", self.objective), ("mae", "cl", "mixture"))
+        require_listed(self.objective, "the mean field was derived for these; simulate any other")
         require_integer("clusters", self.clusters, at_least=1)
         require_integer("negatives", self.negatives, at_least=1)
         require_integer("nodes", self.nodes, at_least=2)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vitdyn._errors import wrong
-from vitdyn.data import Beta, Constant, Law, TruncatedNormal, TwoPoint, Uniform
+from vitdyn.data import Beta, Law, TruncatedNormal, TwoPoint, Uniform
 
 
 class Quadrature(NamedTuple):
@@ -24,8 +24,13 @@ def quadrature(law: Law, count: int) -> Quadrature:
     With ``count`` nodes polynomials up to degree 2 · count − 1 are integrated exactly (truncated normal: the
     density is a factor of the weights). Raises ``ValueError`` for a law without a rule.
     """
-    if isinstance(law, Constant) or law.low == law.high:
+    if law.low == law.high:
         return Quadrature(np.array([law.high]), np.ones(1))
+    if type(law) not in (TwoPoint, Beta, Uniform, TruncatedNormal):
+        raise wrong(
+            "latents", type(law).__name__, "the mean field has rules for uniform, two-point, beta, "
+            "truncated-normal and constant latents, and for no class made from these",
+        )  # fmt: skip
     if isinstance(law, TwoPoint):
         mass = np.array([1 - law.probability_high, law.probability_high])
         kept = mass > 0
@@ -34,13 +39,8 @@ def quadrature(law: Law, count: int) -> Quadrature:
         from scipy.special import roots_jacobi
 
         x, weights = roots_jacobi(count, law.beta - 1, law.alpha - 1)
-    elif isinstance(law, (Uniform, TruncatedNormal)):
-        x, weights = np.polynomial.legendre.leggauss(count)
     else:
-        raise wrong(
-            "latents", type(law).__name__, "the mean field has rules for uniform, two-point, beta, "
-            "truncated-normal and constant latents",
-        )  # fmt: skip
+        x, weights = np.polynomial.legendre.leggauss(count)
     nodes = law.low + (law.high - law.low) * (x + 1) / 2
     if isinstance(law, TruncatedNormal):
         exponent = -(((nodes - law.location) / law.scale) ** 2) / 2

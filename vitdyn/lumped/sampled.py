@@ -17,7 +17,7 @@ from vitdyn.data import Law, PatchGenerator, PatchLayout, Uniform, masked_count
 from vitdyn.lumped.by_cell import Frame, observe_cells
 from vitdyn.lumped.counted import CountedBatch, Rows, counted_gradient, mean_attention
 from vitdyn.lumped.symmetry import OrderParameters, Symmetry
-from vitdyn.objectives import Objective
+from vitdyn.objectives import Objective, require_listed
 from vitdyn.observables import OBSERVABLES
 from vitdyn.seeds import stream
 from vitdyn.trajectory import SCHEMA, Trajectory, versions
@@ -46,9 +46,7 @@ class Lumped:
 
     def __post_init__(self) -> None:
         PatchGenerator(layout=self.layout, latents=self.latents)
-        if not isinstance(self.objective, Objective):
-            raise wrong("objective", self.objective, "must be an Objective")
-        require_choice("objective.name", self.objective.name, ("mae", "cl", "mixture"))
+        require_listed(self.objective, "the reduction was derived for these; simulate any other")
         require_integer("steps", self.steps, at_least=0)
         require_integer("samples", self.samples, at_least=1)
         require_integer("frames", self.frames, at_least=2)

@@ -3,7 +3,9 @@
 To add one, write it in a file of its own and name it in ``OBJECTIVES``.
 """
 
+from vitdyn._errors import wrong
 from vitdyn.objectives.contrastive import Contrastive
+from vitdyn.objectives.forms import is_unchanged
 from vitdyn.objectives.joined import add_scaled, joined, members, per_seed
 from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.mixture import Mixture
@@ -17,6 +19,17 @@ from vitdyn.objectives.objective import (
 )
 
 OBJECTIVES: tuple[type[Objective], ...] = (MaskedReconstruction, Contrastive, Mixture)
+
+
+def require_listed(objective: object, why: str) -> None:
+    """Raise ``ValueError`` unless an objective is a listed one, its loss, decay and views as they are; say ``why``.
+
+    For what knows these formulas by heart, as the reduction does.
+    """
+    if not any(isinstance(objective, kind) and is_unchanged(objective, kind) for kind in OBJECTIVES):
+        known = ", ".join(kind.__name__ for kind in OBJECTIVES)
+        raise wrong("objective", objective, f"must be one of {known}, with its own loss: {why}")
+
 
 __all__ = [
     "OBJECTIVES",
@@ -33,4 +46,5 @@ __all__ = [
     "joined",
     "members",
     "per_seed",
+    "require_listed",
 ]

@@ -31,6 +31,20 @@ def behaviour(kind: type, root: type) -> dict[str, Any]:
     return {name: getattr(kind, name) for name in names | FORMS.keys() | {"loss"}}
 
 
+def is_unchanged(spec: Any, kind: type) -> bool:
+    """Return whether ``spec``, a ``kind``, has the loss, views, decay and counted queries that ``kind`` has."""
+    served = ("decay", "draw_views", "counted_queries")
+    pieces = kind.written_with | {name: getattr(kind, name) for name in served}  # type: ignore[attr-defined]
+    return _has(spec, {name: piece for name, piece in pieces.items() if name not in FORMS})
+
+
+def _has(spec: Any, pieces: dict[str, Any]) -> bool:
+    kind, fields = type(spec), getattr(type(spec), "__dataclass_fields__", {})
+    own = any(isinstance(pieces.get(name), FunctionType) for name in vars(spec))
+    same = (getattr(kind, name, None) is piece for name, piece in pieces.items() if name not in fields)
+    return not own and all(same)
+
+
 def holds(spec: Any, form: str, root: type) -> bool:
     """Return whether ``spec`` has a ``form``, other than ``root``'s, that was written for the loss that it has.
 
@@ -38,7 +52,7 @@ def holds(spec: Any, form: str, root: type) -> bool:
     no part of that: loss and form read them off the same object.
     """
     kind = type(spec)
-    function, fields = getattr(kind, form), getattr(kind, "__dataclass_fields__", {})
+    function = getattr(kind, form)
     if function is getattr(root, form):
         return False
     for writer in reversed(kind.__mro__):
@@ -47,10 +61,6 @@ def holds(spec: Any, form: str, root: type) -> bool:
             break
     else:
         return False
-    pieces = {
-        name: piece
-        for name, piece in written.items()
-        if name not in fields and (name not in FORMS or name in FORMS[form])
-    }
-    own = any(isinstance(pieces.get(name), FunctionType) for name in vars(spec))
-    return not own and all(getattr(kind, name, None) is piece for name, piece in pieces.items())
+    return _has(
+        spec, {name: piece for name, piece in written.items() if name not in FORMS or name in FORMS[form]}
+    )
