@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from skimage import data, segmentation, transform
 
+from vitdyn._extras import from_extra
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
@@ -53,6 +53,8 @@ class Options(FigureOptions):
 
 def picture(name: str) -> np.ndarray:
     """Return the middle square of a photograph at 256 x 256 pixels, values in [0, 1]."""
+    with from_extra("photographs"):
+        from skimage import data, transform
     image = getattr(data, name)()
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
@@ -61,6 +63,8 @@ def picture(name: str) -> np.ndarray:
 
 def segments(image: np.ndarray, method: str) -> np.ndarray:
     """Return a label image with a handful of segments."""
+    with from_extra("photographs"):
+        from skimage import segmentation
     if method == "slic":
         return segmentation.slic(image, n_segments=12, compactness=10, start_label=0)
     return segmentation.felzenszwalb(image, scale=800, sigma=0.8, min_size=1000)

@@ -13,8 +13,8 @@ Takes:  0.4 minutes on two cores (--full is the same); a GPU is not used.
 from collections.abc import Iterator
 
 import numpy as np
-from skimage import data, segmentation, transform
 
+from vitdyn._extras import from_extra
 from vitdyn.data import PatchLayout
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure, text_table
 from vitdyn.plotting.photograph_gaps import Segmented, draw_photograph_gaps
@@ -31,6 +31,8 @@ SCALES = {"felzenszwalb": (200, 500, 1200), "slic": (12, 30, 75)}
 
 def picture(name: str) -> np.ndarray:
     """Return the middle square of a photograph at 512 x 512 pixels, values in [0, 1]."""
+    with from_extra("photographs"):
+        from skimage import data, transform
     loaded = getattr(data, name)()
     image = loaded[0] if isinstance(loaded, tuple) else loaded
     side = min(image.shape[:2])
@@ -40,6 +42,8 @@ def picture(name: str) -> np.ndarray:
 
 def segments(image: np.ndarray, algorithm: str, scale: int) -> np.ndarray:
     """Return a label image."""
+    with from_extra("photographs"):
+        from skimage import segmentation
     if algorithm == "slic":
         return segmentation.slic(image, n_segments=scale, compactness=10, start_label=0)
     return segmentation.felzenszwalb(image, scale=scale, sigma=0.8, min_size=256)

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
+from vitdyn._progress import progress
 from vitdyn._tables import text_table
 from vitdyn.data import AreaSizes
 from vitdyn.lumped import MeanField, integrate_descents
@@ -67,13 +67,14 @@ def picture(scale: str) -> Float[np.ndarray, "row column"]:
 
 def curves_of(scale: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the curves of (b) by name."""
-    return {
-        rf"$P = 10^{{{np.log10(patches):.0f}}}$, $K = {clusters}$": (
-            WEIGHTS,
-            descents(((weight, KAPPA_C) for weight in WEIGHTS), patches, clusters),
-        )
-        for patches, clusters in tqdm(CURVES[scale], desc="curves", leave=False)
-    }
+    curves = {}
+    with progress(True, len(CURVES[scale]), "curve") as bar:
+        for patches, clusters in CURVES[scale]:
+            points = ((weight, KAPPA_C) for weight in WEIGHTS)
+            name = rf"$P = 10^{{{np.log10(patches):.0f}}}$, $K = {clusters}$"
+            curves[name] = WEIGHTS, descents(points, patches, clusters)
+            bar.update(1)
+    return curves
 
 
 def draw(final: Map, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Drawing:

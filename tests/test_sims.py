@@ -105,7 +105,7 @@ def test_the_command_line_ends_without_a_traceback(tmp_path):
         [sys.executable, str(script), "--redraw", "--results", str(tmp_path), "--out", str(tmp_path)],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert len(ended.stderr.strip().splitlines()) == 1 and ended.stderr.startswith(
         "02_masked_reconstruction.py: redraw = "
     )

@@ -365,7 +365,7 @@ def test_a_progress_bar_counts_every_step(make_training, monkeypatch):
     updates = []
 
     class Bar:
-        def __init__(self, total, **_):
+        def __init__(self, show, total, unit):
             updates.append(-total)
 
         __enter__ = lambda self: self  # noqa: E731
@@ -374,7 +374,7 @@ def test_a_progress_bar_counts_every_step(make_training, monkeypatch):
         def update(self, count):
             updates.append(count)
 
-    monkeypatch.setattr("tqdm.tqdm", Bar)
+    monkeypatch.setattr("vitdyn.dynamics.simulate.shown", Bar)
     simulate(make_training(), progress=True)
     assert sum(updates) == 0
     assert updates[0] == -2 * 12

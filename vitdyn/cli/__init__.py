@@ -12,7 +12,8 @@ from typing import Any
 import tyro
 
 from vitdyn._errors import require_choice
-from vitdyn._signals import TERMINATED, Terminated, interrupted_by_sigterm
+from vitdyn._options import one_line_where_wrong
+from vitdyn._terminal import ending
 from vitdyn.cli.check import Check
 from vitdyn.cli.flow import Flow, flow_commands
 from vitdyn.cli.house import Env, Figures, List
@@ -31,6 +32,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 BY_OBJECTIVE: dict[str, Callable[[], dict[str, type]]] = {"run": run_commands, "flow": flow_commands}
 
+KEEP_CHECKPOINTS = ("run", "check", "figures")
+
 
 def _parse(given: list[str]) -> Callable[[], int]:
     commands: dict[str, Any] = COMMANDS
@@ -41,32 +44,26 @@ def _parse(given: list[str]) -> Callable[[], int]:
             commands, program, given = BY_OBJECTIVE[given[0]](), f"vitdyn {given[0]}", given[1:]
             if given and not given[0].startswith("-"):
                 require_choice("objective", given[0], commands)
-    return tyro.extras.subcommand_cli_from_dict(
-        commands,
-        prog=program,
-        args=given or ["--help"],
-        description=None if program != "vitdyn" else (__doc__ or "").split("\n\n")[1],
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    with one_line_where_wrong(program, given):
+        return tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog=program,
+            args=given or ["--help"],
+            description=None if program != "vitdyn" else (__doc__ or "").split("\n\n")[1],
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
-    0 done, 1 refuted or diverged, 2 bad input, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+    0 done, 1 refuted, diverged or out of disk or memory, 2 bad input or a missing package, 130 interrupted (Ctrl-C),
+    143 terminated (SIGTERM).
     """
-    try:
-        with interrupted_by_sigterm():
-            return _parse(sys.argv[1:] if arguments is None else list(arguments))()
-    except ValueError as error:
-        print(f"vitdyn: {error}", file=sys.stderr)
-        return 2
-    except ArithmeticError as error:
-        print(f"vitdyn: {error}", file=sys.stderr)
-        return 1
-    except Terminated:
-        print("vitdyn: terminated; the same command goes on from the last checkpoint", file=sys.stderr)
-        return TERMINATED
-    except KeyboardInterrupt:
-        print("vitdyn: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    goes_on = (
+        "the same command goes on from the last checkpoint"
+        if given[:1] and given[0] in KEEP_CHECKPOINTS
+        else ""
+    )
+    return ending(lambda: _parse(given)(), "vitdyn", goes_on=goes_on)

@@ -92,11 +92,12 @@ class Env:
 
         import torch
 
+        from vitdyn import __version__
         from vitdyn.dynamics import pick_device
 
         device = pick_device()
         facts = {
-            "vitdyn": version("vitdyn"),
+            "vitdyn": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "scipy", "xarray", "matplotlib")},
             "system": platform.platform(),

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import tyro
 
 from vitdyn._errors import require_integer, wrong
+from vitdyn._progress import progress
 from vitdyn._tables import text_table
 
 HEADER = ("block", "attention distance (px)", "mutual information", "entropy (nats)", "top key scores")
@@ -80,12 +81,10 @@ class Inspect:
         return 0
 
     def _measured(self, path: Path, label: str, images: Sequence[Path], device: Any) -> Any:
-        from tqdm import tqdm
-
         from vitdyn.checkpoints import measure_heads, read_checkpoint
 
         checkpoint = read_checkpoint(path, heads=self.heads, grid=self.grid).to(device)
-        with tqdm(total=len(images), desc=label, unit="image", disable=None) as bar:
+        with progress(True, len(images), "image", label) as bar:
             return measure_heads(
                 checkpoint,
                 images,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitdyn._errors import require_choice, require_integer
+from vitdyn._progress import duration
 from vitdyn._tables import text_table
 from vitdyn.cli.objective import LatentOptions, command_for, law_of
 
@@ -106,7 +107,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     print(layout.describe())
     expected = estimate_cost(experiment, device=options.device)
     print(
-        f"{options.seeds} seeds x {options.steps} steps: about {_duration(expected.seconds)} and "
+        f"{options.seeds} seeds x {options.steps} steps: about {duration(expected.seconds)} and "
         f"{expected.mebibytes:.0f} MiB"
     )
     trajectory = run(experiment, out=path, device=options.device, progress=True)
@@ -137,7 +138,3 @@ def _descent(options: RunOptions, natural: float) -> Any:
     default = {"gradient": natural, "momentum": natural / 10, "adam": 0.05}[options.descent]
     rate = options.learning_rate if options.learning_rate is not None else default
     return DESCENTS[options.descent](learning_rate=rate)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

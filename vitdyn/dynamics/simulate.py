@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vitdyn._errors import as_path, require_boolean, require_kind, require_real, require_sequence, wrong
+from vitdyn._progress import progress as shown
 from vitdyn._specs import to_text, why_unnamed
 from vitdyn.attention import Correlations
 from vitdyn.dynamics.assemble import Recorded, assemble
@@ -133,7 +132,8 @@ def _simulate(
     specs = _specs(cells, limit, start)
     keeper = Keeper(checkpoint, "\n".join(specs), checkpoint_seconds, where)
     groups = _groups(cells, where, limit, keeper)
-    with _progress_bar(progress, sum(cell.steps * len(cell.seed_numbers) for cell in cells)) as bar:
+    total = sum(cell.steps * len(cell.seed_numbers) for cell in cells)
+    with shown(progress, total, "seed-step") as bar:
         train_all(Loop(groups, start, keeper, bar))
     recorded, works = _join(groups, keeper, len(cells)), [max(1, work_of(cell)) for cell in cells]
     share = (time.monotonic() - began) / sum(works)
@@ -215,18 +215,3 @@ def _join(groups: list[Rows], keeper: Keeper, cells: int) -> list[Recorded]:
         if own not in joined:
             joined[own] = Recorded.of([(groups[index], keeper.states[index]) for index in own])
     return [joined[tuple(own)] for own in of_cell]
-
-
-def _progress_bar(show: bool, total: int) -> Any:
-    if not show:
-        return nullcontext(_Silent())
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="seed-step", disable=None, smoothing=0.1)
-
-
-class _Silent:
-    """A progress bar that shows nothing."""
-
-    def update(self, count: int) -> None:
-        """Do nothing."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from vitdyn._errors import wrong
-from vitdyn._signals import TERMINATED, Terminated, interrupted_by_sigterm
+from vitdyn._options import one_line_where_wrong
 from vitdyn._tables import text_table
+from vitdyn._terminal import ending
 from vitdyn.claims import Verdict
 from vitdyn.experiments import ResultStore
 
@@ -51,22 +52,20 @@ Options = TypeVar("Options", bound=FigureOptions)
 def run_script(main: Callable[[Options], None], options: type[Options], description: str | None) -> None:
     """Run a script with the options of its command line.
 
-    A bad input ends it with one line and status 1, Ctrl-C with 130, SIGTERM with 143; none with a traceback.
+    Whatever ends it early is said in one line, with the exit status that the command line has (``ending``).
     """
     import tyro
 
-    name, goes_on = Path(sys.argv[0]).name, "the same command goes on from the last checkpoint"
-    try:
-        with interrupted_by_sigterm():
-            main(tyro.cli(options, description=description))
-    except (ValueError, ArithmeticError) as error:
-        sys.exit(f"{name}: {error}")
-    except Terminated:
-        print(f"{name}: terminated; {goes_on}", file=sys.stderr)
-        sys.exit(TERMINATED)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; {goes_on}", file=sys.stderr)
-        sys.exit(130)
+    name = Path(sys.argv[0]).name
+
+    def work() -> None:
+        with one_line_where_wrong(f"python {name}", ()):
+            chosen = tyro.cli(options, description=description)
+        main(chosen)
+
+    status = ending(work, name, goes_on="the same command goes on from the last checkpoint")
+    if status:
+        sys.exit(status)
 
 
 def verdict_table(verdicts: Mapping[str, Verdict]) -> str:

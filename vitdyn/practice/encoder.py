@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitdyn._errors import require_integer, wrong
+from vitdyn._extras import from_extra
 from vitdyn.practice.augmentation import generator
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class Architecture:
 
 def build(architecture: Architecture, side: int, seed: int) -> ViTMAEForPreTraining:
     """Return an encoder (``.vit``) with a decoder, untrained: Xavier-uniform weights, sine position codes."""
-    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+    with from_extra("practice"):
+        from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
     architecture.grid(side)
     spec = architecture

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn._errors import require_integer, wrong
+from vitdyn._extras import from_extra
 from vitdyn.seeds import stream
 
 PICTURES = (
@@ -139,7 +140,8 @@ IMAGE_SETS = (Digits, Photographs)
 
 @lru_cache(maxsize=4)
 def _digits(spec: Digits) -> Images:
-    from sklearn.datasets import load_digits
+    with from_extra("practice"):
+        from sklearn.datasets import load_digits
 
     found = load_digits()
     images = torch.from_numpy(found.images).float()[:, None] / 16
@@ -164,7 +166,8 @@ def _crops(spec: Photographs) -> Images:
 @lru_cache(maxsize=len(PICTURES))
 def grey_picture(name: str) -> Float[np.ndarray, "height width"]:
     """Return a whole photograph in grey, values from 0 to 1."""
-    from skimage import color, data, util
+    with from_extra("practice"):
+        from skimage import color, data, util
 
     picture = util.img_as_float(getattr(data, name)())
     return color.rgb2gray(picture) if picture.ndim == 3 else picture

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from vitdyn._errors import require_integer, wrong
+from vitdyn._progress import progress
 from vitdyn.dynamics.resources import device_name, pick_device
 from vitdyn.practice.analysis import analyse
 from vitdyn.practice.learner import Batch, Learner
@@ -35,7 +36,7 @@ def run(
     out: Path | None = None,
     device: str = "auto",
     checkpoint_seconds: float = 10.0,
-    advance: Callable[[int], None] = lambda steps: None,
+    advance: Callable[[int], object] = lambda steps: None,
 ) -> Record:
     """Train an encoder and look at it; with ``out`` (a file name) also keep the result there.
 
@@ -109,12 +110,8 @@ class PracticeStore:
         if self.progress:
             seconds = estimate_seconds(missing, device=self.device, workers=workers)
             print(f"{len(missing)} runs, about {seconds:.0f} s, {workers} at a time", flush=True)
-        from tqdm import tqdm
-
         longest_first = sorted(missing, key=_weight, reverse=True)
-        with tqdm(
-            total=sum(spec.steps for spec in missing), unit="step", disable=None if self.progress else True
-        ) as bar:
+        with progress(self.progress, sum(spec.steps for spec in missing), "step") as bar:
             if workers > 1:
                 self._make_side_by_side(longest_first, workers, bar)
             else:

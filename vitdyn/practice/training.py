@@ -29,7 +29,7 @@ def train(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 10.0,
-    advance: Callable[[int], None] = lambda steps: None,
+    advance: Callable[[int], object] = lambda steps: None,
 ) -> Trained:
     """Train one encoder. The same specification on the same device gives the same bits.
 

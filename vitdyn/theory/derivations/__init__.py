@@ -3,3 +3,8 @@
 Needs sympy, which nothing else in the package loads. What each module proves stands in the notes,
 ``derivations.md``.
 """
+
+from vitdyn._extras import from_extra
+
+with from_extra("derivations"):
+    import sympy as sympy

@@ -1,0 +1,108 @@
+"""How far a long piece of work is: a bar on a terminal, and where there is none a plain line now and then."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Protocol, Self
+
+FIRST, EVERY = 10.0, 30.0
+"""Seconds until the first line, and from line to line. A piece of work that ends sooner leaves one line, at its end."""
+
+
+class Progress(Protocol):
+    """What is told of work done."""
+
+    n: int
+
+    def update(self, count: int) -> object:
+        """Take note of ``count`` units more."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *raised: object) -> object: ...
+
+
+def progress(show: bool, total: int, unit: str, label: str = "") -> Progress:
+    """Return what shows the progress of ``total`` units on standard error, or shows nothing.
+
+    Under nohup, sbatch, a pipe or a notebook there is no terminal to draw a bar on; a line is printed instead.
+    """
+    if not show:
+        return _Silent()
+    if sys.stderr is not None and sys.stderr.isatty():
+        from tqdm import tqdm
+
+        return tqdm(total=total, unit=unit, desc=label or None, smoothing=0.1)
+    return Lines(total, unit, label)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as people say it."""
+    for most, size, name in ((100, 1, "s"), (6000, 60, "min"), (360_000, 3600, "h"), (4e7, 86_400, "days")):
+        if seconds < most:
+            return f"{seconds / size:.{1 if name == 'h' else 0}f} {name}"
+    return f"{seconds / 31_557_600:.3g} years"
+
+
+class _Silent:
+    """Shows nothing."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def update(self, count: int) -> None:
+        """Count."""
+        self.n += count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        return None
+
+
+class Lines:
+    """Prints a line at most every ``EVERY`` seconds and one at the end; groups may tell it from their own threads."""
+
+    def __init__(self, total: int, unit: str, label: str) -> None:
+        self.n, self.total, self.unit, self.label = 0, total, unit, label
+        self.began = time.monotonic()
+        self.due = self.began + FIRST
+        self.pace: tuple[float, int] | None = None
+        self.lock = threading.Lock()
+
+    def update(self, count: int) -> None:
+        """Take note of ``count`` units more; print a line where one is due."""
+        with self.lock:
+            self.n += count
+            now = time.monotonic()
+            if (
+                self.pace is None and now > self.began + 1
+            ):  # what a checkpoint had done took no time of this process
+                self.pace = now, self.n
+            if now >= self.due and self.n < self.total:
+                self.due = now + EVERY
+                self._print(now)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if raised[0] is None:
+            self._print(time.monotonic())
+
+    def _print(self, now: float) -> None:
+        since, before = self.pace or (self.began, 0)
+        left = ""
+        if before < self.n < self.total:
+            left = f", about {duration((now - since) * (self.total - self.n) / (self.n - before))} left"
+        share = f" ({100 * self.n / self.total:.3g} %)" if self.total else ""
+        name = f"{self.label}: " if self.label else ""
+        print(
+            f"{name}{self.n} of {self.total} {self.unit}s{share}, {duration(now - self.began)}{left}",
+            file=sys.stderr,
+            flush=True,
+        )
