@@ -35,19 +35,20 @@ def vitdyn(*arguments, **changes):
 @pytest.mark.parametrize(
     ("encoding", "settings"),
     [
-        ("ascii", {"PYTHONIOENCODING": "ascii"}),
-        ("cp1252", {"PYTHONIOENCODING": "cp1252"}),
         ("latin-1", {"PYTHONIOENCODING": "latin-1:strict"}),
         ("ascii", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
     ],
 )
-def test_lists_and_help_are_printed_in_any_encoding(encoding, settings):
+def test_lists_are_printed_in_any_encoding(encoding, settings):
     listed = vitdyn("list", **settings)
     assert (listed.returncode, listed.stderr) == (0, b"")
     assert "kappa" in listed.stdout.decode(encoding)
-    helped = vitdyn("run", "mae", "--help", **settings)
+
+
+def test_help_is_printed_in_ascii():
+    helped = vitdyn("run", "mae", "--help", PYTHONIOENCODING="ascii")
     assert (helped.returncode, helped.stderr) == (0, b"")
-    assert "kappa_c in [0.5005, 1]" in helped.stdout.decode(encoding)
+    assert b"kappa_c in [0.5005, 1]" in helped.stdout
 
 
 def test_a_run_trains_where_the_output_is_no_unicode_and_says_how_far_it_is(tmp_path):
@@ -83,9 +84,9 @@ def test_what_an_encoding_lacks_is_transliterated_or_escaped(monkeypatch):
 
 
 def test_a_full_disk_behind_the_output_is_one_line():
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         done = subprocess.run([sys.executable, "-m", "vitdyn", "list"], stdout=full, stderr=subprocess.PIPE,
-                              env=environment(), check=False)  # fmt: skip
+                              env=environment(), check=False, timeout=120)  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
         "vitdyn: No space left on device: free some space, or name another folder, and run this again"
@@ -96,7 +97,7 @@ def test_a_reader_that_has_left_ends_the_command_in_silence():
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run([sys.executable, "-m", "vitdyn", "list"], stdout=writing, stderr=subprocess.PIPE,
-                          env=environment(), check=False)  # fmt: skip
+                          env=environment(), check=False, timeout=120)  # fmt: skip
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
 
@@ -188,9 +189,10 @@ def test_an_interrupted_script_leaves_one_line(tmp_path):
 
 MISSING = """
 import sys, runpy
+missing = sys.argv[1]
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in sys.argv[1].split(','):
+        if name.split('.')[0] == missing:
             raise ModuleNotFoundError(f'No module named {name!r}', name=name)
 sys.meta_path.insert(0, Refuse())
 script, sys.argv = sys.argv[2], [sys.argv[2], *sys.argv[3:]]
@@ -208,8 +210,8 @@ runpy.run_path(script, run_name='__main__')
 )
 def test_a_figure_without_its_extra_names_it(missing, name, extra, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", MISSING, missing, ROOT / "sims" / f"{name}.py", "--results", tmp_path, "--out", tmp_path],
-        capture_output=True, text=True, env=environment(), check=False,
+        [sys.executable, "-c", MISSING, missing, ROOT / "sims" / f"{name}.py", "--results", tmp_path, "--quick"],
+        capture_output=True, text=True, env=environment(), check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == f"{name}.py: {missing} is not installed: pip install 'vitdyn[{extra}]'\n"
@@ -218,7 +220,7 @@ def test_a_figure_without_its_extra_names_it(missing, name, extra, tmp_path):
 def test_derivations_without_sympy_name_their_extra():
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['sympy'] = None; import vitdyn.theory.derivations.start"],
-        capture_output=True, text=True, env=environment(), check=False,
+        capture_output=True, text=True, env=environment(), check=False, timeout=120,
     )  # fmt: skip
     assert done.stderr.splitlines()[-1].endswith("sympy is not installed: pip install 'vitdyn[derivations]'")
     with pytest.raises(ModuleNotFoundError, match="no_such is not installed"), from_extra("practice"):
@@ -234,7 +236,7 @@ def test_a_source_tree_that_was_not_installed_runs(tmp_path):
     )
     for arguments in (["env"], ["flow", "mae", "--patches", "1e6", "--until", "0.6", "--out", tmp_path]):
         done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True,
-                              env=environment(), check=False)  # fmt: skip
+                              env=environment(), check=False, timeout=120)  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         assert arguments != ["env"] or "0+unknown" in done.stdout
 
@@ -256,9 +258,7 @@ def test_without_a_terminal_a_line_is_printed_now_and_then_and_at_the_end(clock,
             shown.update(1)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "train: 510 of 1000 steps (51 %), 10 s, about 8 min left"
-    assert lines[-1] == "train: 1000 of 1000 steps (100 %), 500 s, about" or lines[-1].startswith(
-        "train: 1000 of 1000 steps (100 %), "
-    )
+    assert lines[-1] == "train: 1000 of 1000 steps (100 %), 8 min"
     assert len(lines) == 1 + (500 - 11) // 30 + 1
 
 
@@ -294,4 +294,4 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     ],
 )
 def test_lengths_of_time_are_said_in_the_unit_that_fits(seconds, words):
-    assert duration(seconds) == words or (words == "2.0 h" and duration(seconds) == "2.0 h")
+    assert duration(seconds) == words

@@ -34,14 +34,15 @@ def one_line_where_wrong(program: str, given: Sequence[str]) -> Iterator[None]:
 
 
 def _told(box: str) -> str:
-    """Return what a box says above its first inner rule, on one line."""
+    """Return what a box says between its title and its next rule, on one line."""
     lines: list[str] = []
-    for line in box.splitlines()[1:] or [box]:
+    for line in box.splitlines()[1:]:
         text = line.strip(" │|╭╮╰╯+")
-        if text and not text.strip("─━-"):
+        if text.strip("─━-"):
+            lines.append(text)
+        elif lines:  # a rule: what follows is the help of the option
             break
-        lines.append(text)
-    told = " ".join(" ".join(lines).split())[:400].rstrip(".")
+    told = " ".join(" ".join(lines or [box]).split())[:400].rstrip(".")
     field = re.match(r"Error parsing (?:--)?([\w-]+): ", told)
     for words, remedy in _KINDS:
         found = re.search(words, told)

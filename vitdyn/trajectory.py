@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,4 +160,11 @@ def unusable(path: str | Path, reason: str) -> ValueError:
 @cache
 def versions(*packages: str) -> str:
     """Return the versions of packages, as a result file names them."""
-    return " ".join(f"{name}={version(name)}" for name in packages)
+    return " ".join(f"{name}={_version(name)}" for name in packages)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"
