@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -374,7 +375,7 @@ def test_a_progress_bar_counts_every_step(make_training, monkeypatch):
         def update(self, count):
             updates.append(count)
 
-    monkeypatch.setattr("vitdyn.dynamics.simulate.shown", Bar)
+    monkeypatch.setattr(import_module("vitdyn.dynamics.simulate"), "shown", Bar)
     simulate(make_training(), progress=True)
     assert sum(updates) == 0
     assert updates[0] == -2 * 12
