@@ -15,6 +15,7 @@ from vitdyn._errors import as_path, require_kind, wrong
 from vitdyn._specs import decode, to_text, why_unnamed
 from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import DESCENTS, Schedule, Training, simulate
+from vitdyn.experiments.identity import FORMULAS
 from vitdyn.lumped import MeanField, integrate
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.observables import Metrics
@@ -33,13 +34,6 @@ SPEC_KINDS = (
     *OBJECTIVES,
     *DESCENTS.values(),
 )
-
-FORMULAS = 2
-"""The number of vitdyn's formulas. Raised when an experiment gives other numbers than it did (by more than round-off);
-a test holds it to some of these numbers. A stored result of other formulas is not taken for today's.
-
-2: the mean field counts a hidden query out of its own area.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from vitdyn._errors import wrong
 from vitdyn.dynamics import Training, simulate_grid
 from vitdyn.experiments.experiment import Experiment, described, run
+from vitdyn.experiments.identity import require_result_of, why_outdated
 from vitdyn.trajectory import Trajectory, require_writable, writable_beside
 
 Name = TypeVar("Name", bound=Hashable)
@@ -43,9 +44,9 @@ class ResultStore:
         if reason := experiment.unnamed:
             warnings.warn(f"{experiment.name} is run, and its result is not kept: {reason}", stacklevel=2)
             return run(experiment, device=self.device, progress=self.progress)
-        path = self.path(experiment)
-        if path.is_file():
-            return Trajectory.load(path)
+        found, path = self._found(experiment), self.path(experiment)
+        if found is not None:
+            return found
         if self.redraw:
             raise wrong("redraw", str(path), "no such result: run without --redraw first")
         return run(experiment, out=path, device=self.device, progress=self.progress)
@@ -60,11 +61,29 @@ class ResultStore:
         missing = {
             each.key: each
             for each in chosen
-            if isinstance(each.training, Training) and not each.unnamed and not self.path(each).is_file()
+            if isinstance(each.training, Training) and not each.unnamed and self._found(each) is None
         }
         if len(missing) > 1 and not self.redraw:
             self._simulate(tuple(missing.values()))
         return tuple(self(each) for each in chosen)
+
+    def _found(self, experiment: Experiment) -> Trajectory | None:
+        """Return the stored result, None where there is none of today's formulas.
+
+        Raises ``ValueError`` for a file that cannot be believed, and with ``redraw`` for an outdated one.
+        """
+        path = self.path(experiment)
+        if not path.is_file():
+            return None
+        found = Trajectory.load(path)
+        require_result_of(experiment.training, found, path)
+        outdated = why_outdated(found)
+        if outdated is None:
+            return found
+        if self.redraw:
+            raise wrong("redraw", str(path), f"{outdated}: run without --redraw")
+        warnings.warn(f"{path.name} {outdated}: it is made anew", stacklevel=3)
+        return None
 
     def named(self, experiments: Mapping[Name, Experiment]) -> dict[Name, Trajectory]:
         """Return the trajectories of experiments, by whatever these go by; missing ones run as in ``all``."""

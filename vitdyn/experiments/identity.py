@@ -1,0 +1,63 @@
+"""Whose result a file holds: of which experiment, and of which formulas."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from vitdyn._errors import wrong
+from vitdyn._specs import encode
+from vitdyn.trajectory import Trajectory, versions
+
+FORMULAS = 2
+"""The number of vitdyn's formulas: raised whenever an experiment gives other numbers than it did, beyond round-off.
+
+A test holds it to some of these numbers, so that it can't be forgotten. A stored result of another number, or of
+another minor version of vitdyn, is not taken for today's.
+
+1: a hidden query was counted as a visible key of its own area in the mean field. 2: it is counted out.
+"""
+
+
+def require_result_of(training: Any, trajectory: Trajectory, path: Path) -> None:
+    """Raise ``ValueError``, naming the first difference, where a file holds the result of another specification."""
+    try:
+        held = json.loads(trajectory.dataset.attrs["experiment"])["training"]
+    except (KeyError, TypeError, ValueError):
+        raise wrong(
+            "path", str(path), "does not say of which experiment it is the result: delete it"
+        ) from None
+    different = _difference(held, json.loads(json.dumps(encode(training))))
+    if different:
+        raise wrong("path", str(path), f"holds the result of another experiment ({different}): delete it")
+
+
+def why_outdated(trajectory: Trajectory) -> str | None:
+    """Return why a result is none of today's formulas, None where it is."""
+    about = trajectory.dataset.attrs
+    made, today = _release(str(about.get("versions", ""))), _release(versions("vitdyn"))
+    if about.get("formulas") != FORMULAS:
+        return f"was made by formulas {about.get('formulas', 1)}, today's are {FORMULAS}"
+    return None if made == today else f"was made by vitdyn {made}, this is {today}"
+
+
+def _release(text: str) -> str:
+    """Return major and minor version of vitdyn, as results name it."""
+    found = re.search(r"\bvitdyn=(\d+\.\d+|\S+)", text)
+    return found[1] if found else "unknown"
+
+
+def _difference(held: Any, asked: Any, place: str = "training") -> str | None:
+    """Return where two encoded specifications differ first, and how."""
+    if isinstance(held, dict) and isinstance(asked, dict):
+        for name in sorted(held.keys() | asked.keys()):
+            found = _difference(held.get(name), asked.get(name), f"{place}.{name}")
+            if found:
+                return found
+        return None
+    if held == asked and type(held) is type(asked):
+        return None
+    shown = [text if len(text := repr(value)) < 60 else text[:57] + "..." for value in (held, asked)]
+    return f"{place} is {shown[0]}, asked for was {shown[1]}"
