@@ -52,7 +52,7 @@ def _release(text: str) -> str:
 def _difference(held: Any, asked: Any, place: str = "training") -> str | None:
     """Return where two encoded specifications differ first, and how."""
     if isinstance(held, dict) and isinstance(asked, dict):
-        for name in sorted(held.keys() | asked.keys()):
+        for name in sorted(held.keys() | asked.keys(), key=lambda name: (name != "kind", name)):
             found = _difference(held.get(name), asked.get(name), f"{place}.{name}")
             if found:
                 return found
