@@ -2,6 +2,7 @@
 
 from vitdyn.checkpoints.architecture import Architecture
 from vitdyn.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from vitdyn.checkpoints.families import FAMILIES, Assumed
 from vitdyn.checkpoints.forward import Forward, forward
 from vitdyn.checkpoints.images import ImageFolder, find_images, load_images
 from vitdyn.checkpoints.mapping import KeyReport
@@ -9,8 +10,10 @@ from vitdyn.checkpoints.measure import METRICS, HeadMetrics, measure_heads
 from vitdyn.checkpoints.preprocessing import Preprocessing
 
 __all__ = [
+    "FAMILIES",
     "METRICS",
     "Architecture",
+    "Assumed",
     "Checkpoint",
     "Forward",
     "HeadMetrics",

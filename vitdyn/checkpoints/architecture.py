@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from math import isqrt
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from vitdyn._errors import require_integer, require_real, wrong
-from vitdyn.checkpoints.beside import pair
-from vitdyn.checkpoints.key_tables import HEADS_BY_WIDTH, MOCO_HEADS_BY_WIDTH, MOCO_PREFIX
+from vitdyn.checkpoints.beside import Beside
+from vitdyn.checkpoints.families import (
+    FAMILIES,
+    HEADS_BY_WIDTH,
+    Assume,
+    Assumed,
+    Told,
+    family_of_positions,
+)
+from vitdyn.checkpoints.grid import grid_of
+from vitdyn.checkpoints.key_tables import TIMM
 from vitdyn.checkpoints.mapping import Mapped
+from vitdyn.checkpoints.outside import naming
+
+_MODEL_TYPES = {"vit_mae": "mae", "deit": "deit"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +90,13 @@ class Architecture:
 
 
 def architecture_of(
-    mapped: Mapped, path: Path, *, config: Mapping[str, Any], heads: int | None, grid: tuple[int, int] | None
-) -> tuple[Architecture, str]:
-    """Return the architecture of mapped weights, and where the number of heads comes from.
+    mapped: Mapped, path: Path, *, beside: Beside, told: Told, assume: Assume
+) -> tuple[Architecture, str, str | None]:
+    """Return the architecture of mapped weights, where the number of heads comes from, and the family recognised.
 
-    Every shape is checked. ``config`` holds what the file's own description says (its keys are those of
-    transformers); ``heads`` and ``grid`` (rows, columns) go before it. Raises ``ValueError`` where a shape is wrong,
-    the patches form no square and no grid is given, or nothing says how many heads there are.
+    Every shape is checked. ``told`` goes before what stands beside the file, that before the family that the file
+    betrays, and that before a convention, which ``assume`` is told. Raises ``ValueError`` where a shape is wrong, the
+    patches form no square and no grid is given, or nothing says how many heads there are.
     """
     tensors, prefix = mapped.tensors, 1 + ("distillation_token" in mapped.tensors)
     kernel, positions = tensors["patch.weight"], tensors["positions"]
@@ -96,58 +106,79 @@ def architecture_of(
     if positions.ndim != 3 or positions.shape[1] <= prefix or hidden.ndim != 2:
         name, tensor = ("positions", positions) if hidden.ndim == 2 else ("blocks.0.widen.weight", hidden)
         raise _misshapen(path, name, tensor, "(1, token, width), or (hidden, width) for the MLP")
-    rows, columns = _grid(positions.shape[1] - prefix, kernel.shape[-1], config, grid)
-    number, source = _heads(kernel.shape[0], config, heads, mapped.report.prefix == MOCO_PREFIX)
-    found = Architecture(
-        width=kernel.shape[0],
-        depth=mapped.depth,
-        heads=number,
-        patch=kernel.shape[-1],
-        rows=rows,
-        columns=columns,
-        channels=kernel.shape[1],
-        hidden=hidden.shape[0],
-        prefix=prefix,
-        epsilon=config.get("layer_norm_eps", mapped.layout.epsilon),
-    )
-    shapes = found.shapes()
+    width = kernel.shape[0]
+    asked = told.grid is not None or "image_size" not in beside.config
+    with nullcontext() if asked else naming(beside.place("image_size")):
+        layout = grid_of(positions.shape[1], prefix, kernel.shape[-1], beside=beside, told=told)
+    fixed = family_of_positions(positions[0, -layout.patches :], layout.grid)
+    family = told.family or mapped.family or fixed or _MODEL_TYPES.get(str(beside.config.get("model_type")))
+    if fixed is None and layout.assumed is not None:
+        assume(layout.assumed)
+    number, source = _heads(width, beside, told, family, assume)
+    epsilon = _epsilon(mapped, beside, told, family, assume)
+    with naming(beside.place("num_attention_heads")) if source == "says config.json" else nullcontext():
+        found = Architecture(
+            width=width,
+            depth=mapped.depth,
+            heads=number,
+            patch=kernel.shape[-1],
+            rows=layout.grid[0],
+            columns=layout.grid[1],
+            channels=kernel.shape[1],
+            hidden=hidden.shape[0],
+            prefix=prefix,
+            epsilon=epsilon,
+        )
+    shapes = found.shapes() | {"positions": (1, positions.shape[1], width)}
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != shapes.get(name):
             raise _misshapen(path, name, tensor, str(shapes.get(name, "that of a third of its rows each")))
-    return found, source
+    return found, source, family
 
 
-def _grid(
-    patches: int, side: int, config: Mapping[str, Any], given: tuple[int, int] | None
-) -> tuple[int, int]:
-    size = config.get("image_size")
-    if given is not None:
-        rows, columns = given
-    elif size is not None:
-        height, width = pair("image_size", size)
-        rows, columns = height // side, width // side
-    else:
-        rows = columns = isqrt(patches)
-        if rows * columns != patches:
-            raise wrong("grid", patches, "so many patches form no square: give the grid, (rows, columns)")
-    if rows * columns != patches:
-        raise wrong("grid", (rows, columns), f"must have as many patches as there are positions, {patches}")
-    return rows, columns
+def _heads(width: int, beside: Beside, told: Told, family: str | None, assume: Assume) -> tuple[int, str]:
+    if told.heads is not None:
+        return told.heads, "as given"
+    if "num_attention_heads" in beside.config:
+        return beside.config["num_attention_heads"], "says config.json"
+    if family is not None and width in FAMILIES[family].heads:
+        return FAMILIES[family].heads[width], f"the {FAMILIES[family].words} convention for this width"
+    if width in HEADS_BY_WIDTH and _of_timm(beside):
+        return HEADS_BY_WIDTH[width], "timm's convention for this width, says config.json"
+    if width % 64 and width not in HEADS_BY_WIDTH:
+        raise wrong(
+            "heads", None, f"cannot be read off the shapes, nor guessed for a width of {width}: give it"
+        )
+    number = HEADS_BY_WIDTH.get(width, width // 64)
+    reason = "the convention for this width" if width in HEADS_BY_WIDTH else "64 dimensions a head, a guess"
+    others = [
+        f"{each.words} has {each.heads[width]}"
+        for each in FAMILIES.values()
+        if each.heads.get(width, number) != number
+    ]
+    assume(Assumed("heads", str(number), "; ".join([reason, *others]), "--heads or --family"))
+    return number, reason
 
 
-def _heads(width: int, config: Mapping[str, Any], given: int | None, moco: bool) -> tuple[int, str]:
-    if given is not None:
-        require_integer("heads", given, at_least=1)
-        return given, "as given"
-    if "num_attention_heads" in config:
-        return config["num_attention_heads"], "says config.json"
-    if moco and width in MOCO_HEADS_BY_WIDTH:
-        return MOCO_HEADS_BY_WIDTH[width], "the MoCo v3 convention for this width"
-    if width in HEADS_BY_WIDTH:
-        return HEADS_BY_WIDTH[width], "the convention for this width"
-    if width % 64 == 0:
-        return width // 64, "64 dimensions a head, a guess"
-    raise wrong("heads", None, f"cannot be read off the shapes, nor guessed for a width of {width}: give it")
+def _epsilon(mapped: Mapped, beside: Beside, told: Told, family: str | None, assume: Assume) -> float:
+    if told.epsilon is not None:
+        return told.epsilon
+    if "layer_norm_eps" in beside.config:
+        with naming(beside.place("layer_norm_eps")):
+            require_real("epsilon", beside.config["layer_norm_eps"], low=0, high=1, open_low=True)
+        return beside.config["layer_norm_eps"]
+    epsilon, timm = mapped.layout.epsilon, mapped.layout is TIMM
+    if not timm or (family is None and not _of_timm(beside)):
+        reason = f"the default of {'timm' if timm else 'transformers'}"
+        assume(
+            Assumed("epsilon", f"{epsilon:g}", reason, "--epsilon" if timm else "--epsilon or config.json")
+        )
+    return epsilon
+
+
+def _of_timm(beside: Beside) -> bool:
+    """Return whether timm's own description names one of its plain ViTs."""
+    return str(beside.config.get("architecture", "")).startswith(("vit_", "deit_", "deit3_", "flexivit_"))
 
 
 def _misshapen(path: Path, name: str, tensor: Tensor, wanted: str) -> ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,46 +10,102 @@ from typing import Any
 from vitdyn._errors import require_integer, wrong
 from vitdyn.checkpoints.key_tables import TIMM
 from vitdyn.checkpoints.mapping import Mapped
+from vitdyn.checkpoints.outside import printable, read_json
 
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
+_ARGUMENTS = {"embed_dim": "width", "depth": "depth", "patch_size": "side", "in_chans": "colours"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Beside:
     """Descriptions of a model, empty where there are none.
 
-    ``config`` and ``preprocessor`` are transformers' own files, ``pretrained`` is timm's ``pretrained_cfg``.
+    ``config`` has transformers' names in either dialect, of which ``theirs`` gives timm's; ``preprocessor`` is
+    transformers' own file, ``pretrained`` is timm's ``pretrained_cfg``, and ``passed_over`` says what stood there and
+    was not used.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
+    theirs: Mapping[str, str] = field(default_factory=dict)
     preprocessor: Mapping[str, Any] = field(default_factory=dict)
     pretrained: Mapping[str, Any] = field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
+
+    def place(self, field: str) -> str:
+        """Return where a field of ``config`` stands, in the words of its file."""
+        return f"{self.theirs.get(field, field)} of {_CONFIG}"
 
 
 def read_beside(file: Path, mapped: Mapped) -> Beside:
     """Return the descriptions beside ``file`` in the dialect of its layout; those of the other are passed over.
 
-    Raises ``ValueError`` for a description that is no JSON object, or of another model (width, depth, patch),
-    and for an activation other than GELU.
+    Raises ``ValueError`` for a description that is no JSON object, or of another model (width, depth, patch,
+    colours), and for an activation other than GELU.
     """
-    config, preprocessor = _json(file.parent / _CONFIG), _json(file.parent / _PREPROCESSOR)
-    width, _, _, side = (*mapped.tensors["patch.weight"].shape, 0, 0, 0, 0)[:4]
+    config, preprocessor = read_json(file.parent / _CONFIG), read_json(file.parent / _PREPROCESSOR)
+    width, colours, _, side = (*mapped.tensors["patch.weight"].shape, 0, 0, 0, 0)[:4]
+    facts = {"width": width, "depth": mapped.depth, "side": side, "colours": colours}
     if mapped.layout is TIMM:
-        pretrained = config.get("pretrained_cfg")
-        if not isinstance(pretrained, Mapping) or config.get("num_features", width) != width:
-            return Beside()
-        return Beside(pretrained=pretrained)
+        return _of_timm(config, preprocessor, facts)
     if "hidden_size" not in config:
-        return Beside(preprocessor=preprocessor)
-    facts = {"hidden_size": width, "num_hidden_layers": mapped.depth, "patch_size": side}
-    for name, fact in facts.items():
-        if config.get(name, fact) not in (fact, [fact, fact]):
+        strange = (f"{_CONFIG}, which is not transformers'",) if config else ()
+        return Beside(preprocessor=preprocessor, passed_over=strange)
+    names = {
+        "hidden_size": "width",
+        "num_hidden_layers": "depth",
+        "patch_size": "side",
+        "num_channels": "colours",
+    }
+    for name, fact in names.items():
+        if config.get(name, facts[fact]) not in (facts[fact], [facts[fact]] * 2):
             raise wrong(
-                name, config[name], f"{file.parent / _CONFIG} describes another model: {file.name} has {fact}"
+                name,
+                config[name],
+                f"{printable(file.parent / _CONFIG)} describes another model: {printable(file.name)} has "
+                f"{facts[fact]}",
             )
-    if config.get("hidden_act", "gelu") != "gelu":
-        raise wrong("hidden_act", config["hidden_act"], "only ViTs with the exact GELU are read")
+    _require_gelu("hidden_act", config.get("hidden_act", "gelu"))
     return Beside(config=config, preprocessor=preprocessor)
+
+
+def _of_timm(config: Mapping[str, Any], preprocessor: Mapping[str, Any], facts: Mapping[str, int]) -> Beside:
+    """Read timm's ``config.json``; the older form has no ``pretrained_cfg`` and its fields at the top."""
+    passed = [_PREPROCESSOR] if preprocessor else []
+    flat = "pretrained_cfg" not in config and "architecture" in config
+    pretrained = config if flat else config.get("pretrained_cfg")
+    if not isinstance(pretrained, Mapping):
+        passed += [f"{_CONFIG}, which is not timm's"] if config else []
+        return Beside(passed_over=tuple(passed))
+    arguments = config.get("model_args") or {}
+    if not isinstance(arguments, Mapping):
+        raise wrong("model_args", arguments, f"must be an object ({_CONFIG})")
+    claims = [
+        ("num_features", config.get("num_features"), "width"),
+        *((name, arguments.get(name), fact) for name, fact in _ARGUMENTS.items()),
+    ]
+    for name, claim, fact in claims:
+        if claim is not None and claim not in (facts[fact], [facts[fact]] * 2):
+            other = f"{_CONFIG}, which describes another model ({name} {printable(repr(claim))[:40]})"
+            return Beside(passed_over=(*passed, other))
+    _require_gelu("act_layer", arguments.get("act_layer") or "gelu")
+    size, own = pretrained.get("input_size"), arguments.get("img_size")
+    told = {
+        "num_attention_heads": arguments.get("num_heads"),
+        "image_size": own or (size[1:] if isinstance(size, list) else size),
+        "no_embed_class": arguments.get("no_embed_class"),
+        "architecture": config.get("architecture") or pretrained.get("architecture"),
+    }
+    return Beside(
+        config={name: value for name, value in told.items() if value is not None},
+        theirs={"num_attention_heads": "num_heads", "image_size": "img_size" if own else "input_size"},
+        pretrained=pretrained,
+        passed_over=tuple(passed),
+    )
+
+
+def _require_gelu(field: str, value: object) -> None:
+    if value not in ("gelu", "GELU"):
+        raise wrong(field, value, f"only ViTs with the exact GELU are read ({_CONFIG})")
 
 
 def pair(field: str, value: object) -> tuple[int, int]:
@@ -59,15 +114,3 @@ def pair(field: str, value: object) -> tuple[int, int]:
     for side in sides:
         require_integer(field, side, at_least=1)
     return sides[0], sides[1]
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise wrong(path.name, str(path), "is no JSON: put it right, or take it away") from error
-    if not isinstance(found, Mapping):
-        raise wrong(path.name, str(path), "is no JSON object: put it right, or take it away")
-    return found

@@ -12,9 +12,14 @@ from torch import Tensor
 from vitdyn._errors import require_choice, wrong
 from vitdyn.checkpoints.architecture import Architecture, architecture_of
 from vitdyn.checkpoints.beside import read_beside
+from vitdyn.checkpoints.described import preprocessing_of
+from vitdyn.checkpoints.families import Assumed, Told
 from vitdyn.checkpoints.files import read_state_dict
-from vitdyn.checkpoints.mapping import KeyReport, map_keys, split_joint
-from vitdyn.checkpoints.preprocessing import Preprocessing, preprocessing_of
+from vitdyn.checkpoints.grid import with_all_positions
+from vitdyn.checkpoints.key_tables import TIMM
+from vitdyn.checkpoints.mapping import KeyReport, Mapped, map_keys, split_joint
+from vitdyn.checkpoints.outside import listed
+from vitdyn.checkpoints.preprocessing import Preprocessing
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -23,7 +28,9 @@ PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 class Checkpoint:
     """The encoder of a published model: tensors by our names (see :mod:`vitdyn.checkpoints.key_tables`).
 
-    ``heads_from`` says where the number of heads comes from, ``report`` what became of every key.
+    ``heads_from`` says where the number of heads comes from, ``report`` what became of every key, ``assumed`` what
+    decides the numbers and stands neither in the file, nor beside it, nor was told. ``passed_over`` names what stood
+    beside it and was not used.
     """
 
     path: Path
@@ -32,20 +39,34 @@ class Checkpoint:
     preprocessing: Preprocessing
     report: KeyReport
     heads_from: str
+    assumed: tuple[Assumed, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Checkpoint:
         """Return the same with its weights on another device."""
         return replace(self, weights={name: tensor.to(device) for name, tensor in self.weights.items()})
 
+    def require_colours(self) -> None:
+        """Raise ``ValueError`` unless the model takes images of three colours, as image files give them."""
+        if (channels := self.architecture.channels) != 3:
+            count = f"{channels} channel{'s' if channels > 1 else ''}"
+            raise wrong(
+                "checkpoint",
+                str(self.path),
+                f"takes images of {count}, and image files are read as three colours: only RGB models are measured",
+            )
+
     def describe(self) -> str:
-        """Return what was read, what it is and how images go in, as three lines."""
+        """Return what was read, what it is, how images go in, and a line for each thing that was assumed."""
         shape = self.architecture
         words = (
             f"{shape.depth} blocks of width {shape.width}, {shape.heads} heads of {shape.width // shape.heads} "
             f"({self.heads_from}), {shape.rows}×{shape.columns} patches of {shape.patch} pixels, "
             f"{shape.prefix} token{'s' if shape.prefix > 1 else ''} before them, epsilon {shape.epsilon:g}"
         )
-        return f"{self.report.describe()}\n{words}\nimages: {self.preprocessing.describe()}"
+        lines = [self.report.describe(), words, f"images: {self.preprocessing.describe()}"]
+        lines += [f"beside it, not used: {listed(self.passed_over)}"] if self.passed_over else []
+        return "\n".join([*lines, *(each.describe() for each in self.assumed)])
 
 
 def read_checkpoint(
@@ -53,34 +74,59 @@ def read_checkpoint(
     *,
     heads: int | None = None,
     grid: tuple[int, int] | None = None,
-    branch: str = "teacher",
+    epsilon: float | None = None,
+    family: str | None = None,
+    branch: str | None = None,
+    prefix: str | None = None,
     precision: str = "float32",
 ) -> Checkpoint:
     """Read MAE, MoCo v3, DINO, DeiT, or any plain ViT that timm or transformers name; run nothing that it holds.
 
-    ``heads`` and ``grid`` (rows, columns) say what shapes cannot: left out, config.json beside the file decides
-    (transformers' names only), or the convention for the width, and a square. ``branch`` is "teacher" or "student"
-    of a full checkpoint of DINO.
+    ``heads``, ``grid`` (rows, columns), ``epsilon`` of the norms and ``family`` (one of ``FAMILIES``: whose heads,
+    resizing and constants) say what shapes cannot. Left out, config.json beside the file decides, or the family that
+    keys and fixed positions betray; else the convention for the width, a square, and the layout's defaults, each of
+    which is then one of ``assumed``. ``branch`` names the part of a file that holds several, as "teacher" or
+    "student" of DINO and "model_ema" of DeiT, and ``prefix`` what stands before every key of the encoder.
 
     Raises ``ValueError`` for a file that cannot be read, that names no plain ViT, that lacks a key or holds an
     unknown one, or in which a shape is wrong or a number is not finite.
     """
     require_choice("precision", precision, PRECISIONS)
+    told, assumed = Told(heads=heads, grid=grid, epsilon=epsilon, family=family), []
     state = read_state_dict(path, branch=branch)
-    mapped = split_joint(map_keys(state))
-    beside = read_beside(state.path, mapped)
-    architecture, source = architecture_of(mapped, state.path, config=beside.config, heads=heads, grid=grid)
+    mapped = split_joint(map_keys(state, prefix=prefix))
+    if mapped.rivals and branch is None and prefix is None:
+        assumed.append(_choice(mapped))
+    weights = {
+        name: _number(name, value, state.path, PRECISIONS[precision])
+        for name, value in mapped.tensors.items()
+    }
+    mapped, beside = replace(mapped, tensors=weights), read_beside(state.path, mapped)
+    architecture, source, recognised = architecture_of(
+        mapped, state.path, beside=beside, told=told, assume=assumed.append
+    )
+    preprocessing = preprocessing_of(
+        architecture.image_size, beside, told=family, recognised=recognised, timm=mapped.layout is TIMM,
+        assume=assumed.append,
+    )  # fmt: skip
+    positions = with_all_positions(weights["positions"], architecture.tokens)
     return Checkpoint(
         path=state.path,
-        weights={
-            name: _number(name, value, state.path, PRECISIONS[precision])
-            for name, value in mapped.tensors.items()
-        },
+        weights=weights | {"positions": positions},
         architecture=architecture,
-        preprocessing=preprocessing_of(mapped.report, architecture.image_size, beside),
+        preprocessing=preprocessing,
         report=mapped.report,
         heads_from=source,
+        assumed=tuple(assumed),
+        passed_over=beside.passed_over,
     )
+
+
+def _choice(mapped: Mapped) -> Assumed:
+    """Return that one of several encoders was taken."""
+    report = mapped.report
+    taken = report.prefix.rstrip(".") or report.container
+    return Assumed("branch", taken, f"beside {listed(mapped.rivals)}", "--branch or --prefix")
 
 
 def _number(name: str, tensor: Tensor, path: Path, dtype: torch.dtype) -> Tensor:

@@ -1,56 +1,79 @@
-"""Files of weights, read without running anything that they hold."""
+"""Files of weights, read without running anything that they hold, and refused where they claim more than they hold."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+import struct
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vitdyn._errors import require_choice, wrong
+from vitdyn._errors import wrong
+from vitdyn.checkpoints.outside import TwiceError, listed, parsed, printable, read_json
 
 BRANCHES = ("teacher", "student")
 """What a full checkpoint of self-distillation holds; its authors evaluate the teacher."""
 
-_CONTAINERS = ("model", "state_dict")
-_IN_FOLDERS = ("model.safetensors", "pytorch_model.bin")
+_CONTAINERS = (*BRANCHES, "model", "state_dict", "model_state_dict")
+_AVERAGES = ("model_ema", "state_dict_ema", "ema", "ema_state_dict")
+_INDEX = ".index.json"
+_IN_FOLDERS = (
+    "model.safetensors",
+    f"model.safetensors{_INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{_INDEX}",
+)
+_SHARING = 16
+"""Tensors may share memory, tied weights for one; all of them claim at most so many times what the file holds."""
 
 
 class StateDict(NamedTuple):
-    """Tensors by name, the file and the place inside it where they stood, and what else stood there."""
+    """Tensors by name, the file and the place inside it where they stood, and what else stood there.
+
+    ``rivals`` are other places of the file that hold tensors by name, and ``branch`` is the one asked for, where
+    no place is called so.
+    """
 
     tensors: dict[str, Tensor]
     path: Path
     container: str
-    beside: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    branch: str | None = None
 
 
-def read_state_dict(path: str | Path, *, branch: str = "teacher") -> StateDict:
-    """Return the tensors of a ``.safetensors`` file, or of a file that ``torch.save`` wrote.
+def read_state_dict(path: str | Path, *, branch: str | None = None) -> StateDict:
+    """Return the tensors of a ``.safetensors`` file, of a file that ``torch.save`` wrote, or of an index of several.
 
-    The tensors stand at the top of the file, under "model" (MAE, DeiT) or "state_dict" (MoCo v3), or under
-    "teacher" and "student" (DINO's full checkpoints; ``branch`` says which). A folder stands for the
-    ``model.safetensors`` or ``pytorch_model.bin`` in it.
+    The tensors stand at the top of the file, under "model" (MAE, DeiT) or "state_dict" (MoCo v3), under
+    "teacher" and "student" (DINO's full checkpoints), or under a name of moving averages; ``branch`` names the
+    one to read. A folder stands for the ``model.safetensors`` or ``pytorch_model.bin`` in it, or their index.
 
     Pickles are read by torch's restricted reader, which builds tensors, plain containers and
     ``argparse.Namespace`` (the options that training scripts store) and refuses all else. Raises ``ValueError``
-    in one line for a file that is missing, truncated, of another kind, or asks for anything to be run.
+    in one line for a file that is missing, truncated, of another kind, asks for anything to be run, or claims more
+    numbers than it holds.
     """
-    require_choice("branch", branch, BRANCHES)
     file = _file(Path(path))
+    if file.name.endswith(_INDEX):
+        return StateDict(_shards(file), file, "the files that the index names", branch=branch)
     if file.suffix == ".safetensors":
-        return StateDict(_safetensors(file), file, "the file", ())
+        return StateDict(_safetensors(file), file, "the file", branch=branch)
     stored = _pickled(file)
-    place, tensors = _inside(stored, file, branch)
+    place, tensors, rivals = _inside(stored, file, branch)
     strange = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if strange:
         raise wrong("checkpoint", str(file), f"{place} holds more than tensors: {listed(strange)}")
-    beside = () if tensors is stored else tuple(str(name) for name in stored if f"[{name!r}]" != place)
-    return StateDict({str(name): value for name, value in tensors.items()}, file, place, beside)
+    named = {str(name): value for name, value in tensors.items()}
+    _require_honest(named, file)
+    beside = () if tensors is stored else tuple(str(name) for name in stored if f"[{name!r}]" not in place)
+    unused = None if branch is not None and f"[{branch!r}]" in place else branch
+    return StateDict(named, file, place, beside, rivals, unused)
 
 
 def _file(path: Path) -> Path:
@@ -64,13 +87,40 @@ def _file(path: Path) -> Path:
     return path
 
 
+def _shards(index: Path) -> dict[str, Tensor]:
+    """Return the tensors of all files that an index names; they stand beside it and each holds what it should."""
+    told = read_json(index).get("weight_map")
+    if not isinstance(told, Mapping) or not told or not all(isinstance(name, str) for name in told.values()):
+        raise wrong("checkpoint", str(index), "has no weight_map from tensors to files: fetch it again")
+    names = sorted(set(told.values()))
+    inside = [name for name in names if Path(name).name == name and name not in ("", ".", "..")]
+    if inside != names:
+        outside = [name for name in names if name not in inside]
+        raise wrong("checkpoint", str(index), f"names files outside its folder, {listed(outside)}: refused")
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        part = read_state_dict(_file(index.parent / name)).tensors
+        wanted = {key for key, file in told.items() if file == name}
+        if part.keys() != wanted:
+            differ = sorted(part.keys() ^ wanted)
+            raise wrong(
+                "checkpoint", str(index), f"and {name} disagree on {listed(differ)}: fetch both again"
+            )
+        tensors |= part
+    return tensors
+
+
 def _safetensors(file: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ModuleNotFoundError as error:
         raise wrong("checkpoint", str(file), "needs the package safetensors: install it") from error
     try:
-        return load_file(file)
+        tensors = load_file(file)
+        _require_once(file)
+        return tensors
+    except TwiceError as error:
+        raise wrong("checkpoint", str(file), f"has {listed([error])} twice: fetch it again") from error
     except Exception as error:  # the reader's own error, OSError, or ValueError for an unknown type of number
         raise wrong(
             "checkpoint",
@@ -79,7 +129,15 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def _require_once(file: Path) -> None:
+    """Raise ``TwiceError`` where the header of a good file names a tensor twice: readers take one or the other."""
+    with file.open("rb") as stored:
+        (length,) = struct.unpack("<Q", stored.read(8))
+        parsed(stored.read(length))
+
+
 def _pickled(file: Path) -> Mapping[Any, Any]:
+    _require_unpacked(file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             stored = torch.load(file, map_location="cpu", weights_only=True)
@@ -88,6 +146,39 @@ def _pickled(file: Path) -> Mapping[Any, Any]:
     if not isinstance(stored, Mapping):
         raise wrong("checkpoint", str(file), f"holds a {type(stored).__name__} where tensors by name belong")
     return stored
+
+
+def _require_unpacked(file: Path) -> None:
+    """Raise for an archive whose parts would unpack to more than twice the file: ``torch.save`` never compresses."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            claimed = sum(part.file_size for part in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # no archive: the older format, or nothing that torch reads
+    if claimed > 2 * (held := file.stat().st_size) + 2**16:
+        raise wrong(
+            "checkpoint",
+            str(file),
+            f"is compressed, and {held:,} bytes claim to unpack to {claimed:,}: "
+            "load it where you trust it, and save its state_dict anew",
+        )
+
+
+def _require_honest(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Raise where tensors claim more numbers than were stored: a zero stride makes gigabytes of one number."""
+    held, total = file.stat().st_size, 0
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            continue  # refused by kind where it is read as a weight
+        claimed = tensor.numel() * tensor.element_size()
+        total += claimed
+        if claimed > tensor.untyped_storage().nbytes() or total > _SHARING * held:
+            raise wrong(
+                "checkpoint",
+                str(file),
+                f"{listed([name])} of shape {tuple(tensor.shape)} claims more numbers than the file's "
+                f"{held:,} bytes hold: fetch it again",
+            )
 
 
 def _refusal(error: Exception) -> str:
@@ -101,28 +192,43 @@ def _refusal(error: Exception) -> str:
     return f"truncated, or no file of tensors that torch.save wrote ({reason}): fetch it again"
 
 
-def _inside(stored: Mapping[Any, Any], file: Path, branch: str) -> tuple[str, Mapping[Any, Any]]:
-    """Return where the tensors stand and the tensors themselves."""
-    names = (branch,) if set(BRANCHES) & set(stored) else _CONTAINERS
-    for name in names:
-        if isinstance(stored.get(name), Mapping):
-            return f"[{name!r}]", stored[name]
-    if not any(isinstance(value, Tensor) for value in stored.values()):
-        places = ", ".join(repr(name) for name in (*_CONTAINERS, *BRANCHES))
+def _inside(
+    stored: Mapping[Any, Any], file: Path, branch: str | None
+) -> tuple[str, Mapping[Any, Any], tuple[str, ...]]:
+    """Return where the tensors stand, the tensors themselves, and where else tensors stand."""
+    places = dict(_places(stored))
+    if branch is not None and branch in (named := {words[-1]: words for words in places}):
+        chosen = named[branch]
+    elif places:
+        chosen = next(iter(places))
+    elif any(isinstance(value, Tensor) for value in stored.values()):
+        return "the file", stored, ()
+    else:
+        known = ", ".join(repr(name) for name in (*_CONTAINERS, *_AVERAGES))
         raise wrong(
             "checkpoint",
             str(file),
-            f"holds no tensors by name at the top nor under {places}, but {listed(list(stored))}",
+            f"holds no tensors by name at the top nor under {known}, but {listed(list(stored))}",
         )
-    return "the file", stored
+    rivals = tuple(words[-1] for words in places if words != chosen)
+    return "".join(f"[{name!r}]" for name in chosen), places[chosen], rivals
 
 
-def listed(names: Sequence[object], most: int = 6) -> str:
-    """Return names out of a file, on one line whatever they hold, and how many more there are."""
-    shown = ", ".join(repr(str(name))[1:-1][:80] for name in names[:most]) or "nothing"
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _places(stored: Mapping[Any, Any], above: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    """Return where tensors stand by name, those that are evaluated by custom first; at most three names deep."""
+    found = []
+    for name in (*_CONTAINERS, *_AVERAGES):
+        value, words = stored.get(name), (*above, name)
+        if isinstance(value, Mapping):
+            deeper = [] if len(words) == 3 or _has_tensors(value) else _places(value, words)
+            found += deeper or [(words, value)]
+    return sorted(found, key=lambda each: not _has_tensors(each[1]))
+
+
+def _has_tensors(value: Mapping[Any, Any]) -> bool:
+    return any(isinstance(each, Tensor) for each in value.values())
 
 
 def _first_line(error: Exception) -> str:
     lines = str(error).splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return printable(lines[0].rstrip(".")) if lines else type(error).__name__

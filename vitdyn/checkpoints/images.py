@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,63 +17,131 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_integer, wrong
-from vitdyn.checkpoints.preprocessing import Preprocessing
+from vitdyn.checkpoints.outside import printable
+from vitdyn.checkpoints.preprocessing import Preprocessing, require_readable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+"""What is opened, by Pillow's names: these decode in this process; for others Pillow may run programs."""
+
+_OWN = re.compile(r"inspect-[0-9a-f]{12}(-heads)?\.(png|pdf|csv)")
+_ORIENTATION = 0x0112
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder:
-    """The images of a folder in the order of their paths, and what in it could not be read, each with the reason."""
+    """The images of a folder in the order of their paths, and what in it was not read, each with the reason.
+
+    ``hidden`` counts the files and folders whose names begin with a point, which are passed over unread. ``notes``
+    says what of the images is read in one of several ways: the first of many frames, rotation tags ignored.
+    """
 
     paths: tuple[Path, ...]
     skipped: tuple[tuple[Path, str], ...]
+    hidden: int = 0
+    notes: tuple[str, ...] = ()
 
 
-def find_images(folder: str | Path, *, limit: int | None = None) -> ImageFolder:
+def find_images(
+    folder: str | Path, *, limit: int | None = None, preprocessings: Iterable[Preprocessing] = ()
+) -> ImageFolder:
     """Decode the files of a folder and of those inside it, in order, until ``limit`` are good.
 
-    Raises ``ValueError`` where there is no such folder, or no image that can be read in it.
+    Hidden files, folders that are linked and what ``vitdyn inspect`` wrote are not read, and neither is an image that
+    one of the ``preprocessings`` refuses. Raises ``ValueError`` where there is no such folder, or no image that can
+    be read in it.
     """
-    root = Path(folder)
+    root, wanted = Path(folder), tuple(preprocessings)
     if limit is not None:
         require_integer("limit", limit, at_least=1)
     if not root.is_dir():
         raise wrong("images", str(root), "no such folder")
     good: list[Path] = []
-    skipped: list[tuple[Path, str]] = []
-    for path in sorted(each for each in root.rglob("*") if each.is_file()):
+    notes: Counter[str] = Counter()
+    files, skipped, hidden = _walked(root)
+    for path in sorted(files):
         if len(good) == limit:
             break
         try:
-            _decoded(path)
+            notes.update(_decoded(path, wanted)[1])
             good.append(path)
         except Exception as error:  # Pillow raises many kinds for broken files
-            skipped.append((path, _reason(error)))
+            skipped.append((path, _reason(error, path)))
     if not good:
-        raise wrong("images", str(root), f"holds no image that can be read ({len(skipped)} other files)")
-    return ImageFolder(paths=tuple(good), skipped=tuple(skipped))
+        others = f"{len(skipped)} other files" + (f", {hidden} hidden" if hidden else "")
+        raise wrong("images", str(root), f"holds no image that can be read ({others})")
+    return ImageFolder(
+        paths=tuple(good),
+        skipped=tuple(sorted(skipped)),
+        hidden=hidden,
+        notes=tuple(f"{count} {words}" for words, count in sorted(notes.items())),
+    )
+
+
+def _walked(root: Path) -> tuple[list[Path], list[tuple[Path, str]], int]:
+    """Return the files that may be images, what is passed over with the reason, and how much is hidden."""
+    files, hidden = [], 0
+    skipped: list[tuple[Path, str]] = []
+
+    def unread(error: OSError) -> None:
+        skipped.append((Path(error.filename), f"cannot be opened ({error.strerror})"))
+
+    for place, folders, names in os.walk(root, onerror=unread):
+        here, shown = Path(place), [name for name in folders if not name.startswith(".")]
+        hidden += len(folders) - len(shown) + sum(name.startswith(".") for name in names)
+        linked = [name for name in shown if (here / name).is_symlink()]
+        skipped += [(here / name, "a linked folder, which is not followed") for name in linked]
+        folders[:] = [name for name in shown if name not in linked]
+        for path in (here / name for name in names if not name.startswith(".")):
+            if not path.is_file():
+                skipped.append((path, "a link to nothing" if path.is_symlink() else "no file"))
+            elif _OWN.fullmatch(path.name):
+                skipped.append((path, "written by vitdyn inspect"))
+            else:
+                files.append(path)
+    return files, skipped, hidden
 
 
 def load_images(
     paths: Sequence[Path], preprocessing: Preprocessing
 ) -> Float[Tensor, "image channel height width"]:
     """Return images as a preprocessed batch."""
-    return torch.stack([preprocessing(_decoded(path)) for path in paths])
+    return torch.stack([preprocessing(_decoded(path, (preprocessing,))[0]) for path in paths])
 
 
-def _decoded(path: Path) -> Image:
+def _decoded(path: Path, preprocessings: Iterable[Preprocessing]) -> tuple[Image, list[str]]:
+    """Return a file's first image and what to say of it; its size is judged before anything of it is decoded."""
     from PIL import Image
 
-    with warnings.catch_warnings(), Image.open(path) as image:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # oddities of metadata; what cannot be decoded is an error
-        image.load()
-        Preprocessing.require_eight_bits(image)
-        return image.copy()
+        with Image.open(path, formats=FORMATS) as image:
+            require_readable(image)
+            for preprocessing in preprocessings:
+                preprocessing.require_fits(image)
+            several = getattr(image, "is_animated", False)  # asked now, for it may move to the next frame
+            image.load()
+            if image.info.get("Source") == "vitdyn":
+                raise wrong("image", path.name, "a picture that vitdyn drew")
+            notes = ["of several frames, of which the first is read"] if several else []
+            if _asks_to_rotate(image):
+                notes.append("with a tag that asks for a rotation, which is ignored")
+            return image, notes
 
 
-def _reason(error: Exception) -> str:
+def _asks_to_rotate(image: Image) -> bool:
+    with suppress(Exception):  # broken metadata of a good image ask for nothing
+        return image.getexif().get(_ORIENTATION, 1) != 1
+    return False
+
+
+def _reason(error: Exception, path: Path) -> str:
+    from PIL import Image
+
     if type(error).__name__ == "UnidentifiedImageError":
-        return "no image"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        other = Image.registered_extensions().get(path.suffix.lower())
+        known = other is None or other in FORMATS
+        return "no image" if known else f"{other} is not read, only {', '.join(FORMATS)}: convert it"
+    return printable(str(error).splitlines()[0]) if str(error) else type(error).__name__

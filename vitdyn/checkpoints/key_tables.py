@@ -121,9 +121,15 @@ TRANSFORMERS_5 = _transformers(
 
 LAYOUTS = (TIMM, TRANSFORMERS_4, TRANSFORMERS_5)
 
-MOCO_PREFIX = "module.base_encoder."
-PREFIXES = ("", MOCO_PREFIX, "base_encoder.", "module.backbone.", "backbone.", "module.", "vit.", "deit.")
-"""What may stand before every key of the encoder: parallel training, MoCo v3, DINO, transformers' heads."""
+WRAPPERS = (
+    *("module", "_orig_mod", "model", "net", "network", "backbone", "encoder", "vit", "deit"),
+    *("base_encoder", "online_encoder", "teacher", "student", "momentum_encoder", "target_encoder"),
+    *("ema", "ema_model", "model_ema"),
+)
+"""Words that may stand before every key of an encoder: parallel training, compilation, training scripts, heads."""
+
+SECOND = ("student", "momentum_encoder", "target_encoder", "ema", "ema_model", "model_ema")
+"""Those of the branch that is not read where there are two and none is asked for."""
 
 ELSEWHERE = (
     (r".*\.(ls[12]\.gamma|gamma_[12]|layer_scale[12]\.lambda1)", "layer scale (DINOv2, BEiT, CaiT)"),
@@ -135,8 +141,3 @@ ELSEWHERE = (
     (r"(.*\.)?norm_pre\..*", "a norm before the first block (CLIP)"),
 )
 """Signs of models that are read by none of the tables, as regular expressions and in words."""
-
-HEADS_BY_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
-"""Heads of ViT-Ti, S, B, L and H. All have 64 dimensions a head but ViT-H, which has 80."""
-MOCO_HEADS_BY_WIDTH = {384: 12}
-"""MoCo v3 gives its ViT-S twelve heads."""

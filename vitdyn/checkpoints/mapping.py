@@ -11,8 +11,10 @@ from pathlib import Path
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.checkpoints.files import StateDict, listed
-from vitdyn.checkpoints.key_tables import ELSEWHERE, LAYOUTS, NUMBER, PREFIXES, Layout
+from vitdyn.checkpoints.files import BRANCHES, StateDict
+from vitdyn.checkpoints.key_tables import ELSEWHERE, LAYOUTS, NUMBER, Layout
+from vitdyn.checkpoints.outside import listed, printable
+from vitdyn.checkpoints.prefixes import Found, recognised, without_wrappers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,90 +47,104 @@ class KeyReport:
 
 @dataclass(frozen=True)
 class Mapped:
-    """The tensors of an encoder under our names, the layout they came in, and the report."""
+    """The tensors of an encoder under our names, the layout they came in, and the report.
+
+    ``family`` is that of the authors whose code alone names tensors so; ``rivals`` are places of the file where
+    another encoder stands.
+    """
 
     tensors: dict[str, Tensor]
     layout: Layout
     depth: int
     report: KeyReport
+    family: str | None
+    rivals: tuple[str, ...]
 
 
-def map_keys(state: StateDict) -> Mapped:
+def map_keys(state: StateDict, *, prefix: str | None = None) -> Mapped:
     """Return a file's tensors under our names (see :mod:`vitdyn.checkpoints.key_tables`).
 
-    Raises ``ValueError`` if no layout has any of its blocks in the file, or, for the layout that has most, if
-    a key is missing or one is left over that is not known to lie outside the encoder.
+    ``prefix`` says what stands before the names of the encoder's tensors; all others are set aside then. Raises
+    ``ValueError`` if no layout has any of its blocks in the file, or, for the layout that has most, if a key is
+    missing or one is left over that is not known to lie outside the encoder.
     """
-    prefix, layout, found = _recognised(state)
-    left = [key for key in state.tensors if key not in found]
-    asides = {key: _aside(key, prefix, layout, state.tensors) for key in left}
-    depth = 1 + max(int(match[1]) for match in map(_NUMBERED.match, found.values()) if match)
-    missing, absent = _missing(layout, depth, found, pooled="norm after pooling" in asides.values())
+    found = _recognised(state, prefix)
+    layout, names = found.layout, found.names
+    asides = {key: _aside(key, found, state.tensors) for key in state.tensors if key not in names}
+    if prefix is not None:
+        outside = f"outside {printable(prefix)!r}"
+        asides = {key: words if key.startswith(prefix) else words or outside for key, words in asides.items()}
+    depth = 1 + max(int(match[1]) for match in map(_NUMBERED.match, names.values()) if match)
+    missing, absent = _missing(layout, depth, names, pooled="norm after pooling" in asides.values())
     unknown = [key for key, words in asides.items() if words is None]
     _require_plain(unknown, state.path)
     if missing or unknown:
+        advice = (
+            "" if not unknown or prefix is not None else ": --prefix names the part to read, if it is one"
+        )
         raise wrong(
             "checkpoint",
             str(state.path),
-            f"read as {layout.name} names, it lacks {listed(missing)} and holds unknown keys {listed(unknown)}",
+            f"read as {layout.name} names behind {found.prefix!r}, it lacks {listed(missing)} and holds unknown "
+            f"keys {listed(unknown)}{advice}",
         )
     report = KeyReport(
         layout=layout.name,
         container=state.container,
-        prefix=prefix,
-        read=len(found),
+        prefix=found.prefix,
+        read=len(names),
         set_aside=tuple(sorted(Counter(str(words) for words in asides.values()).items())),
         beside=state.beside,
         absent=absent,
     )
-    tensors = {ours: state.tensors[theirs] for theirs, ours in found.items()}
-    return Mapped(tensors, layout, depth, report)
+    tensors = {ours: state.tensors[theirs] for theirs, ours in names.items()}
+    return Mapped(tensors, layout, depth, report, _family(state, found), state.rivals + found.rivals)
+
+
+def _family(state: StateDict, found: Found) -> str | None:
+    """Return whose training script alone names tensors as this file does; None where several do."""
+    words = found.prefix.split(".")
+    if "base_encoder" in words or "momentum_encoder" in words:
+        return "moco-v3"
+    if any(key.endswith("decoder_embed.weight") for key in state.tensors):
+        return "mae"
+    if "distillation_token" in found.names.values():
+        return "deit"
+    return "dino" if any(f"[{name!r}]" == state.container for name in BRANCHES) else None
 
 
 _NUMBERED = re.compile(r"blocks\.(\d+)\.")
 
 
-def _recognised(state: StateDict) -> tuple[str, Layout, dict[str, str]]:
-    """Return the prefix and the layout that name most of the keys, and our name for each of these."""
-    tries = [
-        (prefix, layout, _matched(state.tensors, prefix, layout)) for prefix in PREFIXES for layout in LAYOUTS
-    ]
-    prefix, layout, found = max(tries, key=lambda each: len(each[2]))
-    if not any(_NUMBERED.match(ours) for ours in found.values()):
-        _require_plain(state.tensors, state.path)
-        raise wrong(
-            "checkpoint",
-            str(state.path),
-            f"no Vision Transformer that {', '.join(each.name for each in LAYOUTS)} name: its keys are "
-            f"{listed(list(state.tensors))}",
-        )
-    return prefix, layout, found
+def _recognised(state: StateDict, prefix: str | None) -> Found:
+    found = recognised(state.tensors, branch=state.branch, prefix=prefix)
+    if found is not None:
+        return found
+    _require_plain(state.tensors, state.path)
+    asked = {"branch": state.branch, "prefix": prefix}
+    for field, value in asked.items():
+        if value is not None:
+            held = f"{state.container} holds {listed(list(state.tensors))}"
+            places = f", and encoders may stand under {listed(state.rivals)}" if state.rivals else ""
+            raise wrong(field, value, f"leads to no Vision Transformer: {held}{places}")
+    raise wrong(
+        "checkpoint",
+        str(state.path),
+        f"no Vision Transformer that {', '.join(each.name for each in LAYOUTS)} name: its keys are "
+        f"{listed(list(state.tensors))}",
+    )
 
 
-def _matched(tensors: Mapping[str, Tensor], prefix: str, layout: Layout) -> dict[str, str]:
-    """Return our name for every key that the table knows behind the prefix."""
-    table = dict(layout.keys)
-    start = next(theirs.split(NUMBER)[0] for theirs in table if NUMBER in theirs)
-    block = re.compile(re.escape(start) + r"(0|[1-9]\d{0,3})\.(.+)", re.DOTALL)
-    found = {}
-    for key in tensors:
-        if key.startswith(prefix):
-            rest = key[len(prefix) :]
-            match = block.fullmatch(rest)
-            ours = table.get(f"{start}{NUMBER}.{match[2]}" if match else rest)
-            if ours:
-                found[key] = ours.replace(NUMBER, match[1] if match else "")
-    return found
-
-
-def _aside(key: str, prefix: str, layout: Layout, tensors: Mapping[str, Tensor]) -> str | None:
+def _aside(key: str, found: Found, tensors: Mapping[str, Tensor]) -> str | None:
     """Return what a key left over belongs to, or None."""
-    rest = key[len(prefix) :] if key.startswith(prefix) else key.removeprefix("module.")
-    if (
-        rest == "mask_token" and f"{prefix}decoder_embed.weight" in tensors
-    ):  # without a decoder it is DINOv2's
-        return "decoder"
-    return next((words for pattern, words in layout.aside if re.fullmatch(pattern, rest)), None)
+    if key == f"{found.prefix}mask_token" and f"{found.prefix}decoder_embed.weight" in tensors:
+        return "decoder"  # without a decoder it is DINOv2's
+    for rest in without_wrappers(key, found.prefix):
+        for pattern, words in found.layout.aside:
+            if re.fullmatch(pattern, rest):
+                return words
+    rival = next((each for each in found.rivals if key.startswith(each)), None)
+    return None if rival is None else f"branch {rival!r}"
 
 
 def _missing(
@@ -162,7 +178,7 @@ def split_joint(mapped: Mapped) -> Mapped:
     """Return the tensors with stacked queries, keys and values taken apart, a third of the rows each."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in mapped.tensors.items():
-        if ".joint." in name and tensor.shape[0] % 3 == 0:
+        if ".joint." in name and tensor.ndim and tensor.shape[0] % 3 == 0:
             for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
                 tensors[name.replace("joint", part)] = rows
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_integer
+from vitdyn._errors import require_integer, wrong
+from vitdyn.checkpoints.architecture import Architecture
 from vitdyn.checkpoints.checkpoint import Checkpoint
+from vitdyn.checkpoints.families import Assumed
 from vitdyn.checkpoints.forward import forward
 from vitdyn.checkpoints.images import load_images
+from vitdyn.checkpoints.outside import printable
 from vitdyn.metrics.by_depth import attention_by_depth
 
 METRICS = ("attention_distance", "mutual_information", "attention_entropy", "top_key_scores")
@@ -26,13 +30,15 @@ class HeadMetrics:
 
     ``attention_distance`` in pixels of the image as it goes in, ``mutual_information`` normalised,
     ``attention_entropy`` in nats, ``top_key_scores`` the mean of the ``top`` largest. The tokens before the patches
-    are dropped from queries and keys, and rows divided by what is left. ``patches`` is the number of keys.
+    are dropped from queries and keys, and rows divided by what is left. ``patches`` is the number of keys, and
+    ``assumed`` says what of the checkpoint stands nowhere and was taken by convention.
     """
 
     label: str
     values: dict[str, Float[np.ndarray, "block image head"]]
     top: int
     patches: int
+    assumed: tuple[Assumed, ...] = ()
 
     def by_head(self, name: str) -> Float[np.ndarray, "block head"]:
         """Return a metric's mean over images; NaN where no image has a value."""
@@ -55,13 +61,19 @@ def measure_heads(
     """Measure the attention of every block and head on every image.
 
     Images go through ``batch`` at a time and each block's maps are measured and dropped before the next block's
-    are made, so that memory does not grow with the number of images. ``progress`` is told how many are done.
+    are made, so that memory does not grow with the number of images. ``progress`` is told how many are done. Raises
+    ``ValueError`` for no images, for a model of other than three colours, for a batch that memory cannot hold, and
+    where attention is not finite.
     """
     require_integer("top", top, at_least=1)
-    require_integer("batch", batch, at_least=1)
+    device = checkpoint.weights["positions"].device
+    require_measurable(checkpoint, images=len(images), batch=batch, device=device)
     shape = checkpoint.architecture
 
     def reduce(maps: Tensor) -> dict[str, Tensor]:
+        if not bool(maps.isfinite().all()):
+            remedy = "its attention overflows: weights and constants of images are too large for each other"
+            raise wrong("checkpoint", str(checkpoint.path), remedy)
         return attention_by_depth(
             [maps], (shape.rows, shape.columns), pitch=shape.patch, prefix=shape.prefix, top=top
         )
@@ -81,7 +93,38 @@ def measure_heads(
         values=values,
         top=min(top, shape.rows * shape.columns),
         patches=shape.rows * shape.columns,
+        assumed=checkpoint.assumed,
     )
+
+
+def require_measurable(checkpoint: Checkpoint, *, images: int, batch: int, device: torch.device) -> None:
+    """Raise ``ValueError`` unless so many images can go through, ``batch`` at a time, in the device's memory."""
+    require_integer("batch", batch, at_least=1)
+    require_integer("number of images", images, at_least=1)
+    checkpoint.require_colours()
+    together, held = min(batch, images), _memory(device)
+    needed = together * bytes_per_image(
+        checkpoint.architecture, checkpoint.weights["positions"].element_size()
+    )
+    if needed > held:
+        what = f"images of {checkpoint.architecture.tokens:,} tokens in {printable(checkpoint.path.name)}"
+        advice = "take fewer at a time" if together > 1 else "this machine is too small for this model"
+        size = f"{needed / 2**30:,.1f} GiB, and there are {held / 2**30:,.1f}"
+        raise wrong("batch", together, f"{what} would take about {size}: {advice}")
+
+
+def bytes_per_image(shape: Architecture, element_size: int) -> int:
+    """Return about what an image takes on its way through: maps in eight copies, the stream, the image itself."""
+    maps = 8 * shape.heads * shape.tokens**2
+    stream = shape.tokens * (8 * shape.width + 2 * shape.hidden)
+    pixels = 4 * shape.channels * shape.image_size[0] * shape.image_size[1]
+    return (maps + stream + pixels) * element_size
+
+
+def _memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
