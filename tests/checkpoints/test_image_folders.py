@@ -298,6 +298,21 @@ def test_names_inside_a_checkpoint_are_escaped(folder, make_source, names, write
     assert "not read: \\x1b[2J\\n" in capfd.readouterr().out
 
 
+def test_an_interrupt_promises_no_checkpoint(folder, make_source, names, write, capfd, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vitdyn.checkpoints.measure_heads", stop)
+    path = write(names.timm(make_source().state_dict()))
+    assert (
+        main(["inspect", str(path), "--images", str(folder), "--heads", "4", "--out", str(folder / "out")])
+        == 130
+    )
+    said = capfd.readouterr().err
+    assert "interrupted" in said and "checkpoint" not in said
+    assert not any((folder / "out").iterdir())
+
+
 def test_a_model_of_one_channel_is_refused_before_any_image_is_read(folder, make_source, names, write, complaint,
                                                                    tmp_path, monkeypatch):  # fmt: skip
     path = write(names.timm(make_source(num_channels=1).state_dict()), "grey.pth")
