@@ -2,7 +2,6 @@
 
 import gc
 import weakref
-from math import inf
 
 import numpy as np
 import pytest
@@ -276,7 +275,7 @@ class TestExtremes:
     """float32 at large correlations: finite, and within 1e-5 of float64 at the same inputs.
 
     The gradient of Υ is a difference of sums as large as e^spread, which costs it digits: 1e-4 while Υ is
-    spread over 10 or less, and only finite beyond.
+    spread over 10 or less, 0.1 over 40 (0.01 measured).
     """
 
     @pytest.mark.parametrize("case", range(10))
@@ -298,7 +297,7 @@ class TestExtremes:
             value = (weight * attention).sum() / problem.batch.count
             gradient = torch.autograd.grad(value, list(leaves.named().values()))
             results.append((attention.detach(), *gradient))
-        within = (1e-5, 1e-5, 1e-4 if spread <= 10 else inf)
+        within = (1e-5, 1e-5, 1e-4 if spread <= 10 else 0.1)
         for float32, float64, bound in zip(*results, within, strict=True):
             assert float32.isfinite().all()
             assert float((float32 - float64).abs().max()) <= bound * max(1.0, float(latents.max()))

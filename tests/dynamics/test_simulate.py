@@ -99,7 +99,7 @@ class TestSeeds:
         together = simulate(training).dataset
         for index, seed in enumerate(training.seeds):
             alone = simulate(replace(training, seeds=(seed,))).dataset
-            assert float(abs(alone["final_feature_position"]).max()) > 0.1 * (objective == "mae")
+            assert float(abs(alone["final_feature_position"]).max()) > 0.1
             agree(alone, together.isel(seed=[index]))
 
     @BOTH
@@ -251,11 +251,14 @@ class TestDivergence:
         assert all(block.isfinite().all() for block in blocks.values())
 
     def test_only_the_seed_that_diverged_is_named(self, make_training):
-        training = make_training(precision="float32", steps=4)
-        start = Correlations.zeros(training.generator.layout, 2, dtype=torch.float32)
-        start.feature_position[1, 2, 0, 0] = float("inf")
+        class Breaking(GradientDescent):
+            def step(self, correlations, gradient, state, count):
+                super().step(correlations, gradient, state, count)
+                correlations.feature_position[1, 2, 0, 0] = float("inf")
+
+        training = make_training(precision="float32", steps=4, descent=Breaking(learning_rate=1.0))
         with pytest.raises(ArithmeticError, match="step 1, seed 8: "):
-            simulate(training, start=start)
+            simulate(training)
 
 
 class TestDevice:

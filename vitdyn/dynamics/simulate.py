@@ -20,7 +20,7 @@ from vitdyn.dynamics.devices import devices_of
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.loop import Loop, stored_split, train_all
 from vitdyn.dynamics.memory import default_limit, split_cells, work_of
-from vitdyn.dynamics.resources import device_name, pick_device
+from vitdyn.dynamics.resources import PRECISIONS, device_name, pick_device
 from vitdyn.dynamics.training import Training
 from vitdyn.trajectory import Trajectory
 
@@ -176,7 +176,7 @@ def _check_start(start: Correlations, training: Training) -> None:
         shape = (start.seeds, *wanted[name].shape[1:])
         if tuple(block.shape) != shape:
             raise wrong(f"start.{name}", tuple(block.shape), f"must have the shape {shape} of this layout")
-        if not block.isfinite().all():
+        if not block.to(PRECISIONS[training.precision]).isfinite().all():
             raise wrong(f"start.{name}", "not finite", "must hold finite numbers")
 
 
