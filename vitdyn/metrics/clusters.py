@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.metrics.arrays import Array, double, require_alike
-from vitdyn.metrics.measured import Measured, chosen
+from vitdyn.metrics.measured import Measured, chosen, product_error
 from vitdyn.metrics.neighbours import nearest
 
 
@@ -87,7 +87,7 @@ def k_means(
     centres = rows[_spread_out(rows, clusters, np.random.default_rng(seed))]
     label = torch.full((len(rows),), -1, device=rows.device)
     for _ in range(steps):
-        moved = torch.cdist(rows, centres).argmin(1)
+        moved = _closest(rows, centres)
         if torch.equal(moved, label):
             break
         label = moved
@@ -169,6 +169,18 @@ def _two_nearest(rows: Tensor, convention: DimensionConvention) -> float:
     law = -torch.log1p(-torch.arange(1, kept + 1, dtype=ratios.dtype, device=ratios.device) / n)
     total = float(ratios.square().sum())
     return float((law * ratios).sum()) / total if total > 0 else inf
+
+
+def _closest(rows: Tensor, centres: Tensor) -> Int[Tensor, " sample"]:
+    """Return the closest centre of each sample: by products of vectors, and by differences where those cannot tell."""
+    apart = torch.cdist(rows, centres)
+    label = apart.argmin(1)
+    if len(centres) > 1:
+        first, second = apart.topk(2, largest=False).values.square().unbind(1)
+        doubtful = second - first <= product_error(rows, centres)
+        by_differences = torch.cdist(rows[doubtful], centres, compute_mode="donot_use_mm_for_euclid_dist")
+        label[doubtful] = by_differences.argmin(1)
+    return label
 
 
 def _spread_out(rows: Tensor, clusters: int, rng: np.random.Generator) -> list[int]:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
 from vitdyn.metrics.arrays import Array, double, require_alike
-from vitdyn.metrics.measured import Measured, chosen
+from vitdyn.metrics.measured import Measured, chosen, product_error
 from vitdyn.metrics.similarity import unit_vectors
 
 _ROWS = 512
+_TOLERATED = 1e-8  # relative error of a potential
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +77,14 @@ def _log_potential(rows: Tensor, temperature: float) -> Tensor:
     """Return the log of the mean over ordered pairs i ≠ j, a few rows at a time."""
     samples = len(rows)
     squares = rows.square().sum(-1)
+    by_products = bool(temperature * product_error(rows, rows).max() < _TOLERATED)
     sums = []
     for start in range(0, samples, _ROWS):
         part = rows[start : start + _ROWS]
-        apart = (squares[start : start + _ROWS, None] + squares - 2 * part @ rows.mT).clamp_min(0)
+        if by_products:
+            apart = (squares[start : start + _ROWS, None] + squares - 2 * part @ rows.mT).clamp_min(0)
+        else:
+            apart = torch.cdist(part, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
         apart[torch.arange(len(part)), torch.arange(start, start + len(part))] = torch.inf
         sums.append(torch.logsumexp((-temperature * apart).flatten(), 0))
     return torch.logsumexp(torch.stack(sums), 0) - log(samples * (samples - 1))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_real
 from vitdyn.metrics.arrays import Array, real
-from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen
+from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen, without_error
 from vitdyn.metrics.rank import EntropyGuard, effective_rank
 
 _ROWS = 2048  # views centred at a time: 12 MiB at 768 dimensions
@@ -111,10 +111,12 @@ def _scatter(embeddings: Tensor, convention: LidarConvention) -> tuple[Tensor, T
     """Return Sw without δ, and the objects' means, a few objects at a time."""
     objects, views, dimension = embeddings.shape
     within = embeddings.new_zeros(dimension, dimension, dtype=torch.float64)
-    means = []
+    means, largest = [], embeddings.new_zeros((), dtype=torch.float64)
     for part in embeddings.split(max(1, _ROWS // views)):
         part = part.to(torch.float64)
         means.append(part.mean(1))
+        largest = torch.maximum(largest, part.abs().max())
         rows = centred(part).flatten(0, 1)
         within.addmm_(rows.mT, rows)
-    return within / (objects * (views - convention.unbiased)), torch.cat(means)
+    within = within / (objects * (views - convention.unbiased))
+    return within, without_error(torch.cat(means), largest, views)

@@ -51,6 +51,18 @@ def centred(values: Tensor) -> Tensor:
     return shifted - shifted.mean(-2, keepdim=True)
 
 
+def product_error(rows: Tensor, others: Tensor) -> Tensor:
+    """Return what ‖x − y‖² may be off by, for each x of ``rows``, where it is made of products: ‖x‖² − 2 x·y + ‖y‖²."""
+    lengths = torch.linalg.vector_norm(rows, dim=-1) + torch.linalg.vector_norm(others, dim=-1).max()
+    return 2 * (others.shape[-1] + 4) * ROUND_OFF * lengths.square()
+
+
+def without_error(means: Tensor, largest: Tensor, count: int) -> Tensor:
+    """Return means of ``count`` numbers up to ``largest``; 0 where rows of them differ by their round-off only."""
+    spread = centred(means).abs().amax((-2, -1))
+    return torch.where((spread <= count * ROUND_OFF * largest)[..., None, None], 0.0, means)
+
+
 def blockwise(function: Callable[[Tensor], Tensor], array: Tensor, axes: int) -> Tensor:
     """Apply ``function`` to blocks of the leading axes, each in float64, so that copies stay small.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, prod
+from math import inf, nan, prod
 from typing import NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.metrics.arrays import Array, double, tensor_of
-from vitdyn.metrics.measured import ROUND_OFF, Measured, chosen
+from vitdyn.metrics.measured import Measured, chosen, product_error
 from vitdyn.metrics.similarity import unit_vectors
 
 _ROWS = 512
@@ -76,39 +76,43 @@ def nearest(
     if count > len(among):
         raise wrong("count", count, f"must be {len(among)} or less, the number of rows")
     middle = among.mean(0)  # products keep most digits near the origin
-    queries, among = queries - middle, among - middle
+    near = among - middle
     rows = torch.arange(len(among), device=among.device)
     found = []
     for start in range(0, len(queries), _ROWS):
         part = queries[start : start + _ROWS]
         own = torch.arange(start, start + len(part), device=among.device)[:, None]
-        apart = torch.cdist(part, among, compute_mode="use_mm_for_euclid_dist")
+        apart = torch.cdist(part - middle, near, compute_mode="use_mm_for_euclid_dist")
         hidden = {"all": rows < 0, "others": rows == own, "earlier": rows >= own}[known]
         apart = apart.masked_fill(hidden, inf)
-        found.append(_nearest_by_differences(part, among, apart, count))
+        row, distance, reach = _nearest_by_products(part - middle, near, apart, count)
+        for query in reach.isfinite().nonzero()[:, 0].tolist():
+            close = (apart[query].square() <= reach[query]).nonzero()[:, 0]
+            exact = torch.linalg.vector_norm(part[query] - among[close], dim=-1)
+            order = exact.argsort(stable=True)[:count]
+            row[query], distance[query] = close[order], exact[order]
+        found.append((row, distance))
     row, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Neighbours(row, distance)
 
 
-def _nearest_by_differences(
+def _nearest_by_products(
     queries: Tensor, among: Tensor, apart: Float[Tensor, "query row"], count: int
-) -> tuple[Tensor, Tensor]:
-    """Return the nearest rows and their distances, from the distances ``apart``, which are made of products."""
+) -> tuple[Tensor, Tensor, Float[Tensor, " query"]]:
+    """Return the nearest rows by the distances ``apart``, made of products, and their distances by differences.
+
+    Last, the square of how far the nearest may lie by ``apart`` where others might be nearer, NaN where none is.
+    """
     near = apart.topk(min(count + _SPARE, len(among)), largest=False)
     exact = torch.linalg.vector_norm(queries[:, None] - among[near.indices], dim=-1)
     exact = torch.where(near.values == inf, inf, exact)
     order = exact.argsort(dim=-1, stable=True)[:, :count]
     row, distance = near.indices.gather(1, order), exact.gather(1, order)
-    lengths = torch.linalg.vector_norm(queries, dim=-1) + torch.linalg.vector_norm(among, dim=-1).max()
-    reach = distance[:, -1].square() + 2 * (among.shape[1] + 4) * ROUND_OFF * lengths.square()
+    reach = distance[:, -1].square() + product_error(queries, among)
     cut = near.values[:, -1]  # what was passed over is no nearer than this, but for the round-off of products
     doubtful = (cut < inf) & (cut.square() <= reach) & (distance[:, -1] > 0)
-    for query in doubtful.nonzero()[:, 0].tolist() if near.values.shape[1] < len(among) else ():
-        close = (apart[query].square() <= reach[query]).nonzero()[:, 0]
-        exact = torch.linalg.vector_norm(queries[query] - among[close], dim=-1)
-        order = exact.argsort(stable=True)[:count]
-        row[query], distance[query] = close[order], exact[order]
-    return row, distance
+    doubtful &= near.values.shape[1] < len(among)
+    return row, distance, reach.where(doubtful, nan)
 
 
 def neighbour_accuracy(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.metrics.arrays import Array, double
-from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen
+from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen, without_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,8 @@ def singular_value_spectrum(
     if by == "token":
         rows = double("features", features, "token feature", (2, 1))
     else:
-        rows = double("features", features, "image token feature", (2, 1, 1)).mean(-2)
+        tokens = double("features", features, "image token feature", (2, 1, 1))
+        rows = without_error(tokens.mean(-2), tokens.abs().amax((-3, -2, -1)), tokens.shape[-2])
     values = covariance_spectrum(rows)
     if used.quantity == "singular":
         values = torch.sqrt(values * (rows.shape[-2] - 1))
