@@ -209,6 +209,7 @@ def test_bad_metrics_are_refused(complaint):
     [
         (("attention_distance",), {}, None, "Metrics.names"),
         (("high_frequency",), {}, (2, 8), "Metrics.names"),
+        (("high_frequency",), {}, (1, 16), "Metrics.names"),
         (("lidar",), {"objects": 8}, (4, 4), "Metrics.objects"),
         (("lidar",), {"mask_ratio": 0.01}, (4, 4), "mask_ratio"),
     ],
@@ -221,3 +222,79 @@ def test_metrics_that_a_layout_does_not_have_are_refused(names, changes, grid, f
             objective=MaskedReconstruction(),
             metrics=Metrics(names=names, **changes),
         )
+
+
+def spoilt(correlations, value):
+    """The second of two seeds with one entry of Φ that is ``value``."""
+    changed = correlations.map(torch.clone)
+    changed.feature_position[1, 2, 0, 0] = value
+    return changed
+
+
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_seed_that_is_not_finite_has_nan_and_leaves_the_others_alone(rng, within, value):
+    correlations, metrics = model(rng, 2), replace(ALL, within_cluster=within)
+    expected = metrics.measure(correlations, GENERATOR, (0, 1))
+    found = metrics.measure(spoilt(correlations, value), GENERATOR, (0, 1))
+    for name in METRICS:
+        assert found[name][1].isnan(), name
+        assert torch.equal(found[name][0], expected[name][0]), name
+
+
+def test_a_model_at_the_end_of_the_range_ends_nothing(rng):
+    """Correlations that are finite while their sums are not: a frame of the step before a run is stopped."""
+    huge = model(rng, 1).map(lambda block: 1e308 * block.sign())
+    found = ALL.measure(huge, GENERATOR, (0,))
+    assert set(found) == set(METRICS)
+    assert found["attention_entropy"].isnan().all()
+
+
+class Nothing(Uniform):
+    """Latents that are all 0."""
+
+    def sample(self, rng, shape):
+        return np.zeros(shape)
+
+
+def test_images_of_nothing_have_no_high_frequency(rng):
+    generator = PatchGenerator(layout=LAYOUT, latents=Nothing(low=0.5, high=2.0))
+    metrics = replace(ALL, names=("high_frequency", "token_similarity", "lidar"))
+    found = metrics.measure(model(rng, 1), generator, (0,))
+    assert found["high_frequency"].tolist() == [0]
+    assert found["token_similarity"].isnan().all()
+    assert found["lidar"].tolist() == [0]
+
+
+def test_high_frequencies_of_a_rectangular_grid(rng):
+    layout = PatchLayout.from_sizes([[10, 8]], grid=(3, 6))
+    generator = PatchGenerator(layout=layout, latents=Uniform(low=0.5, high=2.0))
+    metrics = Metrics(names=("high_frequency",), maps=2, mask_ratio=1 / 3)
+    zeros = Correlations.zeros(layout, 1, content_queries=False, dtype=torch.float64)
+    correlations = zeros.map(lambda block: torch.from_numpy(rng.standard_normal(tuple(block.shape))))
+    metrics.check(layout)
+    batch, visible = metrics._draw(correlations, generator, (0,), 2, views=1)
+    (tokens,) = patch_representation(correlations, batch, visible).numpy()
+    spectrum = np.log(np.abs(np.fft.fft2(tokens.transpose(0, 2, 1).reshape(2, 2, 3, 6))) + 1e-6)
+    expected = (spectrum[..., 1, 2] - spectrum[..., 0, 0]).mean()
+    found = metrics.measure(correlations, generator, (0,))["high_frequency"]
+    assert np.isclose(float(found), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"names": None},
+        {"names": 3},
+        {"mask_ratio": "0.5"},
+        {"mask_ratio": np.nan},
+        {"maps": True},
+        {"objects": 24.0},
+        {"within_cluster": "no"},
+        {"within_cluster": None},
+    ],
+)
+def test_fields_of_other_kinds_are_refused(changes, complaint):
+    (field,) = changes
+    with complaint(f"Metrics.{field}"):
+        replace(ALL, **changes)

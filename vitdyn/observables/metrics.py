@@ -103,13 +103,15 @@ class Metrics:
     def measure(
         self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
     ) -> dict[str, Float[Tensor, " seed"]]:
-        """Return the named metrics of each seed's model, in float64."""
+        """Return the named metrics of each seed's model, in float64; NaN for a model that is not finite."""
         with torch.no_grad():
             found = {
                 **self._of_maps(correlations, generator, seeds),
                 **self._of_images(correlations, generator, seeds),
             }
-        return {name: found[name] for name in self.names}
+        blocks = correlations.named().values()
+        sound = torch.stack([block.flatten(1).isfinite().all(1) for block in blocks]).all(0)
+        return {name: found[name].where(sound, nan) for name in self.names}
 
     def _of_maps(
         self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
