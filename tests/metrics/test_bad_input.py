@@ -3,8 +3,9 @@
 A metric that ``vitdyn.metrics`` lists must be listed here, with arguments that are right; everything else follows.
 """
 
+import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import inf, nan
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from vitdyn import metrics
+from vitdyn.metrics import attention, clusters, geometry, neighbours, probe, rank, similarity, spectra
+from vitdyn.metrics.measured import Convention
 
 TREE = np.random.default_rng(11)
 FEATURES = np.round(8 * TREE.standard_normal((12, 4)))  # whole numbers: the same in every type
@@ -368,3 +371,35 @@ def test_other_features_than_those_of_the_fit_are_refused_in_one_line(name, arra
 def test_other_arguments_are_refused_in_one_line(name, more):
     with pytest.raises(ValueError, match=ONE_LINE):
         call(name, **more)
+
+
+CHOICES = [
+    (kind, choice.name)
+    for module in (
+        attention,
+        clusters,
+        geometry,
+        sys.modules["vitdyn.metrics.lidar"],
+        neighbours,
+        probe,
+        rank,
+        similarity,
+        spectra,
+    )
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Convention) and kind.__module__ == module.__name__
+    for choice in fields(kind)
+    if isinstance(choice.default, bool)
+]
+
+
+@pytest.mark.parametrize(("kind", "choice"), CHOICES)
+@pytest.mark.parametrize("bad", ["no", 0, None, nan])
+def test_what_a_convention_leaves_to_yes_or_no_is_a_boolean(kind, choice, bad, complaint):
+    """ "no" and "false" would count as yes."""
+    with complaint(choice, "must be True or False"):
+        kind(**{choice: bad})
+
+
+def test_the_conventions_were_found():
+    assert len(CHOICES) > 15

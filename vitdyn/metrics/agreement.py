@@ -12,16 +12,17 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, wrong
 from vitdyn.metrics.arrays import Array, double
-from vitdyn.metrics.measured import Measured, chosen
+from vitdyn.metrics.measured import Convention, Measured, chosen
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgreementConvention:
+class AgreementConvention(Convention):
     """Which coefficient: "spearman", ρ of average ranks, or "kendall", τ_b."""
 
     coefficient: str = "spearman"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("coefficient", self.coefficient, ("spearman", "kendall"))
 
 

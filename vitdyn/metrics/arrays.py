@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.masked import is_masked_tensor
 
-from vitdyn._errors import wrong
+from vitdyn._errors import as_array, wrong
 
 Array: TypeAlias = Tensor | np.ndarray
 """What stands for numbers; lists of them are read too."""
@@ -115,10 +115,9 @@ def _stacked(field: str, tensors: Any) -> Tensor:
 
 def _numpy_of(field: str, array: Any) -> np.ndarray:
     """Return a numpy array that torch takes: of native kind, writeable, without negative steps."""
-    try:
-        found = np.ma.filled(array.astype(float), np.nan) if np.ma.isMaskedArray(array) else np.asarray(array)
-    except (TypeError, ValueError, RuntimeError, OverflowError, NotImplementedError):
-        raise wrong(field, array, _KINDS) from None
+    found = as_array(
+        field, np.ma.filled(array.astype(float), np.nan) if np.ma.isMaskedArray(array) else array
+    )
     if found.dtype.kind not in "biuf":
         raise wrong(field, array, _KINDS)
     wide = found.dtype.kind == "f" and found.dtype.itemsize > 8

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.metrics.arrays import Array, double, real
-from vitdyn.metrics.measured import Measured, blockwise, chosen
+from vitdyn.metrics.measured import Convention, Measured, blockwise, chosen
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapConvention:
+class MapConvention(Convention):
     """How the rows of a map are made distributions over the keys that remain.
 
     ``offset`` is added to every entry; then, where ``renormalised``, a row is divided by its sum. An ``empty``
@@ -33,6 +33,7 @@ class MapConvention:
     empty: str = "omitted"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_real("offset", self.offset, low=0, high=1)
         require_choice("empty", self.empty, ("omitted", "zero"))
 
@@ -63,7 +64,7 @@ class ScoreConvention(MapConvention):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviationConvention:
+class DeviationConvention(Convention):
     """Standard deviation with denominator n, or n − 1 if ``unbiased``."""
 
     unbiased: bool = False

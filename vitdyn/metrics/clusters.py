@@ -12,18 +12,19 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.metrics.arrays import Array, double, require_alike
-from vitdyn.metrics.measured import Measured, chosen, product_error
+from vitdyn.metrics.measured import Convention, Measured, chosen, product_error
 from vitdyn.metrics.neighbours import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
-class DimensionConvention:
+class DimensionConvention(Convention):
     """Fit of the law of ratios: by "likelihood", or by "regression" after the share ``discarded`` of the largest."""
 
     fit: str = "likelihood"
     discarded: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("fit", self.fit, ("likelihood", "regression"))
         require_real("discarded", self.discarded, low=0, high=1, open_high=True)
         if self.fit == "likelihood" and self.discarded:
@@ -31,17 +32,18 @@ class DimensionConvention:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearnabilityConvention:
+class LearnabilityConvention(Convention):
     """Which samples predict a sample: all "others", or only those "earlier" in the given order."""
 
     known: str = "others"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("known", self.known, ("others", "earlier"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class CombinationConvention:
+class CombinationConvention(Convention):
     """Both numbers are standardised over the models (denominator n) and added; there is no other choice."""
 
 

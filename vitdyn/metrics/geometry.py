@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
 from vitdyn.metrics.arrays import Array, double, require_alike
-from vitdyn.metrics.measured import Measured, chosen, product_error
+from vitdyn.metrics.measured import Convention, Measured, chosen, product_error
 from vitdyn.metrics.similarity import unit_vectors
 
 _ROWS = 512
@@ -19,7 +19,7 @@ _TOLERATED = 1e-8  # relative error of a potential
 
 
 @dataclass(frozen=True, kw_only=True)
-class SphereConvention:
+class SphereConvention(Convention):
     """``power`` of the distance (alignment), ``temperature`` t (uniformity), whether features are ``normalised``."""
 
     power: float = 2.0
@@ -27,6 +27,7 @@ class SphereConvention:
     normalised: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_real("power", self.power, low=0, high=100, open_low=True)
         require_real("temperature", self.temperature, low=0, high=1e6, open_low=True)
 

@@ -10,18 +10,29 @@ after the source that they reproduce. What is measured (a grid, how many neighbo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from math import prod
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from vitdyn._errors import require_choice, wrong
+from vitdyn._errors import require_boolean, require_choice, wrong
 
 ROUND_OFF = torch.finfo(torch.float64).eps
 
 _BLOCK = 2**18  # entries held at a time: 2 MiB in float64, what a core's cache holds
 _Convention = TypeVar("_Convention")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """What all conventions are: what they leave open to yes or no is True or False."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if each.type == "bool":
+                require_boolean(each.name, getattr(self, each.name))
 
 
 class Measured(NamedTuple):

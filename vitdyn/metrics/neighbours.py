@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.metrics.arrays import Array, double, tensor_of
-from vitdyn.metrics.measured import Measured, chosen, product_error
+from vitdyn.metrics.measured import Convention, Measured, chosen, product_error
 from vitdyn.metrics.similarity import unit_vectors
 
 _ROWS = 512
@@ -20,7 +20,7 @@ _SPARE = 4  # candidates beyond those asked for, whose distances are then taken 
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeighbourConvention:
+class NeighbourConvention(Convention):
     """Which neighbours are near, "euclidean" or "cosine", and how they vote.
 
     With ``temperature`` τ a neighbour votes with exp(cos/τ) (cosine only), without it each has one vote. A tie
@@ -31,6 +31,7 @@ class NeighbourConvention:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("distance", self.distance, ("euclidean", "cosine"))
         if self.temperature is not None:
             require_real("temperature", self.temperature, low=0, high=1e6, open_low=True)

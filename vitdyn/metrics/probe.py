@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
 from vitdyn.metrics.arrays import Array, double, require_alike
-from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen
+from vitdyn.metrics.measured import ROUND_OFF, Convention, Measured, centred, chosen
 from vitdyn.metrics.neighbours import labels_of, train_and_test
 
 _STEPS = 2000
@@ -23,7 +23,7 @@ _FLAT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConvention:
+class ProbeConvention(Convention):
     """Whether the loss is the mean over samples (``averaged``) or their sum, and whether there is an intercept.
 
     The intercept is never penalised.

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.metrics.arrays import Array, double
-from vitdyn.metrics.measured import Measured, centred, chosen
+from vitdyn.metrics.measured import Convention, Measured, centred, chosen
 from vitdyn.metrics.spectra import covariance_spectrum
 
 GUARDS = ("none", "added", "renormalised", "mixed", "inside")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntropyGuard:
+class EntropyGuard(Convention):
     """How ε enters the exponential of the entropy of weights λ with sum s.
 
     "none"          p = λ/s
@@ -32,6 +32,7 @@ class EntropyGuard:
     epsilon: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("guard", self.guard, GUARDS)
         require_real("epsilon", self.epsilon, low=0, high=1)
         if (self.guard == "none") != (self.epsilon == 0):
@@ -51,17 +52,18 @@ class RankConvention(EntropyGuard):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CovarianceConvention:
+class CovarianceConvention(Convention):
     """Eigenvalues are those of the centred covariance; there is no other choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecayConvention:
+class DecayConvention(Convention):
     """Weights of the least squares in the logarithm of the index j: 1/j, or equal."""
 
     weights: str = "1/j"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("weights", self.weights, ("1/j", "equal"))
 
 

@@ -11,21 +11,22 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, wrong
 from vitdyn.metrics.arrays import Array, double, real, require_alike
-from vitdyn.metrics.measured import Measured, blockwise, centred, chosen
+from vitdyn.metrics.measured import Convention, Measured, blockwise, centred, chosen
 
 
 @dataclass(frozen=True, kw_only=True)
-class CosineConvention:
+class CosineConvention(Convention):
     """What a vector of length 0 does, which has no direction: its pairs are "omitted", or count as 0 ("zero")."""
 
     without_direction: str = "omitted"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("without_direction", self.without_direction, ("omitted", "zero"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignmentConvention:
+class AlignmentConvention(Convention):
     """Which estimate of HSIC a CKA is made of: the plain one, or the ``unbiased`` one (Song et al. 2012)."""
 
     unbiased: bool = False

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.metrics.arrays import Array, double
-from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen, without_error
+from vitdyn.metrics.measured import ROUND_OFF, Convention, Measured, centred, chosen, without_error
 
 
 @dataclass(frozen=True, kw_only=True)
-class FourierConvention:
+class FourierConvention(Convention):
     """``offset`` guards the logarithm; channels are averaged as "logs" or as "amplitudes"; Nyquist or not."""
 
     offset: float = 0.0
@@ -23,12 +23,13 @@ class FourierConvention:
     nyquist: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_real("offset", self.offset, low=0, high=1)
         require_choice("averaged", self.averaged, ("logs", "amplitudes"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrumConvention:
+class SpectrumConvention(Convention):
     """What is returned of a covariance spectrum.
 
     ``quantity``: "variance" (eigenvalues λ of the covariance, denominator n − 1) or "singular" (σ = √((n − 1) λ), of
@@ -40,11 +41,12 @@ class SpectrumConvention:
     relative: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("quantity", self.quantity, ("variance", "singular"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class VarianceConvention:
+class VarianceConvention(Convention):
     """Variance with denominator n, or n − 1 if ``unbiased``."""
 
     unbiased: bool = False
