@@ -12,8 +12,14 @@ Takes:  1.0 minute on two cores (--full trains five times as many seeds); on a G
 """
 
 from vitdyn._tables import text_table
-from vitdyn.claims import LIDAR_ORDER, Case, judge
-from vitdyn.claims.representations import ORDERED_STEPS, ordered_runs, over_models
+from vitdyn.claims import LIDAR_ORDER, Control, judge
+from vitdyn.claims.representations import (
+    COMPARABLE_AREAS,
+    ORDERED_STEPS,
+    WITHIN_CLUSTER,
+    ordered_runs,
+    over_models,
+)
 from vitdyn.experiments import Experiment
 from vitdyn.metrics import agreement_interval
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure, verdict_table
@@ -22,9 +28,9 @@ from vitdyn.trajectory import Trajectory
 
 METRICS = {"LiDAR": "lidar", "RankMe": "rank_me"}
 WAYS = {
-    "one cluster at a time": ("gap-negative", True),
-    "clusters together": ("gap-negative", False),
-    "large global area": ("gap-positive", True),
+    "one cluster at a time": ("gap-negative", True, None),
+    "clusters together": ("gap-negative", False, WITHIN_CLUSTER),
+    "large global area": ("gap-positive", True, COMPARABLE_AREAS),
 }
 
 
@@ -32,7 +38,7 @@ def experiments(scale: str) -> dict[str, Experiment]:
     """Return all runs, by the way in which they are read and a number."""
     return {
         f"{way} {index}": run
-        for way, (gap, within) in WAYS.items()
+        for way, (gap, within, _) in WAYS.items()
         for index, run in enumerate(ordered_runs(gap, scale, within_cluster=within))
     }
 
@@ -60,7 +66,8 @@ def main(options: FigureOptions) -> None:
         grid = [run for name, run in runs.items() if name.rsplit(" ", 1)[0] == way]
         trajectories = store.all(grid)
         orderings.append(ordering(way, grid, trajectories))
-        verdicts[way] = judge(LIDAR_ORDER, Case(name=way, runs=tuple(grid)), trajectories)
+        case = Control(name=way, runs=tuple(grid), removes=WAYS[way][2])
+        verdicts[way] = judge(LIDAR_ORDER, case, trajectories)
         for words, scores in orderings[-1].metrics.items():
             for coefficient in ("spearman", "kendall"):
                 found = agreement_interval(scores, orderings[-1].quality, convention=coefficient)

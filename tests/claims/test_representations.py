@@ -13,7 +13,6 @@ from vitdyn.claims import (
     PARK_HOMOGENEITY,
     PARK_MIXTURE,
     REFUTED,
-    Case,
     check,
     judge,
 )
@@ -37,7 +36,7 @@ def test_a_claim_holds_and_its_controls_are_refuted(claim, store):
         assert verdict.status == verdict.expected, f"{verdict.case}: {verdict.interval} {verdict.reason}"
 
 
-@pytest.mark.parametrize("claim", PARK[:3], ids=lambda claim: claim.id)
+@pytest.mark.parametrize("claim", PARK[:2], ids=lambda claim: claim.id)
 def test_a_claim_is_refuted_if_objectives_change_places(claim, store):
     for case in claim.cases("quick"):
         contrast, reconstruction = (store(run) for run in case.runs)
@@ -45,9 +44,14 @@ def test_a_claim_is_refuted_if_objectives_change_places(claim, store):
 
 
 def test_queries_attend_alike_after_contrast_at_every_step(store):
-    """Mean pooling gives all queries one gradient: the mutual information is 0 to round-off, not only at the end."""
-    for case in PARK_HOMOGENEITY.cases("quick"):
+    """Mean pooling gives all position queries one gradient: the mutual information is 0 to round-off, at every step.
+
+    Where queries hold contents it is not, which leaves the claim on them something to find.
+    """
+    for case in PARK_DISTANCE.cases("quick"):
         assert store(case.runs[0])["mutual_information"].to_numpy().max() < 1e-6
+    for case in PARK_HOMOGENEITY.cases("quick"):
+        assert store(case.runs[0])["mutual_information"].max("frame").to_numpy().min() > 0.02
 
 
 def models(case, lidar, rank_me, quality):
@@ -88,4 +92,3 @@ def test_the_scattered_control_has_the_same_sizes():
             layouts = run.training.generator.layout, other.training.generator.layout
             assert np.array_equal(layouts[0].sizes, layouts[1].sizes)
             assert layouts[0].partition != layouts[1].partition
-    assert isinstance(case, Case)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
+
 from vitdyn.claims.claim import Assumption, Case
 from vitdyn.data import AreaSizes, Law
 from vitdyn.dynamics import Training
@@ -55,6 +57,9 @@ FRESH_BATCHES = every_run("Fresh batches.", lambda spec: getattr(spec, "data_set
 POSITION_QUERIES = every_run(
     "Queries are positions alone.", lambda spec: not getattr(spec, "content_queries", False)
 )
+CONTENT_QUERIES = every_run(
+    "Queries hold contents too.", lambda spec: getattr(spec, "content_queries", False)
+)
 LATENTS_BOUNDED = every_run("Latents are bounded away from 0.", lambda spec: law_of(spec).low > 0)
 POSITIONS_STILL = every_run(
     "Position correlations are left at 0.", lambda spec: not getattr(spec, "position_correlations", False)
@@ -81,6 +86,12 @@ def latents_spread(at_most: float) -> Assumption:
 def clusters_at_least(least: int) -> Assumption:
     """Return the assumption that K is no smaller than this."""
     return every_run(f"At least {least} clusters.", lambda spec: clusters_of(spec) >= least)
+
+
+ENOUGH_CLUSTERS = every_run(
+    "At least three clusters, or two and P at most 1e12 (at 1e16 contrast stops short with two).",
+    lambda spec: clusters_of(spec) > 2 or (clusters_of(spec) == 2 and sizes_of(spec).patches <= 1e12),
+)
 
 
 def clusters_exactly(number: int) -> Assumption:
@@ -114,6 +125,9 @@ def masks_of(ratio: float) -> Assumption:
     return every_run(f"Mask ratio {ratio:g}.", lambda spec: mask_ratio_of(spec) == ratio)
 
 
+MASKS_OF_HALF = masks_of(0.5)
+
+
 def temperature_of(value: float) -> Assumption:
     """Return the assumption that objectives that contrast have this τ."""
     return every_run(f"τ = {value:g}.", lambda spec: getattr(spec.objective, "temperature", value) == value)
@@ -124,6 +138,38 @@ def steps_at_least(least: int) -> Assumption:
     return every_run(
         f"At least {least} steps.", lambda spec: isinstance(spec, MeanField) or spec.steps >= least
     )
+
+
+def _is_on_square_grid(spec: Spec) -> bool:
+    grid = None if isinstance(spec, MeanField) else spec.generator.layout.grid
+    return grid is not None and grid[0] == grid[1]
+
+
+SQUARE_GRID = every_run("Patches lie on a square grid.", _is_on_square_grid)
+
+
+def recording(*names: str) -> Assumption:
+    """Return the assumption that every run records these metrics."""
+
+    def met(spec: Spec) -> bool:
+        metrics = getattr(spec, "metrics", None)
+        return metrics is not None and set(names) <= set(metrics.names)
+
+    return every_run(f"Recorded: {', '.join(names)}.", met)
+
+
+def _is_connected(spec: Spec) -> bool:
+    """Say whether each area is one region of the grid, by steps along rows and columns."""
+    from scipy.ndimage import label
+
+    layout = None if isinstance(spec, MeanField) else spec.generator.layout
+    if layout is None or layout.grid is None:
+        return False
+    grids = [np.reshape(areas, layout.grid) for areas in layout.partition]
+    return all(label(grid == area)[1] == 1 for grid in grids for area in np.unique(grid))
+
+
+CONNECTED_AREAS = every_run("Every area is a connected region of the grid.", _is_connected)
 
 
 def ladder(rungs: int, top: float) -> Assumption:

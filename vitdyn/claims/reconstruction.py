@@ -215,7 +215,7 @@ MAE_PP = Claim(
     statement="Position correlations are negligible beside feature correlations: Υ_a ≈ φ_a E[z²]/(E[z³] C_s).",
     source="Huang et al. (2025), as recalled; the exponent −κ_s is ours",
     note="claims.md#mae-pp",
-    assumptions=(assume.MEAN_FIELD, assume.POSITIONS_MOVE, assume.clusters_exactly(1)),
+    assumptions=(assume.MEAN_FIELD, assume.POSITIONS_MOVE, assume.LATENTS_BOUNDED),
     surrogate="Υ_a/φ_a when local queries give 0.9 of their attention to their own area, at P = 1e12, is below 0.02.",
     symbol="Υ_a/φ_a",
     predicted=lambda case: (-inf, 0.02),

@@ -26,12 +26,14 @@ from vitdyn.theory.rates import (
     tail_exponent,
 )
 from vitdyn.theory.regime import Regime
+from vitdyn.theory.spectrum import areas_log_amplitude
 
 __all__ = [
     "Phase",
     "Prediction",
     "Rate",
     "Regime",
+    "areas_log_amplitude",
     "collapse_loss",
     "contrastive_level",
     "contrastive_time",
