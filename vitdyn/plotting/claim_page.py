@@ -47,8 +47,10 @@ a { color: #00507d; }
 _RULES = (
     "A claim predicts an open interval for one number, with margins written before the runs that it judges. A case is "
     "supported where the whole measured interval lies inside, refuted where none of it does, and otherwise "
-    "inconclusive, as is a case that breaks an assumption or gives no number. A control breaks the cause that "
-    "the claim names and must be refuted: where it is not, support of the claim does not count."
+    "inconclusive, as is a case that breaks an assumption or gives no number. A control lacks the cause that "
+    "the claim names, or moves its prediction, and must be refuted: where it is not, support of the claim does not "
+    "count. A verdict on the mean field checks the theory's formulas against that reduction of the model, not against "
+    "simulation; it says of training what the claims that compare the two say."
 )
 
 
