@@ -3,9 +3,12 @@
 A metric that ``vitdyn.metrics`` lists must be listed here, with arguments that are right; everything else follows.
 """
 
+import inspect
+import re
 import sys
 import warnings
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from math import inf, nan
 
 import numpy as np
@@ -373,6 +376,97 @@ def test_other_arguments_are_refused_in_one_line(name, more):
         call(name, **more)
 
 
+class Liar:
+    """A sequence that is none."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        raise KeyError(index)
+
+
+class Unreadable:
+    """What cannot be made an array, or shown."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no\nvalues")
+
+    def __repr__(self):
+        raise ValueError("no\nname")
+
+
+def odd_values():
+    """What no argument of any metric is."""
+    return [
+        None,
+        "abc",
+        -1,
+        -0.5,
+        nan,
+        inf,
+        10**30,
+        {},
+        [None],
+        ["a", "b"],
+        b"abc",
+        object(),
+        int,
+        len,
+        Liar(),
+        Unreadable(),
+        1 + 2j,
+        torch.device("cpu"),
+        torch.float32,
+        np.random.RandomState(0),
+        np.datetime64("2020"),
+        np.zeros((12, 4), dtype=[("a", float)]),
+        np.ma.masked_all((12, 4)),
+        torch.full((12, 4), nan),
+        [[1e400, 1.0], [2.0, 3.0]],
+    ]
+
+
+def arguments(name):
+    if name == "LinearMap":
+        return ["features"]
+    return list(inspect.signature(getattr(metrics, name)).parameters)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_odd_values_of_any_argument_are_refused_in_one_line(name):
+    """10^30 may pass where it has a meaning: a seed, how many at most."""
+    for argument in arguments(name):
+        for index, value in enumerate(odd_values()):
+            try:
+                found = call(name, **{argument: value})
+            except ValueError as error:
+                assert re.match(ONE_LINE, str(error)), (argument, index, str(error))
+            else:
+                many = isinstance(value, int) and value == 10**30
+                assert many or (name in GIVE_NAN and found[0].isnan().any()), (argument, index)
+
+
+def test_numbers_of_other_kinds_are_numbers():
+    """A fraction, a number of numpy, C's long long."""
+    half = Fraction(1, 2)
+    assert torch.equal(call("fit_ridge", penalty=half)[0], call("fit_ridge", penalty=0.5)[0])
+    assert torch.equal(metrics.grid_positions(2, 3, pitch=half), metrics.grid_positions(2, 3, pitch=0.5))
+    assert geometry.SphereConvention(temperature=half) == geometry.SphereConvention(temperature=0.5)
+    values = FEATURES.astype(np.longlong)
+    assert torch.equal(call("rank_me", {"features": values})[0], call("rank_me")[0])
+
+
+def test_a_map_of_other_numbers_is_read_or_refused(complaint):
+    weight, bias = np.ones((4, 2)), [0.0, 1.0]
+    found = metrics.LinearMap(weight, bias).scores(FEATURES)
+    np.testing.assert_allclose(found, FEATURES @ weight + bias)
+    with complaint("weight[0, 0]", "must be finite"):
+        metrics.LinearMap(weight * nan, bias).scores(FEATURES)
+    with complaint("shape of bias", "broadcast"):
+        metrics.LinearMap(weight, [0.0, 1.0, 2.0]).scores(FEATURES)
+
+
 CHOICES = [
     (kind, choice.name)
     for module in (
@@ -399,6 +493,17 @@ def test_what_a_convention_leaves_to_yes_or_no_is_a_boolean(kind, choice, bad, c
     """ "no" and "false" would count as yes."""
     with complaint(choice, "must be True or False"):
         kind(**{choice: bad})
+
+
+@pytest.mark.parametrize("kind", sorted({kind for kind, _ in CHOICES}, key=lambda kind: kind.__name__))
+def test_odd_values_of_a_convention_are_refused_in_one_line(kind):
+    for choice in fields(kind):
+        for index, value in enumerate(odd_values()):
+            if value is None and choice.default is None:
+                continue
+            with pytest.raises(ValueError, match=ONE_LINE):
+                kind(**{choice.name: value})
+                pytest.fail(f"{choice.name}: odd value {index} is taken")
 
 
 def test_the_conventions_were_found():

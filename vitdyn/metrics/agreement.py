@@ -26,6 +26,7 @@ class AgreementConvention(Convention):
         require_choice("coefficient", self.coefficient, ("spearman", "kendall"))
 
 
+_MOST_RESAMPLES = 10**6
 _PAIRS_AT_ONCE = 2**21
 """Pairs of models whose signs are held at once."""
 
@@ -79,6 +80,8 @@ def agreement_interval(
     value owes to the choice of the models. Resamples in which all tie are left out. Where the value is NaN, all are.
     """
     require_integer("resamples", resamples, at_least=2)
+    if resamples > _MOST_RESAMPLES:
+        raise wrong("resamples", resamples, f"must be {_MOST_RESAMPLES} or less")
     require_integer("seed", seed, at_least=0)
     first = double("scores", scores, "seed model", (1, 2), finite=False).detach()
     second = double("quality", quality, "seed model", (1, 2), finite=False, beside=first).detach()

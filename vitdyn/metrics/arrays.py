@@ -69,7 +69,7 @@ def several(field: str, arrays: Sequence[Array], names: str, least: tuple[int, .
     """Return each of a sequence of arrays, one at least, as :func:`real` takes it."""
     try:
         parts = list(tensor_of(field, arrays) if isinstance(arrays, Array) else arrays)
-    except TypeError:  # what cannot be gone through
+    except (TypeError, LookupError):  # what cannot be gone through
         parts = []
     if not parts:
         raise wrong(field, arrays, "must be a sequence of arrays, one at least")
@@ -120,8 +120,9 @@ def _numpy_of(field: str, array: Any) -> np.ndarray:
     )
     if found.dtype.kind not in "biuf":
         raise wrong(field, array, _KINDS)
-    wide = found.dtype.kind == "f" and found.dtype.itemsize > 8
-    return np.require(found, np.float64 if wide else found.dtype.newbyteorder("="), ("C", "W"))
+    kind, size = found.dtype.kind, min(found.dtype.itemsize, 8)
+    usual = np.dtype(f"{kind}{size}")  # of native byte order; C's long long is another int64 to torch
+    return np.require(found, usual, ("C", "W")).view(usual)
 
 
 def _require_axes(field: str, tensor: Tensor, names: str, least: tuple[int, ...]) -> None:

@@ -95,7 +95,7 @@ def grid_positions(rows: int, columns: int, *, pitch: float = 1.0) -> Float[Tens
     if rows * columns > _MOST_PATCHES:
         raise wrong("rows, columns", (rows, columns), f"must be {_MOST_PATCHES} patches or fewer")
     axes = (torch.arange(side, dtype=torch.float64) for side in (rows, columns))
-    return pitch * torch.cartesian_prod(*axes)
+    return float(pitch) * torch.cartesian_prod(*axes)
 
 
 def attention_distance(
@@ -302,7 +302,7 @@ def _places(positions: tuple[int, int] | Array, pitch: float, patches: tuple[int
         places = grid_positions(*positions, pitch=pitch)
     else:
         require_real("pitch", pitch, low=0, high=1e9, open_low=True)
-        places = pitch * double("positions", positions, "patch dimension", (1, 1))
+        places = float(pitch) * double("positions", positions, "patch dimension", (1, 1))
     if places.ndim != 2 or (len(places), len(places)) != patches:
         raise wrong(
             "positions", tuple(places.shape), f"must place {patches[0]} queries and {patches[1]} keys"

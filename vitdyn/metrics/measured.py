@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import prod
+from numbers import Real
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -27,12 +28,15 @@ _Convention = TypeVar("_Convention")
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """What all conventions are: what they leave open to yes or no is True or False."""
+    """What all conventions are: what they leave open to yes or no is True or False, and numbers are floats."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
+            value = getattr(self, each.name)
             if each.type == "bool":
-                require_boolean(each.name, getattr(self, each.name))
+                require_boolean(each.name, value)
+            elif isinstance(value, Real):
+                object.__setattr__(self, each.name, value if isinstance(value, bool) else float(value))
 
 
 class Measured(NamedTuple):

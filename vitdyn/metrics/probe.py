@@ -46,13 +46,14 @@ class LinearMap(NamedTuple):
         self, features: Float[Array, "*batch sample feature"]
     ) -> Float[Tensor, "*batch sample output"]:
         """Return the scores of ``features``, in float64."""
-        x = double("features", features, "sample feature", (1, 1), beside=self.weight)
-        if x.shape[-1] != self.weight.shape[-2]:
-            raise wrong(
-                "features", tuple(x.shape), f"must have the {self.weight.shape[-2]} features of the fit"
-            )
-        require_alike("features", x.shape[:-2], self.weight.shape[:-2])
-        return x @ self.weight + self.bias[..., None, :]
+        weight = double("weight", self.weight, "feature output", (1, 1))
+        bias = double("bias", self.bias, "output", (1,), beside=weight)
+        x = double("features", features, "sample feature", (1, 1), beside=weight)
+        if x.shape[-1] != weight.shape[-2]:
+            raise wrong("features", tuple(x.shape), f"must have the {weight.shape[-2]} features of the fit")
+        require_alike("features", x.shape[:-2], weight.shape[:-2])
+        require_alike("bias", bias.shape, (*weight.shape[:-2], weight.shape[-1]))
+        return x @ weight + bias[..., None, :]
 
 
 def fit_ridge(
@@ -76,7 +77,7 @@ def fit_ridge(
     require_alike("targets", y.shape[:-2], x.shape[:-2])
     means = [values.mean(-2) if used.intercept else torch.zeros_like(values[..., 0, :]) for values in (x, y)]
     left, values, right = torch.linalg.svd(centred(x) if used.intercept else x, full_matrices=False)
-    strength = penalty * (x.shape[-2] if used.averaged else 1)
+    strength = float(penalty) * (x.shape[-2] if used.averaged else 1)
     floor = ROUND_OFF * max(x.shape[-2:]) * values[..., :1]
     positive = values > floor
     gain = torch.where(positive, values, 0.0) / torch.where(positive, values.square() + strength, 1.0)
@@ -156,7 +157,7 @@ def fit_logistic(
     weight = x.new_zeros(x.shape[-1], classes, requires_grad=True)
     bias = x.new_zeros(classes, requires_grad=used.intercept)
     trained = [weight, bias] if used.intercept else [weight]
-    strength = penalty / (1 if used.averaged else len(x))
+    strength = float(penalty) / (1 if used.averaged else len(x))
 
     def loss() -> Tensor:
         wrongness = torch.nn.functional.cross_entropy(x @ weight + bias, y)
