@@ -448,11 +448,26 @@ def test_odd_values_of_any_argument_are_refused_in_one_line(name):
 
 
 def test_numbers_of_other_kinds_are_numbers():
-    """A fraction, a number of numpy, C's long long."""
+    """A fraction, the short numbers of numpy, whose sums wrap around, C's long long."""
     half = Fraction(1, 2)
     assert torch.equal(call("fit_ridge", penalty=half)[0], call("fit_ridge", penalty=0.5)[0])
     assert torch.equal(metrics.grid_positions(2, 3, pitch=half), metrics.grid_positions(2, 3, pitch=0.5))
     assert geometry.SphereConvention(temperature=half) == geometry.SphereConvention(temperature=0.5)
+    for name, more in (
+        ("diagonal_frequencies", {"side": 200}),
+        ("fourier_log_amplitude", {"side": (3, 3)}),
+        ("grid_positions", {"rows": 200, "columns": 200}),
+        ("nearest", {"count": 12}),
+        ("spectral_decay", {"first": 1, "last": 200}),
+        ("top_key_scores", {"top": 255, "prefix": 2}),
+    ):
+        short = {
+            key: tuple(map(np.uint8, v)) if isinstance(v, tuple) else np.uint8(v) for key, v in more.items()
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = call(name, **short)
+        assert all(torch.equal(one, other) for one, other in zip(found, call(name, **more), strict=True))
     values = FEATURES.astype(np.longlong)
     assert torch.equal(call("rank_me", {"features": values})[0], call("rank_me")[0])
 

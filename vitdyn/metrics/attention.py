@@ -92,7 +92,7 @@ def grid_positions(rows: int, columns: int, *, pitch: float = 1.0) -> Float[Tens
     for field, side in (("rows", rows), ("columns", columns)):
         require_integer(field, side, at_least=1)
     require_real("pitch", pitch, low=0, high=1e9, open_low=True)
-    if rows * columns > _MOST_PATCHES:
+    if int(rows) * int(columns) > _MOST_PATCHES:
         raise wrong("rows, columns", (rows, columns), f"must be {_MOST_PATCHES} patches or fewer")
     axes = (torch.arange(side, dtype=torch.float64) for side in (rows, columns))
     return float(pitch) * torch.cartesian_prod(*axes)
@@ -239,7 +239,7 @@ def head_deviation(
     """
     used = chosen(convention, DEVIATION)
     require_integer("prefix", prefix, at_least=0)
-    least = (1 + used.unbiased, prefix + 1, prefix + 1)
+    least = (1 + used.unbiased, int(prefix) + 1, int(prefix) + 1)
     attention = real("attention", attention, "head query key", least)
 
     def measure(maps: Tensor) -> Tensor:
@@ -260,7 +260,7 @@ def position_deviation(
     """
     used = chosen(convention, DEVIATION)
     require_integer("prefix", prefix, at_least=0)
-    attention = real("attention", attention, "query key", (prefix + 1 + used.unbiased, prefix + 1))
+    attention = real("attention", attention, "query key", (int(prefix) + 1 + used.unbiased, int(prefix) + 1))
 
     def measure(maps: Tensor) -> Tensor:
         return _deviation(maps[..., prefix:, prefix:], -2, used).mean(-1)
@@ -271,7 +271,7 @@ def position_deviation(
 def _maps(attention: Array, prefix: int) -> Tensor:
     """Return maps of which queries and keys remain; raise unless they are weights."""
     require_integer("prefix", prefix, at_least=0)
-    return real("attention", attention, "query key", (prefix + 1, prefix + 1), negative=False)
+    return real("attention", attention, "query key", (int(prefix) + 1, int(prefix) + 1), negative=False)
 
 
 def _rows(maps: Tensor, prefix: int, convention: MapConvention) -> tuple[Tensor, Tensor]:

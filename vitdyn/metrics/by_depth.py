@@ -53,7 +53,9 @@ def representations_by_depth(
     for axis in grid_of(side):
         require_integer("side", axis, at_least=2)
     require_integer("prefix", prefix, at_least=0)
-    depths = _of_one_kind("tokens", several("tokens", tokens, "image token width", (1, prefix + 1, 1)), 2)
+    depths = _of_one_kind(
+        "tokens", several("tokens", tokens, "image token width", (1, int(prefix) + 1, 1)), 2
+    )
     kept = [each[:, prefix:].to(torch.float64) for each in depths]
     last = kept[-1].flatten(0, 1)
     measures = {

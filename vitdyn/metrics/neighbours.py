@@ -74,6 +74,7 @@ def nearest(
     for field, array in (("among", among), ("queries", queries)):
         if array.ndim != 2 or array.shape[1] != among.shape[-1]:
             raise wrong(f"shape of {field}", tuple(array.shape), f"must be (row, {among.shape[-1]} features)")
+    count = int(count)
     if count > len(among):
         raise wrong("count", count, f"must be {len(among)} or less, the number of rows")
     middle = among.mean(0)  # products keep most digits near the origin

@@ -159,9 +159,9 @@ def spectral_decay(
     """
     used = chosen(convention, DECAY)
     require_integer("first", first, at_least=1)
-    require_integer("last", last, at_least=first + 1)
+    require_integer("last", last, at_least=int(first) + 1)
     values = covariance_spectrum(double("features", features, "sample feature", (2, 1)))[
-        ..., first - 1 : last
+        ..., int(first) - 1 : last
     ]
     return Measured(power_law(values, first, used), used)
 
@@ -172,7 +172,7 @@ def power_law(
     """Return α of values ~ j^−α at j = ``first``, ``first`` + 1, ...; ∞ where the last is 0, NaN where all are."""
     if values.shape[-1] < 2:
         raise wrong("first", first, "must leave at least two eigenvalues to fit")
-    index = torch.arange(first, first + values.shape[-1], dtype=torch.float64, device=values.device)
+    index = torch.arange(int(first), int(first) + values.shape[-1], dtype=torch.float64, device=values.device)
     weight = 1 / index if convention.weights == "1/j" else torch.ones_like(index)
     weight = weight / weight.sum()
     x = index.log() - (weight * index.log()).sum()

@@ -181,6 +181,7 @@ def grid_of(side: int | tuple[int, int]) -> tuple[int, int]:
     axes = tuple(side) if isinstance(side, tuple | list) else (side, side)
     for axis in axes:
         require_integer("side", axis, at_least=1)
+    axes = tuple(map(int, axes))  # products of numpy's short numbers wrap around
     if len(axes) != 2 or axes[0] * axes[1] > _MOST_TOKENS:
         raise wrong("side", side, f"must be a side, or (rows, columns), of {_MOST_TOKENS} tokens or fewer")
     return axes
