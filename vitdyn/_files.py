@@ -40,9 +40,14 @@ def write_sealed(target: Path, write: Callable[[Any], object]) -> None:
 
 
 def read_sealed(path: Path) -> bytes:
-    """Return what ``write_sealed`` wrote. Raises ``DamagedFileError`` for contents that do not fit the checksum."""
+    """Return what ``write_sealed`` wrote.
+
+    Raises ``FileNotFoundError``, and ``DamagedFileError`` where contents do not fit the checksum or cannot be read.
+    """
     try:
         stored = path.read_bytes()
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise DamagedFileError(f"cannot be read: {error.strerror}") from error
     contents, seal = stored[:-_SEAL_BYTES], stored[-_SEAL_BYTES:]

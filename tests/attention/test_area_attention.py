@@ -419,3 +419,47 @@ def test_cuda_equals_the_cpu(content, make_problem, close):
         found, moved = loss_gradient(problem.correlations.map(torch.Tensor.cuda), objective, batch, views, {})
         close(found.map(torch.Tensor.cpu), expected, 1e-5)
         close(moved.attention[0].cpu(), forward.attention[0], 1e-5)
+
+
+class TestBadBatches:
+    """What is not finite gives NaN where it is met, and only there; what is no batch of the layout is refused."""
+
+    @CONTENT
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("function", [area_attention, mean_area_attention])
+    def test_not_finite_is_nan(self, function, dtype, bad, content, make_problem):
+        problem = make_problem(content=content, seeds=2, samples=4, scale=0.3)
+        latents, *rest = problem.arguments()
+        for place in ("feature_position", "position_position", "latents"):
+            blocks = {name: part.to(dtype, copy=True) for name, part in problem.correlations.named().items()}
+            given = {"latents": latents.to(dtype, copy=True), **blocks}
+            right = function(Correlations(**blocks), given["latents"], *rest).clone()
+            given[place][1, 2, ..., 0] = bad
+            found = function(Correlations(**blocks), given["latents"], *rest)
+            expected = torch.zeros_like(found, dtype=torch.bool)
+            if place == "latents":
+                expected[1, 2] = True
+            elif function is area_attention:
+                expected[1, :, :, 2] = True
+            else:
+                expected[1] = True
+            assert torch.equal(found.isnan(), expected)
+            tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+            torch.testing.assert_close(found[~expected], right[~expected], rtol=0, atol=tolerance)
+
+    def test_clusters_and_views_that_are_none(self, make_problem, complaint):
+        """Clusters beyond the layout's were read from memory that is nobody's."""
+        problem = make_problem(clusters=2)
+        latents, cluster, visible, layout = problem.arguments()
+        for function in (area_attention, mean_area_attention):
+            for bad in (cluster - 2, cluster + 2, cluster * 1000 + 7, cluster.double()):
+                with complaint("cluster", "must be"):
+                    function(problem.correlations, latents, bad, visible, layout)
+            for bad in (visible * 0.5, visible * 2, visible * float("nan")):
+                with complaint("visible", "true or false"):
+                    function(problem.correlations, latents, cluster, bad, layout)
+            with complaint("latents", "3 axes"):
+                function(problem.correlations, latents[0], cluster, visible, layout)
+            with complaint("correlations", "must be a Correlations"):
+                function(None, latents, cluster, visible, layout)

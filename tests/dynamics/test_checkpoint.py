@@ -12,10 +12,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vitdyn._files import write_sealed
 from vitdyn._signals import Terminated, interrupted_by_sigterm
-from vitdyn.attention import Correlations
+from vitdyn.attention import Correlations, engine_name
 from vitdyn.dynamics import Adam, CheckpointError, GradientDescent, Momentum, simulate
 from vitdyn.dynamics.checkpoint import Keeper, read_checkpoint, write_checkpoint
+from vitdyn.dynamics.resources import machine_name
 from vitdyn.trajectory import Trajectory
 
 CPU = torch.device("cpu")
@@ -119,9 +121,9 @@ def test_what_was_deposited_is_not_trained_on(path, make_training, stop_after):
     kept = {}
 
     class Watching(Keeper):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            kept.update(self.states[0])
+        def begin(self, rows, states):
+            super().begin(rows, states)
+            kept.update(states[0])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["vitdyn.dynamics.simulate"], "Keeper", Watching)
@@ -184,6 +186,98 @@ def test_killed_at_random_moments(tmp_path, rng, identical):
     assert not (tmp_path / "run.pt").exists()
 
 
+class TestWhoDidIt:
+    def test_one_machine_is_named_once(self, make_training):
+        about = simulate(make_training()).dataset.attrs
+        assert about["engine"] == engine_name("cpu") and about["machine"] == machine_name()
+        (part,) = json.loads(about["parts"])
+        assert part == {
+            "engine": about["engine"],
+            "machine": about["machine"],
+            "steps": [0, 12],
+            "seeds": [3, 8],
+        }
+
+    def test_content_queries_are_plain_torch(self, make_training):
+        about = simulate(make_training("cl", content_queries=True, steps=1)).dataset.attrs
+        assert about["engine"].startswith("plain torch")
+
+    def test_a_run_that_goes_on_elsewhere_says_so(
+        self, path, make_training, stop_after, monkeypatch, identical
+    ):
+        """It is not refused. Seeds that were finished, or began later, have one part."""
+        training = make_training(seeds=(4, 1, 6))
+        whole = simulate(training, **SPLIT)
+        stop_after(17, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(training, checkpoint=path, **SPLIT, **EVERY_STEP)
+        monkeypatch.setattr("vitdyn.dynamics.loop.machine_of", lambda device: "another processor")
+        resumed = simulate(training, checkpoint=path, **SPLIT)
+        here, about = machine_name(), resumed.dataset.attrs
+        assert about["machine"] == f"{here}; another processor"
+        assert about["engine"] == engine_name("cpu")
+        told = [(part["seeds"], part["steps"], part["machine"]) for part in json.loads(about["parts"])]
+        assert told == [
+            ([4], [0, 12], here),
+            ([1], [0, 4], here),
+            ([1], [4, 12], "another processor"),
+            ([6], [0, 12], "another processor"),
+        ]
+        identical(resumed, whole)
+
+
+def changed(state, name, part):
+    return state | {name: part(state[name])}
+
+
+CRAFTED = {
+    "no frames": lambda state: {key: part for key, part in state.items() if key != "frames"},
+    "no split": lambda state: {key: part for key, part in state.items() if key != "split"},
+    "step beyond the end": lambda state: state | {"step": 13},
+    "step far beyond the end": lambda state: state | {"step": 10**12},
+    "negative step": lambda state: state | {"step": -1},
+    "step of another type": lambda state: state | {"step": 3.0},
+    "step as a tensor": lambda state: state | {"step": torch.tensor(3)},
+    "step without its frames": lambda state: state | {"step": 9},
+    "a list": lambda state: [state],
+    "a number": lambda state: 3,
+    "all a list": lambda state: [state],
+    "all empty": lambda state: {},
+    "all under another number": lambda state: {7: state},
+    "too many frames": lambda state: changed(state, "frames", lambda frames: frames * 3),
+    "frames that are none": lambda state: changed(state, "frames", lambda frames: [3] * len(frames)),
+    "frames as a dictionary": lambda state: changed(state, "frames", lambda frames: dict(enumerate(frames))),
+    "frames without losses": lambda state: changed(
+        state, "frames", lambda frames: [{k: v for k, v in frame.items() if k != "loss"} for frame in frames]
+    ),
+    "frames of other shapes": lambda state: changed(
+        state, "frames", lambda frames: [frame | {"loss": frame["loss"][:1]} for frame in frames]
+    ),
+    "one seed less": lambda state: changed(
+        state, "correlations", lambda blocks: {name: block[:1] for name, block in blocks.items()}
+    ),
+    "another layout": lambda state: changed(
+        state, "correlations", lambda blocks: {name: block[..., :-1] for name, block in blocks.items()}
+    ),
+    "another dtype": lambda state: changed(
+        state, "correlations", lambda blocks: {name: block.float() for name, block in blocks.items()}
+    ),
+    "numbers in place of blocks": lambda state: changed(
+        state, "correlations", lambda blocks: dict.fromkeys(blocks, 1.0)
+    ),
+    "a block less": lambda state: changed(state, "correlations", lambda blocks: dict([*blocks.items()][:1])),
+    "another rule's": lambda state: state | {"descent": {"velocity": state["correlations"]}},
+    "another objective's": lambda state: state | {"memory": {"teacher": torch.zeros(2)}},
+    "first_bad missing": lambda state: {key: part for key, part in state.items() if key != "first_bad"},
+    "parts that are none": lambda state: state | {"parts": [("engine", "machine")]},
+    "a seed twice": lambda state: state | {"split": {0: [(0, 3), (0, 3)]}},
+    "another seed": lambda state: state | {"split": {0: [(0, 3), (0, 9)]}},
+    "another cell": lambda state: state | {"split": {0: [(0, 3), (1, 8)]}},
+    "a split that is none": lambda state: state | {"split": 3},
+    "an empty group": lambda state: state | {"split": {0: [(0, 3), (0, 8)], 1: []}},
+}
+
+
 class TestComplaints:
     @pytest.fixture
     def stopped(self, path, make_training, stop_after):
@@ -195,7 +289,9 @@ class TestComplaints:
         return training
 
     def expect(self, remedy):
-        return pytest.raises(CheckpointError, match=rf"\Acheckpoint = '[^\n]*run.pt': [^\n]*{remedy}[^\n]*\Z")
+        return pytest.raises(
+            CheckpointError, match=rf"\Acheckpoint = '[^\n]*run.pt': [^\n]*(?:{remedy})[^\n]*\Z"
+        )
 
     @pytest.mark.parametrize(
         ("changes", "options"),
@@ -222,13 +318,47 @@ class TestComplaints:
     def test_a_truncated_checkpoint(self, share, stopped, path):
         whole = path.read_bytes()
         path.write_bytes(whole[: int(share * len(whole))])
-        with self.expect("unreadable; delete it to start the run anew"):
+        with self.expect("checksum[^\n]*; delete it to start the run anew"):
             simulate(stopped, checkpoint=path)
 
-    @pytest.mark.parametrize("content", [[1, 2], {"state": {}}, "text"])
+    def test_one_bit_flipped_anywhere(self, stopped, path, rng):
+        """At 100 places of the contents, and everywhere in the checksum itself."""
+        whole = path.read_bytes()
+        places = rng.integers(len(whole), size=100).tolist() + list(range(len(whole) - 80, len(whole)))
+        for place in places:
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(damaged)
+            with self.expect("unreadable [^\n]*checksum"):
+                simulate(stopped, checkpoint=path)
+
+    @pytest.mark.parametrize("damage", ["cut", "flipped", "other run", "folder"])
+    def test_the_run_starts_anew_on_request(self, damage, stopped, path, identical, complaint):
+        whole, training = path.read_bytes(), stopped
+        if damage == "cut":
+            path.write_bytes(whole[:500])
+        elif damage == "flipped":
+            path.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+        elif damage == "other run":
+            training = replace(stopped, samples=7)
+        else:
+            path.unlink()
+            path.mkdir()
+            with complaint("out", "is a folder"):
+                simulate(training, checkpoint=path, anew=True)
+            return
+        identical(simulate(training, checkpoint=path, anew=True), simulate(training))
+        assert not path.exists()
+
+    @pytest.mark.parametrize("content", [[1, 2], {"state": {}}, "text", {"spec": 1, "state": {}}])
     def test_a_file_of_something_else(self, content, stopped, path):
-        torch.save(content, path)
+        write_sealed(path, lambda file: torch.save(content, file))
         with self.expect("unreadable"):
+            simulate(stopped, checkpoint=path)
+
+    def test_a_checkpoint_of_an_earlier_version(self, stopped, path):
+        torch.save({"spec": "", "state": {}}, path)
+        with self.expect("no checksum at its end: cut short, or not written by this version of vitdyn"):
             simulate(stopped, checkpoint=path)
 
     def test_a_file_that_would_run_code(self, stopped, path, tmp_path):
@@ -236,10 +366,21 @@ class TestComplaints:
             def __reduce__(self):
                 return os.mkdir, (str(tmp_path / "sprung"),)
 
-        torch.save({"spec": "", "state": Trap()}, path)
+        write_checkpoint(path, "", Trap())
         with self.expect("unreadable"):
             simulate(stopped, checkpoint=path)
         assert not (tmp_path / "sprung").exists()
+
+    @pytest.mark.parametrize("name", CRAFTED)
+    def test_what_this_run_cannot_have_written(self, name, stopped, path, stop_after):
+        """With a right checksum and the right specification; no step is taken."""
+        found = stored(path)
+        state = found["state"][0]
+        made = CRAFTED[name](state)
+        write_checkpoint(path, found["spec"], made if name.startswith("all") else {0: made})
+        stop_after(1, lambda: pytest.fail("trained"))
+        with self.expect("cannot be of this run|holds no groups of this run's seeds|holds something else"):
+            simulate(stopped, checkpoint=path)
 
     def test_it_is_a_value_error(self):
         assert issubclass(CheckpointError, ValueError)
@@ -264,12 +405,13 @@ class TestFiles:
     def test_a_keeper_is_due_when_its_seconds_have_passed(self, path, monkeypatch):
         clock = [100.0]
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-        keeper = Keeper(path, "spec", 10.0, CPU)
+        keeper = Keeper({path: [0]}, ["spec"], 10.0)
+        keeper.begin([((0, 1),), ((0, 2),)], {})
         due = []
         for moment in (100.0, 105.0, 109.9, 110.0, 119.0):
             clock[0] = moment
             due.append((keeper.due(0), keeper.due(1)))
             if moment == 110.0:
-                keeper.deposit(0, {})
+                keeper.deposit(0, ((0, 1),), {})
         assert due == [(False, False)] * 3 + [(True, True), (False, True)]
-        assert not Keeper(None, "spec", 0.0, CPU).due(0)
+        assert not Keeper({}, ["spec"], 0.0).due(0)

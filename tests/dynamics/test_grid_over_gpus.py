@@ -12,13 +12,15 @@ import torch
 from vitdyn.data import Constant, PatchGenerator
 from vitdyn.dynamics import Adam, GradientDescent, Momentum
 from vitdyn.dynamics.captured import fused_engine
+from vitdyn.dynamics.checkpoint import Keeper, stored_state, write_checkpoint
 from vitdyn.dynamics.devices import split_over_devices
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.group import DeviceSteps, Group, steps_of
+from vitdyn.dynamics.loop import fresh_group
 from vitdyn.dynamics.memory import estimate_memory, split_cells
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.dynamics.simulate import _groups
+from vitdyn.dynamics.resume import resume
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 pytest.importorskip("triton")
@@ -152,11 +154,18 @@ class TestGroups:
         expected = split_over_devices(cell.seed_numbers, limit, devices)
         assert [(group.device, group.seeds) for group in groups] == expected
 
-    def test_a_checkpoint_keeps_its_groups(self, devices, make_training, compiled):
+    def test_a_checkpoint_keeps_its_groups(self, devices, make_training, compiled, tmp_path, monkeypatch):
         """On a machine of other GPUs, too; they are dealt out anew."""
         cells = tuple(make_training(precision="float32", seeds=count) for count in (2, 5))
         split = [((0, 0), (1, 0), (1, 1)), ((1, 2), (1, 3), (1, 4)), ((0, 1),)]
-        keeper = SimpleNamespace(states={1: {"split": split}})
-        groups = _groups(cells, CUDA, 1000.0, keeper)
+        specs, path = ["first", "second"], tmp_path / "grid.pt"
+        fresh = fresh_group(Rows(cells, split[1], CPU), None).to_state()
+        fresh["parts"] = [(0, "engine", "machine")]
+        write_checkpoint(path, "first\nsecond", {1: fresh | {"split": dict(enumerate(split))}})
+        monkeypatch.setattr("vitdyn.dynamics.resume.stored_state", lambda path, _: stored_state(path, CPU))
+        monkeypatch.setattr("vitdyn.dynamics.resume._require_fit", lambda *_: None)
+        keeper = Keeper({path: range(2)}, specs, 1.0)
+        groups = resume(cells, None, CUDA, 1000.0, keeper)
+        assert keeper.rows == dict(enumerate(split)) and list(keeper.states) == [1]
         assert [group.rows for group in groups] == split
         assert [group.device for group in groups] == [devices[index % len(devices)] for index in range(3)]

@@ -1,6 +1,7 @@
 """Grids that are interrupted, diverge or are asked for wrongly; what each trajectory says of its cell (exact)."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -55,9 +56,8 @@ class TestStops:
         stop_after(3, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             simulate_grid(cells, checkpoint=path, checkpoint_seconds=0)
-        for others in (cells[:3], cells[::-1]):
-            with pytest.raises(CheckpointError, match="another specification"):
-                simulate_grid(others, checkpoint=path)
+        with pytest.raises(CheckpointError, match="another specification"):
+            simulate_grid(cells[:3], checkpoint=path)
         with pytest.raises(CheckpointError, match="another specification"):
             simulate(cells[0], checkpoint=path)
 
@@ -72,18 +72,109 @@ class TestStops:
         (resumed,) = simulate_grid([cell], checkpoint=path)
         identical(whole, resumed)
 
-    def test_a_cell_that_diverges_is_named(self, make_training):
-        decay = Contrastive(weight_decay=1e6)
-        cells = [
+    @pytest.mark.parametrize("count", [3, 14])
+    def test_cells_are_added_to_an_interrupted_grid(
+        self, count, tmp_path, make_training, stop_after, identical
+    ):
+        """In another order, too: those that had begun go on, to the same bits, and the new ones begin."""
+        cells, path = self.cells(make_training), tmp_path / "grid.pt"
+        more = [make_training(descent=Momentum(learning_rate=0.7), steps=10), *cells[::-1]]
+        whole = simulate_grid(more)
+        done = stop_after(count, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            simulate_grid(cells, checkpoint=path, checkpoint_seconds=0)
+        resumed = simulate_grid(more, checkpoint=path)
+        assert len(done) == 20 + 1 + 10
+        for one, other in zip(whole, resumed, strict=True):
+            identical(one, other)
+        assert not path.exists()
+
+    @pytest.mark.parametrize("count", [3, 14, 20])
+    def test_a_file_for_each_cell(self, count, tmp_path, make_training, stop_after, identical):
+        """Cells go on by themselves, or in another grid; what trained together and is as far still does."""
+        cells = self.cells(make_training)
+        files = [tmp_path / f"{index}.pt" for index in range(5)]
+        whole = simulate_grid([*cells, make_training(descent=Momentum(learning_rate=0.7), steps=10)])
+        done = stop_after(count, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            simulate_grid(cells, checkpoint=files[:4], checkpoint_seconds=0)
+        begun = [index for index, path in enumerate(files) if path.exists()]
+        assert begun == ([0, 1] if count == 3 else [0, 1, 2, 3])
+        identical(simulate(cells[0], checkpoint=files[0]), whole[0])
+        alone = len(done)
+        more = [cells[3], cells[2], cells[1], make_training(descent=Momentum(learning_rate=0.7), steps=10)]
+        resumed = simulate_grid(more, checkpoint=[files[index] for index in (3, 2, 1, 4)])
+        for one, other in zip(resumed, (whole[3], whole[2], whole[1], whole[4]), strict=True):
+            identical(one, other)
+        left = {3: 8 + 10 + 10, 14: 7 + 10, 20: 1 + 10}
+        assert len(done) - alone == left[count] and list(tmp_path.iterdir()) == []
+
+    def test_files_that_are_not_one_for_each_cell(self, tmp_path, make_training, complaint):
+        cells = self.cells(make_training)
+        for files in ([tmp_path / "a.pt"], [tmp_path / "a.pt"] * 4):
+            with complaint("checkpoint", "one for each cell"):
+                simulate_grid(cells, checkpoint=files)
+
+
+class TestDivergence:
+    @pytest.fixture
+    def cells(self, make_training):
+        """Cells of one batch, the second and the last of which diverge, and one of another."""
+        rates = (1e-9, 1e12, 2e-9, 1e12)
+        found = [
             make_training(
-                decay, descent=GradientDescent(learning_rate=rate), precision="float32", seeds=seeds
+                Contrastive(weight_decay=1e6),
+                descent=GradientDescent(learning_rate=rate),
+                precision="float32",
+                seeds=(index, 8, 9),
             )
-            for rate, seeds in ((1e-9, (1, 2)), (1e12, (3, 8)))
+            for index, rate in enumerate(rates)
         ]
-        assert len(split_cells(cells, CPU, CACHE_MIB)) == 1
-        with pytest.raises(DivergenceError, match=r"\Astep [23], cell 1, seed 3: the correlations"):
+        found.insert(3, make_training("mae", seeds=(3, 8), steps=30))
+        assert len(split_cells(found, CPU, CACHE_MIB)) == 2
+        return found
+
+    def test_all_others_are_finished_and_those_that_diverge_are_named(self, cells, identical):
+        with pytest.raises(DivergenceError) as caught:
             simulate_grid(cells)
-        assert np.isfinite(simulate_grid([cells[0]])[0]["loss"]).all()
+        assert re.fullmatch(
+            r"step [23], cell 1, seed 1; step [23], cell 4, seed 3: the correlations are not finite; "
+            r"take a smaller learning rate or precision='float64'",
+            str(caught.value),
+        )
+        found = caught.value.trajectories
+        assert [trajectory is None for trajectory in found] == [False, True, False, False, True]
+        for index in (0, 2, 3):
+            identical(found[index], simulate(cells[index]))
+
+    def test_groups_of_a_cell_that_diverges_stop_too(self, cells, identical):
+        with pytest.raises(DivergenceError, match="cell 1, seed") as caught:
+            simulate_grid(cells, memory_limit_mib=1e-6)
+        for index in (0, 2, 3):
+            identical(caught.value.trajectories[index], simulate(cells[index]))
+
+    @pytest.mark.parametrize("several", [False, True])
+    def test_the_others_are_not_trained_again(self, several, cells, tmp_path, stop_after, identical):
+        """Their state is kept until the caller has saved them, also where the one that diverges is left out."""
+        files = [tmp_path / f"{index}.pt" for index in range(5)] if several else tmp_path / "grid.pt"
+        with pytest.raises(DivergenceError) as caught:
+            simulate_grid(cells, checkpoint=files, checkpoint_seconds=0)
+        good = [0, 2, 3]
+        done = stop_after(10**6, KeyboardInterrupt)
+        with pytest.raises(DivergenceError):
+            simulate_grid(cells, checkpoint=files)
+        assert len(done) <= 3
+        if several:
+            before = len(done)
+            for index in good:
+                again = simulate(cells[index], checkpoint=files[index])
+                identical(again, caught.value.trajectories[index])
+            assert len(done) == before
+
+    def test_a_single_run_says_where(self, cells):
+        with pytest.raises(DivergenceError, match=r"\Astep [23], seed 1: the correlations") as caught:
+            simulate(cells[1])
+        assert caught.value.trajectories == ()
 
 
 class TestComplaints:

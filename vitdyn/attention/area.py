@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import wrong
 from vitdyn.attention.composed import composed_attention
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.factored import factored_forward, factored_pullback, pooled_forward, pools
+from vitdyn.attention.inputs import check_batch, not_finite
 from vitdyn.data import PatchLayout
 
 
@@ -35,14 +36,19 @@ def area_attention(
     correlations. Safe from overflow at any size of Φ; the entries of one row of Υ may differ by up to about
     60 in float32 (600 in float64) before keys that Φ lifts again are lost to underflow.
 
-    Raises ``ValueError`` where shapes do not fit the layout. Source: vitdyn's notes, ``gradients.md``.
+    A query or a sample that meets a number which is not finite has NaN. Raises ``ValueError`` where shapes do not fit
+    the layout, a cluster is none of its clusters, or ``visible`` is neither 0 nor 1. Source: vitdyn's notes,
+    ``gradients.md``.
     """
-    _check_shapes(correlations, latents, cluster, visible, layout)
+    check_batch(correlations, latents, cluster, visible, layout)
     if correlations.content_queries or latents.requires_grad:
-        return composed_attention(correlations, latents, cluster, visible, layout)
-    return _AreaAttention.apply(
-        correlations.feature_position, correlations.position_position, latents, cluster, visible, layout
-    )
+        found = composed_attention(correlations, latents, cluster, visible, layout)
+    else:
+        found = _AreaAttention.apply(
+            correlations.feature_position, correlations.position_position, latents, cluster, visible, layout
+        )
+    broken = not_finite(correlations, latents)
+    return found if broken is None else found.masked_fill(broken[:, :, None], nan)
 
 
 def mean_area_attention(
@@ -56,13 +62,15 @@ def mean_area_attention(
 
     Without any array of (sample, area, query) where the engine pools and nobody asks for a gradient.
     """
-    like, given = correlations.position_position, (latents, cluster, visible, layout)
+    given = latents, cluster, visible, layout
+    check_batch(correlations, *given)
+    like = correlations.position_position
     asked = latents.requires_grad or any(part.requires_grad for part in correlations.named().values())
     pooled = not correlations.content_queries and pools(layout, like.device.type, like.dtype)
     if not pooled or (asked and torch.is_grad_enabled()):
         return area_attention(correlations, *given).mean(-1)
-    _check_shapes(correlations, *given)
-    return pooled_forward(correlations, *given)[0]
+    found, broken = pooled_forward(correlations, *given)[0], not_finite(correlations, latents)
+    return found if broken is None else found.masked_fill(broken.any(-1, keepdim=True), nan)
 
 
 class _AreaAttention(torch.autograd.Function):
@@ -92,19 +100,3 @@ class _AreaAttention(torch.autograd.Function):
             ctx.saved = None
             first, second = gradient.feature_position, gradient.position_position
         return first, second, None, None, None, None
-
-
-def _check_shapes(
-    correlations: Correlations, latents: Tensor, cluster: Tensor, visible: Tensor, layout: PatchLayout
-) -> None:
-    seeds, samples = cluster.shape
-    expected = {
-        "correlations.feature_position": (seeds, layout.patches, layout.clusters, layout.areas),
-        "correlations.position_position": (seeds, layout.patches, layout.patches),
-        "latents": (seeds, samples, layout.areas),
-        "visible": (seeds, samples, layout.patches),
-    }
-    given = (correlations.feature_position, correlations.position_position, latents, visible)
-    for (name, shape), tensor in zip(expected.items(), given, strict=True):
-        if tuple(tensor.shape) != shape:
-            raise wrong(f"{name}.shape", tuple(tensor.shape), f"must be {shape} for this layout and batch")

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn.attention.correlations import Correlations
+from vitdyn.attention.inputs import check_batch
 from vitdyn.data import Basis, PatchBatch
 
 
@@ -49,6 +50,7 @@ def attend(
 
     the last two terms for content queries only. Memory: seeds · samples · P · P numbers; take a small batch.
     """
+    check_batch(correlations, batch.latents, batch.cluster, visible, batch.layout)
     upsilon, area = correlations.position_position, batch.area
     content = (batch.strength * visible).to(upsilon)
     maps = []

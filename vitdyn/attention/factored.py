@@ -161,13 +161,19 @@ def _engine(device: str) -> ModuleType:
         return products
 
 
-def engine_name(device: str, layout: PatchLayout | None = None, dtype: torch.dtype = torch.float32) -> str:
-    """Return in words what computes attention on a kind of device, for a layout and dtype if these are given.
+def engine_name(
+    device: str,
+    layout: PatchLayout | None = None,
+    dtype: torch.dtype = torch.float32,
+    *,
+    content_queries: bool = False,
+) -> str:
+    """Return in words what computes attention on a kind of device, for a layout, dtype and queries if these are given.
 
     Two machines that give the same words and have the same processor, or GPU, give the same bits.
     """
     engine = _engine(device) if layout is None else _engine_for(layout, device, dtype)
-    if engine is products:
+    if engine is products or content_queries:
         kind = "plain torch"
     elif device == "cpu":
         kind = f"compiled kernels ({_instructions()})"

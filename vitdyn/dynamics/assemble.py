@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from vitdyn._axes import AREA, CLUSTER, FRAME, KEY, KEY_AREA, QUERY, SEED, STATISTIC, STATISTICS
 from vitdyn.dynamics.checkpoint import State
-from vitdyn.dynamics.grid import Row, Rows
+from vitdyn.dynamics.grid import Row
 from vitdyn.dynamics.training import Training
 from vitdyn.observables import OBSERVABLES
 from vitdyn.trajectory import SCHEMA, Trajectory, versions
@@ -26,14 +27,18 @@ FINAL_AXES = {
 
 @dataclass(frozen=True)
 class Recorded:
-    """What groups of the same shapes recorded, joined: each array with its name, ``rows`` along the axis of seeds."""
+    """What groups of the same shapes recorded, joined: each array with its name, ``rows`` along the axis of seeds.
+
+    ``parts`` says of each row from which step on which engine and machine did its steps.
+    """
 
     rows: tuple[Row, ...]
     frames: dict[str, np.ndarray]
     final: dict[str, np.ndarray]
+    parts: dict[Row, list[tuple[int, str, str]]]
 
     @classmethod
-    def of(cls, groups: Sequence[tuple[Rows, State]]) -> Recorded:
+    def of(cls, groups: Sequence[tuple[tuple[Row, ...], State]]) -> Recorded:
         """Join the frames and the last correlations of groups."""
         states = [state for _, state in groups]
 
@@ -42,12 +47,13 @@ class Recorded:
 
         frames = list(zip(*(state["frames"] for state in states), strict=True))
         return cls(
-            tuple(row for rows, _ in groups for row in rows.rows),
+            tuple(row for rows, _ in groups for row in rows),
             {name: torch.stack([together(frame, name) for frame in frames]).numpy() for name in frames[0][0]},
             {
                 name: together([state["correlations"] for state in states], name).numpy()
                 for name in states[0]["correlations"]
             },
+            {row: state["parts"] for rows, state in groups for row in rows},
         )
 
     def places(self, cell: int, seeds: Sequence[int]) -> list[int]:
@@ -91,7 +97,29 @@ def assemble(
         "schema": SCHEMA,
         "spec": spec,
         "device": device,
+        **_made_by([recorded.parts[cell, seed] for seed in training.seed_numbers], training),
         "seconds": seconds,
         "versions": versions("vitdyn", "torch", "numpy", "xarray"),
     }
     return Trajectory(xarray.Dataset(variables, coordinates, about_run))
+
+
+def _made_by(parts: Sequence[Sequence[tuple[int, str, str]]], training: Training) -> dict[str, str]:
+    """Return engine, machine, and which seeds' steps were done by which, for the parts of each seed.
+
+    A run that goes on from a checkpoint on another kind of processor has bits of two kinds: they differ by round-off.
+    """
+    seeds: dict[tuple[tuple[int, int, str, str], ...], list[int]] = {}
+    for seed, own in zip(training.seed_numbers, parts, strict=True):
+        ends = [*(begin for begin, _, _ in own[1:]), training.steps]
+        spans = tuple((begin, end, by, on) for (begin, by, on), end in zip(own, ends, strict=True))
+        seeds.setdefault(spans, []).append(seed)
+    told = [
+        {"engine": engine, "machine": machine, "steps": [begin, end], "seeds": own}
+        for spans, own in seeds.items()
+        for begin, end, engine, machine in spans
+    ]
+    named = {
+        name: "; ".join(dict.fromkeys(str(part[name]) for part in told)) for name in ("engine", "machine")
+    }
+    return {**named, "parts": json.dumps(told)}

@@ -4,79 +4,162 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from vitdyn.trajectory import writable_beside
+from vitdyn._files import DamagedFileError, read_sealed, require_writable, write_sealed
+from vitdyn.dynamics.grid import Row
+from vitdyn.trajectory import ANEW
 
 State = dict[Any, Any]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used: unreadable, or of another run."""
+    """A checkpoint that cannot be used: damaged, or of another run."""
+
+    @classmethod
+    def of(cls, path: Path, reason: str, remedy: str = "delete it to start the run anew") -> CheckpointError:
+        """Build the error for a file."""
+        return cls(f"checkpoint = {str(path)!r}: {reason}; {remedy}, or ask for that ({ANEW})")
+
+    @classmethod
+    def of_another_run(cls, path: Path) -> CheckpointError:
+        """Build the error for a file that holds the state of something else."""
+        return cls.of(
+            path,
+            "written by a run of another specification",
+            "delete it or name another folder to start anew",
+        )
 
 
 def write_checkpoint(path: Path, spec: str, state: State) -> None:
     """Write tensors, numbers and strings to ``path``; a kill at any moment leaves the old file or the new one."""
-    with writable_beside(path) as scratch:
-        torch.save({"spec": spec, "state": state}, scratch)
+    write_sealed(path, lambda file: torch.save({"spec": spec, "state": state}, file))
 
 
 def read_checkpoint(path: Path, spec: str, device: torch.device) -> State | None:
     """Return the state, or None where there is no checkpoint. No code in the file is run.
 
-    Raises ``CheckpointError`` where the file is unreadable or was written by a run of another spec.
+    Raises ``CheckpointError`` where the file is damaged or was written by a run of another spec.
     """
-    if not path.is_file():
+    stored = stored_state(path, device)
+    if stored is None:
         return None
+    if stored[0] != spec:
+        raise CheckpointError.of_another_run(path)
+    return stored[1]
+
+
+def stored_state(path: Path, device: torch.device) -> tuple[str, State] | None:
+    """Return the specification and state that a file holds, None where there is none.
+
+    Raises ``CheckpointError`` where its contents are not what was written.
+    """
     try:
-        stored = torch.load(path, map_location=device, weights_only=True)
+        contents = read_sealed(path)
+    except FileNotFoundError:
+        return None
+    except DamagedFileError as error:
+        raise CheckpointError.of(path, f"unreadable ({error})") from error
+    try:
+        stored = torch.load(BytesIO(contents), map_location=device, weights_only=True)
         written, state = stored["spec"], stored["state"]
     except Exception as error:  # torch.load raises whatever its unpickler meets
-        raise CheckpointError(
-            f"checkpoint = {str(path)!r}: unreadable; delete it to start the run anew"
-        ) from error
-    if written != spec:
-        raise CheckpointError(
-            f"checkpoint = {str(path)!r}: written by a run of another specification; delete it or name another folder"
-        )
-    return state
+        raise CheckpointError.of(path, "unreadable (it holds something else)") from error
+    if not isinstance(written, str) or not isinstance(state, dict):
+        raise CheckpointError.of(path, "unreadable (it holds something else)")
+    return written, state
 
 
 class Keeper:
-    """Keeps one run's checkpoint up to date: the state of each group of seeds, finished or under way.
+    """Keeps the checkpoints of a run's cells up to date: the state of each group of seeds, finished or under way.
 
-    The groups train on threads of their own; each deposits a copy of its state when ``seconds`` have
-    passed since its last. Does nothing where ``path`` is None.
+    ``files`` says which cells each file holds: all of a grid, or one each. The groups train on threads of their own;
+    each deposits a copy of its state when ``seconds`` have passed since its last. Without files nothing is written.
     """
 
-    def __init__(self, path: str | Path | None, spec: str, seconds: float, device: torch.device) -> None:
-        self.path = Path(path) if path is not None else None
-        self.spec, self.seconds = spec, seconds
+    def __init__(self, files: Mapping[Path, Sequence[int]], specs: Sequence[str], seconds: float) -> None:
+        self.files, self.specs, self.seconds = files, specs, seconds
         self.lock = threading.Lock()
+        self.rows: dict[int, tuple[Row, ...]] = {}
         self.states: dict[int, State] = {}
-        if self.path:
-            self.states = read_checkpoint(self.path, spec, device) or {}
         self.last: dict[int, float] = {}
+        self.lost: set[int] = set()
+        for path in files:
+            require_writable(path)
+
+    def begin(self, rows: Sequence[tuple[Row, ...]], states: dict[int, State]) -> None:
+        """Take over how the rows are grouped, and the states of those groups that have one."""
+        self.rows, self.states = dict(enumerate(rows)), states
 
     def due(self, group: int) -> bool:
         """Say whether a group should deposit its state now."""
         return (
-            self.path is not None
+            bool(self.files)
             and time.monotonic() - self.last.setdefault(group, time.monotonic()) >= self.seconds
         )
 
-    def deposit(self, group: int, state: State) -> None:
-        """Take over a group's state, which nobody changes any more, and write the checkpoint."""
+    def deposit(self, group: int, rows: tuple[Row, ...], state: State) -> None:
+        """Take over a group's state, which nobody changes any more, and write the checkpoints of its cells."""
         with self.lock:
-            self.states[group] = state
+            self.rows[group], self.states[group] = rows, state
+            cells = {cell for cell, _ in rows}
+            for path, own in self.files.items():
+                if not cells.isdisjoint(own):
+                    self._write(path, list(own))
             self.last[group] = time.monotonic()
-            if self.path:
-                write_checkpoint(self.path, self.spec, self.states)
+
+    def forget(self, cell: int) -> None:
+        """Leave a cell that diverged out of what is written from here on."""
+        with self.lock:
+            self.lost.add(cell)
 
     def remove(self) -> None:
-        """Delete the checkpoint: the run is over."""
-        if self.path:
-            self.path.unlink(missing_ok=True)
+        """Delete the checkpoints: the run is over."""
+        for path in self.files:
+            path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, own: list[int]) -> None:
+        """Write the rows of a file's cells, under their numbers in that file."""
+        split: dict[int, list[Row]] = {}
+        states: dict[int, State] = {}
+        for group, rows in self.rows.items():
+            places = [place for place, (cell, _) in enumerate(rows) if cell in own and cell not in self.lost]
+            if not places:
+                continue
+            split[group] = [(own.index(rows[place][0]), rows[place][1]) for place in places]
+            if group in self.states:
+                state = self.states[group]
+                states[group] = state if len(places) == len(rows) else rows_of_state(state, places)
+        if states:
+            states = {group: state | {"split": split} for group, state in states.items()}
+            write_checkpoint(path, "\n".join(self.specs[cell] for cell in own), states)
+
+
+def rows_of_state(state: State, places: Sequence[int]) -> State:
+    """Return the state of some of a group's rows."""
+    index = torch.tensor(places)
+    return _mapped(lambda tensor: tensor[index.to(tensor.device)], state)
+
+
+def joined_states(states: Sequence[State]) -> State:
+    """Return the state of several groups' rows, which are at the same step, one after the other."""
+    return states[0] if len(states) == 1 else _mapped(lambda *parts: torch.cat(parts), *states)
+
+
+def _mapped(function: Callable[..., Tensor], first: Any, *others: Any) -> Any:
+    """Apply a function to each tensor of nested dictionaries and lists, and to the same tensor of others."""
+    if isinstance(first, Tensor):
+        return function(first, *others)
+    if isinstance(first, dict):
+        return {
+            name: _mapped(function, part, *(other[name] for other in others)) for name, part in first.items()
+        }
+    if isinstance(first, list):
+        return [_mapped(function, *parts) for parts in zip(first, *others, strict=True)]
+    return first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 
 import torch
@@ -9,10 +10,19 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vitdyn.attention import Correlations
+from vitdyn.trajectory import Trajectory
 
 
 class DivergenceError(ArithmeticError):
-    """A run whose correlations stopped being finite numbers; says at which step, for which seed."""
+    """A run whose correlations stopped being finite numbers; says at which step, for which seed.
+
+    Of a grid, all other cells are finished first: ``trajectories`` has those of all cells in their order, None for
+    a cell that diverged. It is empty where a single run diverged.
+    """
+
+    def __init__(self, message: str, trajectories: Sequence[Trajectory | None] = ()) -> None:
+        super().__init__(message)
+        self.trajectories = tuple(trajectories)
 
 
 def noted_bad_values(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,10 +13,10 @@ from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.dynamics.batches import Views, knows_views
 from vitdyn.dynamics.captured import CapturedSteps, takes
-from vitdyn.dynamics.checkpoint import State
+from vitdyn.dynamics.checkpoint import State, rows_of_state
 from vitdyn.dynamics.descent import step_in_place
 from vitdyn.dynamics.device_batches import DeviceBatches
-from vitdyn.dynamics.divergence import DivergenceError, noted_bad_values
+from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
@@ -36,6 +36,8 @@ class Group:
     first_bad: Tensor
     step: int = 0
     frames: list[dict[str, Tensor]] = field(default_factory=list)
+    parts: list[tuple[int, str, str]] = field(default_factory=list)
+    """From which step on which engine and which machine did the steps."""
 
     def to_state(self) -> State:
         """Return a copy of everything, as plain values."""
@@ -46,6 +48,7 @@ class Group:
             "first_bad": self.first_bad.clone(),
             "step": self.step,
             "frames": list(self.frames),
+            "parts": list(self.parts),
         }
 
     @classmethod
@@ -64,21 +67,28 @@ class Group:
             state["first_bad"].to(device, copy=True),
             state["step"],
             list(state["frames"]),
+            list(state["parts"]),
         )
 
     def note_bad_values(self) -> None:
         """Remember, without waiting for the device, the first step after which a seed is not finite."""
         self.first_bad = noted_bad_values(self.correlations, self.first_bad, self.step)
 
-    def require_finite(self) -> None:
-        """Raise ``DivergenceError`` where a seed stopped being finite."""
-        bad = [(step, row) for row, step in enumerate(self.first_bad.tolist()) if step >= 0]
-        if bad:
-            step, row = min(bad)
-            raise DivergenceError(
-                f"step {step}, {self.rows.label(row)}: the correlations are not finite; "
-                "take a smaller learning rate or precision='float64'"
-            )
+    def diverged(self) -> dict[int, tuple[int, int]]:
+        """Return for each cell that stopped being finite after which step it did, and for which seed."""
+        found: dict[int, tuple[int, int]] = {}
+        for (cell, seed), step in zip(self.rows.rows, self.first_bad.tolist(), strict=True):
+            if step >= 0 and step < found.get(cell, (step + 1, seed))[0]:
+                found[cell] = (step, seed)
+        return found
+
+    def without(self, cells: Container[int]) -> Group | None:
+        """Return the group without the rows of some cells, None if none is left. The others do not feel it."""
+        places = [place for place, (cell, _) in enumerate(self.rows.rows) if cell not in cells]
+        if not places:
+            return None
+        rows = Rows(self.rows.cells, tuple(self.rows.rows[place] for place in places), self.rows.device)
+        return Group.from_state(rows, rows_of_state(self.to_state(), places))
 
 
 class Steps(Protocol):

@@ -6,21 +6,22 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitdyn.attention import Correlations
-from vitdyn.dynamics.checkpoint import Keeper, State
+from vitdyn.attention import Correlations, engine_name
+from vitdyn.dynamics.checkpoint import Keeper
 from vitdyn.dynamics.descent import first_state
 from vitdyn.dynamics.gradient import Workspaces, forward_pass
-from vitdyn.dynamics.grid import Row, Rows
-from vitdyn.dynamics.group import Group, steps_of
+from vitdyn.dynamics.grid import Rows
+from vitdyn.dynamics.group import Group, Steps, steps_of
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import all_side_by_side
-from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.dynamics.resources import PRECISIONS, machine_of
+from vitdyn.dynamics.training import Training
 from vitdyn.objectives.contract import first_memory
 from vitdyn.observables import observe
 
@@ -53,6 +54,8 @@ def train_all(loop: Loop) -> None:
 class Loop:
     """Trains groups of seeds; a set ``stop`` makes every group deposit its state and leave.
 
+    A cell that diverges leaves its group, whose others go on; ``lost`` names its step and seed.
+
     None begins before ``begin`` is set, when all threads are started: a pool does not wait for a thread that an
     interrupt let it lose count of.
     """
@@ -63,6 +66,7 @@ class Loop:
     bar: Any
     begin: threading.Event = field(default_factory=threading.Event)
     stop: threading.Event = field(default_factory=threading.Event)
+    lost: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def train(self, index: int, turn: AbstractContextManager) -> None:
         """Train a group from its checkpoint or start to its last frame; an error stops the others at once."""
@@ -76,67 +80,81 @@ class Loop:
             raise
 
     def _train(self, index: int) -> None:
-        rows, workspaces = self.groups[index], Workspaces()
-        recorded = rows.common.schedule.recorded_steps(rows.common.steps)
-        group = self._begin(rows, self.keeper.states.get(index))
-        self.bar.update(len(rows.rows) * group.step)
-        source = JointSource(rows)
-        steps = steps_of(group, source, workspaces)
+        common, device = self.groups[index].common, self.groups[index].device
+        recorded = common.schedule.recorded_steps(common.steps)
+        group = self._begin(index)
+        source, workspaces, steps = _equipped(group)
+        self.bar.update(len(group.rows.rows) * group.step)
         while len(group.frames) < len(recorded):
             due = recorded[len(group.frames)]
             if group.step == due:
-                group.require_finite()
-                group.frames.append(_frame(group, source, workspaces))
+                group.frames.append(frame_of(group, source, workspaces))
                 continue
-            ahead = min(due - group.step, STEPS_AHEAD[rows.device.type])
+            ahead = min(due - group.step, STEPS_AHEAD[device.type])
             steps.advance(ahead)
-            group.require_finite()
-            self.bar.update(len(rows.rows) * ahead)
+            self.bar.update(len(group.rows.rows) * ahead)
+            if self._loses(group):
+                kept = group.without(self.lost)
+                if kept is None:
+                    return
+                group = kept
+                source, workspaces, steps = _equipped(group)
             if self.stop.is_set() or self.keeper.due(index):
-                self._deposit(index, group)
+                self.keeper.deposit(index, group.rows.rows, group.to_state())
             if self.stop.is_set():
                 return
-        self._deposit(index, group)
+        self.keeper.deposit(index, group.rows.rows, group.to_state())
 
-    def _deposit(self, index: int, group: Group) -> None:
-        self.keeper.deposit(index, group.to_state() | {"split": self._split})
+    def _loses(self, group: Group) -> bool:
+        """Note cells that diverged; return whether the group has a cell that did, in whichever group."""
+        for cell, where in group.diverged().items():
+            self.lost.setdefault(cell, where)
+            self.keeper.forget(cell)
+        return bool(self.lost) and any(cell in self.lost for cell, _ in group.rows.rows)
 
-    @cached_property
-    def _split(self) -> list[tuple[Row, ...]]:
-        """The rows of every group: one object, which a file that holds it for every group stores once."""
-        return [rows.rows for rows in self.groups]
+    def _begin(self, index: int) -> Group:
+        rows, state = self.groups[index], self.keeper.states.get(index)
+        group = fresh_group(rows, self.start) if state is None else Group.from_state(rows, state)
+        here = engine_of(rows.common, rows.device), machine_of(rows.device)
+        going_on = not group.parts or (group.step < rows.common.steps and group.parts[-1][1:] != here)
+        if going_on:
+            group.parts.append((group.step, *here))
+        return group
 
-    def _begin(self, rows: Rows, state: State | None) -> Group:
-        if state is not None:
-            return Group.from_state(rows, state)
-        training = rows.common
-        correlations = Correlations.zeros(
-            training.generator.layout,
-            len(rows.rows),
-            content_queries=training.content_queries,
-            dtype=PRECISIONS[training.precision],
-            device=rows.device,
+
+def fresh_group(rows: Rows, start: Correlations | None) -> Group:
+    """Return seeds that train together before their first step."""
+    training = rows.common
+    correlations = Correlations.zeros(
+        training.generator.layout,
+        len(rows.rows),
+        content_queries=training.content_queries,
+        dtype=PRECISIONS[training.precision],
+        device=rows.device,
+    )
+    if start is not None:
+        places = [training.seed_numbers.index(seed) for seed in rows.seeds]
+        correlations = correlations.map(
+            lambda zero, given: zero + given.detach()[places if len(given) > 1 else [0]].to(zero), start
         )
-        if self.start is not None:
-            places = [training.seed_numbers.index(seed) for seed in rows.seeds]
-            correlations = correlations.map(
-                lambda zero, given: zero + given.detach()[places if len(given) > 1 else [0]].to(zero),
-                self.start,
-            )
-        unset = torch.full((len(rows.rows),), -1, device=rows.device)
-        memory = first_memory(rows.objective, correlations)
-        return Group(rows, correlations, first_state(rows.rule, correlations), memory, unset)
+    unset = torch.full((len(rows.rows),), -1, device=rows.device)
+    memory = first_memory(rows.objective, correlations)
+    return Group(rows, correlations, first_state(rows.rule, correlations), memory, unset)
 
 
-def stored_split(keeper: Keeper) -> list[list[Row]] | None:
-    """Return how the rows of a checkpoint were split, None where there is none."""
-    for state in keeper.states.values():
-        if "split" in state:
-            return [[(cell, seed) for cell, seed in rows] for rows in state["split"]]
-    return None
+def engine_of(training: Training, device: torch.device) -> str:
+    """Name what computes attention for a cell."""
+    layout, dtype = training.generator.layout, PRECISIONS[training.precision]
+    return engine_name(device.type, layout, dtype, content_queries=training.content_queries)
 
 
-def _frame(group: Group, source: JointSource, workspaces: Workspaces) -> dict[str, Tensor]:
+def _equipped(group: Group) -> tuple[JointSource, Workspaces, Steps]:
+    source, workspaces = JointSource(group.rows), Workspaces()
+    return source, workspaces, steps_of(group, source, workspaces)
+
+
+def frame_of(group: Group, source: JointSource, workspaces: Workspaces) -> dict[str, Tensor]:
+    """Return what is recorded of a group at its step."""
     rows = group.rows
     batch, views = source.evaluation(group.step)
     parts = []

@@ -46,3 +46,8 @@ def machine_name() -> str:
         )
         processor = listed.group(1).strip() if listed else processor
     return ", ".join(filter(None, (processor, platform.machine(), platform.system())))
+
+
+def machine_of(device: torch.device) -> str:
+    """Return the kind of machine that computes there: the GPU's name, or the processor's."""
+    return device_name(device) if device.type == "cuda" else machine_name()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
-from itertools import cycle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import torch
 
 from vitdyn._errors import as_path, require_boolean, require_kind, require_real, require_sequence, wrong
 from vitdyn._progress import progress as shown
@@ -16,11 +13,11 @@ from vitdyn._specs import to_text, why_unnamed
 from vitdyn.attention import Correlations
 from vitdyn.dynamics.assemble import Recorded, assemble
 from vitdyn.dynamics.checkpoint import Keeper
-from vitdyn.dynamics.devices import devices_of
-from vitdyn.dynamics.grid import Rows
-from vitdyn.dynamics.loop import Loop, stored_split, train_all
-from vitdyn.dynamics.memory import default_limit, split_cells, work_of
+from vitdyn.dynamics.divergence import DivergenceError
+from vitdyn.dynamics.loop import Loop, train_all
+from vitdyn.dynamics.memory import default_limit, work_of
 from vitdyn.dynamics.resources import PRECISIONS, device_name, pick_device
+from vitdyn.dynamics.resume import resume
 from vitdyn.dynamics.training import Training
 from vitdyn.trajectory import Trajectory
 
@@ -35,6 +32,7 @@ def simulate(
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 10.0,
     keep_checkpoint: bool = False,
+    anew: bool = False,
     progress: bool = False,
 ) -> Trajectory:
     """Train the layer from Q = 0 (or from ``start``) by descent on the objective, for every seed.
@@ -46,10 +44,12 @@ def simulate(
 
     With a ``checkpoint`` path the state is written there every ``checkpoint_seconds`` and at an interrupt;
     the same call resumes from it, to the same bits, and removes it at the end. With ``keep_checkpoint`` it stays, for
-    a caller who removes it when the result is saved.
+    a caller who removes it when the result is saved. With ``anew``, one that cannot be used (damaged, of another run)
+    is no error: the run starts anew. On another kind of processor than before, the steps from there on have other last
+    bits; the result says which machine did which.
 
-    Raises ``ValueError`` for a bad argument before any work starts, ``DivergenceError`` at the first value
-    that is not finite.
+    Raises ``ValueError`` for a bad argument before any work starts, ``CheckpointError`` (a ``ValueError``) for a
+    checkpoint that cannot be used, ``DivergenceError`` at the first value that is not finite.
     """
     require_kind("training", training, Training)
     return _simulate(
@@ -61,6 +61,7 @@ def simulate(
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,
         keep_checkpoint=keep_checkpoint,
+        anew=anew,
         progress=progress,
     )[0]
 
@@ -71,9 +72,10 @@ def simulate_grid(
     device: str = "auto",
     memory_limit_mib: float | None = None,
     keep_final_state: bool = True,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | Sequence[str | Path] | None = None,
     checkpoint_seconds: float = 10.0,
     keep_checkpoint: bool = False,
+    anew: bool = False,
     progress: bool = False,
 ) -> tuple[Trajectory, ...]:
     """Simulate every cell of a grid; return their trajectories in order.
@@ -86,10 +88,12 @@ def simulate_grid(
     Cells with content queries, a fixed data set, or an objective or rule of your own share no batch. Batches train
     beside each other, so that every core and GPU is busy.
 
-    ``checkpoint`` is one file for the whole grid: as in ``simulate``, and on any number of cores or GPUs.
+    ``checkpoint`` is one file for the whole grid, or a sequence of files, one for each cell: as in ``simulate``, and on
+    any number of cores or GPUs. Cells may be in another order than they were, or new: these begin, the others go on.
+    The file of one cell is that of ``simulate``.
 
-    Raises ``ValueError`` for a bad argument before any work starts, naming the cell, and ``DivergenceError`` for the
-    whole grid where a cell diverges, naming it with its step and seed.
+    Raises ``ValueError`` for a bad argument before any work starts, naming the cell. Where cells diverge, all others
+    are finished, and then a ``DivergenceError`` names each with its step and seed, and holds the trajectories.
     """
     _check_cells(trainings)
     return _simulate(
@@ -101,6 +105,7 @@ def simulate_grid(
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,
         keep_checkpoint=keep_checkpoint,
+        anew=anew,
         progress=progress,
     )
 
@@ -112,9 +117,10 @@ def _simulate(
     device: str,
     memory_limit_mib: float | None,
     keep_final_state: bool,
-    checkpoint: str | Path | None,
+    checkpoint: str | Path | Sequence[str | Path] | None,
     checkpoint_seconds: float,
     keep_checkpoint: bool,
+    anew: bool,
     progress: bool,
 ) -> tuple[Trajectory, ...]:
     began = time.monotonic()
@@ -122,36 +128,66 @@ def _simulate(
     limit = default_limit(where) if memory_limit_mib is None else memory_limit_mib
     require_real("memory_limit_mib", limit, low=0.0, high=1e9, open_low=True)
     require_real("checkpoint_seconds", checkpoint_seconds, low=0.0, high=1e9)
-    for field, value in (("keep_final_state", keep_final_state), ("keep_checkpoint", keep_checkpoint)):
+    for field, value in (
+        ("keep_final_state", keep_final_state),
+        ("keep_checkpoint", keep_checkpoint),
+        ("anew", anew),
+    ):
         require_boolean(field, value)
     if start is not None:
         _check_start(start, cells[0])
-    checkpoint = None if checkpoint is None else as_path("checkpoint", checkpoint)
     if checkpoint is not None and (reason := why_unnamed(list(cells))):
         raise wrong("checkpoint", str(checkpoint), f"cannot be told from those of other runs: {reason}")
     specs = _specs(cells, limit, start)
-    keeper = Keeper(checkpoint, "\n".join(specs), checkpoint_seconds, where)
-    groups = _groups(cells, where, limit, keeper)
+    keeper = Keeper(_files_of(checkpoint, len(cells)), specs, checkpoint_seconds)
+    groups = resume(cells, start, where, limit, keeper, anew=anew)
     total = sum(cell.steps * len(cell.seed_numbers) for cell in cells)
     with shown(progress, total, "seed-step") as bar:
-        train_all(Loop(groups, start, keeper, bar))
-    recorded, works = _join(groups, keeper, len(cells)), [max(1, work_of(cell)) for cell in cells]
+        loop = Loop(groups, start, keeper, bar)
+        train_all(loop)
+    good = [index for index in range(len(cells)) if index not in loop.lost]
+    recorded, works = _join(keeper, good), [max(1, work_of(cell)) for cell in cells]
     share = (time.monotonic() - began) / sum(works)
-    trajectories = tuple(
-        assemble(
+    trajectories = {
+        index: assemble(
             recorded[index],
             index,
-            cell,
+            cells[index],
             spec=specs[index],
             device=device_name(where),
             seconds=share * works[index],
             keep_final_state=keep_final_state,
         )
-        for index, cell in enumerate(cells)
-    )
+        for index in good
+    }
+    if loop.lost:
+        found = [trajectories.get(index) for index in range(len(cells))] if len(cells) > 1 else ()
+        raise DivergenceError(_divergence(loop.lost, len(cells)), found)
     if not keep_checkpoint:
         keeper.remove()
-    return trajectories
+    return tuple(trajectories.values())
+
+
+def _divergence(lost: Mapping[int, tuple[int, int]], cells: int) -> str:
+    where = "; ".join(
+        f"step {step}, {f'cell {cell}, ' if cells > 1 else ''}seed {seed}"
+        for cell, (step, seed) in sorted(lost.items())
+    )
+    return f"{where}: the correlations are not finite; take a smaller learning rate or precision='float64'"
+
+
+def _files_of(checkpoint: str | Path | Sequence[str | Path] | None, cells: int) -> dict[Path, range]:
+    """Return which cells each file of checkpoints holds."""
+    if checkpoint is None:
+        return {}
+    if isinstance(checkpoint, str) or not isinstance(checkpoint, Sequence):
+        return {as_path("checkpoint", checkpoint): range(cells)}
+    files = {as_path("checkpoint", path): range(index, index + 1) for index, path in enumerate(checkpoint)}
+    if len(checkpoint) != cells or len(files) != cells:
+        raise wrong(
+            "checkpoint", checkpoint, f"must be one file, or {cells} different ones, one for each cell"
+        )
+    return files
 
 
 def _check_cells(trainings: Sequence[Training]) -> None:
@@ -193,25 +229,14 @@ def _digest(start: Correlations | None) -> str | None:
     return hashlib.sha256(b"".join(block.numpy().tobytes() for block in blocks.values())).hexdigest()
 
 
-def _groups(
-    cells: tuple[Training, ...], device: torch.device, limit_mib: float, keeper: Keeper
-) -> list[Rows]:
-    """Split the grid, or as its checkpoint was, which may come from a machine of other cores or GPUs."""
-    stored = stored_split(keeper)
-    if stored is None:
-        return split_cells(cells, device, limit_mib)
-    places = cycle(devices_of(device))
-    return [Rows(cells, tuple(rows), next(places)) for rows in stored]
-
-
-def _join(groups: list[Rows], keeper: Keeper, cells: int) -> list[Recorded]:
+def _join(keeper: Keeper, cells: Sequence[int]) -> dict[int, Recorded]:
     """Return for each cell what its groups recorded; cells of the same groups share it."""
-    of_cell: list[list[int]] = [[] for _ in range(cells)]
-    for index, rows in enumerate(groups):
-        for cell in {cell for cell, _ in rows.rows}:
+    of_cell: dict[int, list[int]] = {cell: [] for cell in cells}
+    for index, rows in keeper.rows.items():
+        for cell in {cell for cell, _ in rows} & of_cell.keys():
             of_cell[cell].append(index)
     joined: dict[tuple[int, ...], Recorded] = {}
-    for own in map(tuple, of_cell):
+    for own in map(tuple, of_cell.values()):
         if own not in joined:
-            joined[own] = Recorded.of([(groups[index], keeper.states[index]) for index in own])
-    return [joined[tuple(own)] for own in of_cell]
+            joined[own] = Recorded.of([(keeper.rows[index], keeper.states[index]) for index in own])
+    return {cell: joined[tuple(own)] for cell, own in of_cell.items()}
