@@ -77,6 +77,7 @@ CHANGES = (
 def changed(case):
     """Cases that differ from one in a single respect: in all runs, in the first, or in their number."""
     yield replace(case, runs=case.runs[:1])
+    yield replace(case, runs=case.runs * 2)
     yield replace(case, runs=case.runs[::-1])
     for change in CHANGES:
         for some in (len(case.runs), 1):

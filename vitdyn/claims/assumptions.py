@@ -51,6 +51,7 @@ def mask_ratio_of(spec: Spec) -> float:
     return float(getattr(spec.objective, "mask_ratio", float("nan")))
 
 
+ONE_RUN = Assumption(sentence="One run.", holds=lambda case: len(case.runs) == 1)
 FULL_SIMULATION = every_run("Full simulation.", lambda spec: isinstance(spec, Training))
 MEAN_FIELD = every_run("Mean field.", lambda spec: isinstance(spec, MeanField))
 FRESH_BATCHES = every_run("Fresh batches.", lambda spec: getattr(spec, "data_set_size", None) is None)
@@ -146,6 +147,24 @@ def _is_on_square_grid(spec: Spec) -> bool:
 
 
 SQUARE_GRID = every_run("Patches lie on a square grid.", _is_on_square_grid)
+
+
+def _have_the_same_data(case: Case) -> bool:
+    specs = [run.training for run in case.runs]
+    first = specs[0]
+    return isinstance(first, Training) and all(
+        isinstance(spec, Training)
+        and spec.generator == first.generator
+        and spec.seed_numbers == first.seed_numbers
+        for spec in specs
+    )
+
+
+SAME_DATA = Assumption(sentence="Runs have the same data and seeds.", holds=_have_the_same_data)
+CONTRAST_FIRST = Assumption(
+    sentence="Two runs, contrast and masked reconstruction in this order.",
+    holds=lambda case: [run.training.objective.name for run in case.runs] == ["cl", "mae"],
+)
 
 
 def recording(*names: str) -> Assumption:

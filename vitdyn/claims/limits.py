@@ -86,6 +86,7 @@ def _least_global(case: Case, trajectories: tuple[Trajectory, ...]) -> Measureme
 
 
 _ON_SIMULATIONS = (
+    assume.ONE_RUN,
     assume.FULL_SIMULATION,
     assume.FRESH_BATCHES,
     assume.LATENTS_BOUNDED,

@@ -102,7 +102,13 @@ PARK_DISTANCE = Claim(
     statement="Where areas are connected, attention reaches farther after contrast than after masked reconstruction.",
     source=_FROM_PARK,
     note="claims.md#park-distance",
-    assumptions=(*_ON_SIMULATIONS, assume.recording("attention_distance"), assume.CONNECTED_AREAS),
+    assumptions=(
+        *_ON_SIMULATIONS,
+        assume.SAME_DATA,
+        assume.CONTRAST_FIRST,
+        assume.recording("attention_distance"),
+        assume.CONNECTED_AREAS,
+    ),
     surrogate="Mean attention distance after contrast less that after masked reconstruction, in patches, after 400 "
     "steps at P = 144 on a 12 × 12 grid: above 1, by a 99.9 % interval over seeds. The control scatters the areas over "
     "the grid.",
@@ -129,7 +135,13 @@ PARK_HOMOGENEITY = Claim(
     "masked reconstruction each attends to places of its own.",
     source=_FROM_PARK,
     note="claims.md#park-homogeneity",
-    assumptions=(*_ON_SIMULATIONS, assume.recording("mutual_information"), assume.CONTENT_QUERIES),
+    assumptions=(
+        *_ON_SIMULATIONS,
+        assume.SAME_DATA,
+        assume.CONTRAST_FIRST,
+        assume.recording("mutual_information"),
+        assume.CONTENT_QUERIES,
+    ),
     surrogate="Normalised mutual information of query and key after contrast, as a part of that after masked "
     "reconstruction, after 80 steps at P = 144 with content queries: below 0.05, by a 99.9 % interval over seeds. "
     "(With position queries it is 0 at every step by symmetry, which is no finding.) The control stops contrast early.",
@@ -230,6 +242,7 @@ PARK_MIXTURE = Claim(
     note="claims.md#park-mixture",
     assumptions=(
         *_ON_SIMULATIONS,
+        assume.SAME_DATA,
         assume.recording("attention_distance"),
         assume.CONNECTED_AREAS,
         Assumption(sentence="Mixtures at λ = 0, in between, and λ = 1.", holds=_of_mixtures),
@@ -309,6 +322,7 @@ LIDAR_ORDER = Claim(
         assume.FRESH_BATCHES,
         assume.LATENTS_BOUNDED,
         assume.clusters_at_least(2),
+        assume.SAME_DATA,
         assume.recording("lidar", "rank_me", "local_determination"),
         WITHIN_CLUSTER,
         COMPARABLE_AREAS,
