@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +7,17 @@ import pytest
 import xarray
 
 from vitdyn.data import Beta, Custom, PatchGenerator, PatchLayout
-from vitdyn.dynamics import Adam, Schedule, Training, simulate, simulate_grid
+from vitdyn.dynamics import (
+    Adam,
+    CheckpointError,
+    DivergenceError,
+    GradientDescent,
+    Schedule,
+    Training,
+    simulate,
+    simulate_grid,
+)
+from vitdyn.dynamics.checkpoint import Keeper
 from vitdyn.dynamics.group import HostSteps
 from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
@@ -103,18 +114,24 @@ def test_a_run_that_is_interrupted_while_it_is_saved(experiment, tmp_path, stop_
     assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_grid_that_is_interrupted_while_it_is_saved(count, experiment, tmp_path, stop_saving):
-    several = [
+@pytest.fixture
+def several(experiment):
+    """Three experiments that train in one batch."""
+    return [
         replace(experiment, training=replace(experiment.training, descent=Adam(learning_rate=rate)))
         for rate in (0.05, 0.1, 0.2)
     ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_grid_that_is_interrupted_while_it_is_saved(count, several, tmp_path, stop_saving):
     whole = [run(each).dataset.drop_attrs() for each in several]
     store = ResultStore(tmp_path)
     stop_saving(count)
     with pytest.raises(KeyboardInterrupt):
         store.all(several)
-    assert [file.suffix for file in tmp_path.iterdir()] == [".checkpoint"]
+    left = sorted(file.suffix for file in tmp_path.iterdir())
+    assert left == [".checkpoint"] * (4 - count) + [".nc"] * (count - 1)
     for found, each in zip(store.all(several), whole, strict=True):
         assert found.dataset.drop_attrs().identical(each)
     assert sorted(tmp_path.iterdir()) == sorted(store.path(each) for each in several)
@@ -235,3 +252,127 @@ def test_what_has_no_key_is_run_and_not_kept(experiment, tmp_path, complaint):
     assert [file.name for file in tmp_path.iterdir()] == ["once.nc"]
     with complaint("checkpoint", "numpy.random"):
         simulate(loose.training, checkpoint=tmp_path / "state")
+
+
+def test_what_a_kill_between_saving_and_clearing_leaves_is_cleared(several, tmp_path):
+    """A checkpoint beside its result has nothing left to say."""
+    store = ResultStore(tmp_path)
+    store.all(several)
+    left = [path.with_name(path.name + ".checkpoint") for path in map(store.path, several)]
+    for path in left:
+        path.write_bytes(b"whatever")
+    store(several[0])
+    store.all(several[1:])
+    assert not any(path.exists() for path in left)
+
+
+def test_experiments_added_to_an_interrupted_grid(several, experiment, tmp_path, monkeypatch):
+    """Those that were interrupted go on, whatever is asked for with them; all end in their own bits."""
+    more = [
+        *several[::-1],
+        replace(experiment, name="more", training=replace(experiment.training, samples=7)),
+    ]
+    whole, store, begun = [run(each).dataset.drop_attrs() for each in more], ResultStore(tmp_path), []
+    taken = HostSteps.advance
+
+    def counted(steps, count):
+        if len(begun) == 4:
+            begun.append(0)
+            raise KeyboardInterrupt
+        begun.append(count * len(steps.group.rows.rows))
+        taken(steps, count)
+
+    monkeypatch.setattr(HostSteps, "advance", counted)
+    monkeypatch.setattr(Keeper, "due", lambda *_: True)
+    with pytest.raises(KeyboardInterrupt):
+        store.all(several)
+    for found, expected in zip(store.all(more), whole, strict=True):
+        assert found.dataset.drop_attrs().identical(expected)
+    assert sum(begun) == 6 * 2 * 4  # steps, seeds, cells: none is done twice
+    assert sorted(tmp_path.iterdir()) == sorted(store.path(each) for each in more)
+
+
+def diverging(experiment, name):
+    objective, descent = Contrastive(weight_decay=1e6), GradientDescent(learning_rate=1e12)
+    training = replace(experiment.training, objective=objective, descent=descent, precision="float32")
+    return replace(experiment, name=name, training=training)
+
+
+def test_a_diverging_experiment_loses_no_other(several, experiment, tmp_path):
+    """The others are saved, and found again; the error names the experiment."""
+    wild, store = diverging(experiment, "wild"), ResultStore(tmp_path)
+    with pytest.raises(DivergenceError, match=r"\Astep \d, wild, seed 3: the correlations") as caught:
+        store.all([several[0], wild, *several[1:]])
+    assert [found is None for found in caught.value.trajectories] == [False, True, False, False]
+    for each in several:
+        found = Trajectory.load(store.path(each)).dataset
+        assert found.drop_attrs().identical(run(each).dataset.drop_attrs())
+    assert not store.path(wild).exists()
+    again = ResultStore(tmp_path, redraw=True).all(several)
+    assert len(again) == 3
+
+
+def test_a_check_keeps_the_good_cells_of_a_grid(several, experiment, tmp_path):
+    """A claim over runs of which one diverges is inconclusive; what was simulated is kept for others."""
+    store = ResultStore(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ArithmeticError, match="not finite"):
+            store.named(dict(enumerate([*several, diverging(experiment, "wild")])))
+    assert len(list(tmp_path.glob("*.nc"))) == 3
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "another's", "empty"])
+def test_a_result_that_cannot_be_believed_is_made_again_on_request(
+    damage, several, tmp_path, recwarn, complaint
+):
+    store = ResultStore(tmp_path)
+    whole, path = store.all(several)[1].dataset.drop_attrs(), store.path(several[1])
+    content = bytearray(path.read_bytes())
+    content[900] ^= 4
+    path.write_bytes({"flipped": content, "cut": content[:900], "empty": b"", "another's": b""}[damage])
+    if damage == "another's":
+        shutil.copy(store.path(several[0]), path)
+    for ask in (lambda: store(several[1]), lambda: store.all(several)):
+        with complaint("path"):
+            ask()
+    with complaint("path"):
+        ResultStore(tmp_path, redraw=True, anew=True)(several[1])
+    found = ResultStore(tmp_path, anew=True).all(several)[1]
+    assert found.dataset.drop_attrs().identical(whole)
+    assert any("made anew" in str(each.message) for each in recwarn)
+    assert store(several[1]).dataset.identical(found.dataset)
+
+
+def test_a_checkpoint_that_cannot_be_believed_is_left_on_request(experiment, tmp_path):
+    path = tmp_path / "result.nc"
+    path.with_name("result.nc.checkpoint").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="--anew"):
+        run(experiment, out=path)
+    run(experiment, out=path, anew=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
+
+
+def test_results_without_final_states_are_small(experiment, tmp_path):
+    """The frames are the same."""
+    layout = PatchLayout.from_sizes([[80, 120], [100, 100]])
+    training = replace(
+        experiment.training, generator=PatchGenerator(layout=layout), steps=2, schedule=Schedule()
+    )
+    large, small = replace(experiment, training=training), ResultStore(tmp_path / "b", keep_final_state=False)
+    whole, cut = ResultStore(tmp_path / "a")(large), small(large)
+    extra = [name for name in whole.dataset if str(name).startswith("final_")]
+    assert extra and cut.dataset.drop_attrs().identical(whole.dataset.drop_attrs().drop_vars(extra))
+    sizes = [next((tmp_path / name).iterdir()).stat().st_size for name in "ab"]
+    assert sizes[0] > 1.5 * sizes[1]
+    assert not [name for name in small.all([large, experiment])[1].dataset if str(name).startswith("final_")]
+
+
+def test_a_folder_in_the_place_of_a_result_is_refused_before_any_work(
+    several, tmp_path, complaint, monkeypatch
+):
+    monkeypatch.setattr(HostSteps, "advance", lambda *_: pytest.fail("trained"))
+    store = ResultStore(tmp_path)
+    store.path(several[1]).mkdir(parents=True)
+    for ask in (lambda: store(several[1]), lambda: store.all(several), lambda: run(several[0], out=tmp_path)):
+        with complaint("out", "is a folder"):
+            ask()

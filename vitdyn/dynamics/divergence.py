@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 
 import torch
@@ -16,13 +16,24 @@ from vitdyn.trajectory import Trajectory
 class DivergenceError(ArithmeticError):
     """A run whose correlations stopped being finite numbers; says at which step, for which seed.
 
-    Of a grid, all other cells are finished first: ``trajectories`` has those of all cells in their order, None for
-    a cell that diverged. It is empty where a single run diverged.
+    ``lost`` has step and seed for each cell that diverged. Of a grid, all other cells are finished first:
+    ``trajectories`` has those of all cells in their order, None for one that diverged. It is empty for a single run.
     """
 
-    def __init__(self, message: str, trajectories: Sequence[Trajectory | None] = ()) -> None:
-        super().__init__(message)
-        self.trajectories = tuple(trajectories)
+    def __init__(
+        self,
+        lost: Mapping[int, tuple[int, int]],
+        names: Sequence[str] = ("",),
+        trajectories: Sequence[Trajectory | None] = (),
+    ) -> None:
+        self.lost, self.trajectories = dict(lost), tuple(trajectories)
+        where = "; ".join(
+            f"step {step}, {f'{names[cell]}, ' if names[cell] else ''}seed {seed}"
+            for cell, (step, seed) in sorted(lost.items())
+        )
+        super().__init__(
+            f"{where}: the correlations are not finite; take a smaller learning rate or precision='float64'"
+        )
 
 
 def noted_bad_values(

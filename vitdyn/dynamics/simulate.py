@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vitdyn._errors import as_path, require_boolean, require_kind, require_real, require_sequence, wrong
@@ -19,7 +19,7 @@ from vitdyn.dynamics.memory import default_limit, work_of
 from vitdyn.dynamics.resources import PRECISIONS, device_name, pick_device
 from vitdyn.dynamics.resume import resume
 from vitdyn.dynamics.training import Training
-from vitdyn.trajectory import Trajectory
+from vitdyn.trajectory import FORMULAS, Trajectory
 
 
 def simulate(
@@ -139,7 +139,8 @@ def _simulate(
     if checkpoint is not None and (reason := why_unnamed(list(cells))):
         raise wrong("checkpoint", str(checkpoint), f"cannot be told from those of other runs: {reason}")
     specs = _specs(cells, limit, start)
-    keeper = Keeper(_files_of(checkpoint, len(cells)), specs, checkpoint_seconds)
+    named = [f"formulas {FORMULAS}, {spec}" for spec in specs]
+    keeper = Keeper(_files_of(checkpoint, len(cells)), named, checkpoint_seconds)
     groups = resume(cells, start, where, limit, keeper, anew=anew)
     total = sum(cell.steps * len(cell.seed_numbers) for cell in cells)
     with shown(progress, total, "seed-step") as bar:
@@ -160,20 +161,14 @@ def _simulate(
         )
         for index in good
     }
+    if loop.lost and len(cells) == 1:
+        raise DivergenceError(loop.lost)
     if loop.lost:
-        found = [trajectories.get(index) for index in range(len(cells))] if len(cells) > 1 else ()
-        raise DivergenceError(_divergence(loop.lost, len(cells)), found)
+        names = [f"cell {index}" for index in range(len(cells))]
+        raise DivergenceError(loop.lost, names, [trajectories.get(index) for index in range(len(cells))])
     if not keep_checkpoint:
         keeper.remove()
     return tuple(trajectories.values())
-
-
-def _divergence(lost: Mapping[int, tuple[int, int]], cells: int) -> str:
-    where = "; ".join(
-        f"step {step}, {f'cell {cell}, ' if cells > 1 else ''}seed {seed}"
-        for cell, (step, seed) in sorted(lost.items())
-    )
-    return f"{where}: the correlations are not finite; take a smaller learning rate or precision='float64'"
 
 
 def _files_of(checkpoint: str | Path | Sequence[str | Path] | None, cells: int) -> dict[Path, range]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from vitdyn._errors import as_path, require_kind, wrong
+from vitdyn._errors import as_path, require_boolean, require_kind, wrong
 from vitdyn._specs import decode, to_text, why_unnamed
 from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import DESCENTS, Schedule, Training, simulate
@@ -19,7 +19,7 @@ from vitdyn.experiments.identity import FORMULAS
 from vitdyn.lumped import MeanField, integrate
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.observables import Metrics
-from vitdyn.trajectory import Trajectory
+from vitdyn.trajectory import Trajectory, require_writable
 
 SPEC_KINDS = (
     PatchLayout,
@@ -115,16 +115,23 @@ def run(
     device: str = "auto",
     progress: bool = False,
     checkpoint_seconds: float = 10.0,
+    keep_final_state: bool = True,
+    anew: bool = False,
 ) -> Trajectory:
     """Run an experiment; with ``out`` (a file name) also save it there.
 
     Until it is saved, its state is kept beside ``out`` in a file of the same name that ends in ".checkpoint";
     an interrupted run goes on from there when it is started again. No state is kept of an experiment that is
-    ``unnamed``, with a warning.
+    ``unnamed``, with a warning. With ``anew``, a checkpoint that cannot be used is no error: the run starts anew. The
+    final state of every patch is most of a result (8 to 15 MB at P = 1024); ``keep_final_state=False`` leaves it out.
     """
     require_kind("experiment", experiment, Experiment)
+    for field, value in (("keep_final_state", keep_final_state), ("anew", anew)):
+        require_boolean(field, value)
     target = as_path("out", out) if out is not None else None
-    checkpoint = target.with_name(target.name + ".checkpoint") if target else None
+    checkpoint = checkpoint_of(target) if target else None
+    if target:
+        require_writable(target)
     if checkpoint and (reason := experiment.unnamed):
         warnings.warn(f"{experiment.name} is not resumed if it is interrupted: {reason}", stacklevel=2)
         checkpoint = None
@@ -139,7 +146,9 @@ def run(
             progress=progress,
             checkpoint=checkpoint,
             checkpoint_seconds=checkpoint_seconds,
+            keep_final_state=keep_final_state,
             keep_checkpoint=True,
+            anew=anew,
         )
     trajectory = described(trajectory, experiment)
     if target:
@@ -147,6 +156,11 @@ def run(
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     return trajectory
+
+
+def checkpoint_of(result: Path) -> Path:
+    """Return where a run's state is kept until its result is saved."""
+    return result.with_name(result.name + ".checkpoint")
 
 
 def described(trajectory: Trajectory, experiment: Experiment) -> Trajectory:

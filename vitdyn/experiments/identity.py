@@ -9,16 +9,9 @@ from typing import Any
 
 from vitdyn._errors import wrong
 from vitdyn._specs import encode
-from vitdyn.trajectory import Trajectory, versions
+from vitdyn.trajectory import FORMULAS, Trajectory, versions
 
-FORMULAS = 2
-"""The number of vitdyn's formulas: raised whenever an experiment gives other numbers than it did, beyond round-off.
-
-A test holds it to some of these numbers, so that it can't be forgotten. A stored result of another number, or of
-another minor version of vitdyn, is not taken for today's.
-
-1: a hidden query was counted as a visible key of its own area in the mean field. 2: it is counted out.
-"""
+__all__ = ["FORMULAS", "require_result_of", "why_outdated"]
 
 
 def require_result_of(training: Any, trajectory: Trajectory, path: Path) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Hashable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from vitdyn._errors import wrong
-from vitdyn.dynamics import Training, simulate_grid
-from vitdyn.experiments.experiment import Experiment, described, run
+from vitdyn.dynamics import DivergenceError, Training, simulate_grid
+from vitdyn.experiments.experiment import Experiment, checkpoint_of, described, run
 from vitdyn.experiments.identity import require_result_of, why_outdated
-from vitdyn.trajectory import Trajectory, require_writable, writable_beside
+from vitdyn.trajectory import Trajectory, require_writable
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -23,14 +21,17 @@ Name = TypeVar("Name", bound=Hashable)
 class ResultStore:
     """Results in ``folder``, one file for each experiment, named after it and its key.
 
-    Called with an experiment it returns the stored trajectory, or runs the experiment and stores it; with
-    ``redraw`` it never runs anything.
+    Called with an experiment it returns the stored trajectory, or runs the experiment and stores it; with ``redraw`` it
+    never runs anything. A result or checkpoint that cannot be believed (damaged, of another experiment) is an error,
+    or made again with ``anew``. ``keep_final_state`` is that of ``run``, for what is run.
     """
 
     folder: Path
     device: str = "auto"
     progress: bool = False
     redraw: bool = False
+    keep_final_state: bool = True
+    anew: bool = False
 
     def path(self, experiment: Experiment) -> Path:
         """Return the file of an experiment's result."""
@@ -41,31 +42,43 @@ class ResultStore:
 
         An experiment that is ``unnamed`` is run each time, with a warning.
         """
-        if reason := experiment.unnamed:
+        out = None if (reason := experiment.unnamed) else self.path(experiment)
+        if reason:
             warnings.warn(f"{experiment.name} is run, and its result is not kept: {reason}", stacklevel=2)
-            return run(experiment, device=self.device, progress=self.progress)
-        found, path = self._found(experiment), self.path(experiment)
-        if found is not None:
+        elif (found := self._found(experiment)) is not None:
             return found
-        if self.redraw:
-            raise wrong("redraw", str(path), "no such result: run without --redraw first")
-        return run(experiment, out=path, device=self.device, progress=self.progress)
+        elif self.redraw:
+            raise wrong("redraw", str(out), "no such result: run without --redraw first")
+        return run(
+            experiment,
+            out=out,
+            device=self.device,
+            progress=self.progress,
+            keep_final_state=self.keep_final_state,
+            anew=self.anew,
+        )
 
     def all(self, experiments: Iterable[Experiment]) -> tuple[Trajectory, ...]:
         """Return the trajectories of several experiments in order; missing simulations run as one grid.
 
-        The grid's state is kept in the folder until all are saved; interrupted, it goes on when the same ones are asked
-        for.
+        The state of each is kept beside its result until that is saved: interrupted, each goes on, alone or in whatever
+        grid it is asked for. Where some diverge, the results of all others are saved before ``DivergenceError``.
         """
-        chosen = tuple(experiments)
+        chosen = [(None if each.unnamed else self.path(each), each) for each in experiments]
+        named = {path: each for path, each in chosen if path is not None}
+        kept = {path: self._found(each) for path, each in named.items()}
         missing = {
             each.key: each
-            for each in chosen
-            if isinstance(each.training, Training) and not each.unnamed and self._found(each) is None
+            for path, each in named.items()
+            if kept[path] is None and isinstance(each.training, Training)
         }
         if len(missing) > 1 and not self.redraw:
             self._simulate(tuple(missing.values()))
-        return tuple(self(each) for each in chosen)
+        return tuple((kept[path] if path else None) or self(each) for path, each in chosen)
+
+    def named(self, experiments: Mapping[Name, Experiment]) -> dict[Name, Trajectory]:
+        """Return the trajectories of experiments, by whatever these go by; missing ones run as in ``all``."""
+        return dict(zip(experiments, self.all(experiments.values()), strict=True))
 
     def _found(self, experiment: Experiment) -> Trajectory | None:
         """Return the stored result, None where there is none of today's formulas.
@@ -75,33 +88,46 @@ class ResultStore:
         path = self.path(experiment)
         if not path.is_file():
             return None
-        found = Trajectory.load(path)
-        require_result_of(experiment.training, found, path)
+        try:
+            found = Trajectory.load(path)
+            require_result_of(experiment.training, found, path)
+        except ValueError as error:
+            if self.redraw or not self.anew:
+                raise
+            warnings.warn(f"{error}: it is made anew", stacklevel=3)
+            return None
         outdated = why_outdated(found)
         if outdated is None:
+            checkpoint_of(path).unlink(
+                missing_ok=True
+            )  # of a process that was killed once it had saved the result
             return found
         if self.redraw:
             raise wrong("redraw", str(path), f"{outdated}: run without --redraw")
         warnings.warn(f"{path.name} {outdated}: it is made anew", stacklevel=3)
         return None
 
-    def named(self, experiments: Mapping[Name, Experiment]) -> dict[Name, Trajectory]:
-        """Return the trajectories of experiments, by whatever these go by; missing ones run as in ``all``."""
-        return dict(zip(experiments, self.all(experiments.values()), strict=True))
-
     def _simulate(self, experiments: tuple[Experiment, ...]) -> None:
-        for each in experiments:
-            require_writable(self.path(each))
-        name = hashlib.sha256(" ".join(each.key for each in experiments).encode()).hexdigest()[:16]
-        checkpoint = Path(self.folder) / f"grid-{name}.checkpoint"
-        trajectories = simulate_grid(
-            [each.training for each in experiments if isinstance(each.training, Training)],
-            device=self.device,
-            progress=self.progress,
-            checkpoint=checkpoint,
-            keep_checkpoint=True,
-        )
-        with ExitStack() as files:  # all appear or none: a grid of what is then missing would be another one
-            for each, trajectory in zip(experiments, trajectories, strict=True):
-                described(trajectory, each).save(files.enter_context(writable_beside(self.path(each))))
-        checkpoint.unlink(missing_ok=True)
+        paths = [self.path(each) for each in experiments]
+        for path in paths:
+            require_writable(path)
+        lost: DivergenceError | None = None
+        trajectories: Sequence[Trajectory | None]
+        try:
+            trajectories = simulate_grid(
+                [each.training for each in experiments if isinstance(each.training, Training)],
+                device=self.device,
+                progress=self.progress,
+                keep_final_state=self.keep_final_state,
+                checkpoint=[checkpoint_of(path) for path in paths],
+                keep_checkpoint=True,
+                anew=self.anew,
+            )
+        except DivergenceError as error:
+            lost, trajectories = error, error.trajectories
+        for path, each, trajectory in zip(paths, experiments, trajectories, strict=True):
+            if trajectory is not None:
+                described(trajectory, each).save(path)
+                checkpoint_of(path).unlink(missing_ok=True)
+        if lost is not None:
+            raise DivergenceError(lost.lost, [each.name for each in experiments], trajectories) from lost
