@@ -150,7 +150,7 @@ def test_a_model_in_several_files_is_read_by_its_index(shards, timm, complaint):
         found = read_checkpoint(place, heads=HEADS)
         assert found.report.read == len(timm) and found.path == shards
         torch.testing.assert_close(found.weights["positions"], timm["pos_embed"], rtol=0, atol=0)
-    with complaint("checkpoint", "lacks"):
+    with complaint("checkpoint", "one of several files, so name their index"):
         read_checkpoint(shards.parent / "model-00001-of-00003.safetensors", heads=HEADS)
 
 

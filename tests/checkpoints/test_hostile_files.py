@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitdyn.checkpoints import Preprocessing, measure, measure_heads, read_checkpoint
+from vitdyn.checkpoints import Preprocessing, forward, measure, measure_heads, read_checkpoint
 
 HEADS = 4
 
@@ -219,7 +219,7 @@ def test_a_byte_order_mark_is_no_fault(make_source, write):
     "change", [{"resize": 60_000}, {"resize": (65_000, 65_000)}, {"crop": (10**12, 1)}, {"crop": (70_000, 1)}]
 )
 def test_preprocessing_that_would_make_gigabytes_is_refused(change, complaint):
-    with complaint(next(iter(change)), "at most 89,478,485 pixels"):
+    with complaint(next(iter(change)), "at most 134,217,728 pixels"):
         Preprocessing(**{"resize": 18, "crop": (16, 16)} | change)
 
 
@@ -239,7 +239,7 @@ def test_what_memory_cannot_hold_is_refused_with_the_number(timm, write, complai
     monkeypatch.setattr(measure, "_memory", lambda device: 3 * need)
     with complaint("batch", "take fewer at a time"):
         measure_heads(checkpoint, ["none"] * 8, batch=4)
-    with pytest.raises(FileNotFoundError):
+    with complaint("image", "cannot be read"):
         measure_heads(checkpoint, ["none"] * 8, batch=3)
     monkeypatch.setattr(measure, "_memory", lambda device: need - 1)
     with complaint("batch", "too small for this model"):
@@ -265,3 +265,39 @@ def test_attention_that_overflows_is_refused_by_block(timm, write, complaint, tm
     checkpoint = read_checkpoint(write(large), heads=HEADS)
     with complaint("checkpoint", "attention overflows"):
         measure_heads(checkpoint, [tmp_path / "a.png"])
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"resize": "x"}, "resize"), ({"resize": 3.5}, "resize"), ({"resize": (18,)}, "resize"), ({"resize": 0}, "resize"),
+     ({"crop": None}, "crop"), ({"crop": 16}, "crop"), ({"mean": None}, "mean"), ({"mean": "abc"}, "mean"),
+     ({"deviation": (1, 1, float("nan"))}, "deviation"), ({"scale": 1e-300}, "scale"), ({"filter": None}, "filter")],
+)  # fmt: skip
+def test_preprocessing_of_no_sense_is_refused(change, field, complaint):
+    with complaint(field):
+        Preprocessing(**{"resize": 18, "crop": (16, 16)} | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"branch": 3}, "branch"), ({"prefix": 3}, "prefix"), ({"precision": None}, "precision"),
+     ({"heads": "4"}, "heads")],
+)  # fmt: skip
+def test_options_of_no_sense_are_refused(change, field, timm, write, complaint):
+    with complaint(field):
+        read_checkpoint(write(timm), **{"heads": HEADS} | change)
+
+
+def test_images_that_are_not_finite_or_no_tensor_are_refused(timm, write, complaint):
+    checkpoint = read_checkpoint(write(timm), heads=HEADS)
+    images = torch.zeros(1, 3, 16, 16)
+    images[0, 1, 2, 3] = torch.nan
+    with complaint("images", "not finite"):
+        forward(checkpoint, images)
+    with complaint("images", "must be a tensor"):
+        forward(checkpoint, [[1.0]])
+
+
+def test_safetensors_under_another_name_are_read_as_what_they_are(timm, write, tmp_path):
+    path = write(timm, "model.safetensors").rename(tmp_path / "model.pth")
+    assert read_checkpoint(path, heads=HEADS).report.read == len(timm)

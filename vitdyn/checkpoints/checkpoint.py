@@ -92,6 +92,9 @@ def read_checkpoint(
     unknown one, or in which a shape is wrong or a number is not finite.
     """
     require_choice("precision", precision, PRECISIONS)
+    for field, name in (("branch", branch), ("prefix", prefix)):
+        if not isinstance(name, str | None):
+            raise wrong(field, name, "must be a name")
     told, assumed = Told(heads=heads, grid=grid, epsilon=epsilon, family=family), []
     state = read_state_dict(path, branch=branch)
     mapped = split_joint(map_keys(state, prefix=prefix))

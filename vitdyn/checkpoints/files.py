@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.checkpoints.outside import TwiceError, listed, parsed, printable, read_json
+from vitdyn.checkpoints.outside import TwiceError, as_path, listed, parsed, printable, read_json
 
 BRANCHES = ("teacher", "student")
 """What a full checkpoint of self-distillation holds; its authors evaluate the teacher."""
@@ -59,10 +59,10 @@ def read_state_dict(path: str | Path, *, branch: str | None = None) -> StateDict
     in one line for a file that is missing, truncated, of another kind, asks for anything to be run, or claims more
     numbers than it holds.
     """
-    file = _file(Path(path))
+    file = _file(as_path("checkpoint", path))
     if file.name.endswith(_INDEX):
         return StateDict(_shards(file), file, "the files that the index names", branch=branch)
-    if file.suffix == ".safetensors":
+    if file.suffix == ".safetensors" or _begins_as_safetensors(file):
         return StateDict(_safetensors(file), file, "the file", branch=branch)
     stored = _pickled(file)
     place, tensors, rivals = _inside(stored, file, branch)
@@ -127,6 +127,13 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
             str(file),
             f"truncated, or no safetensors file ({_first_line(error)}): fetch it again",
         ) from error
+
+
+def _begins_as_safetensors(file: Path) -> bool:
+    """Return whether a file, whatever it is called, begins with the length of a header, and with the header."""
+    with file.open("rb") as stored:
+        start = stored.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < file.stat().st_size
 
 
 def _require_once(file: Path) -> None:

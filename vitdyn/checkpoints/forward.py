@@ -47,14 +47,18 @@ def forward(
 
     ``reduce`` is called with the attention of each block, (image, head, query, key), and what it returns is kept
     in place of it: maps of twelve blocks of a ViT-B/16 take 22 MB an image. Raises ``ValueError`` for images of
-    another size.
+    another size, and for numbers in them that are not finite.
     """
     shape = checkpoint.architecture
     wanted = (shape.channels, *shape.image_size)
+    if not isinstance(images, Tensor):
+        raise wrong("images", type(images).__name__, "must be a tensor, as load_images returns")
     if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
         raise wrong(
             "shape of images", tuple(images.shape), f"must be (image, channel, height, width) with {wanted}"
         )
+    if not bool(images.isfinite().all()):
+        raise wrong("images", tuple(images.shape), "hold numbers that are not finite")
     stream = _embedded(checkpoint, images)
     residual, attention = [stream], []
     for number in range(shape.depth):

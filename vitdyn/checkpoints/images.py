@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_integer, wrong
-from vitdyn.checkpoints.outside import printable
+from vitdyn.checkpoints.outside import as_path, printable
 from vitdyn.checkpoints.preprocessing import Preprocessing, require_readable
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def find_images(
     one of the ``preprocessings`` refuses. Raises ``ValueError`` where there is no such folder, or no image that can
     be read in it.
     """
-    root, wanted = Path(folder), tuple(preprocessings)
+    root, wanted = as_path("images", folder), tuple(preprocessings)
     if limit is not None:
         require_integer("limit", limit, at_least=1)
     if not root.is_dir():
@@ -61,7 +61,7 @@ def find_images(
     good: list[Path] = []
     notes: Counter[str] = Counter()
     files, skipped, hidden = _walked(root)
-    for path in sorted(files):
+    for path in files:
         if len(good) == limit:
             break
         try:
@@ -101,14 +101,37 @@ def _walked(root: Path) -> tuple[list[Path], list[tuple[Path, str]], int]:
                 skipped.append((path, "written by vitdyn inspect"))
             else:
                 files.append(path)
-    return files, skipped, hidden
+    once = _once(files)
+    skipped += [(path, "a link to a file that is read already") for path in set(files) - set(once)]
+    return once, skipped, hidden
+
+
+def _once(files: Sequence[Path]) -> list[Path]:
+    """Return the files in order, without the links to one of the others, or to what another link leads to."""
+    double, links = set(), [path for path in sorted(files) if path.is_symlink()]
+    seen = {path.resolve() for path in files if not path.is_symlink()} if links else set()
+    for path in links:
+        if (target := path.resolve()) in seen:
+            double.add(path)
+        seen.add(target)
+    return sorted(set(files) - double)
 
 
 def load_images(
     paths: Sequence[Path], preprocessing: Preprocessing
 ) -> Float[Tensor, "image channel height width"]:
-    """Return images as a preprocessed batch."""
-    return torch.stack([preprocessing(_decoded(path, (preprocessing,))[0]) for path in paths])
+    """Return images as a preprocessed batch. Raises ``ValueError`` for one that cannot be read."""
+    if not len(paths):
+        raise wrong("paths", paths, "must name at least one image")
+    return torch.stack([_loaded(as_path("paths", path), preprocessing) for path in paths])
+
+
+def _loaded(path: Path, preprocessing: Preprocessing) -> Float[Tensor, "channel height width"]:
+    try:
+        image, _ = _decoded(path, (preprocessing,))
+    except Exception as error:  # as in find_images; a file may have changed since
+        raise wrong("image", str(path), f"cannot be read: {_reason(error, path)}") from error
+    return preprocessing(image)
 
 
 def _decoded(path: Path, preprocessings: Iterable[Preprocessing]) -> tuple[Image, list[str]]:

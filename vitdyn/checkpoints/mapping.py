@@ -13,7 +13,7 @@ from torch import Tensor
 from vitdyn._errors import wrong
 from vitdyn.checkpoints.files import BRANCHES, StateDict
 from vitdyn.checkpoints.key_tables import ELSEWHERE, LAYOUTS, NUMBER, Layout
-from vitdyn.checkpoints.outside import listed, printable
+from vitdyn.checkpoints.outside import listed
 from vitdyn.checkpoints.prefixes import Found, recognised, without_wrappers
 
 
@@ -72,16 +72,18 @@ def map_keys(state: StateDict, *, prefix: str | None = None) -> Mapped:
     layout, names = found.layout, found.names
     asides = {key: _aside(key, found, state.tensors) for key in state.tensors if key not in names}
     if prefix is not None:
-        outside = f"outside {printable(prefix)!r}"
+        outside = f"outside {prefix!r}"
         asides = {key: words if key.startswith(prefix) else words or outside for key, words in asides.items()}
     depth = 1 + max(int(match[1]) for match in map(_NUMBERED.match, names.values()) if match)
     missing, absent = _missing(layout, depth, names, pooled="norm after pooling" in asides.values())
     unknown = [key for key, words in asides.items() if words is None]
     _require_plain(unknown, state.path)
     if missing or unknown:
-        advice = (
-            "" if not unknown or prefix is not None else ": --prefix names the part to read, if it is one"
-        )
+        advice = ""
+        if _SHARD.search(state.path.name):
+            advice = ": it is one of several files, so name their index, or their folder"
+        elif unknown and prefix is None:
+            advice = ": --prefix names the part to read, if it is one"
         raise wrong(
             "checkpoint",
             str(state.path),
@@ -113,6 +115,7 @@ def _family(state: StateDict, found: Found) -> str | None:
     return "dino" if any(f"[{name!r}]" == state.container for name in BRANCHES) else None
 
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 _NUMBERED = re.compile(r"blocks\.(\d+)\.")
 
 

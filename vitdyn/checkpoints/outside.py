@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,13 @@ def listed(names: Sequence[object], most: int = 6) -> str:
     """Return names out of a file, on one line whatever they hold, and how many more there are."""
     shown = ", ".join(printable(name)[:80] for name in names[:most]) or "nothing"
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def as_path(field: str, value: object) -> Path:
+    """Return a path. Raises ``ValueError`` for what is neither text nor a path, and for a NUL in it."""
+    if not isinstance(value, (str, os.PathLike)) or "\0" in str(value):
+        raise wrong(field, value, "must be the path of a file or folder")
+    return Path(value)
 
 
 def read_json(path: Path) -> Mapping[str, Any]:

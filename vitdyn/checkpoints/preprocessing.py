@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """In the order in which Pillow numbers them, and so transformers' files."""
 
-MOST_SIDE, MOST_PIXELS = 2**16 - 1, 89_478_485
-"""What an image may measure, before and after it is resized: as a JPEG at most, and 256 MiB at 3 bytes a pixel."""
+MOST_SIDE, MOST_PIXELS = 2**16 - 1, 2**27
+"""What an image may measure, before and after it is resized: a side as long as JPEG's, and 512 MiB in memory."""
 
 _EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 
@@ -43,15 +43,17 @@ class Preprocessing:
     source: str = "given"
 
     def __post_init__(self) -> None:
-        square = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize or ()
-        for field, lengths in (("resize", square), ("crop", self.crop)):
+        square = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        for field, lengths in (("resize", (1, 1) if square is None else square), ("crop", self.crop)):
+            if not isinstance(lengths, (tuple, list)) or len(lengths) != 2:
+                raise wrong(field, getattr(self, field), "must be whole numbers, (height, width)")
             for length in lengths:
                 require_integer(field, length, at_least=1)
-            if prod(lengths) > MOST_PIXELS or max(lengths, default=0) > MOST_SIDE:
+            if prod(lengths) > MOST_PIXELS or max(lengths) > MOST_SIDE:
                 raise wrong(field, getattr(self, field), f"must make at most {MOST_PIXELS:,} pixels")
         require_choice("filter", self.filter, FILTERS)
         for field, values in (("mean", self.mean), ("deviation", self.deviation)):
-            if len(values) != 3:
+            if not isinstance(values, (tuple, list)) or len(values) != 3:
                 raise wrong(field, values, "must have three numbers, one a colour")
             for value in values:
                 require_real(field, value, low=0, high=1e6, open_low=field == "deviation")
@@ -64,9 +66,10 @@ class Preprocessing:
         ``ValueError`` for an image that is refused (see ``require_fits``).
         """
         self.require_fits(image)
-        small = _centre(self._resized(image.convert("RGB")), self.crop)
-        colours = np.asarray(small, dtype=np.float32) * np.float32(self.scale)
-        normal = (colours - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
+        colours = image if image.mode == "RGB" else image.convert("RGB")  # converting copies, needed or not
+        small = _centre(self._resized(colours), self.crop)
+        values = np.asarray(small, dtype=np.float32) * np.float32(self.scale)
+        normal = (values - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
         return torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1)))
 
     def require_fits(self, image: Image) -> None:
