@@ -92,7 +92,7 @@ class Assumed(NamedTuple):
 
     def describe(self) -> str:
         """Return the assumption as one line."""
-        return f"assumed {self.field}: {self.value}, {self.reason} ({self.remedy} sets it)"
+        return f"assumed {self.field}: {self.value} ({self.reason}); {self.remedy} sets it"
 
 
 Assume = Callable[[Assumed], None]
