@@ -7,6 +7,7 @@ do all of that.
 
 from __future__ import annotations
 
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -34,15 +35,9 @@ def behaviour(kind: type, root: type) -> dict[str, Any]:
 def is_unchanged(spec: Any, kind: type) -> bool:
     """Return whether ``spec``, a ``kind``, has the loss, views, decay and counted queries that ``kind`` has."""
     served = ("decay", "draw_views", "counted_queries")
-    pieces = kind.written_with | {name: getattr(kind, name) for name in served}  # type: ignore[attr-defined]
-    return _has(spec, {name: piece for name, piece in pieces.items() if name not in FORMS})
-
-
-def _has(spec: Any, pieces: dict[str, Any]) -> bool:
-    kind, fields = type(spec), getattr(type(spec), "__dataclass_fields__", {})
-    own = any(isinstance(pieces.get(name), FunctionType) for name in vars(spec))
-    same = (getattr(kind, name, None) is piece for name, piece in pieces.items() if name not in fields)
-    return not own and all(same)
+    written: dict[str, Any] = vars(kind)["written_with"]
+    pieces = written | {name: getattr(kind, name) for name in served}
+    return _has(spec, tuple((name, piece) for name, piece in pieces.items() if name not in FORMS))
 
 
 def holds(spec: Any, form: str, root: type) -> bool:
@@ -51,16 +46,33 @@ def holds(spec: Any, form: str, root: type) -> bool:
     Written for it is a form whose class had the same methods, properties and constants when it was made. Fields are
     no part of that: loss and form read them off the same object.
     """
-    kind = type(spec)
-    function = getattr(kind, form)
+    kind: Any = type(spec)
+    pieces = _written_for(kind, form, root)
+    return pieces is not None and _has(spec, pieces)
+
+
+_Pieces = tuple[tuple[str, Any], ...]
+
+
+@cache
+def _written_for(kind: type, form: str, root: type) -> _Pieces | None:
+    """Return what a class's form was written with, itself among it; None where it has none of its own."""
+    function = vars(kind)["written_with"][form]
     if function is getattr(root, form):
-        return False
-    for writer in reversed(kind.__mro__):
-        written = vars(writer).get("written_with", {})
-        if written.get(form) is function:
-            break
-    else:
-        return False
-    return _has(
-        spec, {name: piece for name, piece in written.items() if name not in FORMS or name in FORMS[form]}
-    )
+        return None
+    of_each = (vars(each).get("written_with", {}) for each in reversed(kind.__mro__))
+    written = next(one for one in of_each if one.get(form) is function)
+    counted = (form, *FORMS[form])
+    return tuple((name, piece) for name, piece in written.items() if name not in FORMS or name in counted)
+
+
+def _has(spec: Any, pieces: _Pieces) -> bool:
+    """Return whether all pieces are what the object's class has under their names, and none is overridden in it."""
+    kind, state = type(spec), vars(spec)
+    fields = getattr(kind, "__dataclass_fields__", {})
+    for name, piece in pieces:
+        if getattr(kind, name, None) is not piece and name not in fields:
+            return False
+        if name in state and isinstance(piece, FunctionType):
+            return False
+    return True
