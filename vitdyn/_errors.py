@@ -26,11 +26,13 @@ def _shown(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-def require_integer(field: str, value: object, *, at_least: int) -> None:
-    """Raise unless ``value`` is a whole number of at least ``at_least``."""
+def require_integer(field: str, value: object, *, at_least: int, at_most: int | None = None) -> None:
+    """Raise unless ``value`` is a whole number of at least ``at_least``, and at most ``at_most`` if that is given."""
     whole = type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
     if not whole or value < at_least:  # type: ignore[operator]
         raise wrong(field, value, f"must be a whole number, {at_least} or more")
+    if at_most is not None and value > at_most:  # type: ignore[operator]
+        raise wrong(field, value, f"must be {at_most:,} or less")
 
 
 def require_real(

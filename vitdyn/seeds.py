@@ -58,12 +58,16 @@ def as_seeds(value: object, field: str = "seeds") -> tuple[int, ...]:
 def counted_seeds(value: object, field: str = "seeds") -> tuple[int, ...]:
     """Return the seeds of a run, given as their number (0, 1, ...) or themselves. Raises where one comes twice."""
     if isinstance(value, Integral):
-        require_integer(field, value, at_least=1)
+        require_integer(field, value, at_least=1, at_most=MOST_SEEDS)
         return tuple(range(int(value)))
     seeds = as_seeds(value, field)
     if len(set(seeds)) < len(seeds):
         raise wrong(field, seeds, _EACH_ONCE)
     return seeds
+
+
+MOST_SEEDS = 10**6
+"""Seeds of one run, all of which are in memory until it ends."""
 
 
 class _Key(ISeedSequence):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from vitdyn._progress import duration
 from vitdyn._tables import text_table
 from vitdyn.cli.objective import LatentOptions, command_for, law_of
+
+_TIMED = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +92,9 @@ def follow(objective: Any, options: FlowOptions) -> int:
         f"P = {sizes.patches:g}, global area {sizes.global_size:.4g}, {sizes.local_areas:.4g} local areas of "
         f"{sizes.local_size:.4g}, Δ = {sizes.information_gap:+.3g}"
     )
-    trajectory = run(experiment, out=path)
+    if spec.learning_rate is not None:
+        _say_cost(spec)
+    trajectory = run(experiment, out=path, progress=True)
     picture = save_figure(flow_page(trajectory), path.with_suffix(""))
     print(text_table(("of a query at the end", "local", "global"), _ends(trajectory)))
     print(f"time     {float(trajectory.final['time']):.4g}")
@@ -94,6 +102,17 @@ def follow(objective: Any, options: FlowOptions) -> int:
         print(text_table(("theory", "exponent of P", "P to it", "source"), rates))
     print(f"result   {path}\npicture  {picture}")
     return 0
+
+
+def _say_cost(spec: Any) -> None:
+    """Print how long a descent may take, where that is more than a minute: the time of a step times their number."""
+    right, state = spec.right_hand_side, np.zeros(len(spec.parameters))
+    began = time.perf_counter()
+    for _ in range(_TIMED):
+        right(state)
+    seconds = (time.perf_counter() - began) / _TIMED * spec.steps
+    if seconds > 60:
+        print(f"{spec.steps} steps: up to {duration(seconds)}", flush=True)
 
 
 def _ends(trajectory: Any) -> list[tuple[Any, ...]]:

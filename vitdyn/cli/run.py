@@ -13,6 +13,9 @@ from vitdyn._progress import duration
 from vitdyn._tables import text_table
 from vitdyn.cli.objective import LatentOptions, command_for, law_of
 
+LONG_STEP = 2**28
+"""P² · samples beyond which the trial that foretells a run's cost takes a while itself, which is then said."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(LatentOptions):
@@ -71,6 +74,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     """Carry out ``vitdyn run``."""
     from vitdyn.data import PatchGenerator, PatchLayout
     from vitdyn.dynamics import Schedule, Training, pick_device
+    from vitdyn.dynamics.memory import require_memory
     from vitdyn.experiments import Experiment, run
     from vitdyn.experiments.cost import estimate_cost
     from vitdyn.observables import Metrics, learned_regime
@@ -100,11 +104,13 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         content_queries=options.content_queries,
         precision=options.precision,
     )
+    require_memory((training,), pick_device(options.device))
     experiment = Experiment(name=objective.name, training=training)
     path = options.out / f"{experiment.name}-{experiment.key}.nc"
-    pick_device(options.device)
     require_writable(path)
     print(layout.describe())
+    if options.patches**2 * options.samples > LONG_STEP:
+        print("its first steps are timed", flush=True)
     expected = estimate_cost(experiment, device=options.device)
     print(
         f"{options.seeds} seeds x {options.steps} steps: about {duration(expected.seconds)} and "

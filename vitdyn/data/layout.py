@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from vitdyn._errors import as_array, require_choice, require_integer, require_real, require_sequence, wrong
+from vitdyn._memory import MOST_POSITIONS
 from vitdyn.data.curve import grid_curve
 from vitdyn.seeds import stream
 
@@ -86,6 +87,8 @@ class PatchLayout:
         Raises ``ValueError`` for exponents out of range or P too small for them.
         """
         require_integer("patches", patches, at_least=2)
+        require_integer("clusters", clusters, at_least=1)
+        _require_room(patches, clusters)
         require_real("kappa_c", kappa_c, low=KAPPA_C_RANGE[0], high=KAPPA_C_RANGE[1])
         require_real("kappa_s", kappa_s, low=KAPPA_S_RANGE[0], high=KAPPA_S_RANGE[1])
         require_real("global_fraction", global_fraction, low=0.0, high=1.0, open_low=True, open_high=True)
@@ -273,6 +276,15 @@ def _areas_from_exponents(
     return (global_size, count) if rest <= count * global_size else None
 
 
+def _require_room(patches: int, clusters: int) -> None:
+    """Raise where a layout is too large to be made at all; what a run of it takes is asked when it starts."""
+    if patches * clusters > MOST_POSITIONS:
+        field, value = ("patches", patches) if patches >= clusters else ("clusters", clusters)
+        raise wrong(
+            field, value, f"patches times clusters must be {MOST_POSITIONS:,} or less: take fewer {field}"
+        )
+
+
 def _sizes_by_cluster(
     sizes: Sequence[int] | Sequence[Sequence[int]], clusters: int, patches: int | None
 ) -> list[tuple[int, ...]]:
@@ -281,6 +293,7 @@ def _sizes_by_cluster(
     several = bool(rows) and not isinstance(rows[0], (str, Integral)) and hasattr(rows[0], "__len__")
     for row in rows if several else ():
         require_sequence("sizes", row, "area sizes, one for each cluster")
+    _require_room(len(rows), clusters)
     nested = [tuple(row) for row in rows] if several else [tuple(rows)] * clusters
     if clusters not in (1, len(nested)):
         raise wrong("clusters", clusters, f"sizes are given for {len(nested)} clusters")
@@ -291,6 +304,7 @@ def _sizes_by_cluster(
     if total is None:
         total = sum(nested[0]) if nested else 0
     require_integer("patches", total, at_least=0)
+    _require_room(total, len(nested))
     for row in nested:
         if sum(row) != total:
             raise wrong("sizes", row, f"add up to {sum(row)}; they must add up to {total} patches")

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitdyn._errors import require_boolean, require_integer, require_kind, wrong
+from vitdyn._memory import require_fits
 from vitdyn.data.latents import LAWS, Law, Uniform, draw_of_streams
 from vitdyn.data.layout import PatchLayout
 from vitdyn.seeds import Streams, as_seeds, stream
@@ -227,6 +228,7 @@ class PatchGenerator:
         require_real_type("dtype", dtype)
         _require_device("device", device)
         own, clusters = as_seeds(seeds), self.layout.clusters
+        require_fits("count", count, len(own) * count * (8 + 12 * self.layout.areas), "take fewer samples")
         cluster = np.zeros((len(own), count), dtype=np.int64)
         if clusters > 1:
             for row, generator in enumerate(Streams(own, f"{purpose}clusters", step).each()):

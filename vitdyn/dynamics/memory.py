@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import torch
 
 from vitdyn._errors import require_choice, require_kind
+from vitdyn._memory import machine_memory, require_fits
 from vitdyn.attention import Correlations, pools
 from vitdyn.attention.composed import forms_maps
 from vitdyn.dynamics.devices import devices_of, split_over_devices
@@ -34,6 +34,9 @@ MAPS = 3
 SIMILARITIES = 3
 """Arrays (sample, sample) that contrast takes."""
 
+FRAME_PAIRS = 15
+"""Numbers that a frame records of a pair of areas of a cluster, at most."""
+
 FRAME_MAPS = 3
 """Arrays (query, key) that a frame takes, for a map of attention or for means over pairs of areas."""
 
@@ -48,34 +51,102 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
     keeps ``GRAPH`` of the former, of training and of evaluation samples; or, where they form maps, ``MAPS``
     arrays (sample, query, key) and one more for a second view.
 
+    Besides, the masks of a batch, and the latents of it and of a fixed data set.
+
     It is what is in use at once. The C library may keep as much again of freed arrays, while these are below 32 MiB.
     """
     require_kind("training", training, Training)
     require_choice("device", device, ("cpu", "cuda"))
+    given = training.samples, training.evaluation_samples, training.data_set_size or 0
+    return _estimate(training, device, *given)
+
+
+def _estimate(training: Training, device: str, samples: int, evaluation_samples: int, data_set: int) -> int:
     layout, objective = training.generator.layout, training.objective
-    patches, areas, clusters = layout.patches, layout.areas, layout.clusters
-    blocks = patches**2 + patches * areas * clusters
-    carried = len(training.rule.init(Correlations(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))))
+    patches, areas = layout.patches, layout.areas
+    blocks, carried = _blocks(training), _carried(training)
     views = 2 if objective.family in ("contrastive", "hybrid") else 1
-    evaluated = training.evaluation_samples * areas * patches
-    trained = training.samples * areas * patches
+    evaluated = evaluation_samples * areas * patches
+    trained = samples * areas * patches
     stored = 0
     if training.content_queries:
-        blocks += clusters * areas * (patches + areas)
-        largest = max(training.samples, training.evaluation_samples)
+        largest = max(samples, evaluation_samples)
         if forms_maps(layout, largest):
             stored = (MAPS + views - 1) * largest * patches**2
         else:
             stored = GRAPH * (views * (trained + evaluated) + patches**2)
     elif objective.holds("pooled_adjoint"):
         pooled = pools(layout, device, PRECISIONS[training.precision])
-        stored = SIMILARITIES * training.samples**2 if pooled else views * trained
+        stored = SIMILARITIES * samples**2 if pooled else views * trained
     elif not objective.holds("residual_scale"):
         stored = views * trained
     frame, copy = 3 * evaluated + FRAME_MAPS * patches**2, (1 + carried) * blocks
     numbers = (2 + carried) * blocks + stored + max(frame, copy)
-    masks = 2 * views * training.samples * patches
-    return numbers * torch.finfo(PRECISIONS[training.precision]).bits // 8 + masks
+    masks = 2 * views * samples * patches
+    drawn = (samples + data_set) * (
+        8 + 12 * areas
+    )  # clusters, and latents in float64 and in the run's own precision
+    return numbers * _bytes(training) + masks + drawn
+
+
+def _blocks(training: Training) -> int:
+    """Return how many numbers the correlations of a seed are."""
+    layout = training.generator.layout
+    patches, by_cluster = layout.patches, layout.areas * layout.clusters
+    content = by_cluster * (patches + layout.areas) if training.content_queries else 0
+    return patches**2 + patches * by_cluster + content
+
+
+def _carried(training: Training) -> int:
+    """Return how many arrays like the correlations the rule of descent carries along."""
+    return len(training.rule.init(Correlations(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))))
+
+
+def _bytes(training: Training) -> int:
+    return torch.finfo(PRECISIONS[training.precision]).bits // 8
+
+
+def kept_memory(training: Training) -> int:
+    """Return the bytes that all seeds of a run keep until it ends: their last state, three times, and their frames."""
+    layout = training.generator.layout
+    frame = layout.clusters * layout.areas**2 * FRAME_PAIRS
+    frames = len(training.schedule.recorded_steps(training.steps))
+    each = (3 + _carried(training)) * _blocks(training) + 2 * frames * frame
+    return len(training.seed_numbers) * each * _bytes(training)
+
+
+def require_memory(cells: Sequence[Training], device: torch.device) -> None:
+    """Raise ``ValueError`` where what cells are predicted to take is more than there is, with the field to lower."""
+    free = None
+    if device.type == "cuda":
+        free = min(torch.cuda.mem_get_info(each)[0] for each in devices_of(device))
+    largest = 0
+    for cell in cells:
+        one = estimate_memory(cell, device.type)
+        field, value = _dearest(cell, device.type, one)
+        require_fits(field, value, one, f"one seed alone does not fit; lower {field}", free)
+        largest = max(largest, one)
+    kept = sum(kept_memory(cell) for cell in cells)
+    count = sum(len(cell.seed_numbers) for cell in cells)
+    working = largest if free is None else 0
+    require_fits("seeds", count, kept + working, "take fewer seeds, or run them in parts")
+
+
+def _dearest(training: Training, device: str, whole: int) -> tuple[str, int]:
+    """Return the field, with its value, that most of a seed's memory goes to."""
+    given = {
+        "samples": training.samples,
+        "evaluation_samples": training.evaluation_samples,
+        "data_set_size": training.data_set_size or 0,
+    }
+    without = {name: _estimate(training, device, *(given | {name: 1}).values()) for name in given}
+    name = min(without, key=without.__getitem__)
+    if without[name] < whole / 2:
+        return name, given[name]
+    layout = training.generator.layout
+    if layout.areas * layout.clusters > 4 * layout.patches:
+        return "clusters", layout.clusters
+    return "patches", layout.patches
 
 
 def default_limit(device: torch.device) -> float:
@@ -145,7 +216,7 @@ def all_side_by_side(groups: list[Rows]) -> int:
     if any(device.type == "cuda" for device in devices):
         return len(devices)
     largest = max(len(group.rows) * estimate_memory(group.common, group.device.type) for group in groups)
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    installed = machine_memory() or largest
     worthwhile = sum(_work_of_a_step(group.common) * len(group.rows) >= LEAST_WORK for group in groups)
     return max(1, min(worthwhile, torch.get_num_threads(), int(0.8 * installed) // largest))
 

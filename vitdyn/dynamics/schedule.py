@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitdyn._errors import require_choice, require_integer, require_sequence, wrong
+from vitdyn._memory import LAST_STEP, MOST_FRAMES
 
 SPACINGS = ("linear", "logarithmic", "explicit")
 
@@ -24,7 +25,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         require_choice("Schedule.spacing", self.spacing, SPACINGS)
-        require_integer("Schedule.frames", self.frames, at_least=2)
+        require_integer("Schedule.frames", self.frames, at_least=2, at_most=MOST_FRAMES)
         require_sequence("Schedule.steps", self.steps, "whole numbers")
         for step in self.steps:
             require_integer("Schedule.steps", step, at_least=0)
@@ -34,6 +35,7 @@ class Schedule:
 
     def recorded_steps(self, last: int) -> tuple[int, ...]:
         """Return the steps to record in a run of ``last`` steps, in order, each once."""
+        require_integer("steps", last, at_least=0, at_most=LAST_STEP)
         if self.spacing == "explicit":
             beyond = [step for step in self.steps if step > last]
             if beyond:

@@ -15,7 +15,7 @@ from vitdyn.dynamics.assemble import Recorded, assemble
 from vitdyn.dynamics.checkpoint import Keeper
 from vitdyn.dynamics.divergence import DivergenceError
 from vitdyn.dynamics.loop import Loop, train_all
-from vitdyn.dynamics.memory import default_limit, work_of
+from vitdyn.dynamics.memory import default_limit, require_memory, work_of
 from vitdyn.dynamics.resources import PRECISIONS, device_name, pick_device
 from vitdyn.dynamics.resume import resume
 from vitdyn.dynamics.training import Training
@@ -48,8 +48,9 @@ def simulate(
     is no error: the run starts anew. On another kind of processor than before, the steps from there on have other last
     bits; the result says which machine did which.
 
-    Raises ``ValueError`` for a bad argument before any work starts, ``CheckpointError`` (a ``ValueError``) for a
-    checkpoint that cannot be used, ``DivergenceError`` at the first value that is not finite.
+    Raises ``ValueError`` for a bad argument, and for a run that needs more memory than there is, before any work
+    starts; ``CheckpointError`` (a ``ValueError``) for a checkpoint that cannot be used; ``DivergenceError`` at the
+    first value that is not finite.
     """
     require_kind("training", training, Training)
     return _simulate(
@@ -138,6 +139,7 @@ def _simulate(
         _check_start(start, cells[0])
     if checkpoint is not None and (reason := why_unnamed(list(cells))):
         raise wrong("checkpoint", str(checkpoint), f"cannot be told from those of other runs: {reason}")
+    require_memory(cells, where)
     specs = _specs(cells, limit, start)
     named = [f"formulas {FORMULAS}, {spec}" for spec in specs]
     keeper = Keeper(_files_of(checkpoint, len(cells)), named, checkpoint_seconds)

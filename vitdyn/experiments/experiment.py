@@ -138,7 +138,7 @@ def run(
     if isinstance(
         experiment.training, MeanField
     ):  # a fraction of a second: nothing to show, nothing to resume
-        trajectory = integrate(experiment.training)
+        trajectory = integrate(experiment.training, progress=progress)
     else:
         trajectory = simulate(
             experiment.training,

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Float
 
 from vitdyn._axes import FRAME, GLOBAL_AREA, STATISTIC, STATISTICS
-from vitdyn._errors import wrong
+from vitdyn._errors import require_integer, wrong
+from vitdyn._memory import LAST_STEP, MOST_FRAMES
+from vitdyn._progress import progress as shown
 from vitdyn._specs import to_text
 from vitdyn.lumped.attention import State
 from vitdyn.lumped.mean_field import MeanField, require_alike
@@ -41,17 +43,18 @@ class StalledFlowError(ArithmeticError):
         self.spec, self.time = spec, time
 
 
-def integrate(spec: MeanField) -> Trajectory:
+def integrate(spec: MeanField, *, progress: bool = False) -> Trajectory:
     """Return the trajectory of a mean-field run from Q = 0, three representative areas standing for all.
 
     Areas: 0 the global one, 1 and 2 two local ones, so that every kind of pair (own, other, global) has its
     entry; ``seed`` has the single value 0, clusters are alike. ``crossing_time`` reads events off the frames.
 
-    Raises ``StalledFlowError`` where ``until`` is not reached or the integrator gives up.
+    With ``progress`` the steps of a descent are shown. Raises ``StalledFlowError`` where ``until`` is not reached or
+    the integrator gives up.
     """
     started = time.perf_counter()
     with np.errstate(all="ignore"):  # a trial step of the integrator may overflow: it is then made smaller
-        frames = _flow(spec) if spec.learning_rate is None else _descend([spec])[0]
+        frames = _flow(spec) if spec.learning_rate is None else _descend([spec], progress)[0]
     return _assemble(spec, *frames, time.perf_counter() - started)
 
 
@@ -178,14 +181,18 @@ def _reach(solver: Any, along_arc: bool, aim: Callable[[State], float], level: f
 
 def _thin(times: np.ndarray, states: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return frames of the start and of about so many recorded moments, evenly among the integrator's own."""
-    kept = np.unique(np.linspace(0, len(times) - 1, frames - 1).round().astype(int))
+    kept = np.unique(np.linspace(0, len(times) - 1, min(frames - 1, len(times))).round().astype(int))
     clock = np.concatenate([[0.0], np.maximum.accumulate(times[kept])])
     return clock, np.concatenate([np.zeros((1, states.shape[1])), states[kept]]), np.arange(len(clock))
 
 
-def _descend(cells: Sequence[MeanField]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _descend(
+    cells: Sequence[MeanField], show: bool = False
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return times, states and steps of the frames of each run of gradient descent, all runs in step."""
     first = cells[0]
+    require_integer("steps", first.steps, at_least=1, at_most=LAST_STEP)
+    require_integer("frames", first.frames, at_least=2, at_most=MOST_FRAMES)
     right = first.right_hand_side if len(cells) == 1 else RightHandSide.together(cells)
     rates = np.array([float(spec.learning_rate or 0.0) for spec in cells])
     aims = np.array([np.nan if spec.until is None else spec.until for spec in cells])
@@ -194,23 +201,25 @@ def _descend(cells: Sequence[MeanField]) -> list[tuple[np.ndarray, np.ndarray, n
     rate, state = rates.reshape(runs), np.zeros((len(first.parameters), *runs))
     kept, steps, frames = [], [], np.zeros(len(cells), dtype=int)
     going = np.ones(len(cells), dtype=bool)
-    for step in range(first.steps + 1):
-        if step in recorded:
-            kept.append(state.reshape(-1, len(cells)))
-            steps.append(step)
-            frames += going
-            going &= ~(right.watched(right.rows(state)) >= aims)
-        if not going.any():
-            break
-        state = state + rate * right(state)
-        lost = going & ~np.isfinite(state).all(0)
-        if lost.any():
-            index = int(lost.argmax())
-            raise StalledFlowError(
-                f"learning_rate = {rates[index]:g} diverged at step {step}: take a smaller one",
-                cells[index],
-                step * rates[index],
-            )
+    with shown(show, first.steps, "step") as bar:
+        for step in range(first.steps + 1):
+            if step in recorded:
+                kept.append(state.reshape(-1, len(cells)))
+                steps.append(step)
+                frames += going
+                going &= ~(right.watched(right.rows(state)) >= aims)
+            if not going.any():
+                break
+            state = state + rate * right(state)
+            bar.update(1)
+            lost = going & ~np.isfinite(state).all(0)
+            if lost.any():
+                index = int(lost.argmax())
+                raise StalledFlowError(
+                    f"learning_rate = {rates[index]:g} diverged at step {step}: take a smaller one",
+                    cells[index],
+                    step * rates[index],
+                )
     states, numbers = np.array(kept), np.array(steps)
     return [
         (numbers[:count] * rates[index], states[:count, :, index], numbers[:count])

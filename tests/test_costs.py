@@ -1,0 +1,194 @@
+"""What no machine can carry is refused in one line before anything is made; what takes hours is said. Exact."""
+
+import numpy as np
+import pytest
+import torch
+
+from vitdyn import _memory, cli
+from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout
+from vitdyn.dynamics import Schedule, Training, simulate, simulate_grid
+from vitdyn.dynamics.memory import estimate_memory, kept_memory, require_memory
+from vitdyn.experiments import Experiment, cost, run
+from vitdyn.lumped import MeanField, flow, integrate
+from vitdyn.objectives import Contrastive, MaskedReconstruction
+
+CPU = torch.device("cpu")
+
+
+def training(patches=16, **changes):
+    layout = PatchLayout.from_exponents(patches, 0.7, 0.3, clusters=changes.pop("clusters", 1))
+    return Training(
+        **{"generator": PatchGenerator(layout=layout), "objective": MaskedReconstruction()} | changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (["run", "mae", "--patches", "1000000"], "patches = 1000000: takes "),
+        (["run", "cl", "--patches", "10000000"], "patches = 10000000: patches times clusters must be"),
+        (["run", "mae", "--patches", "9" * 20], "patches = 99999999999999999999: "),
+        (["run", "mae", "--seeds", "1000000000"], "seeds = 1000000000: must be 1,000,000 or less"),
+        (["run", "mae", "--seeds", "1000000"], "seeds = 1000000: takes "),
+        (["run", "mae", "--samples", "100000000000"], "samples = 100000000000: takes "),
+        (["run", "cl", "--samples", "10000000"], "samples = 10000000: takes "),
+        (["run", "mae", "--data-set-size", "1000000000000"], "data_set_size = 1000000000000: takes "),
+        (["run", "mae", "--clusters", "1000000"], "clusters = 1000000: patches times clusters must be"),
+        (["run", "mae", "--frames", "1000000000"], "Schedule.frames = 1000000000: must be 1,000,000 or less"),
+        (["run", "mae", "--steps", "1" + "0" * 30], "steps = 1000000000000000000000000000000: must be"),
+        (["run", "cl", "--patches", "65536", "--content-queries"], "takes "),
+        (["flow", "mae", "--nodes", "20000"], "nodes = 20000: must be 512 or less"),
+        (["flow", "mae", "--nodes", "2000000000"], "nodes = 2000000000: must be 512 or less"),
+        (["flow", "cl", "--nodes", "2000"], "nodes = 2000: must be 512 or less"),
+        (["flow", "mae", "--learning-rate", "1", "--frames", "10000000000"], "frames = 10000000000: must be"),
+        (
+            ["flow", "mae", "--learning-rate", "1", "--steps", "1" + "0" * 18],
+            "must be 1,000,000,000,000,000 or",
+        ),
+    ],
+)
+def test_absurd_sizes_are_refused_in_one_line_and_nothing_is_left(arguments, field, tmp_path, capsys):
+    assert cli.main([*arguments, "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert field in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("field", "make"),
+    [
+        ("patches", lambda: PatchLayout.from_exponents(10**15, 0.9, 0.4)),
+        ("clusters", lambda: PatchLayout.from_exponents(16, 0.9, 0.3, clusters=10**12)),
+        ("patches", lambda: PatchLayout.from_sizes([10**15, 1])),
+        ("clusters", lambda: PatchLayout.from_sizes([3, 2], clusters=10**12)),
+        ("count", lambda: training().generator.sample(10**13, (0,))),
+        ("count", lambda: training().generator.sample(10**15, (0, 1))),
+        ("seeds", lambda: training(seeds=10**12)),
+        ("Schedule.frames", lambda: Schedule(frames=10**12)),
+        ("steps", lambda: training(steps=10**30)),
+        ("nodes", lambda: MeanField(sizes=AreaSizes.from_exponents(1e6, 0.9, 0.4), nodes=10**6)),
+        ("samples", lambda: simulate(training(samples=10**13), device="cpu")),
+        ("evaluation_samples", lambda: simulate(training(evaluation_samples=10**13), device="cpu")),
+        ("samples", lambda: simulate_grid([training(), training(samples=10**13)], device="cpu")),
+        ("patches", lambda: simulate(training(2**19), device="cpu")),
+        ("clusters", lambda: require_memory((training(16, clusters=2**17, precision="float64", seeds=1),), CPU)),
+        ("samples", lambda: cost.estimate_cost(Experiment(name="x", training=training(samples=10**13)))),
+        ("samples", lambda: run(Experiment(name="x", training=training(samples=10**13)), device="cpu")),
+    ],
+)  # fmt: skip
+def test_the_doors_of_the_library_refuse_them_too(field, make, complaint, monkeypatch):
+    monkeypatch.setattr(_memory, "machine_memory", lambda: 16 * 2**30 if field != "clusters" else 2**26)
+    with complaint(field):
+        make()
+
+
+def test_a_run_is_refused_where_its_last_states_do_not_fit_though_each_seed_does(complaint, monkeypatch):
+    one, many = training(64, seeds=1), training(64, seeds=100)
+    monkeypatch.setattr(_memory, "machine_memory", lambda: kept_memory(many) // 2)
+    require_memory((one,), CPU)
+    with complaint("seeds", "fewer seeds"):
+        require_memory((many,), CPU)
+    with complaint("seeds", "fewer seeds"):
+        require_memory((training(64, seeds=60),) * 2, CPU)
+
+
+def test_what_is_kept_is_the_state_thrice_and_all_frames():
+    many = training(64, seeds=7, steps=3, schedule=Schedule(spacing="explicit"))
+    layout = many.generator.layout
+    numbers = 3 * (64**2 + 64 * layout.areas) + 2 * 2 * 15 * layout.areas**2
+    assert kept_memory(many) == 7 * 4 * numbers
+    assert estimate_memory(training(data_set_size=10**6)) - estimate_memory(training()) == pytest.approx(
+        10**6 * (8 + 12 * training().generator.layout.areas)
+    )
+
+
+def test_a_job_that_has_less_memory_than_its_machine_is_heard(monkeypatch, tmp_path, complaint):
+    (tmp_path / "max").write_text("max\n")
+    (tmp_path / "limit").write_text("1048576\n")
+    monkeypatch.setattr(_memory, "_LIMITS", [str(tmp_path / name) for name in ("max", "limit", "absent")])
+    _memory.machine_memory.cache_clear()
+    try:
+        assert _memory.machine_memory() == 2**20
+        with complaint("x", "lower it"):
+            _memory.require_fits("x", 3, 2**20 + 1, "lower it")
+        _memory.require_fits("x", 3, 2**20, "lower it")
+    finally:
+        _memory.machine_memory.cache_clear()
+
+
+def test_more_frames_than_moments_take_no_memory(complaint):
+    times, states = np.arange(5.0), np.arange(10.0).reshape(5, 2)
+    few, many = (flow._thin(times, states, frames) for frames in (10**3, 10**12))
+    assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=True))
+    assert len(few[0]) == 6
+    spec = MeanField(sizes=AreaSizes.from_exponents(1e6, 0.9, 0.4), learning_rate=1.0, steps=10**16)
+    with complaint("steps"):
+        integrate(spec)
+
+
+def test_long_descents_are_said_beforehand_and_shown(tmp_path, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr(flow, "shown", lambda show, total, unit: _Bar(shown, show, total))
+    endless = [
+        "flow",
+        "mae",
+        "--patches",
+        "1e6",
+        "--learning-rate",
+        "1",
+        "--steps",
+        str(10**15),
+        "--until",
+        "0.999",
+    ]
+    assert cli.main([*endless, "--out", str(tmp_path)]) == 130
+    printed = capsys.readouterr()
+    assert "1000000000000000 steps: up to " in printed.out
+    assert "years" in printed.out
+    assert printed.err == "vitdyn: interrupted\n"
+    assert shown[0] == (True, 10**15)
+    assert not list(tmp_path.iterdir())
+
+
+class _Bar:
+    """Interrupts after a hundred steps."""
+
+    def __init__(self, shown, *given):
+        self.shown = shown
+        shown.append(given)
+
+    def update(self, count):
+        self.shown.append(count)
+        if len(self.shown) > 100:
+            raise KeyboardInterrupt
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        return None
+
+
+def test_long_steps_are_tried_with_fewer_samples_and_told_in_full(monkeypatch):
+    tried = []
+
+    def simulated(trial, **options):
+        tried.append((trial.samples, trial.steps))
+        frames = len(trial.schedule.recorded_steps(trial.steps))
+        seconds = 2.0 * frames + 0.5 * trial.steps * trial.samples
+        return type("T", (), {"dataset": type("D", (), {"attrs": {"seconds": seconds}})})
+
+    monkeypatch.setattr(cost, "simulate", simulated)
+    large = training(64, samples=2**20, seeds=1, steps=1000, objective=MaskedReconstruction())
+    told = cost.estimate_cost(Experiment(name="x", training=large), device="cpu")
+    assert tried == [(2**16, 0), (2**16, 1)]
+    frames = len(large.schedule.recorded_steps(1000))
+    assert told.seconds == pytest.approx(2.0 * frames + 0.5 * 1000 * 2**20, rel=1e-3)
+
+
+def test_contrast_of_many_samples_counts_its_similarities():
+    few, many = (
+        estimate_memory(training(objective=Contrastive(), samples=count, clusters=2)) for count in (100, 200)
+    )
+    assert many > 2 * few
