@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from vitdyn._code import NoDigestError, digest, is_of_library, own_state, patched
 from vitdyn._errors import wrong
+
+Spec = TypeVar("Spec")
 
 
 def encode(value: Any) -> Any:
@@ -85,6 +87,28 @@ def _user_parts(value: Any) -> Iterator[Any]:
         yield value
 
 
+def from_text(field: str, text: Any, kind: type[Spec], parts: Iterable[type]) -> Spec:
+    """Build a specification of this kind from ``to_text``'s line; its parts are of the kinds ``parts``.
+
+    Raises ``ValueError`` for anything else: no text, no JSON, JSON nested too deep, of something else.
+    """
+    if not isinstance(text, str):
+        raise wrong(field, text, "must be a text of JSON")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a ValueError
+        raise wrong(field, text, f"must be JSON ({error})") from error
+    try:
+        made = decode(values, (kind, *parts))
+    except RecursionError as error:
+        raise wrong(field, text, "is nested too deep") from error
+    if not isinstance(made, kind):
+        raise wrong(
+            field, text, f"must describe {'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"
+        )
+    return made
+
+
 def decode(value: Any, kinds: Iterable[type]) -> Any:
     """Rebuild a specification from ``encode``'s values; lists come back as tuples.
 
@@ -107,7 +131,7 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
     if "kind" not in value:
         return {key: _decode(item, by_name) for key, item in value.items()}
     kind = value["kind"]
-    if kind not in by_name:
+    if not isinstance(kind, str) or kind not in by_name:
         raise wrong("kind", kind, f"must be one of {', '.join(sorted(by_name))}")
     code = value.get("code")
     if "state" in value or ("code" in value and code != _digest_or_none(by_name[kind])):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import warnings
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vitdyn._errors import as_path, require_boolean, require_kind, wrong
-from vitdyn._specs import decode, to_text, why_unnamed
+from vitdyn._specs import from_text, to_text, why_unnamed
 from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import DESCENTS, Schedule, Training, simulate
 from vitdyn.experiments.identity import FORMULAS
@@ -79,16 +78,7 @@ class Experiment:
     @classmethod
     def from_json(cls, text: str) -> Experiment:
         """Build an experiment from ``to_json``'s line. Raises ``ValueError`` for anything else."""
-        if not isinstance(text, str):
-            raise wrong("experiment", text, "must be a text of JSON")
-        try:
-            values = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise wrong("experiment", text, f"must be JSON ({error})") from error
-        made = decode(values, (cls, *SPEC_KINDS))
-        if not isinstance(made, cls):
-            raise wrong("experiment", text, "must describe an Experiment")
-        return made
+        return from_text("experiment", text, cls, SPEC_KINDS)
 
 
 class Runner(Protocol):

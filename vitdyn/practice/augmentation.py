@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import require_real, wrong
+from vitdyn._errors import require_integer, require_real, wrong
 from vitdyn.seeds import stream
 
 
@@ -18,7 +18,8 @@ def generator(seed: int, purpose: str, step: int) -> torch.Generator:
 
 
 def minibatch(seed: int, step: int, size: int, among: int) -> Int[Tensor, " sample"]:
-    """Return which of ``among`` images a step sees, each at most once."""
+    """Return which of ``among`` images a step sees, each at most once. Raises where there are not so many."""
+    require_integer("batch", size, at_least=1, at_most=among)
     return torch.randperm(among, generator=generator(seed, "minibatches", step))[:size]
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import wrong
+from vitdyn._errors import require_kind, require_sequence, wrong
 from vitdyn._statistics import student_interval
 from vitdyn._tables import text_table
 from vitdyn.practice.pretraining import METHODS
@@ -35,8 +35,17 @@ def interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
     return Interval(*student_interval(values, confidence))
 
 
+def _require_records(records: Sequence[Record]) -> None:
+    require_sequence("records", records, "Record")
+    if not len(records):
+        raise wrong("records", records, "must hold at least one Record")
+    for index, record in enumerate(records):
+        require_kind(f"records[{index}]", record, Record)
+
+
 def by_method(records: Sequence[Record], name: str) -> dict[str, Float[np.ndarray, "seed depth"]]:
     """Return a variable by method, one row for each seed in rising order; the same seeds for all methods."""
+    _require_records(records)
     found: dict[str, dict[int, np.ndarray]] = {}
     for record in records:
         spec = record.spec

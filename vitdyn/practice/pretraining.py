@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from math import cos, pi
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn._specs import decode, to_text
+from vitdyn._specs import from_text, to_text
 from vitdyn.practice.augmentation import Augmentation
 from vitdyn.practice.encoder import Architecture
 from vitdyn.practice.images import IMAGE_SETS, Digits, ImageSet
@@ -130,14 +129,7 @@ class Pretraining:
     @classmethod
     def from_json(cls, text: str) -> Pretraining:
         """Build a specification from ``to_json``'s line. Raises ``ValueError`` for anything else."""
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise wrong("pretraining", text, f"must be JSON ({error})") from error
-        made = decode(values, (cls, *(kind for kinds in _PARTS.values() for kind in kinds)))
-        if not isinstance(made, cls):
-            raise wrong("pretraining", text, "must describe a Pretraining")
-        return made
+        return from_text("pretraining", text, cls, [kind for kinds in _PARTS.values() for kind in kinds])
 
 
 _PARTS: dict[str, tuple[type, ...]] = {

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vitdyn._errors import require_integer, wrong
-from vitdyn._progress import progress
+from vitdyn._errors import as_path, require_boolean, require_integer, require_kind, require_sequence, wrong
+from vitdyn._progress import duration, progress
 from vitdyn.dynamics.resources import device_name, pick_device
 from vitdyn.practice.analysis import analyse
 from vitdyn.practice.learner import Batch, Learner
@@ -33,8 +36,8 @@ _stop: Any = None  # and the event by which the caller ends it
 def run(
     spec: Pretraining,
     *,
-    out: Path | None = None,
-    device: str = "auto",
+    out: str | Path | None = None,
+    device: str | torch.device = "auto",
     checkpoint_seconds: float = 10.0,
     advance: Callable[[int], object] = lambda steps: None,
 ) -> Record:
@@ -44,9 +47,11 @@ def run(
     from there when it is started again, and ends in the same bits.
     """
     began, where = time.monotonic(), pick_device(device)
-    checkpoint = out.with_name(out.name + ".checkpoint") if out else None
-    if out:
-        require_writable(out)
+    require_kind("spec", spec, Pretraining)
+    target = as_path("out", out) if out is not None else None
+    checkpoint = target.with_name(target.name + ".checkpoint") if target else None
+    if target:
+        require_writable(target)
     with single_threaded():
         trained = train(
             spec, device=where, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, advance=advance
@@ -55,8 +60,8 @@ def run(
         found = analyse(spec, trained.learner.encoder, images)
     seconds = time.monotonic() - began
     record = Record.of(spec, found, trained.losses, device=device_name(where), seconds=seconds)
-    if out and checkpoint:
-        record.save(out)
+    if target and checkpoint:
+        record.save(target)
         checkpoint.unlink(missing_ok=True)
     return record
 
@@ -80,11 +85,16 @@ class PracticeStore:
     specifications it returns their records in the same order; with ``redraw`` it never trains.
     """
 
-    folder: Path
-    device: str = "auto"
+    folder: str | Path
+    device: str | torch.device = "auto"
     progress: bool = False
     redraw: bool = False
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        as_path("folder", self.folder)
+        for name in ("progress", "redraw"):
+            require_boolean(name, getattr(self, name))
 
     def path(self, spec: Pretraining) -> Path:
         """Return the file of a run's result."""
@@ -92,6 +102,9 @@ class PracticeStore:
 
     def missing(self, specs: Sequence[Pretraining]) -> list[Pretraining]:
         """Return the runs that have no result yet, each once."""
+        require_sequence("specs", specs, "Pretraining")
+        for index, spec in enumerate(specs):
+            require_kind(f"specs[{index}]", spec, Pretraining)
         return [spec for spec in dict.fromkeys(specs) if not self.path(spec).is_file()]
 
     def __call__(self, specs: Sequence[Pretraining]) -> list[Record]:
@@ -109,7 +122,7 @@ class PracticeStore:
         workers = min(len(missing), self._workers(where))
         if self.progress:
             seconds = estimate_seconds(missing, device=self.device, workers=workers)
-            print(f"{len(missing)} runs, about {seconds:.0f} s, {workers} at a time", flush=True)
+            print(f"{len(missing)} runs, about {duration(seconds)}, {workers} at a time", flush=True)
         longest_first = sorted(missing, key=_weight, reverse=True)
         with progress(self.progress, sum(spec.steps for spec in missing), "step") as bar:
             if workers > 1:
@@ -123,13 +136,19 @@ class PracticeStore:
         context = get_context("spawn")  # a forked process must not use torch's threads or CUDA
         counter, stop = context.Value("q", 0), context.Event()
         with ProcessPoolExecutor(workers, context, initializer=_watch, initargs=(counter, stop)) as pool:
-            waiting = {pool.submit(_run_counted, spec, self.path(spec), self.device) for spec in missing}
+            with _main_left_alone():
+                waiting = {pool.submit(_run_counted, spec, self.path(spec), self.device) for spec in missing}
             try:
                 while waiting:
                     done, waiting = wait(waiting, timeout=0.3, return_when=FIRST_COMPLETED)
                     bar.update(counter.value - bar.n)
                     for each in done:
                         each.result()
+            except BrokenProcessPool as error:
+                raise ChildProcessError(
+                    "a process that trains was ended from outside, perhaps for lack of memory: the same call goes on "
+                    "from the checkpoints, and fewer workers take less"
+                ) from error
             except BaseException:
                 stop.set()  # to cancel is not enough: a run may have been handed out, or have begun
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -143,18 +162,44 @@ class PracticeStore:
         return min(cores, 4) if device.type == "cuda" else cores
 
 
+@contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Let processes that are started here not run the caller's script again, which may lack a main guard.
+
+    Python would do so to find what the script defines; what the processes do lies in this package.
+    """
+    main = sys.modules["__main__"]
+    kept: dict[str, Any] = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+    try:
+        main.__spec__ = None
+        vars(main).pop("__file__", None)
+        yield
+    finally:
+        vars(main).update(kept)
+
+
 class StoppedError(Exception):
     """A run that its caller ended; it goes on from its checkpoint when it is made again."""
 
 
 def _watch(counter: Any, stop: Any) -> None:
-    """Let a process count its steps where the caller sees them; an interrupt is left to the caller."""
+    """Let a process count its steps where the caller sees them, and end with the caller, who alone is interrupted."""
     global _steps_done, _stop
     _steps_done, _stop = counter, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _run_counted(spec: Pretraining, out: Path, device: str) -> None:
+def _end_with_parent() -> None:
+    """Wait for the caller to die: a process of its pool would sleep on for ever, with all that it has in memory."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # what it does is kept whole or not at all
+
+
+def _run_counted(spec: Pretraining, out: Path, device: str | torch.device) -> None:
     def advance(steps: int) -> None:
         if _stop.is_set():
             raise StoppedError
@@ -170,12 +215,15 @@ def _weight(spec: Pretraining) -> float:
     return spec.steps * spec.batch * work[spec.method]
 
 
-def estimate_seconds(specs: Sequence[Pretraining], *, device: str = "auto", workers: int = 1) -> float:
+def estimate_seconds(
+    specs: Sequence[Pretraining], *, device: str | torch.device = "auto", workers: int = 1
+) -> float:
     """Return what runs will take here, from a trial of a few steps and one analysis of each kind of run.
 
     Rough: where other programs use the cores it is too low. Runs on the CPU only share cores with each other.
     """
     where, cost = pick_device(device), {}
+    require_integer("workers", workers, at_least=1)
     kinds = [replace(spec, seed=0) for spec in specs]
     looks: dict[Any, float] = {}
     with single_threaded():

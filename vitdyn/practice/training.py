@@ -10,8 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vitdyn._memory import require_fits
 from vitdyn._specs import to_text
 from vitdyn.dynamics.checkpoint import read_checkpoint, write_checkpoint
+from vitdyn.dynamics.resources import pick_device
 from vitdyn.practice.learner import Batch, Learner
 from vitdyn.practice.pretraining import Pretraining
 
@@ -38,7 +40,8 @@ def train(
 
     Raises ``ArithmeticError`` where the loss is not finite.
     """
-    where = torch.device(device)
+    where = pick_device(device)
+    _require_memory(spec)
     images = spec.images.load().to(where)
     learner = Learner(spec).to(where)
     run = _Run(learner, make_optimiser(learner, spec), torch.full((spec.steps,), torch.nan, device=where))
@@ -55,6 +58,17 @@ def train(
     if len(lost):
         raise ArithmeticError(f"the loss is not finite at step {int(lost[0])}: take a smaller learning_rate")
     return Trained(learner, run.losses.cpu())
+
+
+def _require_memory(spec: Pretraining) -> None:
+    """Raise where weights with their moments, attention maps of a batch and of the analysis, or losses do not fit."""
+    built = spec.architecture
+    tokens = built.grid(spec.images.side) ** 2 + 1
+    weights = 4 * built.layers * (4 + 2 * built.expansion) * built.width**2
+    maps = built.layers * built.heads * tokens**2 * (3 * spec.batch + spec.analysis.images)
+    remedy = "take larger patches, fewer layers or a smaller width"
+    require_fits("architecture", built, 4 * (weights + maps), remedy)
+    require_fits("steps", spec.steps, 8 * spec.steps, "take fewer steps")
 
 
 class _Run(NamedTuple):
