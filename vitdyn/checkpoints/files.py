@@ -144,7 +144,7 @@ def _require_once(file: Path) -> None:
 
 
 def _pickled(file: Path) -> Mapping[Any, Any]:
-    _require_unpacked(file)
+    _require_whole(file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             stored = torch.load(file, map_location="cpu", weights_only=True)
@@ -155,20 +155,39 @@ def _pickled(file: Path) -> Mapping[Any, Any]:
     return stored
 
 
-def _require_unpacked(file: Path) -> None:
-    """Raise for an archive whose parts would unpack to more than twice the file: ``torch.save`` never compresses."""
+def _require_whole(file: Path) -> None:
+    """Raise for an archive with a part that does not fit its checksum, which torch's reader does not compare.
+
+    Before that, for one whose parts would unpack to more than twice the file: ``torch.save`` never compresses. Parts
+    without a checksum have 0, as ``torch.serialization.set_crc32_options`` allows.
+    """
     try:
-        with zipfile.ZipFile(file) as archive:
-            claimed = sum(part.file_size for part in archive.infolist())
+        archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return  # no archive: the older format, or nothing that torch reads
-    if claimed > 2 * (held := file.stat().st_size) + 2**16:
-        raise wrong(
-            "checkpoint",
-            str(file),
-            f"is compressed, and {held:,} bytes claim to unpack to {claimed:,}: "
-            "load it where you trust it, and save its state_dict anew",
-        )
+    with archive:
+        claimed, held = sum(part.file_size for part in archive.infolist()), file.stat().st_size
+        if claimed > 2 * held + 2**16:
+            raise wrong(
+                "checkpoint",
+                str(file),
+                f"is compressed, and {held:,} bytes claim to unpack to {claimed:,}: "
+                "load it where you trust it, and save its state_dict anew",
+            )
+        for part in archive.infolist():
+            if part.CRC and not _fits_checksum(archive, part):
+                what = f"damaged: {listed([part.filename])} does not fit its checksum"
+                raise wrong("checkpoint", str(file), f"{what}: fetch it again")
+
+
+def _fits_checksum(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(part) as stored:
+            while stored.read(2**20):
+                pass
+    except Exception:  # zipfile raises many kinds for what was damaged in another way
+        return False
+    return True
 
 
 def _require_honest(tensors: Mapping[str, Tensor], file: Path) -> None:
