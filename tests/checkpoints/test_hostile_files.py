@@ -271,6 +271,22 @@ def test_absurd_grids_are_refused_before_their_maps_are_made(timm, write, compla
         measure_heads(checkpoint, ["none"], batch=1)
 
 
+def test_absurd_images_are_refused_with_the_checkpoint(timm, write):
+    """Half a megabyte of positions and of patches, for images of 20,000 pixels a side."""
+    state = timm | {
+        "pos_embed": torch.zeros(1, 40_001, 32),
+        "patch_embed.proj.weight": torch.zeros(32, 3, 100, 100),
+    }
+    with pytest.raises(ValueError, match=r"\Aresize = 22857: must make at most [^\n]* \(for big\.pth\)\Z"):
+        read_checkpoint(write(state, "big.pth"), heads=HEADS)
+
+
+def test_many_and_long_names_take_one_line(timm, write, complaint):
+    names = {f"k{number}" * 3: torch.ones(1) for number in range(2000)} | {"x" * 10**6: torch.ones(1)}
+    with complaint("checkpoint", "1995 more"):
+        read_checkpoint(write(timm | names), heads=HEADS)
+
+
 def test_attention_that_overflows_is_refused_by_block(timm, write, complaint, tmp_path):
     import numpy as np
     from PIL import Image

@@ -231,6 +231,10 @@ def test_every_mode_of_eight_bits_is_read_and_no_other(folder):
     for name, kind in (("I;16", np.uint16), ("I", np.int32), ("F", np.float32)):
         Image.fromarray(np.ones((9, 9), kind)).save(folder / f"{name[:1]}{np.dtype(kind).itemsize}.tiff")
     found = find_images(folder, preprocessings=(SMALL,))
+    assert found.notes == (
+        "1 of sixteen bits a colour, of which the upper eight are read",
+        "2 with transparency, which is dropped",
+    )
     assert len(found.paths) == 12 and load_images(found.paths, SMALL).isfinite().all()
     assert reasons(found).keys() == {"I2.tiff", "I4.tiff", "F4.tiff"}
     assert all("eight bits" in reason for reason in reasons(found).values())

@@ -18,7 +18,7 @@ from vitdyn.checkpoints.files import read_state_dict
 from vitdyn.checkpoints.grid import with_all_positions
 from vitdyn.checkpoints.key_tables import TIMM
 from vitdyn.checkpoints.mapping import KeyReport, Mapped, map_keys, split_joint
-from vitdyn.checkpoints.outside import listed
+from vitdyn.checkpoints.outside import listed, naming, printable
 from vitdyn.checkpoints.preprocessing import Preprocessing
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
@@ -108,10 +108,11 @@ def read_checkpoint(
     architecture, source, recognised = architecture_of(
         mapped, state.path, beside=beside, told=told, assume=assumed.append
     )
-    preprocessing = preprocessing_of(
-        architecture.image_size, beside, told=family, recognised=recognised, timm=mapped.layout is TIMM,
-        assume=assumed.append,
-    )  # fmt: skip
+    with naming(f"for {printable(state.path.name)}"):
+        preprocessing = preprocessing_of(
+            architecture.image_size, beside, told=family, recognised=recognised, timm=mapped.layout is TIMM,
+            assume=assumed.append,
+        )  # fmt: skip
     positions = with_all_positions(weights["positions"], architecture.tokens)
     return Checkpoint(
         path=state.path,

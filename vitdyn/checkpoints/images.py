@@ -144,14 +144,23 @@ def _decoded(path: Path, preprocessings: Iterable[Preprocessing]) -> tuple[Image
             require_readable(image)
             for preprocessing in preprocessings:
                 preprocessing.require_fits(image)
-            several = getattr(image, "is_animated", False)  # asked now, for it may move to the next frame
+            notes = _notes(image)  # before it is decoded, which forgets how; asking may move to another frame
             image.load()
             if image.info.get("Source") == "vitdyn":
                 raise wrong("image", path.name, "a picture that vitdyn drew")
-            notes = ["of several frames, of which the first is read"] if several else []
             if _asks_to_rotate(image):
                 notes.append("with a tag that asks for a rotation, which is ignored")
             return image, notes
+
+
+def _notes(image: Image) -> list[str]:
+    found = {
+        "of several frames, of which the first is read": getattr(image, "is_animated", False),
+        "with transparency, which is dropped": image.has_transparency_data,
+        "of sixteen bits a colour, of which the upper eight are read": ";16"
+        in str(getattr(image, "tile", "")),
+    }
+    return [words for words, holds in found.items() if holds]
 
 
 def _asks_to_rotate(image: Image) -> bool:

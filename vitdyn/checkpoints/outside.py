@@ -23,7 +23,7 @@ def printable(name: object) -> str:
 
 def listed(names: Sequence[object], most: int = 6) -> str:
     """Return names out of a file, on one line whatever they hold, and how many more there are."""
-    shown = ", ".join(printable(name)[:80] for name in names[:most]) or "nothing"
+    shown = ", ".join(printable(str(name)[:80]) for name in names[:most]) or "nothing"
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
