@@ -7,7 +7,9 @@ import errno
 import os
 import sys
 import unicodedata
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from vitdyn._signals import TERMINATED, Terminated, interrupted_by_sigterm
 
@@ -58,7 +60,7 @@ def ending(work: Callable[[], int | None], program: str, *, goes_on: str = "") -
     """
     try:
         speak_plainly()
-        with interrupted_by_sigterm():
+        with interrupted_by_sigterm(), _warnings_in_one_line(program):
             status = work() or 0
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -76,6 +78,17 @@ def ending(work: Callable[[], int | None], program: str, *, goes_on: str = "") -
         status, words = told
     print(f"{program}: {words}", file=sys.stderr, flush=True)
     return status
+
+
+@contextmanager
+def _warnings_in_one_line(program: str) -> Iterator[None]:
+    """Print a warning as a command says things, without the place in the code that raised it."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *given: f"{program}: {' '.join(str(message).split())}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _told(error: Exception) -> tuple[int, str] | None:

@@ -21,11 +21,13 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from vitdyn import _compiler
+
 BLOCK_BYTES = 128
 CHUNK = 32
 """Samples, or keys, whose masks are one word."""
 
-compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+compiled = _compiler.compiled(error_model="numpy")
 # a part of a kernel's innermost loop: a call would count the references of every array it is given
 part = numba.njit(inline="always", error_model="numpy")
 

@@ -83,7 +83,7 @@ def _run(script: Path, arguments: list[str]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Env:
-    """Say what this machine and installation are: versions, device, threads."""
+    """Say what this machine and installation are: versions, device, what computes attention, threads."""
 
     def __call__(self) -> int:
         """Print the facts."""
@@ -93,6 +93,7 @@ class Env:
         import torch
 
         from vitdyn import __version__
+        from vitdyn.attention import engine_name
         from vitdyn.dynamics import pick_device
 
         device = pick_device()
@@ -102,6 +103,7 @@ class Env:
             **{name: version(name) for name in ("torch", "numpy", "scipy", "xarray", "matplotlib")},
             "system": platform.platform(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (no CUDA device)",
+            "engine": engine_name(device.type),
             "threads": str(torch.get_num_threads()),
         }
         for name, value in facts.items():

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-_compiled = numba.njit(nogil=True, cache=True)
+from vitdyn._compiler import compiled
+
+_compiled = compiled()
 
 BLOCK = 4
 """Words that come from one counter."""

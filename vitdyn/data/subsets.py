@@ -15,9 +15,9 @@ from jaxtyping import Int, UInt, UInt8, UInt64
 def _compiled(function: Any) -> Any:
     """Compile with a cache on disk; return the function as it is where there is no numba or no such folder."""
     try:
-        import numba
+        from vitdyn._compiler import compiled
 
-        return numba.njit(nogil=True, cache=True)(function)
+        return compiled()(function)
     except (ImportError, RuntimeError):
         return function
 

@@ -1,0 +1,99 @@
+"""numba's compiler with a cache on disk that can do no harm: damaged code is compiled again, a full disk is no end."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+_SEAL = b"vitdyn sha256 "
+_DIGEST = 32
+
+_said: set[str] = set()
+
+
+def compiled(**options: Any) -> Callable[[Any], Any]:
+    """Return what compiles a function to code that releases the interpreter's lock and is kept on disk.
+
+    Raises ``RuntimeError`` where no folder can be written that could hold it.
+    """
+
+    def compile_function(function: Any) -> Any:
+        made = numba.njit(nogil=True, cache=True, **options)(function)
+        made._cache = _Cautious(function)
+        return made
+
+    return compile_function
+
+
+class _Cautious(FunctionCache):
+    """A cache whose failures cost time and nothing else: numba's own would end whoever calls the function."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file.__class__ = _Summed
+
+    def load_overload(self, *given: Any) -> Any:
+        """Return kept code, None where there is none or it is damaged."""
+        try:
+            return super().load_overload(*given)
+        except Exception as error:  # whatever unpickling what is no pickle can raise
+            _say_once(
+                f"compiled code in {self.cache_path} is damaged and is compiled again ({_words(error)})"
+            )
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, *given: Any) -> None:
+        """Keep code if the disk lets us."""
+        try:
+            super().save_overload(*given)
+        except Exception as error:
+            _say_once(
+                f"compiled code cannot be kept in {self.cache_path} ({_words(error)}) and is compiled again by every "
+                "process: make room, or name another folder in NUMBA_CACHE_DIR"
+            )
+
+
+class _Summed(IndexDataCacheFile):
+    """Files that end in a checksum, which unpickling passes over: a flipped bit of machine code raises no error."""
+
+    def _dump(self, obj: Any) -> bytes:
+        data = super()._dump(obj)
+        return data + _SEAL + hashlib.sha256(data).digest()
+
+    def _load_index(self) -> Any:
+        with suppress(FileNotFoundError), Path(self._index_path).open("rb") as file:
+            pickle.load(file)  # numba's version; what follows is what ``_dump`` made
+            _require_whole(file.read())
+        return super()._load_index()
+
+    def _load_data(self, name: str) -> Any:
+        _require_whole(Path(self._data_path(name)).read_bytes())
+        return super()._load_data(name)
+
+
+def _require_whole(data: bytes) -> None:
+    """Raise where data do not fit their checksum; those without one were kept by numba's own cache."""
+    contents, seal = data[: -len(_SEAL) - _DIGEST], data[-len(_SEAL) - _DIGEST :]
+    if seal.startswith(_SEAL) and seal[len(_SEAL) :] != hashlib.sha256(contents).digest():
+        raise ValueError("it does not fit its checksum")
+
+
+def _say_once(words: str) -> None:
+    """Warn once of each folder and kind of trouble, though every function meets it."""
+    if words.partition(" (")[0] not in _said:
+        _said.add(words.partition(" (")[0])
+        warnings.warn(words, RuntimeWarning, stacklevel=2)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
