@@ -175,11 +175,11 @@ class Symmetry:
 
     def tables(self, order: OrderParameters, seed: int) -> CellTables:
         """Return one seed's state by cell; 0 where there is no such correlation."""
-        pair, own = _take(order.position, self.pair_table), order.position[:, len(self.pair_sizes) :]
+        feature, position = order.feature[seed : seed + 1], order.position[seed : seed + 1]
         return CellTables(
-            _take(order.feature, self.feature_table)[seed].numpy(),
-            pair[seed].numpy(),
-            own[seed].numpy()[self.cell_class],
+            _take(feature, self.feature_table)[0].numpy(),
+            _take(position, self.pair_table)[0].numpy(),
+            position[0, len(self.pair_sizes) :].numpy()[self.cell_class],
         )
 
     def collect(self, tables: CellTables, queries: Int[np.ndarray, " query"]) -> OrderParameters:
