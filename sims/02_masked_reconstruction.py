@@ -24,7 +24,7 @@ from vitdyn.plotting import (
     save_figure,
     verdict_table,
 )
-from vitdyn.theory import Regime, global_query_level, own_area_level, phase_one_level
+from vitdyn.theory import Regime, global_query_level, own_area_level, take_over_level
 from vitdyn.trajectory import Trajectory
 
 
@@ -39,7 +39,7 @@ def column(experiment: Experiment, trajectory: Trajectory) -> Column:
     regime, law = Regime.of(generator.layout), generator.latents
     predictions = {
         "local to own": own_area_level(regime, law),
-        "local to global": phase_one_level(regime, law),
+        "local to global": take_over_level(regime, law),
         "global to own": global_query_level(regime, law),
     }
     return Column(

@@ -18,7 +18,7 @@ from vitdyn.lumped import MeanField
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.curves import by_pair
 from vitdyn.plotting.lumped import PortraitPath, draw_portrait
-from vitdyn.theory import Regime, phase_one_level
+from vitdyn.theory import Regime, take_over_level
 from vitdyn.trajectory import Trajectory
 
 KAPPAS_C, KAPPA_S = (0.55, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95), 0.3
@@ -47,7 +47,7 @@ def path(experiment: Experiment, trajectory: Trajectory) -> PortraitPath:
         gap=sizes.information_gap,
         log_patches=log(sizes.patches),
         trajectory=trajectory,
-        corner=phase_one_level(regime, experiment.training.latents),
+        corner=take_over_level(regime, experiment.training.latents),
     )
 
 

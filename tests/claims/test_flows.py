@@ -1,15 +1,18 @@
 """Claims on mean-field flows: each holds, its controls are refuted, and a wrong drift or exponent is noticed.
 
-The flows are deterministic; exponents are compared within the claims' own margin of 0.01. SYMMETRY also runs full
-simulations, of a fixed seed. MAE-AREA, CL-GLOBAL and MAE-LOSS need full simulation alone and are tested elsewhere.
+The flows are deterministic; exponents are compared within the claims' own margin of 0.01. SYMMETRY and CL-SYMMETRY also
+run full simulations, of fixed seeds. MAE-AREA, CL-GLOBAL and MAE-LOSS need full simulation alone and are tested
+elsewhere.
 """
 
 from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
 import pytest
+import xarray
 
-from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, check, overall, passes
+from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, Control, check, overall, passes, phases
 from vitdyn.claims.flows import (
     TOLERANCE,
     contrast_ladder,
@@ -19,6 +22,8 @@ from vitdyn.claims.flows import (
     ladder,
     regime_of,
     single,
+    single_flow,
+    spec_of,
     with_coarser,
 )
 from vitdyn.data import Constant, TwoPoint, Uniform
@@ -26,6 +31,7 @@ from vitdyn.experiments import run
 from vitdyn.lumped import MeanField
 from vitdyn.lumped.right_hand_side import RightHandSide
 from vitdyn.objectives import MaskedReconstruction
+from vitdyn.trajectory import Trajectory
 
 BY_NAME = {claim.id: claim for claim in CLAIMS}
 SIMULATED = {"MAE-AREA", "CL-GLOBAL", "MAE-LOSS", "LIDAR-ORDER"} | {
@@ -58,6 +64,13 @@ def turn(monkeypatch, method, entries):
         return drift
 
     monkeypatch.setattr(RightHandSide, method, wrong)
+
+
+def fake_home(own):
+    """A trajectory that ends with this own-area attention of all queries."""
+    axes = ("frame", "seed", "cluster", "query_area", "statistic")
+    values = xarray.DataArray(np.full((1, 1, 1, 3, 1), own), dims=axes)
+    return Trajectory(xarray.Dataset({"own_area_attention": values}, {"statistic": ["mean"]}))
 
 
 def measured_exponent(case, runner=cached):
@@ -128,13 +141,47 @@ def test_a_wrong_exponent_is_refuted(name, error):
 
 @pytest.mark.verdict
 def test_the_level_of_the_other_regime_is_refuted():
-    """Each of the two cases, Δ > 0 and Δ < 0, judged by the prediction for the other."""
-    positive, negative = BY_NAME["MAE-PHASES"].cases("quick")
+    """Each of two cases, Δ > 0 and Δ < 0, judged by the prediction for the other."""
+    positive, negative, _ = BY_NAME["MAE-PHASES"].cases("quick")
     assert regime_of(positive).information_gap > 0 > regime_of(negative).information_gap
     right = BY_NAME["MAE-PHASES"].predicted
     swapped = {positive.name: right(negative), negative.name: right(positive)}
-    verdicts = cases_only("MAE-PHASES", cached, predicted=lambda case: swapped[case.name])
-    assert [each.status for each in verdicts] == [REFUTED, REFUTED], told(verdicts)
+    verdicts = cases_only("MAE-PHASES", cached, predicted=lambda case: swapped.get(case.name, right(case)))
+    assert [each.status for each in verdicts] == [REFUTED, REFUTED, SUPPORTED], told(verdicts)
+
+
+@pytest.mark.parametrize("scale", ["quick", "full"])
+@pytest.mark.parametrize("name", [*FLOWS, "MAE-LOSS"])
+def test_a_control_is_near(name, scale):
+    """It keeps the objective of the cases: the cause alone is taken away, or the theory is wrong by little."""
+    claim = BY_NAME[name]
+    about = {str(each.training.objective) for case in claim.cases("full") for each in case.runs}
+    near = [
+        control for control in claim.controls(scale)
+        if isinstance(control, Control) and {type(each.training.objective) for each in control.runs}
+        <= {type(each.training.objective) for case in claim.cases("full") for each in case.runs}
+    ]  # fmt: skip
+    assert near and about, name
+
+
+@pytest.mark.verdict
+def test_who_moves_first_has_the_right_direction(monkeypatch):
+    """Ascent moves as fast at first, in the other direction: the claim reads the sign too."""
+    turn(monkeypatch, "_reconstruction", slice(None))
+    monkeypatch.setattr(
+        phases, "_flow", lambda kappa, latents=None: single_flow(*kappa, until=None, frames=600)
+    )
+    verdicts = check((replace(BY_NAME["MAE-ORDER"], controls=lambda scale: ()),), run)
+    assert {each.status for each in verdicts} == {REFUTED}, told(verdicts)
+
+
+def test_the_threshold_of_a_mixture_that_changes_twice_is_none():
+    case = BY_NAME["HYBRID-THRESHOLD"].cases("quick")[0]
+    made = [fake_home(own) for own in (0.9, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)]
+    with pytest.raises(ArithmeticError, match="change once"):
+        BY_NAME["HYBRID-THRESHOLD"].measure(case, tuple(made))
+    found = BY_NAME["HYBRID-THRESHOLD"].measure(case, tuple(map(fake_home, [0.9] * 9)))
+    assert (found.low, found.high) == (spec_of(case).weight, 1.0)
 
 
 @pytest.mark.verdict

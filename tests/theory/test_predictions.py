@@ -1,19 +1,27 @@
 from itertools import combinations
-from math import log
+from math import exp, log
 
 import numpy as np
 import pytest
+import sympy as sp
 
 from vitdyn.data import Constant, PatchLayout, TwoPoint, Uniform
 from vitdyn.theory import (
     Prediction,
     Regime,
+    collapse_loss,
+    collapse_threshold,
     contrastive_level,
+    first_lead,
     global_query_level,
+    mixture_threshold,
     own_area_level,
     phase_one_level,
+    position_correlation_ratio,
     reconstruction_infimum,
+    take_over_level,
 )
+from vitdyn.theory.derivations import phases as derived
 
 POSITIVE, NEGATIVE = (Regime(patches=10**4, kappa_c=c, kappa_s=s) for c, s in ((0.9, 0.3), (0.6, 0.3)))
 
@@ -21,7 +29,12 @@ POSITIVE, NEGATIVE = (Regime(patches=10**4, kappa_c=c, kappa_s=s) for c, s in ((
 def test_levels_are_their_formulas():
     law = Uniform(low=1.0, high=1.5)
     phase_one = phase_one_level(POSITIVE, law)
-    assert (phase_one.low, phase_one.high) == pytest.approx((-0.25 * log(1e4), -0.25 / 1.5 * log(1e4)))
+    depth = 0.5 * log(1e4) + log(1 / 3)
+    assert (phase_one.low, phase_one.high) == pytest.approx((-depth / 2, -depth / 3))
+    take_over = take_over_level(POSITIVE, law)
+    assert (take_over.low, take_over.high) == pytest.approx((-0.25 * log(1e4), -0.25 / 1.5 * log(1e4)))
+    masked = take_over_level(POSITIVE, law, 0.75)
+    assert masked.low == pytest.approx(-(0.5 * log(1e4) + log(0.5)) / 2)
     own = own_area_level(POSITIVE, law)
     assert (own.low, own.high) == pytest.approx((0.7 / 1.5 * log(1e4), 0.7 * log(1e4)))
     centre = global_query_level(POSITIVE, law)
@@ -30,8 +43,72 @@ def test_levels_are_their_formulas():
 
 
 def test_there_is_no_first_phase_where_the_gap_is_negative():
-    level = phase_one_level(NEGATIVE, Uniform())
-    assert level.low == level.high == 0
+    for level_of in (phase_one_level, take_over_level):
+        level = level_of(NEGATIVE, Uniform(), 0.01)  # its constant alone would be positive
+        assert level.low == level.high == 0
+
+
+def test_the_levels_are_the_derived_ones():
+    """For a constant latent each level is the one of the derivations."""
+    z, law = 1.3, Constant(value=1.3)
+    _, lift = derived.phase_one_end()
+    for level_of, depth in (
+        (take_over_level, derived.pushed_level_at_takeover()),
+        (phase_one_level, sp.log(lift) / (2 * derived.Z)),
+    ):
+        found = level_of(POSITIVE, law, 0.6)
+        values = {"P": 1e4, "gamma": 0.6, "nu": 0.4, "z": z, "alpha": 0.1, "rho": 0.6, "Delta": 0.5}
+        number = depth.subs({symbol: values[str(symbol)] for symbol in depth.free_symbols})
+        assert -found.low == pytest.approx(float(number), rel=1e-9)
+        assert found.low == found.high
+
+
+def test_what_is_ours_is_not_ascribed_to_the_paper():
+    assert own_area_level(POSITIVE, Uniform()).source == "vitdyn's notes"
+    assert "constant" in phase_one_level(POSITIVE, Uniform()).source
+
+
+def test_a_collapse_holds_where_contrast_outweighs_reconstruction_at_the_least_latent():
+    """For constant latents by hand, and for K → ∞ no negative shares a feature."""
+    e, many, clusters, tau = exp(1.2**2 / 0.7), 50, 8, 0.7
+    total = e + many / clusters * e + many * (1 - 1 / clusters)
+    pull = (1 - e / total - many / clusters * e / total) / tau
+    found = collapse_threshold(Constant(value=1.2), tau, many, clusters)
+    assert found == pytest.approx(1 / (1 + pull), rel=1e-12)
+    far = collapse_threshold(Uniform(low=0.9, high=1.4), tau, many, 10**9)
+    e = exp(0.81 / tau)
+    assert far == pytest.approx(1 / (1 + many / (e + many) / tau), rel=1e-6)
+    assert np.isfinite(collapse_threshold(Uniform(), 1e-3, many, clusters))
+
+
+def test_one_key_of_an_area_has_its_share_of_the_work():
+    law = TwoPoint(low=1.0, high=2.0)
+    assert position_correlation_ratio(law, 5.0) == pytest.approx(2.5 / 4.5 / 4, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        (lambda: collapse_threshold(Uniform(), 0.0, 64, 16), "temperature"),
+        (lambda: collapse_threshold(Uniform(), 1.0, 0, 16), "negatives"),
+        (lambda: mixture_threshold(Uniform(), 1.0, 64, 0), "clusters"),
+        (lambda: mixture_threshold(Uniform(), float("nan"), 64, 16), "temperature"),
+        (lambda: collapse_loss(Uniform(), 1.0, 2.5, 16), "negatives"),
+        (lambda: collapse_threshold(Uniform(low=0.0, high=1.0), 1.0, 64, 16), "law.low"),
+        (lambda: position_correlation_ratio(Uniform(), 1.0), "local_size"),
+        (lambda: take_over_level(POSITIVE, Uniform(), 1.0), "mask_ratio"),
+        (lambda: phase_one_level(POSITIVE, Uniform(), float("nan")), "mask_ratio"),
+        (lambda: first_lead(POSITIVE, 0.0), "mask_ratio"),
+        (lambda: Regime(patches=1e4, kappa_c=float("nan"), kappa_s=0.3), "kappa_c"),
+        (lambda: Regime(patches=1e4, kappa_c="0.9", kappa_s=0.3), "kappa_c"),
+        (lambda: Regime(patches=1e4, kappa_c=0.9, kappa_s=-0.1), "kappa_s"),
+        (lambda: Regime(patches=True, kappa_c=0.9, kappa_s=0.3), "patches"),
+        (lambda: Prediction(symbol="x", low=float("nan"), high=1.0, statement="", source="", note=""), "low"),
+    ],
+)
+def test_complaints(wrong, field, complaint):
+    with complaint(field):
+        wrong()
 
 
 def test_latents_that_can_vanish_leave_the_far_end_open():

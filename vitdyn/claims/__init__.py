@@ -14,13 +14,14 @@ from vitdyn.claims.claim import (
     Verdict,
     moved,
 )
-from vitdyn.claims.contrast import CL_LOCAL_LOST, CL_LOSS, CL_TIME, HYBRID_THRESHOLD, SYMMETRY
+from vitdyn.claims.contrast import CL_LOCAL_LOST, CL_LOSS, CL_TIME, HYBRID_THRESHOLD
+from vitdyn.claims.finite_size import CL_SYMMETRY, SYMMETRY
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import CL_GLOBAL, MAE_AREA
+from vitdyn.claims.phases import MAE_ORDER, MAE_PHASE_ONE, MAE_PHASES
 from vitdyn.claims.reconstruction import (
     MAE_GLOBAL_TIME,
     MAE_LOSS,
-    MAE_PHASES,
     MAE_PP,
     MAE_TAIL,
     MAE_TIME,
@@ -37,6 +38,8 @@ from vitdyn.claims.representations import (
 CLAIMS: tuple[Claim, ...] = (
     MAE_AREA,
     MAE_LOSS,
+    MAE_ORDER,
+    MAE_PHASE_ONE,
     MAE_PHASES,
     MAE_TIME,
     MAE_TIME_BOUND,
@@ -48,6 +51,7 @@ CLAIMS: tuple[Claim, ...] = (
     CL_LOSS,
     CL_LOCAL_LOST,
     SYMMETRY,
+    CL_SYMMETRY,
     HYBRID_THRESHOLD,
     PARK_DISTANCE,
     PARK_HOMOGENEITY,

@@ -7,27 +7,34 @@ from math import inf
 import numpy as np
 
 from vitdyn.claims import assumptions as assume
-from vitdyn.claims.claim import Case, Claim, Measurement
+from vitdyn.claims.claim import Assumption, Case, Claim, Control, Interval, Measurement, moved
 from vitdyn.claims.flows import (
+    CLUSTERS,
     TOLERANCE,
+    around,
     contrast_ladder,
     exponent,
     final_time,
     flow,
     ladder,
     local_correlation,
+    off_by_twice_the_margin,
     overdue,
     regime_of,
     single,
     spec_of,
     with_coarser,
 )
-from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout
-from vitdyn.dynamics import Training
-from vitdyn.experiments import Experiment
+from vitdyn.data import Uniform
 from vitdyn.lumped import MeanField
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
-from vitdyn.theory import collapse_loss, contrastive_time, mixture_threshold
+from vitdyn.theory import (
+    collapse_loss,
+    collapse_threshold,
+    contrastive_time,
+    lost_correlation_exponent,
+    mixture_threshold,
+)
 from vitdyn.trajectory import Trajectory
 
 _MAE, _CL = MaskedReconstruction(), Contrastive()
@@ -50,7 +57,10 @@ CL_TIME = Claim(
         contrast_ladder(kappa_c, 0.3)
         for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.85, 0.8, 0.7, 0.6))
     ),
-    controls=lambda scale: (ladder(0.8, 0.3, _MAE),),
+    controls=lambda scale: (
+        ladder(0.8, 0.3, _MAE),
+        *off_by_twice_the_margin((contrast_ladder(0.8, 0.3), contrast_ladder(0.6, 0.3)), contrastive_time),
+    ),
     latest=overdue(contrastive_time),
 )
 
@@ -62,29 +72,56 @@ def _single(objective: Contrastive | MaskedReconstruction, kappa_c: float, until
     )
 
 
+_RUNGS = (1e4, 1e6, 1e8)
+"""Higher up φ_o is too small to be told from the integrator's error."""
+_SLACK = 0.05
+"""For the factor log P of the bound, whose own slope is 1/log P."""
+
+
+def _lost(objective: Contrastive | MaskedReconstruction, kappa_c: float) -> Case:
+    runs = tuple(flow(patches, kappa_c, 0.3, objective, until=0.99) for patches in _RUNGS)
+    return Case(name=f"{objective.name} κ=({kappa_c:g}, 0.3), P = 1e4 to 1e8", runs=runs)
+
+
+def _below_lost(case: Case) -> Interval:
+    return -inf, lost_correlation_exponent(regime_of(case)).exponent + _SLACK
+
+
+def _largest_local(trajectory: Trajectory) -> float:
+    return max(abs(local_correlation(trajectory, area)) for area in (1, 2))
+
+
 CL_LOCAL_LOST = Claim(
     id="CL-LOCAL-LOST",
-    statement="Under contrast the correlations of a local query with local areas, its own included, stay o(1).",
-    source="Huang et al. (2025), as recalled",
+    statement="When contrast has collapsed, a local query's correlations with local areas, its own included, have "
+    "stayed o(1): they fall with P at least like P^{−min(2(κ_c − κ_s), 1 − κ_s)} log P.",
+    source="Huang et al. (2025), as recalled, that they are o(1); the power is ours",
     note="claims.md#cl-local-lost",
-    assumptions=(assume.MEAN_FIELD, assume.LATENTS_BOUNDED),
-    surrogate="The larger of |φ_a| and |φ_o| of a local query at P = 1e12, when contrast has collapsed "
-    "to 0.99, is below 0.05.",
-    symbol="max(|φ_a|, |φ_o|)",
-    predicted=lambda case: (-inf, 0.05),
-    measure=lambda case, runs: single(
-        runs, lambda run: max(abs(local_correlation(run, area)) for area in (1, 2))
+    assumptions=(assume.MEAN_FIELD, assume.LATENTS_BOUNDED, assume.ladder(3, 1e8)),
+    surrogate="The slope in log P of the larger of |φ_a| and |φ_o| at a global attention of 0.99, between P = 1e6 and "
+    f"1e8, with the change from the rung below as interval, is below that of the bound plus {_SLACK}.",
+    symbol="d log max(|φ_a|, |φ_o|)/d log P",
+    predicted=_below_lost,
+    measure=lambda case, runs: exponent(case, runs, _largest_local),
+    cases=lambda scale: tuple(_lost(_CL, kappa_c) for kappa_c in (0.9, 0.8, 0.6)),
+    controls=lambda scale: (
+        *(_lost(_MAE, kappa_c) for kappa_c in (0.9, 0.6)),
+        *moved((_lost(_CL, 0.9), _lost(_CL, 0.8)), _below_lost, -2 * _SLACK, "bound lower by 0.1"),
     ),
-    cases=lambda scale: tuple(_single(_CL, kappa_c, 0.99) for kappa_c in (0.9, 0.6)),
-    controls=lambda scale: tuple(_single(_MAE, kappa_c, 0.99) for kappa_c in (0.9, 0.6)),
 )
+
+
+def _temperature(spec: MeanField) -> float:
+    return float(spec.objective.temperature)  # type: ignore[attr-defined]
 
 
 def _loss_ratio(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     spec = spec_of(case)
-    collapsed = collapse_loss(spec.latents, 1.0, spec.negatives, spec.clusters)
+    collapsed = collapse_loss(spec.latents, _temperature(spec), spec.negatives, spec.clusters)
     return single(trajectories, lambda run: float(run.final["loss"].isel(seed=0)) / collapsed)
 
+
+_LOSS_MARGIN = 0.02
 
 CL_LOSS = Claim(
     id="CL-LOSS",
@@ -96,112 +133,106 @@ CL_LOSS = Claim(
     surrogate="Loss at a global attention of 0.999, at P = 1e12, over the loss of full "
     "collapse, within 0.02 of 1.",
     symbol="L/L_collapse",
-    predicted=lambda case: (0.98, 1.02),
+    predicted=lambda case: around(1.0, _LOSS_MARGIN),
     measure=_loss_ratio,
     cases=lambda scale: tuple(_single(_CL, kappa_c, 0.999) for kappa_c in (0.9, 0.6)),
-    controls=lambda scale: (_single(_CL, 0.9, 0.5),),
-)
-
-
-def _twins(patches: int, objective: Contrastive | MaskedReconstruction | None = None, seeds: int = 4) -> Case:
-    """Return a full simulation and the mean field of the same descent (of another objective, for the control)."""
-    layout = PatchLayout.from_exponents(patches, 0.9, 0.4)
-    training = Training(
-        generator=PatchGenerator(layout=layout), objective=_MAE, steps=400, samples=32, seeds=seeds
-    )
-    rate = 4.0 if objective is None else _CL.default_learning_rate(layout)
-    twin = MeanField(
-        sizes=AreaSizes.of(layout), objective=objective or _MAE, learning_rate=rate, steps=400, until=None, clusters=1
-    )  # fmt: skip
-    kind = "" if objective is None else f", against {objective.name}"
-    return Case(
-        name=f"P = {patches}{kind}",
-        runs=(
-            Experiment(name="mae-full", training=training),
-            Experiment(name="mae-mean-field", training=twin),
+    controls=lambda scale: (
+        _single(_CL, 0.9, 0.5),
+        *moved(
+            (_single(_CL, 0.9, 0.999),),
+            lambda case: around(1.0, _LOSS_MARGIN),
+            2 * _LOSS_MARGIN,
+            "ratio + 0.04",
         ),
-    )
-
-
-def _deviation(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    """Return the largest difference of φ_a and φ_1 of a local query, as a part of φ_a, over seeds' spread."""
-    full, limit = (
-        each.final["feature_position"].sel(statistic="mean").isel(cluster=0).to_numpy()
-        for each in trajectories
-    )
-    own = np.nanmean(np.stack([full[:, area, area] for area in range(1, full.shape[1])]), 0)
-    away = np.nanmean(full[:, 1:, 0], 1)
-    scale = abs(limit[0, 1, 1])
-    gaps = np.stack([own - limit[0, 1, 1], away - limit[0, 1, 0]]) / scale
-    mean, error = gaps.mean(1), 4 * gaps.std(1, ddof=1) / np.sqrt(gaps.shape[1])
-    worst = int(np.abs(mean).argmax())
-    value = abs(float(mean[worst]))
-    ends = max(value - error[worst], 0.0), value + float(error[worst])
-    return Measurement(value, *ends, gaps.shape[1], "seeds, four standard errors")
-
-
-SYMMETRY = Claim(
-    id="SYMMETRY",
-    statement="The full simulation, lowered to order parameters, follows the mean field up to a finite-size error of "
-    "order 1/C_s, from the spread of the visible counts.",
-    source="vitdyn's notes",
-    note="claims.md#symmetry",
-    assumptions=(assume.clusters_exactly(1), assume.masks_of(0.5), assume.FRESH_BATCHES),
-    surrogate="The larger deviation of φ_1 and φ_a of a local query after 400 steps, as a part of φ_a, is "
-    "below 1.5/C_s; four standard errors over seeds.",
-    symbol="deviation",
-    predicted=lambda case: (-inf, 1.5 / spec_of(case).sizes.local_size),
-    measure=_deviation,
-    cases=lambda scale: tuple(
-        _twins(patches) for patches in ((256, 512) if scale == "quick" else (256, 512, 1024))
+        *moved(
+            (_single(_CL, 0.6, 0.999),),
+            lambda case: around(1.0, _LOSS_MARGIN),
+            -2 * _LOSS_MARGIN,
+            "ratio − 0.04",
+        ),
     ),
-    controls=lambda scale: (_twins(256, _CL),),
 )
 
-_WEIGHTS = tuple(np.round(np.arange(0.46, 0.641, 0.02), 2).tolist())
+
+_STEP, _MARGIN = 0.005, 0.01
 
 
-def _mixtures(patches: float, kappa_c: float, kappa_s: float) -> Case:
-    runs = tuple(flow(patches, kappa_c, kappa_s, Mixture(weight=weight), until=None) for weight in _WEIGHTS)
-    return Case(name=f"mixture κ=({kappa_c:g}, {kappa_s:g}), P = {patches:.0e}", runs=runs)
+def _mixtures(patches: float, kappa_c: float, kappa_s: float, clusters: int = CLUSTERS) -> Case:
+    """Return mixtures over weights λ on a grid of ``_STEP`` around the prediction."""
+    centre = round(collapse_threshold(Uniform(), 1.0, 64, clusters) / _STEP)
+    weights = [round((centre + offset) * _STEP, 3) for offset in range(-4, 5)]
+    runs = (
+        flow(patches, kappa_c, kappa_s, Mixture(weight=weight), until=None, nodes=10, clusters=clusters)
+        for weight in weights
+    )
+    name = f"mixture κ=({kappa_c:g}, {kappa_s:g}), P = {patches:.0e}, K = {clusters}"
+    return Case(name=name, runs=tuple(runs))
 
 
 def _threshold(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     """Return λ* between the last weight that learns local areas and the first that collapses."""
+    weights = [spec_of(case, index).weight for index in range(len(case.runs))]
     home = [float(each.final["own_area_attention"].sel(statistic="mean")[0, 0, 1]) for each in trajectories]
     local = np.array(home) > 0.25
     if local.all() or not local.any():
-        edge = _WEIGHTS[-1] if local.all() else _WEIGHTS[0]
+        edge = weights[-1] if local.all() else weights[0]
         low, high = (edge, 1.0) if local.all() else (0.0, edge)
         return Measurement(edge, low, high, len(local), "between two weights")
     first = int(np.argmin(local))
     if local[first:].any():
         raise ArithmeticError("the kind of attention that takes over does not change once over the weights")
-    low, high = _WEIGHTS[first - 1], _WEIGHTS[first]
+    low, high = weights[first - 1], weights[first]
     return Measurement((low + high) / 2, low, high, len(local), "between two weights")
 
 
-def _near_threshold(case: Case) -> tuple[float, float]:
+def _near_collapse(case: Case) -> Interval:
     spec = spec_of(case)
-    centre = mixture_threshold(spec.latents, 1.0, spec.negatives, spec.clusters)
-    return centre - 0.08, centre + 0.08
+    return around(
+        collapse_threshold(spec.latents, _temperature(spec), spec.negatives, spec.clusters), _MARGIN
+    )
+
+
+def _near_first_drifts(case: Case) -> Interval:
+    """Return the prediction of a theory in which the first drifts decide the outcome."""
+    spec = spec_of(case)
+    return around(mixture_threshold(spec.latents, _temperature(spec), spec.negatives, spec.clusters), _MARGIN)
+
+
+def _thresholds(scale: str) -> tuple[Case, ...]:
+    quick = (_mixtures(1e8, 0.9, 0.3), _mixtures(1e8, 0.9, 0.3, clusters=64))
+    return quick if scale == "quick" else (*quick, _mixtures(1e6, 0.9, 0.3), _mixtures(1e10, 0.9, 0.3))
+
+
+_GAP_POSITIVE = Assumption(sentence="Δ > 0.", holds=lambda case: regime_of(case).information_gap > 0)
+
+
+def _of_negative_gap() -> Control:
+    case = _mixtures(1e8, 0.55, 0.3)
+    return Control(name=case.name, runs=case.runs, removes=_GAP_POSITIVE)
 
 
 HYBRID_THRESHOLD = Claim(
     id="HYBRID-THRESHOLD",
-    statement="In the mixture (1 − λ)·MAE + λ·CL with Δ > 0 local areas are learned below a critical λ*, "
-    "and lost above it; λ* is near the point where the two first drifts of φ_1 cancel, at every P.",
-    source="vitdyn's own, after a reference integration",
+    statement="In the mixture (1 − λ)·MAE + λ·CL with Δ > 0 local areas are learned below a critical λ* and lost above "
+    "it; λ* = 1/(1 + κ_L), where a collapsed state begins to lose samples of the least global latent L.",
+    source="vitdyn's own",
     note="claims.md#hybrid-threshold",
-    assumptions=(assume.MEAN_FIELD, assume.negatives_at_least(32), assume.temperature_of(1.0)),
-    surrogate="Where own-area attention of local queries at the end of the flow, over λ in steps of 0.02, falls "
-    "below 1/4: within 0.08 of 1/(1 + κ), κ = (1 − π_+)/τ · (1 − E[z²]E[z]/(K E[z³])). For Δ < 0 local areas "
-    "are learned beyond.",
+    assumptions=(assume.MEAN_FIELD, assume.negatives_at_least(32), assume.LATENTS_BOUNDED, _GAP_POSITIVE),
+    surrogate=f"Where own-area attention of local queries at the end of the flow, over λ in steps of {_STEP}, falls "
+    f"below 1/4: within {_MARGIN} of the formula, K = 16 and 64 at P = 1e8 and (full) 16 at 1e6 and 1e10. Controls: "
+    "Δ < 0, where local areas are learned beyond; the weight at which the first drifts of φ_1 cancel in place.",
     symbol="λ*",
-    predicted=_near_threshold,
+    predicted=_near_collapse,
     measure=_threshold,
-    cases=lambda scale: tuple(
-        _mixtures(patches, 0.9, 0.3) for patches in ((1e8,) if scale == "quick" else (1e6, 1e8, 1e10))
+    cases=_thresholds,
+    controls=lambda scale: (
+        _of_negative_gap(),
+        *moved(_thresholds("quick")[:1], _near_collapse, 2 * _MARGIN, "λ* + 0.02"),
+        *moved(_thresholds("quick")[1:], _near_collapse, -2 * _MARGIN, "λ* − 0.02"),
+        Control(
+            name=f"{_thresholds('quick')[0].name}, first drifts",
+            runs=_thresholds("quick")[0].runs,
+            predicted=_near_first_drifts,
+        ),
     ),
-    controls=lambda scale: (_mixtures(1e8, 0.55, 0.3),),
 )

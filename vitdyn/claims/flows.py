@@ -8,7 +8,7 @@ from math import inf, log
 
 import numpy as np
 
-from vitdyn.claims.claim import Case, Measurement
+from vitdyn.claims.claim import Case, Control, Interval, Measurement, moved
 from vitdyn.data import AreaSizes, Law, Uniform
 from vitdyn.experiments import Experiment
 from vitdyn.lumped import MeanField, crossing_time
@@ -35,14 +35,15 @@ def flow(
     objective: Objective,
     *,
     latents: Law | None = None,
+    clusters: int = CLUSTERS,
     **options: object,
 ) -> Experiment:
-    """Return one mean-field run; contrast and mixtures get ``CLUSTERS`` clusters."""
+    """Return one mean-field run; of ``clusters`` where the objective contrasts."""
     spec = MeanField(
         sizes=AreaSizes.from_exponents(patches, kappa_c, kappa_s),
         objective=objective,
         latents=latents or Uniform(),
-        clusters=1 if isinstance(objective, MaskedReconstruction) else CLUSTERS,
+        clusters=1 if isinstance(objective, MaskedReconstruction) else clusters,
         **options,  # type: ignore[arg-type]
     )
     return Experiment(name=f"{objective.name}-flow", training=spec)
@@ -137,3 +138,28 @@ def local_correlation(trajectory: Trajectory, key_area: int, *, name: str = "fea
     """Return a correlation of a local query at the end: with the global area (0), its own (1) or another (2)."""
     values = trajectory.final[name].sel(statistic="mean")
     return float(values.isel(seed=0, cluster=0, query_area=1, key_area=key_area))
+
+
+def single_flow(kappa_c: float, kappa_s: float, patches: float = 1e16, **options: object) -> Case:
+    """Return one flow of masked reconstruction, behind the same more coarsely integrated."""
+    run = flow(patches, kappa_c, kappa_s, MaskedReconstruction(), **options)  # type: ignore[arg-type]
+    return Case(name=f"mae κ=({kappa_c:g}, {kappa_s:g}), P = {patches:.0e}", runs=with_coarser(run))
+
+
+def around(centre: float, margin: float = TOLERANCE) -> Interval:
+    """Return the interval of a prediction."""
+    return centre - margin, centre + margin
+
+
+def off_by_twice_the_margin(cases: tuple[Case, ...], rate: Callable[[Regime], Rate]) -> tuple[Control, ...]:
+    """Return near controls: the same runs, the exponent wrong by twice the margin, up and down in turn."""
+    return tuple(
+        control
+        for case, sign in zip(cases, (1, -1), strict=False)
+        for control in moved(
+            (case,),
+            lambda each: around(rate(regime_of(each)).exponent),
+            2 * sign * TOLERANCE,
+            f"exponent {2 * sign * TOLERANCE:+g}",
+        )
+    )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, log
 
 import numpy as np
 
 from vitdyn.claims import assumptions as assume
-from vitdyn.claims.claim import Case, Claim, Measurement
+from vitdyn.claims.claim import Case, Claim, Control, Measurement, moved
 from vitdyn.claims.flows import (
     TOLERANCE,
+    around,
     contrast_ladder,
     exponent,
     final_time,
@@ -17,23 +19,25 @@ from vitdyn.claims.flows import (
     global_time,
     ladder,
     local_correlation,
+    off_by_twice_the_margin,
     overdue,
     regime_of,
     single,
+    single_flow,
     spec_of,
-    with_coarser,
 )
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import limit_experiments
 from vitdyn.data import Constant, TwoPoint, Uniform
 from vitdyn.dynamics import Training
+from vitdyn.experiments import Experiment
 from vitdyn.lumped import crossing_time
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.theory import (
     global_area_time,
     local_area_time,
     local_area_time_bound,
-    phase_one_level,
+    position_correlation_ratio,
     reconstruction_infimum,
 )
 from vitdyn.trajectory import Trajectory
@@ -43,10 +47,6 @@ _OURS = "vitdyn's notes, leading order"
 
 
 _LADDER = assume.ladder(3, 1e40)
-
-
-def _around(centre: float, margin: float = TOLERANCE) -> tuple[float, float]:
-    return centre - margin, centre + margin
 
 
 def _ladders(scale: str) -> tuple[Case, ...]:
@@ -74,12 +74,21 @@ MAE_TIME = Claim(
     surrogate="T is the time at which local queries give 0.9 of their attention to their own area; its slope in log P "
     "between 1e32 and 1e40, with the change of slope from the rung below as interval, within 0.01.",
     symbol="d log T/d log P",
-    predicted=lambda case: _around(local_area_time(regime_of(case)).exponent),
+    predicted=lambda case: around(local_area_time(regime_of(case)).exponent),
     measure=lambda case, runs: exponent(case, runs, final_time),
     cases=_ladders,
-    controls=_contrast,
+    controls=lambda scale: (
+        *_contrast(scale),
+        *off_by_twice_the_margin(_ladders("quick"), local_area_time),
+    ),
     latest=overdue(local_area_time),
 )
+
+
+def _below_bound(case: Case) -> tuple[float, float]:
+    bound = local_area_time_bound(regime_of(case), spec_of(case).latents)
+    return -inf, bound.exponent + TOLERANCE
+
 
 MAE_TIME_BOUND = Claim(
     id="MAE-TIME-BOUND",
@@ -90,16 +99,21 @@ MAE_TIME_BOUND = Claim(
     surrogate="As MAE-TIME; the measured slope lies below the bound plus 0.01. Where U/L > 3/2 the bound is loose: the "
     "slope stays at 1 − κ_s.",
     symbol="d log T/d log P",
-    predicted=lambda case: (
-        -inf,
-        local_area_time_bound(regime_of(case), spec_of(case).latents).exponent + TOLERANCE,
-    ),
+    predicted=_below_bound,
     measure=lambda case, runs: exponent(case, runs, final_time),
     cases=lambda scale: tuple(
         ladder(0.9, 0.3, _MAE, latents=TwoPoint(low=1.0, high=high))
         for high in ((1.5, 4.0) if scale == "quick" else (1.2, 1.5, 2.0, 3.0, 4.0))
     ),
-    controls=_contrast,
+    controls=lambda scale: (
+        *_contrast(scale),
+        *moved(
+            (ladder(0.9, 0.3, _MAE, latents=TwoPoint(low=1.0, high=1.5)),),
+            _below_bound,
+            -2 * TOLERANCE,
+            "bound lower by 0.02",
+        ),
+    ),
 )
 
 MAE_GLOBAL_TIME = Claim(
@@ -110,49 +124,14 @@ MAE_GLOBAL_TIME = Claim(
     assumptions=(assume.MEAN_FIELD, assume.global_exponent(0.5005, 0.8), _LADDER),
     surrogate="As MAE-TIME, with the time at which queries of the global area give half their attention to it.",
     symbol="d log T/d log P",
-    predicted=lambda case: _around(global_area_time(regime_of(case)).exponent),
+    predicted=lambda case: around(global_area_time(regime_of(case)).exponent),
     measure=lambda case, runs: exponent(case, runs, global_time),
     cases=lambda scale: tuple(
         ladder(kappa_c, 0.3, _MAE) for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.8, 0.7, 0.6))
     ),
-    controls=_contrast,
-)
-
-
-def _fall(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    return single(trajectories, lambda run: -local_correlation(run, 0) / regime_of(case).log_patches)
-
-
-def _phase_level(case: Case) -> tuple[float, float]:
-    regime = regime_of(case)
-    level = phase_one_level(regime, spec_of(case).latents)
-    return -level.high / regime.log_patches - TOLERANCE, -level.low / regime.log_patches + TOLERANCE
-
-
-def _single_flow(kappa_c: float, kappa_s: float, patches: float = 1e16, **options: object) -> Case:
-    run = flow(patches, kappa_c, kappa_s, _MAE, **options)  # type: ignore[arg-type]
-    return Case(name=f"mae κ=({kappa_c:g}, {kappa_s:g}), P = {patches:.0e}", runs=with_coarser(run))
-
-
-MAE_PHASES = Claim(
-    id="MAE-PHASES",
-    statement="A local query first drops the global area if and only if Δ > 0, until φ_1 ≈ −(Δ/2)/z · log P with z "
-    "between L and U; for Δ < 0 φ_1 stays near 0.",
-    source="Huang et al. (2025), as recalled; the level's constant is ours",
-    note="claims.md#mae-phases",
-    assumptions=(assume.MEAN_FIELD, assume.latents_of_kind(Uniform, words="uniform"), assume.masks_of(0.5)),
-    surrogate="−φ_1/log P of a local query at the end of the flow, 30 times its slowest first time scale, at P = 1e16, "
-    "lies between (Δ/2)/U − 0.01 and (Δ/2)/L + 0.01; for Δ < 0 within 0.01 of 0.",
-    symbol="−φ_1/log P",
-    predicted=_phase_level,
-    measure=_fall,
-    cases=lambda scale: tuple(
-        _single_flow(*kappa, until=None)
-        for kappa in ((0.9, 0.3), (0.8, 0.3), (0.6, 0.3), (0.9, 0.5), (0.55, 0.4))
-        if scale == "full" or kappa in ((0.9, 0.3), (0.6, 0.3))
-    ),
     controls=lambda scale: (
-        Case(name="cl κ=(0.9, 0.3), P = 1e+16", runs=with_coarser(flow(1e16, 0.9, 0.3, _CL, until=0.9))),
+        *_contrast(scale),
+        *off_by_twice_the_margin((ladder(0.8, 0.3, _MAE), ladder(0.6, 0.3, _MAE)), global_area_time),
     ),
 )
 
@@ -181,6 +160,13 @@ def _tail(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     return Measurement(float(slopes[1]), slopes[1] - change, slopes[1] + change, len(ends), of)
 
 
+def _tails(scale: str) -> tuple[Case, ...]:
+    return (
+        single_flow(0.8, 0.3, 1e8, latents=Constant(value=1.2), until=1 - 3e-6, frames=400),
+        single_flow(0.6, 0.3, 1e8, latents=TwoPoint(), until=1 - 3e-6, frames=400),
+    )
+
+
 MAE_TAIL = Claim(
     id="MAE-TAIL",
     statement="The time until only ε of the attention goes elsewhere grows like ε^{−2}: near its end the loss "
@@ -196,13 +182,12 @@ MAE_TAIL = Claim(
     ),
     surrogate="Slope of log T in log 1/ε between ε = 3e-5 and 1e-5 at P = 1e8, within 0.15 of 2.",
     symbol="−d log T/d log ε",
-    predicted=lambda case: _around(2.0, 0.15),
+    predicted=lambda case: around(2.0, 0.15),
     measure=_tail,
-    cases=lambda scale: (
-        _single_flow(0.8, 0.3, 1e8, latents=Constant(value=1.2), until=1 - 3e-6, frames=400),
-        _single_flow(0.6, 0.3, 1e8, latents=TwoPoint(), until=1 - 3e-6, frames=400),
-    ),
+    cases=_tails,
     controls=lambda scale: (
+        *moved(_tails(scale)[:1], lambda case: around(2.0, 0.15), 0.3, "exponent 2.3"),
+        *moved(_tails(scale)[1:], lambda case: around(2.0, 0.15), -0.3, "exponent 1.7"),
         Case(
             name="cl κ=(0.8, 0.3), P = 1e+08",
             runs=(flow(1e8, 0.8, 0.3, _CL, latents=Constant(value=1.2), until=1 - 3e-6, frames=400),),
@@ -210,23 +195,59 @@ MAE_TAIL = Claim(
     ),
 )
 
+_PP_MARGIN = 0.05
+
+
+def _per_key(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
+    spec = spec_of(case)
+    formula = position_correlation_ratio(spec.latents, spec.sizes.local_size)
+
+    def reading(run: Trajectory) -> float:
+        return local_correlation(run, 1, name="position_position") / local_correlation(run, 1) / formula
+
+    return single(trajectories, reading)
+
+
+def _positions(scale: str) -> tuple[Case, ...]:
+    return tuple(
+        single_flow(0.9, kappa_s, 1e12, position_correlations=True, until=0.9)
+        for kappa_s in ((0.05, 0.3) if scale == "quick" else (0.05, 0.1, 0.2, 0.3, 0.4))
+    )
+
+
+def _itself_counted(case: Case) -> tuple[float, float]:
+    """Return the prediction of a formula with C_s keys, the query among them, in place of C_s − 1."""
+    size = spec_of(case).sizes.local_size
+    low, high = around(1.0, _PP_MARGIN)
+    return low * (size - 1) / size, high * (size - 1) / size
+
+
 MAE_PP = Claim(
     id="MAE-PP",
-    statement="Position correlations are negligible beside feature correlations: Υ_a ≈ φ_a E[z²]/(E[z³] C_s).",
-    source="Huang et al. (2025), as recalled; the exponent −κ_s is ours",
+    statement="Position correlations are smaller than feature correlations by the number of keys that share the work: "
+    "Υ_a = φ_a E[z²]/(E[z³] (C_s − 1)), which vanishes as areas grow.",
+    source="Huang et al. (2025), as recalled, that they are negligible; the formula is ours",
     note="claims.md#mae-pp",
     assumptions=(assume.MEAN_FIELD, assume.POSITIONS_MOVE, assume.LATENTS_BOUNDED),
-    surrogate="Υ_a/φ_a when local queries give 0.9 of their attention to their own area, at P = 1e12, is below 0.02.",
-    symbol="Υ_a/φ_a",
-    predicted=lambda case: (-inf, 0.02),
-    measure=lambda case, runs: single(
-        runs, lambda run: local_correlation(run, 1, name="position_position") / local_correlation(run, 1)
+    surrogate="Υ_a/φ_a over the formula when local queries give 0.9 of their attention to their own area, at P = 1e12, "
+    f"is within {_PP_MARGIN} of 1, for areas of four patches and up.",
+    symbol="Υ_a/φ_a over formula",
+    predicted=lambda case: around(1.0, _PP_MARGIN),
+    measure=_per_key,
+    cases=_positions,
+    controls=lambda scale: (
+        Control(
+            name=f"{_positions(scale)[0].name}, formula with the query among its keys",
+            runs=_positions(scale)[0].runs,
+            predicted=_itself_counted,
+        ),
+        *moved(
+            _positions(scale)[-1:],
+            lambda case: around(1.0, _PP_MARGIN),
+            2 * _PP_MARGIN,
+            "ratio larger by 0.1",
+        ),
     ),
-    cases=lambda scale: tuple(
-        _single_flow(0.9, kappa_s, 1e12, position_correlations=True, until=0.9)
-        for kappa_s in ((0.3,) if scale == "quick" else (0.2, 0.3, 0.4))
-    ),
-    controls=lambda scale: (_single_flow(0.9, 0.001, 1e12, position_correlations=True, until=0.9),),
 )
 
 
@@ -239,6 +260,12 @@ def _reconstruction_loss(case: Case, trajectories: tuple[Trajectory, ...]) -> Me
     losses = ratio * np.nansum(errors * layout.sizes, -1).mean(-1)
     excess = losses - reconstruction_infimum(layout, ratio, law)
     return over_seeds(excess[-1] / excess[0])
+
+
+def _cut_short(run: Experiment) -> Experiment:
+    """Return a run that ends after 5 of its steps, before local areas are learned."""
+    assert isinstance(run.training, Training)
+    return replace(run, name=f"{run.name}-short", training=replace(run.training, steps=5))
 
 
 MAE_LOSS = Claim(
@@ -254,5 +281,11 @@ MAE_LOSS = Claim(
     predicted=lambda case: (-inf, 0.05),
     measure=_reconstruction_loss,
     cases=lambda scale: tuple(map(Case.of, limit_experiments(_MAE, scale))),
-    controls=lambda scale: tuple(map(Case.of, limit_experiments(_CL, scale))),
+    controls=lambda scale: (
+        *map(Case.of, limit_experiments(_CL, scale)),
+        *(
+            Control(name=f"{run.name}, 5 steps", runs=(_cut_short(run),))
+            for run in limit_experiments(_MAE, scale)
+        ),
+    ),
 )

@@ -1,6 +1,7 @@
 """The exact reduction: order parameters in place of P x P correlations, at a cost that does not grow with P."""
 
 from vitdyn.lumped.batched import Flows, integrate_batch
+from vitdyn.lumped.events import PhaseOneEnd, local_correlations, phase_one_end, when_reached
 from vitdyn.lumped.flow import StalledFlowError, crossing_time, integrate, integrate_descents
 from vitdyn.lumped.mean_field import MeanField
 from vitdyn.lumped.quadrature import quadrature
@@ -12,6 +13,7 @@ __all__ = [
     "Lumped",
     "MeanField",
     "OrderParameters",
+    "PhaseOneEnd",
     "StalledFlowError",
     "Symmetry",
     "crossing_time",
@@ -19,6 +21,9 @@ __all__ = [
     "integrate",
     "integrate_batch",
     "integrate_descents",
+    "local_correlations",
+    "phase_one_end",
     "quadrature",
     "sampled_gradient",
+    "when_reached",
 ]

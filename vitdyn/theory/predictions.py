@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, lgamma
+from math import exp, inf, lgamma, log
 
 import numpy as np
 
+from vitdyn._errors import require_integer, require_real, wrong
 from vitdyn.data import Law, PatchLayout, masked_count
 from vitdyn.seeds import stream
 from vitdyn.theory.regime import Regime
@@ -41,16 +42,44 @@ def _over_latents(coefficient: float, regime: Regime, law: Law) -> tuple[float, 
     return min(near, far), max(near, far)
 
 
-def phase_one_level(regime: Regime, law: Law) -> Prediction:
-    """φ_1 of a local query at the end of phase I: −(Δ/2)/z · log P for some z in [L, U]; 0 where Δ ≤ 0."""
-    low, high = _over_latents(-max(regime.information_gap, 0.0) / 2, regime, law)
+def phase_one_level(regime: Regime, law: Law, mask_ratio: float = 0.5) -> Prediction:
+    """φ_1 of a local query at the end of phase I, where its own correlation begins to move as fast.
+
+        φ_1 = −(Δ log P + log(2(1 − γ)/3)) / (2z)   for some z in [L, U];   0 where that is positive
+
+    Corrections are of relative order P^{−(1−κ_c)}: many per cent at any size that can be simulated. Source: the term
+    (Δ/2)/z · log P from the paper, as recalled; the constant from our notes.
+    """
+    return _fallen(regime, law, log(2 * _shown(mask_ratio) / 3), "when its own begins to move as fast")
+
+
+def take_over_level(regime: Regime, law: Law, mask_ratio: float = 0.5) -> Prediction:
+    """φ_1 of a local query when its own area takes over, where it stays.
+
+        φ_1 = −(Δ log P + log(2(1 − γ))) / (2z)   for some z in [L, U];   0 where that is positive
+
+    It is lower than ``phase_one_level`` by log 3/(2z): φ_1 goes on falling while φ_a grows. Corrections and source are
+    the same.
+    """
+    return _fallen(regime, law, log(2 * _shown(mask_ratio)), "when its own area takes over")
+
+
+def _shown(mask_ratio: float) -> float:
+    require_real("mask_ratio", mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
+    return 1 - mask_ratio
+
+
+def _fallen(regime: Regime, law: Law, constant: float, moment: str) -> Prediction:
+    """Return how low φ_1 is where 2z|φ_1| = Δ log P + constant."""
+    depth = max(regime.information_gap + constant / regime.log_patches, 0.0)
+    low, high = _over_latents(-depth / 2 if regime.information_gap > 0 else 0.0, regime, law)
     return Prediction(
         symbol="φ_1",
         low=low,
         high=high,
-        statement="level of a local query's correlation with the global area when its own begins to grow",
-        source=PAPER,
-        note="predictions.md#phases-of-a-local-query",
+        statement=f"level of a local query's correlation with the global area {moment}",
+        source=f"{PAPER}, to leading order; the constant is {OURS}'",
+        note="derivations.md#level-of-phase-one",
     )
 
 
@@ -62,7 +91,7 @@ def own_area_level(regime: Regime, law: Law) -> Prediction:
         low=low,
         high=high,
         statement="level at which a local query's own area takes over, to leading order in log P",
-        source=PAPER,
+        source=OURS,
         note="predictions.md#phases-of-a-local-query",
     )
 
@@ -112,6 +141,7 @@ def collapse_loss(law: Law, temperature: float, negatives: int, clusters: int) -
     with z and z' the global latents of a sample and of a negative of its cluster. The expectations are means over
     2^12 quantiles of a fixed sample of the law. Source: our notes, claims.md (CL-LOSS).
     """
+    _check_contrast(temperature, negatives, clusters)
     z = np.sort(law.sample(stream(0, "user"), (2**18,)))[2**5 :: 2**6]
     positive = z**2 / temperature
     same = np.exp((z[:, None] * z - z[:, None] ** 2) / temperature).mean(1)
@@ -119,14 +149,55 @@ def collapse_loss(law: Law, temperature: float, negatives: int, clusters: int) -
 
 
 def mixture_threshold(law: Law, temperature: float, negatives: int, clusters: int) -> float:
-    """Return λ* = 1/(1 + κ), at which the first drifts of φ_1 under reconstruction and contrast cancel (Δ > 0).
+    """Return 1/(1 + κ), the weight at which the first drifts of φ_1 under reconstruction and contrast cancel (Δ > 0).
 
         κ = (1 − π_+)/τ · (1 − E[z²] E[z]/(K E[z³])),   1 − π_+ = M/(M + 1) at Q = 0
 
-    with both losses per patch, (1 − λ)·MAE + λ·CL. Leading order. Source: our notes, claims.md.
+    with both losses per patch, (1 − λ)·MAE + λ·CL. Leading order. It decides which area has attention *first*; which
+    keeps it is decided by ``collapse_threshold``. Source: our notes, claims.md.
     """
+    _check_contrast(temperature, negatives, clusters)
     z = law.sample(stream(0, "user"), (2**18,))
     third = float((z**3).mean())
     pull = negatives / (negatives + 1) / temperature
     kappa = pull * (1 - law.second_moment * law.mean / (clusters * third))
     return 1 / (1 + kappa)
+
+
+def collapse_threshold(law: Law, temperature: float, negatives: int, clusters: int) -> float:
+    """Return λ* = 1/(1 + κ_L), the weight of contrast above which a collapsed state keeps its attention (Δ > 0).
+
+        κ_L = (1 − π_L − w_L/L)/τ,   π_L = e^{L²/τ}/S,   w_L = (M/K) E[z e^{Lz/τ}]/S,
+        S = e^{L²/τ} + (M/K) E[e^{Lz/τ}] + M (1 − 1/K)
+
+    With all attention on the global area, what is missing of it is missing in samples whose global latent is L, the
+    least; κ_L is the ratio of the two pulls on φ_1 there. Source: our notes, claims.md.
+    """
+    _check_contrast(temperature, negatives, clusters)
+    if law.low == 0:
+        raise wrong(
+            "law.low", law.low, "must be positive: samples without a global feature cannot collapse onto it"
+        )
+    z, low = law.sample(stream(0, "user"), (2**18,)), law.low
+    shift = low * law.high / temperature  # no exponent is larger
+    own, same = exp(low * low / temperature - shift), np.exp(low * z / temperature - shift)
+    total = own + negatives / clusters * same.mean() + negatives * (1 - 1 / clusters) * exp(-shift)
+    repelled = negatives / clusters * (same * z).mean() / (low * total)
+    return float(1 / (1 + (1 - own / total - repelled) / temperature))
+
+
+def position_correlation_ratio(law: Law, local_size: float) -> float:
+    """Return Υ_a/φ_a = E[z²]/(E[z³] (C_s − 1)): correlation with one key of the own area, over that with the area.
+
+    The ratio of the drifts at Q = 0; a hidden query has C_s − 1 other keys in its area. Source: our notes,
+    derivations.md.
+    """
+    require_real("local_size", local_size, low=1.0, high=inf, open_low=True)
+    z = law.sample(stream(0, "user"), (2**18,))
+    return law.second_moment / float((z**3).mean()) / (local_size - 1)
+
+
+def _check_contrast(temperature: float, negatives: int, clusters: int) -> None:
+    require_real("temperature", temperature, low=0.0, high=inf, open_low=True)
+    require_integer("negatives", negatives, at_least=1)
+    require_integer("clusters", clusters, at_least=1)

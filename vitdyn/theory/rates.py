@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, log
 
-from vitdyn._errors import require_choice, wrong
+from vitdyn._errors import require_choice, require_real, wrong
 from vitdyn.data import Law
 from vitdyn.theory.predictions import OURS, PAPER, Prediction, own_area_level, phase_one_level
 from vitdyn.theory.regime import Regime
@@ -101,6 +101,32 @@ def phase_one_start(regime: Regime) -> Rate:
         statement="time until a local query's correlation with the global area is of order one",
         source=OURS,
         note="derivations.md#duration-of-phase-one",
+    )
+
+
+def first_lead(regime: Regime, mask_ratio: float = 0.5) -> Rate:
+    """|φ_1|/φ_a ≍ (1 − γ) P^Δ while both are small: above 1 a local query drops the global area first.
+
+    The exponent is Δ + log(1 − γ)/log P, the constant included.
+    """
+    require_real("mask_ratio", mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
+    return Rate(
+        symbol="|φ_1|/φ_a",
+        exponent=regime.information_gap + log(1 - mask_ratio) / regime.log_patches,
+        statement="correlation with the global area over that with the own one, while both are small",
+        source=OURS,
+        note="derivations.md#drifts-of-reconstruction-at-the-start",
+    )
+
+
+def lost_correlation_exponent(regime: Regime) -> Rate:
+    """|φ_o| ≼ P^{−min(2(κ_c−κ_s), 1−κ_s)}, times log P: correlations with local areas when contrast has collapsed."""
+    return Rate(
+        symbol="φ_o",
+        exponent=-min(2 * (regime.kappa_c - regime.kappa_s), 1 - regime.kappa_s),
+        statement="upper bound on correlations with local areas after contrast, up to a factor log P",
+        source=OURS,
+        note="claims.md#cl-local-lost",
     )
 
 

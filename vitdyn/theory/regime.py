@@ -27,6 +27,8 @@ class Regime:
 
     def __post_init__(self) -> None:
         require_real("patches", self.patches, low=2.0, high=1e300)
+        require_real("kappa_c", self.kappa_c, low=0.0, high=1.0)
+        require_real("kappa_s", self.kappa_s, low=0.0, high=1.0)
 
     @classmethod
     def of(cls, layout: PatchLayout | AreaSizes) -> Regime:
