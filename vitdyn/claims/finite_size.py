@@ -94,8 +94,10 @@ def deviation(trajectories: tuple[Trajectory, ...]) -> Measurement:
 
 FULL_THEN_LIMIT = Assumption(
     sentence="A full simulation, and the mean field of as many steps.",
-    holds=lambda case: [isinstance(run.training, Training) for run in case.runs] == [True, False]
-    and case.runs[0].training.steps == case.runs[1].training.steps,
+    holds=lambda case: (
+        [isinstance(run.training, Training) for run in case.runs] == [True, False]
+        and case.runs[0].training.steps == case.runs[1].training.steps
+    ),
 )
 
 
