@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitdyn.checkpoints import Preprocessing, forward, measure, measure_heads, read_checkpoint
+from vitdyn.checkpoints import Preprocessing, find_images, forward, measure, measure_heads, read_checkpoint
 
 HEADS = 4
 
@@ -73,6 +73,27 @@ def test_compressed_weights_are_refused_by_their_declared_size(timm, tmp_path, c
     with complaint("checkpoint", "is compressed"):
         read_checkpoint(packed, heads=HEADS)
     assert read_checkpoint(whole, heads=HEADS).report.read == len(timm)
+
+
+@pytest.mark.parametrize("name", ["holes.pth", "holes.safetensors"])
+def test_a_file_beyond_the_memory_there_is_is_not_read(name, tmp_path, complaint):
+    """Nine terabytes of holes, which take no room on a disk."""
+    path = tmp_path / name
+    with path.open("wb") as file:
+        try:
+            file.truncate(9 * 2**40)
+        except OSError:
+            pytest.skip("this file system has no files of that length")
+    with complaint("checkpoint", "9,216.0 GiB, and this machine has"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000])
+def test_a_path_that_the_system_does_not_take_is_refused(name, complaint):
+    with complaint("checkpoint", "cannot be opened"):
+        read_checkpoint(name)
+    with complaint("images", "cannot be opened"):
+        find_images(name)
 
 
 def test_a_flipped_bit_is_found_by_the_checksum_that_torch_does_not_compare(timm, write, complaint):

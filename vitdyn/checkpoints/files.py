@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vitdyn._errors import wrong
+from vitdyn.checkpoints.bounds import require_honest, require_whole
 from vitdyn.checkpoints.outside import TwiceError, as_path, listed, parsed, printable, read_json
 
 BRANCHES = ("teacher", "student")
@@ -28,8 +28,6 @@ _IN_FOLDERS = (
     "pytorch_model.bin",
     f"pytorch_model.bin{_INDEX}",
 )
-_SHARING = 16
-"""Tensors may share memory, tied weights for one; all of them claim at most so many times what the file holds."""
 
 
 class StateDict(NamedTuple):
@@ -70,7 +68,7 @@ def read_state_dict(path: str | Path, *, branch: str | None = None) -> StateDict
     if strange:
         raise wrong("checkpoint", str(file), f"{place} holds more than tensors: {listed(strange)}")
     named = {str(name): value for name, value in tensors.items()}
-    _require_honest(named, file)
+    require_honest(named, file)
     beside = () if tensors is stored else tuple(str(name) for name in stored if f"[{name!r}]" not in place)
     unused = None if branch is not None and f"[{branch!r}]" in place else branch
     return StateDict(named, file, place, beside, rivals, unused)
@@ -84,6 +82,11 @@ def _file(path: Path) -> Path:
         return found[0]
     if not path.is_file():
         raise wrong("checkpoint", str(path), "no such file")
+    if (size := path.stat().st_size) > (held := installed_memory()):
+        shown = f"{size / 2**30:,.1f} GiB, and this machine has {held / 2**30:,.1f} of memory"
+        raise wrong(
+            "checkpoint", str(path), f"has {shown}: read it on a larger one, or save its encoder alone"
+        )
     return path
 
 
@@ -131,8 +134,11 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
 
 def _begins_as_safetensors(file: Path) -> bool:
     """Return whether a file, whatever it is called, begins with the length of a header, and with the header."""
-    with file.open("rb") as stored:
-        start = stored.read(9)
+    try:
+        with file.open("rb") as stored:
+            start = stored.read(9)
+    except OSError as error:
+        raise wrong("checkpoint", str(file), f"cannot be read: {error.strerror}") from error
     return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < file.stat().st_size
 
 
@@ -144,7 +150,7 @@ def _require_once(file: Path) -> None:
 
 
 def _pickled(file: Path) -> Mapping[Any, Any]:
-    _require_whole(file)
+    require_whole(file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             stored = torch.load(file, map_location="cpu", weights_only=True)
@@ -153,58 +159,6 @@ def _pickled(file: Path) -> Mapping[Any, Any]:
     if not isinstance(stored, Mapping):
         raise wrong("checkpoint", str(file), f"holds a {type(stored).__name__} where tensors by name belong")
     return stored
-
-
-def _require_whole(file: Path) -> None:
-    """Raise for an archive with a part that does not fit its checksum, which torch's reader does not compare.
-
-    Before that, for one whose parts would unpack to more than twice the file: ``torch.save`` never compresses. Parts
-    without a checksum have 0, as ``torch.serialization.set_crc32_options`` allows.
-    """
-    try:
-        archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # no archive: the older format, or nothing that torch reads
-    with archive:
-        claimed, held = sum(part.file_size for part in archive.infolist()), file.stat().st_size
-        if claimed > 2 * held + 2**16:
-            raise wrong(
-                "checkpoint",
-                str(file),
-                f"is compressed, and {held:,} bytes claim to unpack to {claimed:,}: "
-                "load it where you trust it, and save its state_dict anew",
-            )
-        for part in archive.infolist():
-            if part.CRC and not _fits_checksum(archive, part):
-                what = f"damaged: {listed([part.filename])} does not fit its checksum"
-                raise wrong("checkpoint", str(file), f"{what}: fetch it again")
-
-
-def _fits_checksum(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
-    try:
-        with archive.open(part) as stored:
-            while stored.read(2**20):
-                pass
-    except Exception:  # zipfile raises many kinds for what was damaged in another way
-        return False
-    return True
-
-
-def _require_honest(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Raise where tensors claim more numbers than were stored: a zero stride makes gigabytes of one number."""
-    held, total = file.stat().st_size, 0
-    for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
-            continue  # refused by kind where it is read as a weight
-        claimed = tensor.numel() * tensor.element_size()
-        total += claimed
-        if claimed > tensor.untyped_storage().nbytes() or total > _SHARING * held:
-            raise wrong(
-                "checkpoint",
-                str(file),
-                f"{listed([name])} of shape {tuple(tensor.shape)} claims more numbers than the file's "
-                f"{held:,} bytes hold: fetch it again",
-            )
 
 
 def _refusal(error: Exception) -> str:

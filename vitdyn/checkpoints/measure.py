@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_integer, wrong
 from vitdyn.checkpoints.architecture import Architecture
+from vitdyn.checkpoints.bounds import installed_memory
 from vitdyn.checkpoints.checkpoint import Checkpoint
 from vitdyn.checkpoints.families import Assumed
 from vitdyn.checkpoints.forward import forward
@@ -124,7 +124,7 @@ def bytes_per_image(shape: Architecture, element_size: int) -> int:
 def _memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return installed_memory()
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:

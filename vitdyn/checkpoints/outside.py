@@ -28,9 +28,15 @@ def listed(names: Sequence[object], most: int = 6) -> str:
 
 
 def as_path(field: str, value: object) -> Path:
-    """Return a path. Raises ``ValueError`` for what is neither text nor a path, and for a NUL in it."""
+    """Return a path. Raises ``ValueError`` for what is no path, or one that the system does not take."""
     if not isinstance(value, (str, os.PathLike)) or "\0" in str(value):
         raise wrong(field, value, "must be the path of a file or folder")
+    try:
+        Path(value).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # whoever asks says what should be there
+    except OSError as error:
+        raise wrong(field, str(value), f"cannot be opened: {error.strerror}") from error
     return Path(value)
 
 
