@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.checkpoints.bounds import require_honest, require_whole
+from vitdyn.checkpoints.bounds import require_honest, require_in_memory, require_whole
 from vitdyn.checkpoints.outside import TwiceError, as_path, listed, parsed, printable, read_json
 
 BRANCHES = ("teacher", "student")
@@ -82,11 +82,7 @@ def _file(path: Path) -> Path:
         return found[0]
     if not path.is_file():
         raise wrong("checkpoint", str(path), "no such file")
-    if (size := path.stat().st_size) > (held := installed_memory()):
-        shown = f"{size / 2**30:,.1f} GiB, and this machine has {held / 2**30:,.1f} of memory"
-        raise wrong(
-            "checkpoint", str(path), f"has {shown}: read it on a larger one, or save its encoder alone"
-        )
+    require_in_memory(path)
     return path
 
 
