@@ -98,7 +98,7 @@ def draw(records: list[Record]) -> Drawing:
 
 def main(options: Options) -> None:
     """Train what is not there yet, print the tables and save the figures."""
-    store = PracticeStore(folder=options.results, progress=True, redraw=options.redraw)
+    store = PracticeStore(folder=options.results, progress=True, redraw=options.redraw, anew=options.anew)
     for name, specs in runs(options.scale, photographs=options.photographs).items():
         records = store(specs)
         print(value_table(records))

@@ -6,6 +6,7 @@ anything parses the contents: a parser that meets a flipped bit may return other
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -21,6 +22,8 @@ try:
     from fcntl import LOCK_EX, LOCK_NB, flock
 except ImportError:  # no POSIX: nobody can tell a live writer's scratch file from a dead one's
     flock = None  # type: ignore[assignment]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 _SEAL = b"\nvitdyn sha256 %s\n"
 _SEAL_BYTES = len(_SEAL % (b"0" * 64))
@@ -84,8 +87,11 @@ def writable_beside(target: Path) -> Iterator[Path]:
     try:
         yield scratch
         scratch.replace(target)
-    except OSError as error:
-        raise _refusal(target, error) from error
+    except Exception as error:
+        refused = _disk_error(error)
+        if refused is None:
+            raise
+        raise _refusal(target, refused) from error
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
@@ -145,6 +151,17 @@ def _clear(folder: Path) -> None:
                     path.unlink()
             finally:
                 os.close(handle)
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """Return what the system said, also where a library that closes its half of a file then fails in its own way."""
+    if isinstance(error, OSError):
+        return error
+    while error is not None:
+        error = error.__cause__ or error.__context__
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error
+    return None
 
 
 def _refusal(target: Path, error: OSError) -> ValueError:

@@ -36,3 +36,23 @@ def interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def whole_steps() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of a step, so that its state is never half of two steps."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    taken = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for each in taken:
+        signal.signal(each, lambda number, frame: waiting.append(number))
+    try:
+        yield
+    finally:
+        for each, handler in taken.items():
+            signal.signal(each, handler)
+    if waiting:
+        signal.raise_signal(waiting[0])

@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 from dataclasses import replace
 from multiprocessing import get_context
 
@@ -11,6 +12,9 @@ import torch
 from tqdm import tqdm
 
 from vitdyn import _files
+from vitdyn._signals import interrupted_by_sigterm
+from vitdyn.dynamics import CheckpointError
+from vitdyn.dynamics.checkpoint import write_checkpoint
 from vitdyn.practice import (
     MEANINGS,
     Analysis,
@@ -59,7 +63,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tiny, method, tmp_path):
     steps = []
     torch.manual_seed(2)
     resumed = train(spec, checkpoint=path, checkpoint_seconds=0, advance=steps.append)
-    assert steps[0] == 3 and sum(steps) == 5
+    assert steps[0] == 4 and sum(steps) == 5  # the step that was done when the interrupt came is kept
     assert equal(whole, resumed)
 
 
@@ -68,6 +72,104 @@ def test_a_checkpoint_of_another_run_is_refused(tiny, tmp_path, complaint):
     train(tiny(), checkpoint=path, checkpoint_seconds=0)
     with complaint("checkpoint"):
         train(tiny(seed=4), checkpoint=path)
+
+
+CRAFTED = {
+    "a list": lambda state: [state],
+    "no step": lambda state: {name: part for name, part in state.items() if name != "step"},
+    "a step beyond the end": lambda state: state | {"step": 6},
+    "a negative step": lambda state: state | {"step": -1},
+    "a step of another type": lambda state: state | {"step": 3.0},
+    "a step without its losses": lambda state: state | {"losses": state["losses"] * torch.nan},
+    "losses of another length": lambda state: state | {"losses": state["losses"][:-1]},
+    "losses of another type": lambda state: state | {"losses": state["losses"].double()},
+    "losses as a list": lambda state: state | {"losses": state["losses"].tolist()},
+    "no learner": lambda state: state | {"learner": {}},
+    "a learner of another type": lambda state: (
+        state | {"learner": {name: part.double() for name, part in state["learner"].items()}}
+    ),
+    "a learner of other shapes": lambda state: (
+        state | {"learner": {name: part[..., :1] for name, part in state["learner"].items()}}
+    ),
+    "no optimiser": lambda state: state | {"optimiser": None},
+    "another rate of decay": lambda state: (
+        state
+        | {
+            "optimiser": state["optimiser"]
+            | {
+                "param_groups": [
+                    group | {"weight_decay": 9.0} for group in state["optimiser"]["param_groups"]
+                ]
+            }
+        }
+    ),
+    "moments of other shapes": lambda state: (
+        state
+        | {
+            "optimiser": state["optimiser"]
+            | {
+                "state": {
+                    key: moments | {"exp_avg": torch.zeros(2, 2, 2, 2, 2)}
+                    for key, moments in state["optimiser"]["state"].items()
+                }
+            }
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_a_checkpoint_that_this_run_cannot_have_written(tiny, name, tmp_path, monkeypatch):
+    """One line, before a step is taken; on request the run starts anew, to the bits of one that never stopped."""
+    spec, path = tiny(), tmp_path / "run.checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, checkpoint=path, checkpoint_seconds=0, advance=Interrupt(3))
+    contents = torch.load(path, weights_only=True)
+    write_checkpoint(path, contents["spec"], CRAFTED[name](contents["state"]))
+    with pytest.raises(CheckpointError, match=r"\A[^\n]*run.checkpoint[^\n]*--anew[^\n]*\Z"):
+        train(spec, checkpoint=path, advance=Interrupt(0))
+    if name in ("a list", "moments of other shapes"):
+        assert equal(train(spec, checkpoint=path, anew=True), train(spec))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_a_step_and_the_state_is_kept(tiny, number, tmp_path, monkeypatch):
+    """In the middle of a step, where parameters are half of the next one."""
+    spec, path = tiny(), tmp_path / "run.checkpoint"
+    whole, steps, taken = train(spec), [], torch.optim.AdamW.step
+
+    def step(self, *given):
+        steps.append(None)
+        if len(steps) == 3:
+            signal.raise_signal(number)
+        return taken(self, *given)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), interrupted_by_sigterm():
+        patch.setattr(torch.optim.AdamW, "step", step)
+        train(spec, checkpoint=path, checkpoint_seconds=1e6)
+    signal.signal(signal.SIGINT, before)
+    assert torch.load(path, weights_only=True)["state"]["step"] == 3
+    assert equal(train(spec, checkpoint=path), whole)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "another's"])
+def test_a_record_that_cannot_be_believed(tiny, damage, tmp_path, complaint):
+    specs, store = [tiny("untrained"), tiny("untrained", seed=9)], PracticeStore(folder=tmp_path, workers=1)
+    first, second = store(specs)
+    path = store.path(specs[0])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 8
+    path.write_bytes(content if damage == "flipped" else store.path(specs[1]).read_bytes())
+    remedy = "checksum" if damage == "flipped" else "another run"
+    for anew, redraw in ((False, False), (True, True)):
+        with complaint("path", remedy):
+            replace(store, anew=anew, redraw=redraw)(specs)
+    with pytest.warns(UserWarning, match="made anew"):
+        again = replace(store, anew=True)(specs)
+    for name in first.dataset.data_vars:
+        np.testing.assert_array_equal(again[0].dataset[name], first.dataset[name])
+    assert again[1].dataset.identical(second.dataset)
 
 
 def test_seeds_and_methods_differ_and_losses_are_recorded(tiny):

@@ -38,6 +38,8 @@ class Check:
     """Also write a page on every claim to this file: statement, figure, numbers, verdict. It needs no other file."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    anew: bool = False
+    """Make kept results and checkpoints again that cannot be used."""
 
     def __call__(self) -> int:
         """Print the table; return the exit status."""
@@ -55,7 +57,7 @@ class Check:
         if self.json and self.html and self.json.resolve() == self.html.resolve():
             raise wrong("json", str(self.json), "is the file of the page too: name another")
         chosen = [claim for claim in CLAIMS if not self.claims or claim.id in self.claims]
-        store = ResultStore(self.results, device=self.device, progress=True)
+        store = ResultStore(self.results, device=self.device, progress=True, anew=self.anew)
         verdicts = check(chosen, store, scale="quick" if self.quick else "full", seed=self.seed)
         print(_verdict_table(verdicts))
         if self.json:

@@ -65,7 +65,7 @@ def follow(objective: Any, options: FlowOptions) -> int:
     from vitdyn.data import AreaSizes
     from vitdyn.experiments import Experiment, run
     from vitdyn.lumped import MeanField
-    from vitdyn.plotting import flow_page, save_figure
+    from vitdyn.plotting import figure_files, flow_page, save_figure
     from vitdyn.trajectory import require_writable
 
     sizes = AreaSizes.from_exponents(
@@ -87,7 +87,8 @@ def follow(objective: Any, options: FlowOptions) -> int:
     )
     experiment = Experiment(name=f"{objective.name}-flow", training=spec)
     path = options.out / f"{experiment.name}-{experiment.key}.nc"
-    require_writable(path)
+    for file in (path, *figure_files(path.with_suffix("")).values()):
+        require_writable(file)
     print(
         f"P = {sizes.patches:g}, global area {sizes.global_size:.4g}, {sizes.local_areas:.4g} local areas of "
         f"{sizes.local_size:.4g}, Δ = {sizes.information_gap:+.3g}"

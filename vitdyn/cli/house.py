@@ -48,13 +48,16 @@ class Figures:
     """The smallest version of each figure."""
     redraw: bool = False
     """Draw from kept runs; never simulate."""
+    anew: bool = False
+    """Make kept results and checkpoints again that cannot be used."""
 
     def __call__(self) -> int:
         """Run the scripts one by one."""
         scripts = sorted(self.sims.glob("[0-9]*.py"))
         if not scripts:
             raise wrong("sims", str(self.sims), "holds no scripts: run this in a clone of the repository")
-        flags = [flag for flag, wanted in (("--quick", self.quick), ("--redraw", self.redraw)) if wanted]
+        asked = {"--quick": self.quick, "--redraw": self.redraw, "--anew": self.anew}
+        flags = [flag for flag, wanted in asked.items() if wanted]
         places = ["--out", str(self.out), "--results", str(self.results)]
         for script in scripts:
             print(f"== {script}", flush=True)

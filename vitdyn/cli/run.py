@@ -56,6 +56,10 @@ class RunOptions(LatentOptions):
     """auto, cpu or cuda; auto takes CUDA where there is one."""
     out: Path = Path("results")
     """Folder for the result file and the picture."""
+    keep_final_state: bool = True
+    """Keep every patch's correlations at the end: most of the file, 8 to 15 MB at P = 1024."""
+    anew: bool = False
+    """Start anew where the checkpoint of an interrupted run cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     from vitdyn.experiments import Experiment, run
     from vitdyn.experiments.cost import estimate_cost
     from vitdyn.observables import Metrics, learned_regime
-    from vitdyn.plotting import save_figure, summary_page
+    from vitdyn.plotting import figure_files, save_figure, summary_page
     from vitdyn.trajectory import require_writable
 
     require_integer("patches", options.patches, at_least=2)
@@ -107,7 +111,8 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     require_memory((training,), pick_device(options.device))
     experiment = Experiment(name=objective.name, training=training)
     path = options.out / f"{experiment.name}-{experiment.key}.nc"
-    require_writable(path)
+    for file in (path, *figure_files(path.with_suffix("")).values()):
+        require_writable(file)
     print(layout.describe())
     if options.patches**2 * options.samples > LONG_STEP:
         print("its first steps are timed", flush=True)
@@ -116,7 +121,14 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         f"{options.seeds} seeds x {options.steps} steps: about {duration(expected.seconds)} and "
         f"{expected.mebibytes:.0f} MiB"
     )
-    trajectory = run(experiment, out=path, device=options.device, progress=True)
+    trajectory = run(
+        experiment,
+        out=path,
+        device=options.device,
+        progress=True,
+        keep_final_state=options.keep_final_state,
+        anew=options.anew,
+    )
     picture = save_figure(summary_page(trajectory), path.with_suffix(""))
     regimes = Counter(learned_regime(trajectory))
     print(

@@ -4,7 +4,7 @@ from vitdyn._tables import text_table
 from vitdyn.plotting.areas import draw_data
 from vitdyn.plotting.claim_figure import draw_verdicts
 from vitdyn.plotting.claim_page import claim_page, write_claim_page
-from vitdyn.plotting.drawing import Drawing, save_figure
+from vitdyn.plotting.drawing import Drawing, figure_files, save_figure
 from vitdyn.plotting.dynamics import Column, draw_dynamics
 from vitdyn.plotting.flow_page import flow_page
 from vitdyn.plotting.photograph import Photograph, draw_photographs
@@ -21,6 +21,7 @@ __all__ = [
     "draw_dynamics",
     "draw_photographs",
     "draw_verdicts",
+    "figure_files",
     "flow_page",
     "gap_words",
     "run_script",

@@ -78,6 +78,11 @@ def drawn_in_style(draw: Callable[P, R]) -> Callable[P, R]:
     return inside
 
 
+def figure_files(stem: Path) -> dict[str, Path]:
+    """Return the files of a figure, by their kind."""
+    return {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png", "csv")}
+
+
 def save_figure(drawing: Drawing, stem: Path) -> Path:
     """Write ``stem`` + .pdf, .png and .csv (the numbers drawn), each whole or not at all; return the PDF's path.
 
@@ -85,7 +90,7 @@ def save_figure(drawing: Drawing, stem: Path) -> Path:
     `vitdyn inspect` knows it among images. Raises ``ValueError`` where the folder
     cannot be written.
     """
-    paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png", "csv")}
+    paths = figure_files(stem)
     with styled():
         drawing.figure.draw_without_rendering()
         drawing.figure.set_layout_engine("none")  # the layout is found: do not search it again for each file

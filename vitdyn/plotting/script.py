@@ -14,6 +14,7 @@ from vitdyn._tables import text_table
 from vitdyn._terminal import ending
 from vitdyn.claims import Verdict
 from vitdyn.experiments import ResultStore
+from vitdyn.trajectory import require_writable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class FigureOptions:
     """Folder for PDF, PNG and the drawn numbers."""
     results: Path = Path("results")
     """Folder where runs are kept."""
+    anew: bool = False
+    """Make kept results and checkpoints again that cannot be used."""
 
     def __post_init__(self) -> None:
         if self.quick and self.full:
@@ -43,7 +46,7 @@ class FigureOptions:
     @property
     def store(self) -> ResultStore:
         """Where the script gets its trajectories."""
-        return ResultStore(self.results, progress=True, redraw=self.redraw)
+        return ResultStore(self.results, progress=True, redraw=self.redraw, anew=self.anew)
 
 
 Options = TypeVar("Options", bound=FigureOptions)
@@ -61,6 +64,7 @@ def run_script(main: Callable[[Options], None], options: type[Options], descript
     def work() -> None:
         with one_line_where_wrong(f"python {name}", ()):
             chosen = tyro.cli(options, description=description)
+        require_writable(chosen.out / "figure.pdf")
         main(chosen)
 
     status = ending(work, name, goes_on="the same command goes on from the last checkpoint")

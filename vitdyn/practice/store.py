@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +27,7 @@ from vitdyn.practice.learner import Batch, Learner
 from vitdyn.practice.pretraining import Pretraining
 from vitdyn.practice.record import Record
 from vitdyn.practice.training import descend, make_optimiser, train
-from vitdyn.trajectory import require_writable
+from vitdyn.trajectory import require_writable, unusable
 
 _STARTUP = 8.0  # seconds until a process has imported what it needs
 _steps_done: Any = None  # in a worker process: the counter that the caller watches,
@@ -40,21 +41,28 @@ def run(
     device: str | torch.device = "auto",
     checkpoint_seconds: float = 10.0,
     advance: Callable[[int], object] = lambda steps: None,
+    anew: bool = False,
 ) -> Record:
     """Train an encoder and look at it; with ``out`` (a file name) also keep the result there.
 
     While it trains, its state is kept beside ``out`` in a file that ends in ".checkpoint"; an interrupted run goes on
-    from there when it is started again, and ends in the same bits.
+    from there when it is started again, and ends in the same bits. With ``anew``, a checkpoint that cannot be used is
+    no error: the run starts anew.
     """
     began, where = time.monotonic(), pick_device(device)
     require_kind("spec", spec, Pretraining)
     target = as_path("out", out) if out is not None else None
-    checkpoint = target.with_name(target.name + ".checkpoint") if target else None
+    checkpoint = checkpoint_of(target) if target else None
     if target:
         require_writable(target)
     with single_threaded():
         trained = train(
-            spec, device=where, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, advance=advance
+            spec,
+            device=where,
+            checkpoint=checkpoint,
+            checkpoint_seconds=checkpoint_seconds,
+            advance=advance,
+            anew=anew,
         )
         images = spec.images.load().to(where)
         found = analyse(spec, trained.learner.encoder, images)
@@ -64,6 +72,11 @@ def run(
         record.save(target)
         checkpoint.unlink(missing_ok=True)
     return record
+
+
+def checkpoint_of(result: Path) -> Path:
+    """Return where a run's state is kept until its result is saved."""
+    return result.with_name(result.name + ".checkpoint")
 
 
 @contextmanager
@@ -82,7 +95,8 @@ class PracticeStore:
     """Results in ``folder``, one file for each run.
 
     ``workers`` processes make those that are missing (None: one to a core, at most four on a GPU). Called with
-    specifications it returns their records in the same order; with ``redraw`` it never trains.
+    specifications it returns their records in the same order; with ``redraw`` it never trains. A result or checkpoint
+    that cannot be believed (damaged, of another run) is an error, or made again with ``anew``.
     """
 
     folder: str | Path
@@ -90,10 +104,11 @@ class PracticeStore:
     progress: bool = False
     redraw: bool = False
     workers: int | None = None
+    anew: bool = False
 
     def __post_init__(self) -> None:
         as_path("folder", self.folder)
-        for name in ("progress", "redraw"):
+        for name in ("progress", "redraw", "anew"):
             require_boolean(name, getattr(self, name))
 
     def path(self, spec: Pretraining) -> Path:
@@ -105,7 +120,7 @@ class PracticeStore:
         require_sequence("specs", specs, "Pretraining")
         for index, spec in enumerate(specs):
             require_kind(f"specs[{index}]", spec, Pretraining)
-        return [spec for spec in dict.fromkeys(specs) if not self.path(spec).is_file()]
+        return [spec for spec in dict.fromkeys(specs) if self._found(spec) is None]
 
     def __call__(self, specs: Sequence[Pretraining]) -> list[Record]:
         """Return the records, from their files where they are there. Says beforehand what the others will cost."""
@@ -116,9 +131,29 @@ class PracticeStore:
             self._make(missing)
         return [Record.load(self.path(spec)) for spec in specs]
 
+    def _found(self, spec: Pretraining) -> Record | None:
+        """Return the stored record, None where there is none. Raises ``ValueError`` for one that is not the run's."""
+        path = self.path(spec)
+        if not path.is_file():
+            return None
+        try:
+            found = Record.load(path)
+            if found.dataset.attrs["spec"] != spec.to_json():
+                raise unusable(path, "holds the result of another run")
+        except ValueError as error:
+            if self.redraw or not self.anew:
+                raise
+            warnings.warn(f"{error}: it is made anew", stacklevel=4)
+            return None
+        checkpoint_of(path).unlink(
+            missing_ok=True
+        )  # of a process that was killed once it had saved the result
+        return found
+
     def _make(self, missing: list[Pretraining]) -> None:
         where = pick_device(self.device)
-        require_writable(self.path(missing[0]))
+        for spec in missing:
+            require_writable(self.path(spec))
         workers = min(len(missing), self._workers(where))
         if self.progress:
             seconds = estimate_seconds(missing, device=self.device, workers=workers)
@@ -129,7 +164,7 @@ class PracticeStore:
                 self._make_side_by_side(longest_first, workers, bar)
             else:
                 for spec in longest_first:
-                    run(spec, out=self.path(spec), device=self.device, advance=bar.update)
+                    run(spec, out=self.path(spec), device=self.device, advance=bar.update, anew=self.anew)
 
     def _make_side_by_side(self, missing: list[Pretraining], workers: int, bar: Any) -> None:
         """Make runs in processes of their own; an error or an interrupt ends all at their next step."""
@@ -137,7 +172,10 @@ class PracticeStore:
         counter, stop = context.Value("q", 0), context.Event()
         with ProcessPoolExecutor(workers, context, initializer=_watch, initargs=(counter, stop)) as pool:
             with _main_left_alone():
-                waiting = {pool.submit(_run_counted, spec, self.path(spec), self.device) for spec in missing}
+                waiting = {
+                    pool.submit(_run_counted, spec, self.path(spec), self.device, self.anew)
+                    for spec in missing
+                }
             try:
                 while waiting:
                     done, waiting = wait(waiting, timeout=0.3, return_when=FIRST_COMPLETED)
@@ -199,14 +237,14 @@ def _end_with_parent() -> None:
         os._exit(1)  # what it does is kept whole or not at all
 
 
-def _run_counted(spec: Pretraining, out: Path, device: str | torch.device) -> None:
+def _run_counted(spec: Pretraining, out: Path, device: str | torch.device, anew: bool = False) -> None:
     def advance(steps: int) -> None:
         if _stop.is_set():
             raise StoppedError
         with _steps_done.get_lock():
             _steps_done.value += steps
 
-    run(spec, out=out, device=device, advance=advance)
+    run(spec, out=out, device=device, advance=advance, anew=anew)
 
 
 def _weight(spec: Pretraining) -> float:

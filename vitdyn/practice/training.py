@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vitdyn._memory import require_fits
+from vitdyn._signals import whole_steps
 from vitdyn._specs import to_text
-from vitdyn.dynamics.checkpoint import read_checkpoint, write_checkpoint
+from vitdyn.dynamics.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from vitdyn.dynamics.resources import pick_device
 from vitdyn.practice.learner import Batch, Learner
 from vitdyn.practice.pretraining import Pretraining
@@ -32,32 +33,46 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 10.0,
     advance: Callable[[int], object] = lambda steps: None,
+    anew: bool = False,
 ) -> Trained:
     """Train one encoder. The same specification on the same device gives the same bits.
 
-    With a ``checkpoint`` path the state is written there every ``checkpoint_seconds``; after an interrupt the same call
-    goes on from it, to the same bits. Whoever keeps the result removes the file. ``advance`` is told of steps done.
+    With a ``checkpoint`` path the state is written there every ``checkpoint_seconds`` and at an interrupt; the same
+    call goes on from it, to the same bits. Whoever keeps the result removes the file. ``advance`` is told of steps
+    done, and may end the run by an error. With ``anew``, a checkpoint that cannot be used is no error: the run starts
+    anew.
 
-    Raises ``ArithmeticError`` where the loss is not finite.
+    Raises ``ArithmeticError`` where the loss is not finite, ``CheckpointError`` for a checkpoint that cannot be used.
     """
     where = pick_device(device)
     _require_memory(spec)
     images = spec.images.load().to(where)
-    learner = Learner(spec).to(where)
-    run = _Run(learner, make_optimiser(learner, spec), torch.full((spec.steps,), torch.nan, device=where))
-    begin = run.resume(checkpoint, spec, where)
+    run, begin = _Run.of(spec, where), 0
+    if checkpoint:
+        try:
+            begin = run.resume(checkpoint, spec, where)
+        except CheckpointError:
+            if not anew:
+                raise
+            run = _Run.of(spec, where)  # what cannot be used may have been taken over in part
     advance(begin)
     last = time.monotonic()
     for step in range(begin, spec.steps):
-        run.losses[step] = descend(learner, run.optimiser, Batch.draw(spec, images, step))
-        advance(1)
+        try:
+            with whole_steps():
+                run.losses[step] = descend(run.learner, run.optimiser, Batch.draw(spec, images, step))
+            advance(1)
+        except BaseException:
+            if checkpoint and run.losses[step].isfinite():  # else the step itself failed, half done
+                run.keep(checkpoint, spec, step + 1)
+            raise
         if checkpoint and time.monotonic() - last >= checkpoint_seconds:
             run.keep(checkpoint, spec, step + 1)
             last = time.monotonic()
     lost = (~run.losses.isfinite()).nonzero()
     if len(lost):
         raise ArithmeticError(f"the loss is not finite at step {int(lost[0])}: take a smaller learning_rate")
-    return Trained(learner, run.losses.cpu())
+    return Trained(run.learner, run.losses.cpu())
 
 
 def _require_memory(spec: Pretraining) -> None:
@@ -78,6 +93,13 @@ class _Run(NamedTuple):
     optimiser: torch.optim.Optimizer
     losses: Tensor
 
+    @classmethod
+    def of(cls, spec: Pretraining, device: torch.device) -> _Run:
+        """Return what there is before the first step."""
+        learner = Learner(spec).to(device)
+        losses = torch.full((spec.steps,), torch.nan, device=device)
+        return cls(learner, make_optimiser(learner, spec), losses)
+
     def keep(self, path: Path, spec: Pretraining, step: int) -> None:
         """Write the state after ``step`` steps."""
         state = {
@@ -88,15 +110,37 @@ class _Run(NamedTuple):
         }
         write_checkpoint(path, to_text(spec), state)
 
-    def resume(self, path: Path | None, spec: Pretraining, device: torch.device) -> int:
+    def resume(self, path: Path, spec: Pretraining, device: torch.device) -> int:
         """Take over the state that is kept, if any; return how many steps it has done."""
-        state = read_checkpoint(path, to_text(spec), device) if path else None
+        state = read_checkpoint(path, to_text(spec), device)
         if state is None:
             return 0
-        self.learner.load_state_dict(state["learner"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.losses.copy_(state["losses"])
-        return state["step"]
+        try:
+            step, losses = state["step"], state["losses"]
+            fits = type(step) is int and 0 <= step <= spec.steps and losses.shape == self.losses.shape
+            fits = fits and losses.dtype == self.losses.dtype and bool(losses[:step].isfinite().all())
+            own = self.learner.state_dict()
+            fits = fits and all(state["learner"][name].dtype == part.dtype for name, part in own.items())
+            self.learner.load_state_dict(state["learner"])
+            self._take_over(state["optimiser"])
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError.of(path, "holds no state of this run") from error
+        if not fits:
+            raise CheckpointError.of(path, "its step, losses or parameters cannot be of this run")
+        self.losses.copy_(losses)
+        return step
+
+    def _take_over(self, state: dict[str, Any]) -> None:
+        """Load what the rule of descent carries. Torch compares no shapes, and takes over any rate or decay."""
+        for group, own in zip(state["param_groups"], self.optimiser.param_groups, strict=True):
+            for name in own.keys() - {"params", "lr"}:
+                if group[name] != own[name]:
+                    raise ValueError(name)
+        self.optimiser.load_state_dict(state)
+        for parameter, moments in self.optimiser.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                if moments[name].shape != parameter.shape or moments[name].dtype != parameter.dtype:
+                    raise ValueError(name)
 
 
 def make_optimiser(learner: Learner, spec: Pretraining) -> torch.optim.AdamW:
