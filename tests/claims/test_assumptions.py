@@ -116,15 +116,8 @@ def test_cases_and_controls_meet_the_assumptions_but_for_the_one_that_a_control_
             assert removed in claim.assumptions and not removed.holds(case)
 
 
-PENDING = {f"MAE-{what}" for what in ("LOSS", "PHASES", "TIME", "TIME-BOUND", "GLOBAL-TIME", "TAIL")} | {
-    "CL-TIME", "CL-LOCAL-LOST", "SYMMETRY"
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("scale", ["quick", "full"])
-@pytest.mark.parametrize(
-    "claim", [claim for claim in CLAIMS if claim.id not in PENDING], ids=lambda claim: claim.id
-)
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_a_claim_has_a_near_control(claim, scale):
     """One with the objectives of a case on other data or for less long, or a case's runs under a moved prediction."""
     cases = claim.cases(scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -89,6 +90,7 @@ def clusters_at_least(least: int) -> Assumption:
     return every_run(f"At least {least} clusters.", lambda spec: clusters_of(spec) >= least)
 
 
+GAP_POSITIVE = every_run("Δ > 0.", lambda spec: sizes_of(spec).information_gap > 0)
 ENOUGH_CLUSTERS = every_run(
     "At least three clusters, or two and P at most 1e12 (at 1e16 contrast stops short with two).",
     lambda spec: clusters_of(spec) > 2 or (clusters_of(spec) == 2 and sizes_of(spec).patches <= 1e12),
@@ -147,6 +149,20 @@ def _is_on_square_grid(spec: Spec) -> bool:
 
 
 SQUARE_GRID = every_run("Patches lie on a square grid.", _is_on_square_grid)
+
+
+def _is_behind_a_coarser(case: Case) -> bool:
+    specs = [run.training for run in case.runs if isinstance(run.training, MeanField)]
+    if not len(specs) == len(case.runs) == 2:
+        return False
+    coarse, fine = specs
+    alike = replace(fine, tolerance=coarse.tolerance, nodes=coarse.nodes) == coarse
+    return alike and coarse.tolerance > fine.tolerance and coarse.nodes <= fine.nodes
+
+
+BEHIND_A_COARSER = Assumption(
+    sentence="Mean field: a flow behind the same flow, more coarsely integrated.", holds=_is_behind_a_coarser
+)
 
 
 def _have_the_same_data(case: Case) -> bool:

@@ -7,7 +7,7 @@ from math import inf
 import numpy as np
 
 from vitdyn.claims import assumptions as assume
-from vitdyn.claims.claim import Assumption, Case, Claim, Control, Interval, Measurement, moved
+from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, moved
 from vitdyn.claims.flows import (
     CLUSTERS,
     TOLERANCE,
@@ -129,7 +129,7 @@ CL_LOSS = Claim(
     "the least loss of all models: the collapsed state lies above it.)",
     source="the paper's statement, as recalled, is stronger; this weaker form is vitdyn's",
     note="claims.md#cl-loss",
-    assumptions=(assume.MEAN_FIELD, assume.LATENTS_BOUNDED, assume.clusters_at_least(3)),
+    assumptions=(assume.BEHIND_A_COARSER, assume.LATENTS_BOUNDED, assume.clusters_at_least(3)),
     surrogate="Loss at a global attention of 0.999, at P = 1e12, over the loss of full "
     "collapse, within 0.02 of 1.",
     symbol="L/L_collapse",
@@ -203,12 +203,9 @@ def _thresholds(scale: str) -> tuple[Case, ...]:
     return quick if scale == "quick" else (*quick, _mixtures(1e6, 0.9, 0.3), _mixtures(1e10, 0.9, 0.3))
 
 
-_GAP_POSITIVE = Assumption(sentence="Δ > 0.", holds=lambda case: regime_of(case).information_gap > 0)
-
-
 def _of_negative_gap() -> Control:
     case = _mixtures(1e8, 0.55, 0.3)
-    return Control(name=case.name, runs=case.runs, removes=_GAP_POSITIVE)
+    return Control(name=case.name, runs=case.runs, removes=assume.GAP_POSITIVE)
 
 
 HYBRID_THRESHOLD = Claim(
@@ -217,7 +214,12 @@ HYBRID_THRESHOLD = Claim(
     "it; λ* = 1/(1 + κ_L), where a collapsed state begins to lose samples of the least global latent L.",
     source="vitdyn's own",
     note="claims.md#hybrid-threshold",
-    assumptions=(assume.MEAN_FIELD, assume.negatives_at_least(32), assume.LATENTS_BOUNDED, _GAP_POSITIVE),
+    assumptions=(
+        assume.MEAN_FIELD,
+        assume.negatives_at_least(32),
+        assume.LATENTS_BOUNDED,
+        assume.GAP_POSITIVE,
+    ),
     surrogate=f"Where own-area attention of local queries at the end of the flow, over λ in steps of {_STEP}, falls "
     f"below 1/4: within {_MARGIN} of the formula, K = 16 and 64 at P = 1e8 and (full) 16 at 1e6 and 1e10. Controls: "
     "Δ < 0, where local areas are learned beyond; the weight at which the first drifts of φ_1 cancel in place.",

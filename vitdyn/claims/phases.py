@@ -70,7 +70,7 @@ MAE_ORDER = Claim(
     "|φ_1| is (1 − γ)P^Δ times φ_a.",
     source="Huang et al. (2025), as recalled, the order; the factor is ours",
     note="claims.md#mae-order",
-    assumptions=(assume.MEAN_FIELD, _LATENTS),
+    assumptions=(assume.BEHIND_A_COARSER, _LATENTS),
     surrogate="log(|φ_1|/φ_a)/log P of a local query at the first moment at which one of the two is 0.1, at P = 1e16: "
     "within 0.01 of Δ + log(1 − γ)/log P, at either sign of Δ.",
     symbol="log(|φ_1|/φ_a)/log P",
@@ -107,7 +107,7 @@ MAE_PHASES = Claim(
     "−(Δ log P + log(2(1 − γ)))/(2z), with z between L and U, where Δ > 0; for Δ < 0 it is still near 0.",
     source="Huang et al. (2025), as recalled; the level's constant is ours",
     note="claims.md#mae-phases",
-    assumptions=(assume.MEAN_FIELD, _LATENTS),
+    assumptions=(assume.BEHIND_A_COARSER, _LATENTS),
     surrogate="−φ_1/log P of a local query when it gives half of its attention to its own area, at P = 1e16, lies "
     "within 0.01 of the interval of that level over z in [L, U]; for Δ < 0 within 0.01 of 0.",
     symbol="−φ_1/log P",
@@ -153,7 +153,7 @@ MAE_PHASE_ONE = Claim(
     "log(2(1 − γ)/3))/(2z), with z between L and U: less deep than at the take-over by log 3/(2z).",
     source="vitdyn's notes, leading order",
     note="claims.md#mae-phase-one",
-    assumptions=(assume.MEAN_FIELD, _LATENTS),
+    assumptions=(assume.BEHIND_A_COARSER, _LATENTS),
     surrogate="−φ_1/log P of a local query where d(φ_1 + φ_a)/dt first turns positive, at P = 1e16, lies within "
     f"{_END_MARGIN} of the interval of that level over z in [L, U].",
     symbol="−φ_1/log P",

@@ -228,7 +228,7 @@ MAE_PP = Claim(
     "Υ_a = φ_a E[z²]/(E[z³] (C_s − 1)), which vanishes as areas grow.",
     source="Huang et al. (2025), as recalled, that they are negligible; the formula is ours",
     note="claims.md#mae-pp",
-    assumptions=(assume.MEAN_FIELD, assume.POSITIONS_MOVE, assume.LATENTS_BOUNDED),
+    assumptions=(assume.BEHIND_A_COARSER, assume.POSITIONS_MOVE, assume.LATENTS_BOUNDED),
     surrogate="Υ_a/φ_a over the formula when local queries give 0.9 of their attention to their own area, at P = 1e12, "
     f"is within {_PP_MARGIN} of 1, for areas of four patches and up.",
     symbol="Υ_a/φ_a over formula",
@@ -274,7 +274,13 @@ MAE_LOSS = Claim(
     "whole leave.",
     source="Huang et al. (2025), as recalled; the minimum in closed form is ours",
     note="claims.md#mae-loss",
-    assumptions=(assume.FULL_SIMULATION, assume.FRESH_BATCHES, assume.LATENTS_BOUNDED, assume.masks_of(0.5)),
+    assumptions=(
+        assume.ONE_RUN,
+        assume.FULL_SIMULATION,
+        assume.FRESH_BATCHES,
+        assume.LATENTS_BOUNDED,
+        assume.MASKS_OF_HALF,
+    ),
     surrogate="What is left of the loss above its closed-form minimum after 400 steps is less than 0.05 of what "
     "it was at Q = 0; the expected value over seeds, by a 99.9 % interval.",
     symbol="(L − L_min)/(L_0 − L_min)",
