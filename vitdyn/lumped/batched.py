@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vitdyn._errors import require_integer, require_real, wrong
+from vitdyn._errors import require_boolean, require_integer, require_real, require_sequence, wrong
 from vitdyn.lumped.flow import BEYOND, LONG, START
 from vitdyn.lumped.mean_field import MeanField, require_alike
 from vitdyn.lumped.right_hand_side import RightHandSide
@@ -138,12 +138,14 @@ def integrate_batch(
     implicit, so that fast equilibria cost nothing, on the clock that suits it: t at first, then log t, or in a
     jump the fastest order parameter (``mean_field.md``). Raises ``ValueError`` for cells that cannot go together.
     """
-    require_alike(cells)
+    require_integer("lanes", lanes, at_least=1)
+    require_boolean("paths", paths)
+    require_alike(cells, lanes=lanes)
     for spec in cells:
         if spec.learning_rate is not None:
             raise wrong("cells", spec, "only flows go here: take learning_rate=None, or integrate_descents")
-    require_integer("lanes", lanes, at_least=1)
     require_real("tolerance", tolerance, low=1e-12, high=1e-2)
+    require_sequence("levels", levels, "levels of attention")
     for level in levels:
         require_real("levels", level, low=0.0, high=1.0, open_low=True, open_high=True)
     with np.errstate(all="ignore"):  # a trial step may overflow: it is then made smaller

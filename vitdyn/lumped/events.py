@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from vitdyn._errors import require_kind, wrong
 from vitdyn.trajectory import Trajectory
 
 
@@ -20,6 +21,7 @@ class PhaseOneEnd(NamedTuple):
 
 def local_correlations(trajectory: Trajectory) -> Float[np.ndarray, "frame 2"]:
     """Return φ_1 and φ_a of a local query, means over seeds, clusters and local areas."""
+    require_kind("trajectory", trajectory, Trajectory)
     values = trajectory["feature_position"].sel(statistic="mean").mean(["seed", "cluster"])
     phi = values.transpose("frame", "query_area", "key_area").to_numpy()[:, 1:]
     own = np.diagonal(phi[..., 1:], axis1=-2, axis2=-1)
@@ -33,6 +35,7 @@ def phase_one_end(trajectory: Trajectory) -> PhaseOneEnd | None:
     first turns positive, by interpolation in time. Of a noisy run the first such change counts, so that frames
     should lie no closer than the noise lets speeds be told apart.
     """
+    require_kind("trajectory", trajectory, Trajectory)
     time, (away, own) = trajectory["time"].to_numpy(), local_correlations(trajectory).T
     apart = np.flatnonzero(np.diff(time) > 0)  # during a jump log t stands still
     steps = np.diff(time)[apart]
@@ -51,6 +54,9 @@ def when_reached(
     values: Float[np.ndarray, " frame"], other: Float[np.ndarray, " frame"], level: float
 ) -> float:
     """Return what ``values`` is where ``other`` first reaches a level, linear between frames; NaN if it never does."""
+    values, other = np.asarray(values, dtype=float), np.asarray(other, dtype=float)
+    if values.shape != other.shape or values.ndim != 1:
+        raise wrong("values.shape", values.shape, f"must be that of other, {other.shape}, with one axis")
     above = np.flatnonzero(other >= level)
     if not len(above):
         return float("nan")

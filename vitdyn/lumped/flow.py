@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vitdyn._axes import FRAME, GLOBAL_AREA, STATISTIC, STATISTICS
-from vitdyn._errors import require_integer, wrong
-from vitdyn._memory import LAST_STEP, MOST_FRAMES
+from vitdyn._errors import require_kind, require_real, wrong
 from vitdyn._progress import progress as shown
 from vitdyn._specs import to_text
 from vitdyn.lumped.attention import State
@@ -52,6 +51,7 @@ def integrate(spec: MeanField, *, progress: bool = False) -> Trajectory:
     With ``progress`` the steps of a descent are shown. Raises ``StalledFlowError`` where ``until`` is not reached or
     the integrator gives up.
     """
+    require_kind("spec", spec, MeanField)
     started = time.perf_counter()
     with np.errstate(all="ignore"):  # a trial step of the integrator may overflow: it is then made smaller
         frames = _flow(spec) if spec.learning_rate is None else _descend([spec], progress)[0]
@@ -191,8 +191,6 @@ def _descend(
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return times, states and steps of the frames of each run of gradient descent, all runs in step."""
     first = cells[0]
-    require_integer("steps", first.steps, at_least=1, at_most=LAST_STEP)
-    require_integer("frames", first.frames, at_least=2, at_most=MOST_FRAMES)
     right = first.right_hand_side if len(cells) == 1 else RightHandSide.together(cells)
     rates = np.array([float(spec.learning_rate or 0.0) for spec in cells])
     aims = np.array([np.nan if spec.until is None else spec.until for spec in cells])
@@ -229,7 +227,11 @@ def _descend(
 
 def crossing_time(trajectory: Trajectory, values: Float[np.ndarray, " frame"], level: float) -> float:
     """Return the first time at which recorded values pass a level, by interpolation in log time; NaN if never."""
-    clock = trajectory["time"].to_numpy()
+    require_kind("trajectory", trajectory, Trajectory)
+    clock, values = trajectory["time"].to_numpy(), np.asarray(values, dtype=float)
+    if values.shape != clock.shape:
+        raise wrong("values.shape", values.shape, f"must be one number for each of {len(clock)} frames")
+    require_real("level", level, low=-1e300, high=1e300)
     above = np.flatnonzero(values >= level)
     if not len(above) or above[0] == 0:
         return float("nan") if not len(above) else float(clock[0])

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from vitdyn._errors import require_integer, require_real, wrong
+from vitdyn._errors import require_boolean, require_integer, require_real, require_sequence, wrong
+from vitdyn._memory import LAST_STEP, MOST_FRAMES, require_fits
 from vitdyn.data import AreaSizes, Law, Uniform
 from vitdyn.lumped.attention import ORDER_PARAMETERS, POSITION_PARAMETERS
-from vitdyn.lumped.quadrature import quadrature
+from vitdyn.lumped.quadrature import MOST_NODES, quadrature
 from vitdyn.lumped.right_hand_side import RightHandSide
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective, require_listed
+
+LARGEST = 10**15
+"""Clusters and negatives: whole numbers up to it are exact in float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +54,13 @@ class MeanField:
         if not isinstance(self.sizes, AreaSizes):
             raise wrong("sizes", self.sizes, "must be AreaSizes")
         require_listed(self.objective, "the mean field was derived for these; simulate any other")
-        require_integer("clusters", self.clusters, at_least=1)
-        require_integer("negatives", self.negatives, at_least=1)
-        require_integer("nodes", self.nodes, at_least=2)
+        require_boolean("position_correlations", self.position_correlations)
+        require_integer("clusters", self.clusters, at_least=1, at_most=LARGEST)
+        require_integer("negatives", self.negatives, at_least=1, at_most=LARGEST)
+        require_integer("nodes", self.nodes, at_least=2, at_most=MOST_NODES)
         require_real("tolerance", self.tolerance, low=1e-12, high=1e-2)
-        require_integer("frames", self.frames, at_least=2)
-        require_integer("steps", self.steps, at_least=1)
+        require_integer("frames", self.frames, at_least=2, at_most=MOST_FRAMES)
+        require_integer("steps", self.steps, at_least=1, at_most=LAST_STEP)
         if self.until is not None:
             require_real("until", self.until, low=0.0, high=1.0, open_low=True, open_high=True)
         if self.learning_rate is not None:
@@ -103,9 +108,17 @@ class MeanField:
         return RightHandSide.of(self)
 
 
-def require_alike(cells: Sequence[MeanField], *shared: str) -> None:
-    """Raise ``ValueError`` unless the cells can go in one batch; ``shared`` names further fields that must agree."""
-    if not cells:
+ARRAYS = 60
+"""Arrays of a number for each pair of nodes that are in memory at once while a drift is evaluated."""
+
+
+def require_alike(cells: Sequence[MeanField], *shared: str, lanes: int | None = None) -> None:
+    """Raise ``ValueError`` unless the cells can go in one batch; ``shared`` names further fields that must agree.
+
+    ``lanes`` is how many of them are held at once, if not all.
+    """
+    require_sequence("cells", cells, "MeanField")
+    if not len(cells):
         raise wrong("cells", cells, "must be one or more")
     for spec in cells:
         if not isinstance(spec, MeanField):
@@ -121,3 +134,7 @@ def require_alike(cells: Sequence[MeanField], *shared: str) -> None:
             raise wrong(
                 f"cells.{name}", sorted(values), "must be the same in all cells: take one batch for each"
             )
+    nodes = cells[0].right_hand_side.rule.nodes.size
+    side_by_side, field = (len(cells), "cells") if lanes is None else (min(lanes, len(cells)), "lanes")
+    needed = 8.0 * ARRAYS * nodes**2 * side_by_side
+    require_fits(field, side_by_side, needed, f"take fewer at once, or fewer than {nodes} nodes")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import require_integer, wrong
+from vitdyn._errors import require_integer, require_kind, wrong
 from vitdyn.data import Beta, Law, TruncatedNormal, TwoPoint, Uniform
 
 MOST_NODES = 512
@@ -27,6 +27,7 @@ def quadrature(law: Law, count: int) -> Quadrature:
     With ``count`` nodes polynomials up to degree 2 · count − 1 are integrated exactly (truncated normal: the
     density is a factor of the weights). Raises ``ValueError`` for a law without a rule.
     """
+    require_kind("latents", law, Law)
     require_integer("nodes", count, at_least=1, at_most=MOST_NODES)
     if law.low == law.high:
         return Quadrature(np.array([law.high]), np.ones(1))

@@ -11,7 +11,15 @@ import numpy as np
 import torch
 
 from vitdyn._axes import FRAME, SEED, STATISTIC, STATISTICS
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn._errors import (
+    require_choice,
+    require_integer,
+    require_kind,
+    require_real,
+    require_sequence,
+    wrong,
+)
+from vitdyn._memory import LAST_STEP, MOST_FRAMES, require_fits
 from vitdyn._specs import to_text
 from vitdyn.data import Law, PatchGenerator, PatchLayout, Uniform, masked_count
 from vitdyn.lumped.by_cell import Frame, observe_cells
@@ -47,9 +55,9 @@ class Lumped:
     def __post_init__(self) -> None:
         PatchGenerator(layout=self.layout, latents=self.latents)
         require_listed(self.objective, "the reduction was derived for these; simulate any other")
-        require_integer("steps", self.steps, at_least=0)
+        require_integer("steps", self.steps, at_least=0, at_most=LAST_STEP)
         require_integer("samples", self.samples, at_least=1)
-        require_integer("frames", self.frames, at_least=2)
+        require_integer("frames", self.frames, at_least=2, at_most=MOST_FRAMES)
         require_choice("queries", self.queries, QUERIES)
         if self.learning_rate is not None:
             require_real("learning_rate", self.learning_rate, low=0.0, high=1e12)
@@ -57,9 +65,21 @@ class Lumped:
             require_integer("seeds", self.seeds, at_least=1)
         elif not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise wrong("seeds", tuple(self.seeds), "must name at least one seed, and each once")
+        self._check_memory()
         for seed in self.seed_numbers:
             require_integer("seeds", seed, at_least=0)
         self.objective.check(self.layout, self.samples)
+
+    def _check_memory(self) -> None:
+        """Refuse what is predicted to take more memory than there is: a step's samples, or the frames of all seeds."""
+        areas, clusters = self.layout.areas, self.layout.clusters
+        cells = min(self.layout.patches, areas**clusters)
+        per_sample = 8.0 * (3 * cells + 2 * areas)
+        require_fits("samples", self.samples, self.samples * per_sample, "take fewer samples a step")
+        seeds = len(self.seeds) if isinstance(self.seeds, Sequence) else int(self.seeds)
+        frame = 8.0 * 3 * 4 * clusters * areas**2
+        kept = seeds * (min(self.frames, self.steps + 2) * frame + 16.0 * cells * (cells + clusters * areas))
+        require_fits("seeds", seeds, kept, "take fewer seeds or frames, or run them in parts")
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
@@ -136,6 +156,11 @@ def sampled_gradient(
     layouts do not match, or for an objective that is none of masked reconstruction, contrast and their mixture.
     """
     require_choice("queries", queries, QUERIES)
+    require_kind("symmetry", symmetry, Symmetry)
+    require_kind("order", order, OrderParameters)
+    require_kind("generator", generator, PatchGenerator)
+    require_integer("samples", samples, at_least=1)
+    require_sequence("seeds", seeds, "whole numbers")
     if generator.layout != symmetry.layout:
         raise wrong("generator.layout", generator.layout.describe(), "must be the layout of the symmetry")
     if len(order.feature) != len(seeds):
@@ -158,6 +183,7 @@ def descend(spec: Lumped, *, start: OrderParameters | None = None) -> Trajectory
 
     Raises ``ArithmeticError`` at the first recorded state that is not finite.
     """
+    require_kind("spec", spec, Lumped)
     began = time.monotonic()
     symmetry, generator, seeds = Symmetry.of(spec.layout), spec.generator, spec.seed_numbers
     order = start or symmetry.zeros(len(seeds))

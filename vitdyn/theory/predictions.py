@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, inf, lgamma, log
+from math import exp, inf, isnan, lgamma, log
+from numbers import Real
 
 import numpy as np
 
@@ -13,6 +14,12 @@ from vitdyn.seeds import stream
 from vitdyn.theory.regime import Regime
 
 PAPER, OURS = "Huang et al. (2025), as recalled", "vitdyn's notes"
+
+
+def require_number(field: str, value: object) -> None:
+    """Raise unless ``value`` is a real number; an infinite one stands for an end that is open."""
+    if not isinstance(value, Real) or isinstance(value, bool) or isnan(value):
+        raise wrong(field, value, "must be a number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +38,10 @@ class Prediction:
     note: str
 
     def __post_init__(self) -> None:
+        require_number("low", self.low)
+        require_number("high", self.high)
         if not self.low <= self.high:
-            raise ValueError(f"low = {self.low!r}: must not exceed high = {self.high!r}")
+            raise wrong("low", self.low, f"must not exceed high = {self.high!r}")
 
 
 def _over_latents(coefficient: float, regime: Regime, law: Law) -> tuple[float, float]:

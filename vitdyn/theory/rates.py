@@ -7,7 +7,7 @@ from math import inf, log
 
 from vitdyn._errors import require_choice, require_real, wrong
 from vitdyn.data import Law
-from vitdyn.theory.predictions import OURS, PAPER, Prediction, own_area_level, phase_one_level
+from vitdyn.theory.predictions import OURS, PAPER, Prediction, own_area_level, phase_one_level, require_number
 from vitdyn.theory.regime import Regime
 
 VARIABLES = ("P", "ε")
@@ -30,8 +30,7 @@ class Rate:
     variable: str = "P"
 
     def __post_init__(self) -> None:
-        if self.exponent != self.exponent:
-            raise wrong("exponent", self.exponent, "must be a number")
+        require_number("exponent", self.exponent)
         require_choice("variable", self.variable, VARIABLES)
 
 
