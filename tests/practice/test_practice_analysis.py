@@ -111,7 +111,9 @@ def invented(tiny):
                     found[name] = torch.full(shape, levels[method] + sway * noise.get(name, 0.0))
                     found[name][0] = 0.5
                 records.append(
-                    Record.of(tiny(method, seed=seed), found, torch.zeros(0), device="CPU", seconds=1.0)
+                    Record.of(
+                        tiny(method, seed=seed), found, torch.zeros(0), device="CPU", machine="m", seconds=1.0
+                    )
                 )
         return records
 

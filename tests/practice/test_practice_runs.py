@@ -15,6 +15,7 @@ from vitdyn import _files
 from vitdyn._signals import interrupted_by_sigterm
 from vitdyn.dynamics import CheckpointError
 from vitdyn.dynamics.checkpoint import write_checkpoint
+from vitdyn.dynamics.resources import machine_name
 from vitdyn.practice import (
     MEANINGS,
     Analysis,
@@ -130,6 +131,15 @@ def test_a_checkpoint_that_this_run_cannot_have_written(tiny, name, tmp_path, mo
         train(spec, checkpoint=path, advance=Interrupt(0))
     if name in ("a list", "moments of other shapes"):
         assert equal(train(spec, checkpoint=path, anew=True), train(spec))
+
+
+def test_a_run_that_goes_on_on_another_machine_says_so(tiny, tmp_path, monkeypatch):
+    out, here = tmp_path / "one.nc", machine_name()
+    assert run(tiny()).dataset.attrs["machine"] == here
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny(), out=out, checkpoint_seconds=0, advance=Interrupt(2))
+    monkeypatch.setattr("vitdyn.practice.training.machine_of", lambda device: "another processor")
+    assert run(tiny(), out=out).dataset.attrs["machine"] == f"{here}; another processor"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

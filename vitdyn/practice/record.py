@@ -41,14 +41,22 @@ class Record:
     """What a run measured, as an ``xarray.Dataset``.
 
     Dimensions: ``block`` (from 1) and ``head`` for attention, ``depth`` (0: before the first block) for tokens,
-    ``step`` for the ``loss``. Attributes hold the specification as JSON, versions, the device and the seconds taken.
+    ``step`` for the ``loss``. Attributes hold the specification as JSON, versions, the device, the machine (several, where
+    a run went on elsewhere) and the seconds taken.
     """
 
     dataset: xarray.Dataset
 
     @classmethod
     def of(
-        cls, spec: Pretraining, found: dict[str, Tensor], losses: Tensor, *, device: str, seconds: float
+        cls,
+        spec: Pretraining,
+        found: dict[str, Tensor],
+        losses: Tensor,
+        *,
+        device: str,
+        machine: str,
+        seconds: float,
     ) -> Record:
         """Label what was measured."""
         import xarray
@@ -67,6 +75,7 @@ class Record:
             "schema": SCHEMA,
             "spec": spec.to_json(),
             "device": device,
+            "machine": machine,
             "seconds": seconds,
             "versions": versions("vitdyn", "torch", "transformers", "numpy", "xarray"),
         }

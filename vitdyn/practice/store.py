@@ -67,7 +67,14 @@ def run(
         images = spec.images.load().to(where)
         found = analyse(spec, trained.learner.encoder, images)
     seconds = time.monotonic() - began
-    record = Record.of(spec, found, trained.losses, device=device_name(where), seconds=seconds)
+    record = Record.of(
+        spec,
+        found,
+        trained.losses,
+        device=device_name(where),
+        machine="; ".join(trained.machines),
+        seconds=seconds,
+    )
     if target and checkpoint:
         record.save(target)
         checkpoint.unlink(missing_ok=True)

@@ -14,16 +14,17 @@ from vitdyn._memory import require_fits
 from vitdyn._signals import whole_steps
 from vitdyn._specs import to_text
 from vitdyn.dynamics.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from vitdyn.dynamics.resources import pick_device
+from vitdyn.dynamics.resources import machine_of, pick_device
 from vitdyn.practice.learner import Batch, Learner
 from vitdyn.practice.pretraining import Pretraining
 
 
 class Trained(NamedTuple):
-    """An encoder after training, and the loss at each step, taken before it."""
+    """An encoder after training, the loss at each step, taken before it, and the machines that took the steps."""
 
     learner: Learner
     losses: Tensor
+    machines: tuple[str, ...]
 
 
 def train(
@@ -55,6 +56,8 @@ def train(
             if not anew:
                 raise
             run = _Run.of(spec, where)  # what cannot be used may have been taken over in part
+    if run.machines[-1:] != [machine_of(where)] and begin < max(1, spec.steps):
+        run.machines.append(machine_of(where))
     advance(begin)
     last = time.monotonic()
     for step in range(begin, spec.steps):
@@ -72,7 +75,7 @@ def train(
     lost = (~run.losses.isfinite()).nonzero()
     if len(lost):
         raise ArithmeticError(f"the loss is not finite at step {int(lost[0])}: take a smaller learning_rate")
-    return Trained(run.learner, run.losses.cpu())
+    return Trained(run.learner, run.losses.cpu(), tuple(run.machines))
 
 
 def _require_memory(spec: Pretraining) -> None:
@@ -92,13 +95,14 @@ class _Run(NamedTuple):
     learner: Learner
     optimiser: torch.optim.Optimizer
     losses: Tensor
+    machines: list[str]
 
     @classmethod
     def of(cls, spec: Pretraining, device: torch.device) -> _Run:
         """Return what there is before the first step."""
         learner = Learner(spec).to(device)
         losses = torch.full((spec.steps,), torch.nan, device=device)
-        return cls(learner, make_optimiser(learner, spec), losses)
+        return cls(learner, make_optimiser(learner, spec), losses, [])
 
     def keep(self, path: Path, spec: Pretraining, step: int) -> None:
         """Write the state after ``step`` steps."""
@@ -107,6 +111,7 @@ class _Run(NamedTuple):
             "learner": self.learner.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "losses": self.losses,
+            "machines": self.machines,
         }
         write_checkpoint(path, to_text(spec), state)
 
@@ -119,6 +124,7 @@ class _Run(NamedTuple):
             step, losses = state["step"], state["losses"]
             fits = type(step) is int and 0 <= step <= spec.steps and losses.shape == self.losses.shape
             fits = fits and losses.dtype == self.losses.dtype and bool(losses[:step].isfinite().all())
+            fits = fits and all(isinstance(name, str) for name in [*state["machines"]])
             own = self.learner.state_dict()
             fits = fits and all(state["learner"][name].dtype == part.dtype for name, part in own.items())
             self.learner.load_state_dict(state["learner"])
@@ -128,6 +134,7 @@ class _Run(NamedTuple):
         if not fits:
             raise CheckpointError.of(path, "its step, losses or parameters cannot be of this run")
         self.losses.copy_(losses)
+        self.machines.extend(state["machines"])
         return step
 
     def _take_over(self, state: dict[str, Any]) -> None:
