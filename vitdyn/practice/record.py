@@ -41,8 +41,8 @@ class Record:
     """What a run measured, as an ``xarray.Dataset``.
 
     Dimensions: ``block`` (from 1) and ``head`` for attention, ``depth`` (0: before the first block) for tokens,
-    ``step`` for the ``loss``. Attributes hold the specification as JSON, versions, the device, the machine (several, where
-    a run went on elsewhere) and the seconds taken.
+    ``step`` for the ``loss``. Attributes hold the specification as JSON, versions, the device, the machine
+    (several, where a run went on elsewhere) and the seconds taken.
     """
 
     dataset: xarray.Dataset
