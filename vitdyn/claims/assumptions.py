@@ -63,9 +63,6 @@ CONTENT_QUERIES = every_run(
     "Queries hold contents too.", lambda spec: getattr(spec, "content_queries", False)
 )
 LATENTS_BOUNDED = every_run("Latents are bounded away from 0.", lambda spec: law_of(spec).low > 0)
-POSITIONS_STILL = every_run(
-    "Position correlations are left at 0.", lambda spec: not getattr(spec, "position_correlations", False)
-)
 POSITIONS_MOVE = every_run(
     "Position correlations move too.", lambda spec: getattr(spec, "position_correlations", True)
 )
@@ -113,14 +110,14 @@ def patches_at_least(least: float) -> Assumption:
     return every_run(f"P is at least {least:g}.", lambda spec: sizes_of(spec).patches >= least)
 
 
+THEORYS_RANGE = every_run(
+    "κ_s ≤ 1/2 < κ_c.", lambda spec: exponents_of(spec)[1] <= 0.5 < exponents_of(spec)[0]
+)
+
+
 def global_exponent(low: float, high: float) -> Assumption:
     """Return the assumption that κ_c lies in [low, high]."""
     return every_run(f"κ_c in [{low:g}, {high:g}].", lambda spec: low <= exponents_of(spec)[0] <= high)
-
-
-def local_exponent(low: float, high: float) -> Assumption:
-    """Return the assumption that κ_s lies in [low, high]."""
-    return every_run(f"κ_s in [{low:g}, {high:g}].", lambda spec: low <= exponents_of(spec)[1] <= high)
 
 
 def masks_of(ratio: float) -> Assumption:
@@ -131,16 +128,9 @@ def masks_of(ratio: float) -> Assumption:
 MASKS_OF_HALF = masks_of(0.5)
 
 
-def temperature_of(value: float) -> Assumption:
-    """Return the assumption that objectives that contrast have this τ."""
-    return every_run(f"τ = {value:g}.", lambda spec: getattr(spec.objective, "temperature", value) == value)
-
-
-def steps_at_least(least: int) -> Assumption:
-    """Return the assumption that every run takes no fewer steps than this."""
-    return every_run(
-        f"At least {least} steps.", lambda spec: isinstance(spec, MeanField) or spec.steps >= least
-    )
+CONTRASTING = every_run(
+    "Objectives contrast, at some τ.", lambda spec: hasattr(spec.objective, "temperature")
+)
 
 
 def _is_on_square_grid(spec: Spec) -> bool:

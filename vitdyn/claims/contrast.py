@@ -129,7 +129,12 @@ CL_LOSS = Claim(
     "the least loss of all models: the collapsed state lies above it.)",
     source="the paper's statement, as recalled, is stronger; this weaker form is vitdyn's",
     note="claims.md#cl-loss",
-    assumptions=(assume.BEHIND_A_COARSER, assume.LATENTS_BOUNDED, assume.clusters_at_least(3)),
+    assumptions=(
+        assume.BEHIND_A_COARSER,
+        assume.CONTRASTING,
+        assume.LATENTS_BOUNDED,
+        assume.clusters_at_least(3),
+    ),
     surrogate="Loss at a global attention of 0.999, at P = 1e12, over the loss of full "
     "collapse, within 0.02 of 1.",
     symbol="L/L_collapse",
@@ -216,6 +221,7 @@ HYBRID_THRESHOLD = Claim(
     note="claims.md#hybrid-threshold",
     assumptions=(
         assume.MEAN_FIELD,
+        assume.CONTRASTING,
         assume.negatives_at_least(32),
         assume.LATENTS_BOUNDED,
         assume.GAP_POSITIVE,

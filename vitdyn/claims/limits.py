@@ -93,6 +93,7 @@ _ON_SIMULATIONS = (
     assume.POSITION_QUERIES,
     assume.MASKS_OF_HALF,
     assume.patches_at_least(256),
+    assume.THEORYS_RANGE,
 )
 
 MAE_AREA = Claim(
