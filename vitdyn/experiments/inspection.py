@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vitdyn._errors import wrong
+from vitdyn._errors import require_integer, require_kind, wrong
 from vitdyn.attention import Correlations, area_attention
 from vitdyn.dynamics import BatchSource, Training
 from vitdyn.observables import sample_mean
@@ -26,6 +26,9 @@ def patch_area_attention(
 
     Raises ``ValueError`` for a trajectory that was recorded without its final state.
     """
+    require_kind("trajectory", trajectory, Trajectory)
+    require_kind("training", training, Training)
+    require_integer("samples", samples, at_least=1)
     correlations = _final_correlations(trajectory)
     dtype, layout = correlations.feature_position.dtype, training.generator.layout
     source = BatchSource(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vitdyn.claims import INCONCLUSIVE, REFUTED, SUPPORTED, Claim, Verdict, overall
 from vitdyn.claims.claim import short
+from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.claim_figure import STATUS_COLOURS, draw_verdicts
 from vitdyn.plotting.style import styled
 from vitdyn.trajectory import writable_beside
@@ -54,6 +55,7 @@ _RULES = (
 )
 
 
+@checked
 def write_claim_page(path: Path, claims: Iterable[Claim], verdicts: Sequence[Verdict]) -> Path:
     """Write ``claim_page`` to a file, whole or not at all; return its path.
 
@@ -65,6 +67,7 @@ def write_claim_page(path: Path, claims: Iterable[Claim], verdicts: Sequence[Ver
     return path
 
 
+@checked
 def claim_page(claims: Iterable[Claim], verdicts: Sequence[Verdict]) -> str:
     """Return a page of HTML on claims and what was found of each, figures and style inside it.
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 
 from vitdyn._axes import GLOBAL_AREA, STATISTIC
+from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.drawing import Drawing
 from vitdyn.plotting.style import BLUE, GREEN, GREY, PURPLE, VERMILLION
 from vitdyn.trajectory import Trajectory
@@ -35,6 +36,7 @@ PAIRS = {
 """Kinds of curves. A global query's own area is the global one."""
 
 
+@checked
 def by_pair(trajectory: Trajectory, name: str, pair: str) -> Float[np.ndarray, "frame seed"]:
     """Return an observable of (query area, key area), averaged over clusters and over the areas of the kind."""
     values = trajectory[name]
@@ -44,6 +46,7 @@ def by_pair(trajectory: Trajectory, name: str, pair: str) -> Float[np.ndarray, "
     return _mean(array[..., _wanted(pair, array.shape[-1])])
 
 
+@checked
 def attention_by_pair(trajectory: Trajectory, pair: str) -> Float[np.ndarray, "frame seed"]:
     """Return area attention by kind; to a query's own area over samples that show some of it."""
     if not pair.endswith("own"):

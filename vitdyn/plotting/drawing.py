@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.style import styled
 from vitdyn.trajectory import writable_beside
 
@@ -68,21 +69,24 @@ class Drawing:
 
 
 def drawn_in_style(draw: Callable[P, R]) -> Callable[P, R]:
-    """Make a drawing function draw in the one style."""
+    """Make a drawing function draw in the one style, what its annotations name and nothing else (``checked``)."""
+    draws = checked(draw, filled=True)
 
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
         with styled():
-            return draw(*args, **kwargs)
+            return draws(*args, **kwargs)
 
     return inside
 
 
+@checked
 def figure_files(stem: Path) -> dict[str, Path]:
     """Return the files of a figure, by their kind."""
     return {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png", "csv")}
 
 
+@checked
 def save_figure(drawing: Drawing, stem: Path) -> Path:
     """Write ``stem`` + .pdf, .png and .csv (the numbers drawn), each whole or not at all; return the PDF's path.
 

@@ -18,6 +18,7 @@ from vitdyn._errors import wrong
 from vitdyn.experiments import Experiment
 from vitdyn.experiments.experiment import Runner
 from vitdyn.lumped import StalledFlowError
+from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.curves import attention_by_pair, by_pair
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.lumped_times import CollapseRow, PowerLaw, draw_collapse, draw_exponents
@@ -184,6 +185,7 @@ def draw_mixture(
     return drawing
 
 
+@checked
 def half_crossing(weights: Float[np.ndarray, " weight"], values: Float[np.ndarray, " weight"]) -> float:
     """Return the weight at which values first fall below 1/2, interpolated linearly; NaN if they do not."""
     below = np.flatnonzero((values[1:] < 0.5) & (values[:-1] >= 0.5))
@@ -193,6 +195,7 @@ def half_crossing(weights: Float[np.ndarray, " weight"], values: Float[np.ndarra
     return float(np.interp(0.5, values[pair][::-1], weights[pair][::-1]))
 
 
+@checked
 def read_maps(path: Path, panels: str) -> list[Float[np.ndarray, "row column"]]:
     """Return the pictures of some panels from a saved table of drawn numbers, empty cells as NaN.
 
@@ -208,6 +211,7 @@ def read_maps(path: Path, panels: str) -> list[Float[np.ndarray, "row column"]]:
     return found
 
 
+@checked
 def read_curves(
     path: Path, panel: str
 ) -> dict[str, tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]]:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from vitdyn._axes import CLUSTER, GLOBAL_AREA, SEED
 from vitdyn._errors import require_choice, wrong
 from vitdyn._tables import text_table
+from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.curves import draw_curve, log_clock, present
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import BLACK, BLUE, GREY, PAGE_WIDTH, panel_title
@@ -72,6 +73,7 @@ class Panel:
             raise wrong("Panel.series", self.series, "must hold at least one series")
 
 
+@checked
 def final_attention(
     trajectory: Trajectory, queries: int | slice = EVERY, key: int | None = None
 ) -> Float[np.ndarray, " case"]:
@@ -86,6 +88,7 @@ def final_attention(
     return present(np.nanmean, flat, 1)
 
 
+@checked
 def events_in_order(
     to_global: Float[np.ndarray, "frame seed"], to_own: Float[np.ndarray, "frame seed"]
 ) -> Float[np.ndarray, " seed"]:
@@ -106,6 +109,7 @@ def events_in_order(
     return shares
 
 
+@checked
 def table_of_ends(panels: Sequence[Panel]) -> str:
     """Return a table for the terminal: each point of a sweep, the last point of a curve or portrait, over seeds."""
     rows = [

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from vitdyn._errors import wrong
+from vitdyn._errors import as_path, require_boolean, wrong
 from vitdyn._options import one_line_where_wrong
 from vitdyn._tables import text_table
 from vitdyn._terminal import ending
 from vitdyn.claims import Verdict
 from vitdyn.experiments import ResultStore
+from vitdyn.plotting.arguments import checked
 from vitdyn.trajectory import require_writable
 
 
@@ -35,6 +36,10 @@ class FigureOptions:
     """Make kept results and checkpoints again that cannot be used."""
 
     def __post_init__(self) -> None:
+        for name in ("quick", "full", "redraw"):
+            require_boolean(name, getattr(self, name))
+        for name in ("out", "results"):
+            object.__setattr__(self, name, as_path(name, getattr(self, name)))
         if self.quick and self.full:
             raise wrong("full", self.full, "choose one of --quick and --full")
 
@@ -72,6 +77,7 @@ def run_script(main: Callable[[Options], None], options: type[Options], descript
         sys.exit(status)
 
 
+@checked
 def verdict_table(verdicts: Mapping[str, Verdict]) -> str:
     """Return a table of verdicts, one line for each named run."""
     rows = [
@@ -81,6 +87,7 @@ def verdict_table(verdicts: Mapping[str, Verdict]) -> str:
     return text_table(("run", "predicted", "measured", "low", "high", "count", "verdict"), rows)
 
 
+@checked
 def gap_words(gap: float) -> str:
     """Return "Δ = +0.4" or "Δ = −0.3" for an information gap."""
     return f"Δ = {gap:+.1f}".replace("-", "\N{MINUS SIGN}")

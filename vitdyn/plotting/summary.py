@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vitdyn._specs import decode
 from vitdyn.data import PatchLayout
+from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.curves import PAIRS, attention_by_pair, by_pair, draw_curve, log_clock, present
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import BLACK, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION, panel_title
@@ -61,6 +62,7 @@ def summary_page(trajectory: Trajectory) -> Drawing:
     return drawing
 
 
+@checked
 def describe_run(trajectory: Trajectory) -> list[str]:
     """Return the specification in words, one line for the data, one for training, one for the result."""
     training = trajectory.spec["training"]

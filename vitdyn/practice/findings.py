@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import require_kind, require_sequence, wrong
+from vitdyn._errors import as_array, require_kind, require_real, require_sequence, wrong
 from vitdyn._statistics import student_interval
 from vitdyn._tables import text_table
 from vitdyn.practice.pretraining import METHODS
@@ -32,7 +32,11 @@ class Interval(NamedTuple):
 
 def interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
     """Return the mean over the first axis, seeds, ± t · s/√n; with a single seed the ends are infinite."""
-    return Interval(*student_interval(values, confidence))
+    array = as_array("values", values)
+    if array.dtype.kind not in "iuf" or not array.ndim or not len(array):
+        raise wrong("values", values, "must be an array of numbers, one row or more")
+    require_real("confidence", confidence, low=0, high=1, open_low=True, open_high=True)
+    return Interval(*student_interval(array, confidence))
 
 
 def _require_records(records: Sequence[Record]) -> None:
@@ -142,6 +146,9 @@ def findings(records: Sequence[Record]) -> list[Finding]:
 
 def finding_table(found: Sequence[Finding]) -> str:
     """Return the findings as a table."""
+    require_sequence("found", found, "Finding")
+    for index, each in enumerate(found):
+        require_kind(f"found[{index}]", each, Finding)
     rows = [
         (each.number, each.statement, each.metric, "+" if each.sign > 0 else "-", *map(float, each.difference),
          each.status, each.mixture_between)

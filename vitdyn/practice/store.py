@@ -124,9 +124,7 @@ class PracticeStore:
 
     def missing(self, specs: Sequence[Pretraining]) -> list[Pretraining]:
         """Return the runs that have no result yet, each once."""
-        require_sequence("specs", specs, "Pretraining")
-        for index, spec in enumerate(specs):
-            require_kind(f"specs[{index}]", spec, Pretraining)
+        _require_specs(specs)
         return [spec for spec in dict.fromkeys(specs) if self._found(spec) is None]
 
     def __call__(self, specs: Sequence[Pretraining]) -> list[Record]:
@@ -223,6 +221,12 @@ def _main_left_alone() -> Iterator[None]:
         vars(main).update(kept)
 
 
+def _require_specs(specs: Sequence[Pretraining]) -> None:
+    require_sequence("specs", specs, "Pretraining")
+    for index, spec in enumerate(specs):
+        require_kind(f"specs[{index}]", spec, Pretraining)
+
+
 class StoppedError(Exception):
     """A run that its caller ended; it goes on from its checkpoint when it is made again."""
 
@@ -269,6 +273,7 @@ def estimate_seconds(
     """
     where, cost = pick_device(device), {}
     require_integer("workers", workers, at_least=1)
+    _require_specs(specs)
     kinds = [replace(spec, seed=0) for spec in specs]
     looks: dict[Any, float] = {}
     with single_threaded():
