@@ -57,8 +57,8 @@ def _parse(given: list[str]) -> Callable[[], int]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
-    0 done, 1 refuted, diverged or out of disk or memory, 2 bad input or a missing package, 3 inconclusive, 130 interrupted,
-    143 terminated (SIGTERM).
+    0 done, 1 refuted, diverged or out of disk or memory, 2 bad input or a missing package, 3 inconclusive,
+    130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     goes_on = (
