@@ -122,9 +122,8 @@ def test_more_frames_than_moments_take_no_memory(complaint):
     few, many = (flow._thin(times, states, frames) for frames in (10**3, 10**12))
     assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=True))
     assert len(few[0]) == 6
-    spec = MeanField(sizes=AreaSizes.from_exponents(1e6, 0.9, 0.4), learning_rate=1.0, steps=10**16)
     with complaint("steps"):
-        integrate(spec)
+        integrate(MeanField(sizes=AreaSizes.from_exponents(1e6, 0.9, 0.4), learning_rate=1.0, steps=10**16))
 
 
 def test_long_descents_are_said_beforehand_and_shown(tmp_path, capsys, monkeypatch):
