@@ -230,6 +230,12 @@ def changed(state, name, part):
     return state | {name: part(state[name])}
 
 
+def each_frame(state, part):
+    return changed(
+        state, "frames", lambda frames: {name: part(name, values) for name, values in frames.items()}
+    )
+
+
 CRAFTED = {
     "no frames": lambda state: {key: part for key, part in state.items() if key != "frames"},
     "no split": lambda state: {key: part for key, part in state.items() if key != "split"},
@@ -244,15 +250,17 @@ CRAFTED = {
     "all a list": lambda state: [state],
     "all empty": lambda state: {},
     "all under another number": lambda state: {7: state},
-    "too many frames": lambda state: changed(state, "frames", lambda frames: frames * 3),
-    "frames that are none": lambda state: changed(state, "frames", lambda frames: [3] * len(frames)),
-    "frames as a dictionary": lambda state: changed(state, "frames", lambda frames: dict(enumerate(frames))),
+    "too many frames": lambda state: each_frame(state, lambda name, values: values.repeat_interleave(3, 0)),
+    "a frame less of one": lambda state: each_frame(
+        state, lambda name, values: values[1:] if name == "loss" else values
+    ),
+    "frames that are none": lambda state: each_frame(state, lambda name, values: 3),
+    "frames one by one": lambda state: state | {"frames": [state["frames"]]},
     "frames without losses": lambda state: changed(
-        state, "frames", lambda frames: [{k: v for k, v in frame.items() if k != "loss"} for frame in frames]
+        state, "frames", lambda frames: {name: values for name, values in frames.items() if name != "loss"}
     ),
-    "frames of other shapes": lambda state: changed(
-        state, "frames", lambda frames: [frame | {"loss": frame["loss"][:1]} for frame in frames]
-    ),
+    "frames of other shapes": lambda state: each_frame(state, lambda name, values: values[:, :1]),
+    "frames of another dtype": lambda state: each_frame(state, lambda name, values: values.float()),
     "one seed less": lambda state: changed(
         state, "correlations", lambda blocks: {name: block[:1] for name, block in blocks.items()}
     ),
@@ -379,7 +387,7 @@ class TestComplaints:
         made = CRAFTED[name](state)
         write_checkpoint(path, found["spec"], made if name.startswith("all") else {0: made})
         stop_after(1, lambda: pytest.fail("trained"))
-        with self.expect("cannot be of this run|holds no groups of this run's seeds|holds something else"):
+        with self.expect("cannot be of this run|holds no groups|holds something else"):
             simulate(stopped, checkpoint=path)
 
     def test_it_is_a_value_error(self):
@@ -412,6 +420,24 @@ class TestFiles:
             clock[0] = moment
             due.append((keeper.due(0), keeper.due(1)))
             if moment == 110.0:
-                keeper.deposit(0, ((0, 1),), {})
+                keeper.deposit(0, ((0, 1),), {"frames": []})
         assert due == [(False, False)] * 3 + [(True, True), (False, True)]
         assert not Keeper({}, ["spec"], 0.0).due(0)
+
+    def test_slow_writing_makes_deposits_rarer(self, path, monkeypatch):
+        """A twentieth of the time at most, as long as that is within six times the seconds that were asked for."""
+        clock = [0.0]
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        keeper = Keeper({path: [0]}, ["spec"], 10.0)
+        keeper.begin([((0, 1),)], {})
+
+        def slow(*_):
+            clock[0] += took
+
+        monkeypatch.setattr("vitdyn.dynamics.checkpoint.write_checkpoint", slow)
+        for took, wait in ((1.0, 30.0), (100.0, 60.0), (0.0, 10.0)):
+            keeper.deposit(0, ((0, 1),), {"frames": []})
+            begun = clock[0]
+            for passed, due in ((wait - 0.1, False), (wait, True)):
+                clock[0] = begun + passed
+                assert keeper.due(0) == due

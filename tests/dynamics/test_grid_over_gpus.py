@@ -12,7 +12,7 @@ import torch
 from vitdyn.data import Constant, PatchGenerator
 from vitdyn.dynamics import Adam, GradientDescent, Momentum
 from vitdyn.dynamics.captured import fused_engine
-from vitdyn.dynamics.checkpoint import Keeper, stored_state, write_checkpoint
+from vitdyn.dynamics.checkpoint import Keeper, packed, stored_state, write_checkpoint
 from vitdyn.dynamics.devices import split_over_devices
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import Rows, batch_key, batches_of_cells
@@ -161,7 +161,7 @@ class TestGroups:
         specs, path = ["first", "second"], tmp_path / "grid.pt"
         fresh = fresh_group(Rows(cells, split[1], CPU), None).to_state()
         fresh["parts"] = [(0, "engine", "machine")]
-        write_checkpoint(path, "first\nsecond", {1: fresh | {"split": dict(enumerate(split))}})
+        write_checkpoint(path, "first\nsecond", {1: packed(fresh) | {"split": dict(enumerate(split))}})
         monkeypatch.setattr("vitdyn.dynamics.resume.stored_state", lambda path, _: stored_state(path, CPU))
         monkeypatch.setattr("vitdyn.dynamics.resume._require_fit", lambda *_: None)
         keeper = Keeper({path: range(2)}, specs, 1.0)

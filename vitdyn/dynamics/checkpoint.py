@@ -80,7 +80,8 @@ class Keeper:
     """Keeps the checkpoints of a run's cells up to date: the state of each group of seeds, finished or under way.
 
     ``files`` says which cells each file holds: all of a grid, or one each. The groups train on threads of their own;
-    each deposits a copy of its state when ``seconds`` have passed since its last. Without files nothing is written.
+    each deposits a copy of its state when ``seconds`` have passed since its last, up to six times as many where writing
+    takes long. Without files nothing is written.
     """
 
     def __init__(self, files: Mapping[Path, Sequence[int]], specs: Sequence[str], seconds: float) -> None:
@@ -88,7 +89,9 @@ class Keeper:
         self.lock = threading.Lock()
         self.rows: dict[int, tuple[Row, ...]] = {}
         self.states: dict[int, State] = {}
+        self.packed: dict[int, State] = {}
         self.last: dict[int, float] = {}
+        self.took = 0.0
         self.lost: set[int] = set()
         for path in files:
             require_writable(path)
@@ -96,23 +99,27 @@ class Keeper:
     def begin(self, rows: Sequence[tuple[Row, ...]], states: dict[int, State]) -> None:
         """Take over how the rows are grouped, and the states of those groups that have one."""
         self.rows, self.states = dict(enumerate(rows)), states
+        self.packed = {group: packed(state) for group, state in states.items()}
 
     def due(self, group: int) -> bool:
         """Say whether a group should deposit its state now."""
-        return (
-            bool(self.files)
-            and time.monotonic() - self.last.setdefault(group, time.monotonic()) >= self.seconds
-        )
+        return bool(self.files) and time.monotonic() - self.last.setdefault(
+            group, time.monotonic()
+        ) >= self.seconds + min(20 * self.took, 5 * self.seconds)
 
     def deposit(self, group: int, rows: tuple[Row, ...], state: State) -> None:
         """Take over a group's state, which nobody changes any more, and write the checkpoints of its cells."""
         with self.lock:
+            began = time.monotonic()
             self.rows[group], self.states[group] = rows, state
+            if self.files:
+                self.packed[group] = packed(state)
             cells = {cell for cell, _ in rows}
             for path, own in self.files.items():
                 if not cells.isdisjoint(own):
                     self._write(path, list(own))
             self.last[group] = time.monotonic()
+            self.took = self.last[group] - began
 
     def forget(self, cell: int) -> None:
         """Leave a cell that diverged out of what is written from here on."""
@@ -133,12 +140,35 @@ class Keeper:
             if not places:
                 continue
             split[group] = [(own.index(rows[place][0]), rows[place][1]) for place in places]
-            if group in self.states:
-                state = self.states[group]
-                states[group] = state if len(places) == len(rows) else rows_of_state(state, places)
+            if group in self.packed:
+                state = self.packed[group]
+                states[group] = state if len(places) == len(rows) else _rows_of_packed(state, places)
         if states:
             states = {group: state | {"split": split} for group, state in states.items()}
             write_checkpoint(path, "\n".join(self.specs[cell] for cell in own), states)
+
+
+def packed(state: State) -> State:
+    """Return a state with one array for each name over all frames: a file of a hundred small ones is slow to write."""
+    frames = state["frames"]
+    names = frames[0] if frames else ()
+    return state | {"frames": {name: torch.stack([frame[name] for frame in frames]) for name in names}}
+
+
+def unpacked(state: State) -> State:
+    """Return a state with its frames one by one. Raises ``ValueError`` where they are not as many for each name."""
+    arrays = state["frames"]
+    counts = {len(values) for values in arrays.values()} or {0}
+    if len(counts) > 1:
+        raise ValueError(f"frames: {sorted(counts)}")
+    frames = [{name: values[number] for name, values in arrays.items()} for number in range(*counts)]
+    return state | {"frames": frames}
+
+
+def _rows_of_packed(state: State, places: Sequence[int]) -> State:
+    rest = {name: part for name, part in state.items() if name != "frames"}
+    frames = {name: values[:, places] for name, values in state["frames"].items()}
+    return rows_of_state(rest, places) | {"frames": frames}
 
 
 def rows_of_state(state: State, places: Sequence[int]) -> State:

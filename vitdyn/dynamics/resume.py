@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitdyn.attention import Correlations
-from vitdyn.dynamics.checkpoint import CheckpointError, Keeper, State, joined_states, stored_state
+from vitdyn.dynamics.checkpoint import CheckpointError, Keeper, State, joined_states, stored_state, unpacked
 from vitdyn.dynamics.devices import devices_of
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import Row, Rows, batch_key
@@ -109,13 +109,14 @@ def _pieces(
         rows = {
             group: tuple((place[cell], int(seed)) for cell, seed in part) for group, part in split.items()
         }
-        pieces = [Piece(path, group, part, states.get(group)) for group, part in rows.items()]
+        begun = {group: unpacked(state) for group, state in states.items()}
+        pieces = [Piece(path, group, part, begun.get(group)) for group, part in rows.items()]
         whole = Counter(row for part in rows.values() for row in part)
         mine = Counter(
             (cell, seed) for cell in {cell for cell, _ in whole} for seed in cells[cell].seed_numbers
         )
     except (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError) as error:
-        raise CheckpointError.of(path, "holds no groups of this run's seeds") from error
+        raise CheckpointError.of(path, "holds no groups and frames of this run's seeds") from error
     apart = any(
         len({cell for cell, _ in part}) > 1 and len({batch_key(cells[cell], device) for cell, _ in part}) > 1
         for part in rows.values()
