@@ -431,11 +431,11 @@ class TestFiles:
         keeper = Keeper({path: [0]}, ["spec"], 10.0)
         keeper.begin([((0, 1),)], {})
 
-        def slow(*_):
-            clock[0] += took
-
-        monkeypatch.setattr("vitdyn.dynamics.checkpoint.write_checkpoint", slow)
-        for took, wait in ((1.0, 30.0), (100.0, 60.0), (0.0, 10.0)):
+        cost = [0.0]
+        monkeypatch.setattr(
+            "vitdyn.dynamics.checkpoint.write_checkpoint", lambda *_: clock.append(clock.pop() + cost[0])
+        )
+        for cost[0], wait in ((1.0, 30.0), (100.0, 60.0), (0.0, 10.0)):
             keeper.deposit(0, ((0, 1),), {"frames": []})
             begun = clock[0]
             for passed, due in ((wait - 0.1, False), (wait, True)):
