@@ -158,7 +158,6 @@ def _contrast(scale: str) -> tuple[Case, ...]:
         (64, (0.8, 0.4)): (19, 2.0),
         (256, (0.8, 0.4)): (24, 2.0),
         (256, (0.6, 0.5)): (57, 4.0),
-        (1024, (0.8, 0.4)): (31, 2.0),
         (1024, (0.6, 0.5)): (142, 4.0),
     }
     return tuple(
@@ -170,7 +169,7 @@ def _contrast(scale: str) -> tuple[Case, ...]:
 
 CL_SYMMETRY = Claim(
     id="CL-SYMMETRY",
-    statement="From Q = 0 through the collapse, full simulations of contrast at P = 64 to 1024, lowered to order "
+    statement="From Q = 0 through the collapse, full simulations of contrast at C_1 = 28 to 84, lowered to order "
     "parameters, stay within 2/C_1 of the mean field.",
     source="vitdyn's notes",
     note="claims.md#cl-symmetry",
