@@ -36,7 +36,8 @@ from vitdyn.dynamics import (
     simulate,
     simulate_grid,
 )
-from vitdyn.experiments import Experiment, ResultStore, run
+from vitdyn.experiments import Experiment, ResultStore, run, run_all
+from vitdyn.lumped import MeanField
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import Metrics
 from vitdyn.seeds import Streams, stream
@@ -45,6 +46,10 @@ from vitdyn.trajectory import Trajectory
 LAYOUT = PatchLayout.from_sizes([5, 2, 2])
 GENERATOR = PatchGenerator(layout=LAYOUT)
 TRAINING = Training(generator=GENERATOR, objective=MaskedReconstruction(), steps=1, samples=2, seeds=1)
+
+SIZES = AreaSizes(patches=16.0, global_size=4.0, local_size=4.0)
+FLOW = Experiment(name="flow", training=MeanField(sizes=SIZES, nodes=4, frames=4))
+STORE = ResultStore("results")
 
 NONSENSE = {
     "none": None,
@@ -174,7 +179,15 @@ DOORS = {
     ),
     "Experiment": (Experiment, {"name": "a", "training": TRAINING}),
     "from_json": (Experiment.from_json, {"text": Experiment(name="a", training=TRAINING).to_json()}),
-    "run": (run, {"experiment": Experiment(name="a", training=TRAINING), "out": None, "device": "cpu"}),
+    "run": (
+        run,
+        {
+            "experiment": Experiment(name="a", training=TRAINING),
+            "out": None,
+            "device": "cpu",
+            "progress": False,
+        },
+    ),
     "simulate": (
         simulate,
         {
@@ -185,13 +198,22 @@ DOORS = {
             "keep_final_state": True,
             "checkpoint": None,
             "checkpoint_seconds": 10.0,
+            "progress": False,
         },
     ),
     "simulate_grid": (simulate_grid, {"trainings": [TRAINING], "device": "cpu"}),
     "estimate_memory": (estimate_memory, {"training": TRAINING, "device": "cpu"}),
     "pick_device": (pick_device, {"name": "auto"}),
     "Trajectory.load": (Trajectory.load, {"path": "nowhere.nc"}),
-    "ResultStore": (ResultStore, {"folder": ".", "device": "cpu", "progress": False, "redraw": True}),
+    "ResultStore": (
+        ResultStore,
+        {"folder": ".", "progress": False, "redraw": True, "keep_final_state": True, "anew": False},
+    ),
+    "ResultStore()": (STORE, {"experiment": FLOW}),
+    "ResultStore.path": (STORE.path, {"experiment": FLOW}),
+    "ResultStore.all": (STORE.all, {"experiments": []}),
+    "ResultStore.named": (STORE.named, {"experiments": {}}),
+    "run_all": (run_all, {"runner": STORE, "experiments": []}),
 }
 CALLS = [(door, parameter) for door, (_, given) in DOORS.items() for parameter in given]
 
@@ -218,8 +240,9 @@ def test_nonsense_gives_one_line_or_a_result(door, parameter, tmp_path, monkeypa
     assert not failed
 
 
-def test_every_door_opens():
+def test_every_door_opens(tmp_path, monkeypatch):
     """With what it is given when no nonsense is: else nothing is tested."""
+    monkeypatch.chdir(tmp_path)
     for door, (call, given) in DOORS.items():
         if door != "Trajectory.load":
             call(**given)

@@ -74,6 +74,16 @@ def require_sequence(field: str, value: object, of: str) -> None:
         raise wrong(field, value, f"must be a sequence of {of}")
 
 
+def as_tuple(field: str, value: Any, kind: type) -> tuple[Any, ...]:
+    """Return what a sequence, an array or an iterator holds. Raises unless each is a ``kind``."""
+    if isinstance(value, (str, bytes)) or hasattr(value, "__array__") or not isinstance(value, Iterable):
+        require_sequence(field, value, f"{kind.__name__}s")
+    each = tuple(value)
+    for index, one in enumerate(each):
+        require_kind(f"{field}[{index}]", one, kind)
+    return each
+
+
 def as_array(field: str, value: Any) -> np.ndarray:
     """Return ``value`` as an array of numpy. Raises where it has no values in memory (sparse, meta) or no one shape."""
     try:

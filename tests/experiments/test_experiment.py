@@ -333,7 +333,7 @@ def test_a_result_that_cannot_be_believed_is_made_again_on_request(
     if damage == "another's":
         shutil.copy(store.path(several[0]), path)
     for ask in (lambda: store(several[1]), lambda: store.all(several)):
-        with complaint("path"):
+        with complaint("path", "delete it and run again, or start anew (anew=True, --anew)"):
             ask()
     with complaint("path"):
         ResultStore(tmp_path, redraw=True, anew=True)(several[1])
@@ -376,3 +376,20 @@ def test_a_folder_in_the_place_of_a_result_is_refused_before_any_work(
     for ask in (lambda: store(several[1]), lambda: store.all(several), lambda: run(several[0], out=tmp_path)):
         with complaint("out", "is a folder"):
             ask()
+
+
+@pytest.mark.parametrize("ask", ["run", "store", "all"])
+def test_a_link_to_nothing_is_not_written_over_unsaid(ask, several, tmp_path, complaint, monkeypatch):
+    store, gone = ResultStore(tmp_path), tmp_path / "gone" / "result.nc"
+    place = store.path(several[0])
+    place.symlink_to(gone)
+    monkeypatch.setattr(HostSteps, "advance", lambda *_: pytest.fail("worked before it was refused"))
+    asks = {
+        "run": lambda: run(several[0], out=place),
+        "store": lambda: store(several[0]),
+        "all": lambda: store.all(several),
+    }
+    with complaint("out", "is a link to a file that is not there: remove it, or name another"):
+        asks[ask]()
+    assert place.readlink() == gone
+    assert not gone.exists()

@@ -133,6 +133,7 @@ def _simulate(
         ("keep_final_state", keep_final_state),
         ("keep_checkpoint", keep_checkpoint),
         ("anew", anew),
+        ("progress", progress),
     ):
         require_boolean(field, value)
     if start is not None:

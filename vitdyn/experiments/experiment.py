@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from vitdyn._errors import as_path, require_boolean, require_kind, wrong
+from vitdyn._errors import as_path, as_tuple, require_boolean, require_kind, wrong
 from vitdyn._specs import from_text, to_text, why_unnamed
 from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import DESCENTS, Schedule, Training, simulate
@@ -94,8 +94,10 @@ class Runner(Protocol):
 
 def run_all(runner: Runner, experiments: Iterable[Experiment]) -> tuple[Trajectory, ...]:
     """Return the trajectories of experiments in order: together where the runner can, else one after the other."""
-    together = getattr(runner, "all", None)
-    return together(experiments) if together else tuple(runner(each) for each in experiments)
+    if not callable(runner):
+        raise wrong("runner", runner, "must turn an experiment into a trajectory: run, or a ResultStore")
+    asked, together = as_tuple("experiments", experiments, Experiment), getattr(runner, "all", None)
+    return together(asked) if together else tuple(runner(each) for each in asked)
 
 
 def run(
@@ -116,7 +118,7 @@ def run(
     final state of every patch is most of a result (8 to 15 MB at P = 1024); ``keep_final_state=False`` leaves it out.
     """
     require_kind("experiment", experiment, Experiment)
-    for field, value in (("keep_final_state", keep_final_state), ("anew", anew)):
+    for field, value in (("progress", progress), ("keep_final_state", keep_final_state), ("anew", anew)):
         require_boolean(field, value)
     target = as_path("out", out) if out is not None else None
     checkpoint = checkpoint_of(target) if target else None

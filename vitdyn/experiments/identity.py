@@ -7,9 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vitdyn._errors import wrong
 from vitdyn._specs import encode
-from vitdyn.trajectory import FORMULAS, Trajectory, versions
+from vitdyn.trajectory import FORMULAS, Trajectory, unusable, versions
 
 __all__ = ["FORMULAS", "require_result_of", "why_outdated"]
 
@@ -19,12 +18,10 @@ def require_result_of(training: Any, trajectory: Trajectory, path: Path) -> None
     try:
         held = json.loads(trajectory.dataset.attrs["experiment"])["training"]
     except (KeyError, TypeError, ValueError):
-        raise wrong(
-            "path", str(path), "does not say of which experiment it is the result: delete it"
-        ) from None
+        raise unusable(path, "does not say of which experiment it is the result") from None
     different = _difference(held, json.loads(json.dumps(encode(training))))
     if different:
-        raise wrong("path", str(path), f"holds the result of another experiment ({different}): delete it")
+        raise unusable(path, f"holds the result of another experiment ({different})")
 
 
 def why_outdated(trajectory: Trajectory) -> str | None:

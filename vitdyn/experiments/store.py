@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from vitdyn._errors import wrong
+from vitdyn._errors import as_path, as_tuple, require_boolean, require_kind, wrong
 from vitdyn.dynamics import DivergenceError, Training, simulate_grid
 from vitdyn.experiments.experiment import Experiment, checkpoint_of, described, run
 from vitdyn.experiments.identity import require_result_of, why_outdated
@@ -33,15 +33,22 @@ class ResultStore:
     keep_final_state: bool = True
     anew: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", as_path("folder", self.folder))
+        for field in ("progress", "redraw", "keep_final_state", "anew"):
+            require_boolean(field, getattr(self, field))
+
     def path(self, experiment: Experiment) -> Path:
         """Return the file of an experiment's result."""
-        return Path(self.folder) / f"{experiment.name}-{experiment.key}.nc"
+        require_kind("experiment", experiment, Experiment)
+        return self.folder / f"{experiment.name}-{experiment.key}.nc"
 
     def __call__(self, experiment: Experiment) -> Trajectory:
         """Return the experiment's trajectory, from its file if it is there.
 
         An experiment that is ``unnamed`` is run each time, with a warning.
         """
+        require_kind("experiment", experiment, Experiment)
         out = None if (reason := experiment.unnamed) else self.path(experiment)
         if reason:
             warnings.warn(f"{experiment.name} is run, and its result is not kept: {reason}", stacklevel=2)
@@ -64,7 +71,8 @@ class ResultStore:
         The state of each is kept beside its result until that is saved: interrupted, each goes on, alone or in whatever
         grid it is asked for. Where some diverge, the results of all others are saved before ``DivergenceError``.
         """
-        chosen = [(None if each.unnamed else self.path(each), each) for each in experiments]
+        asked = as_tuple("experiments", experiments, Experiment)
+        chosen = [(None if each.unnamed else self.path(each), each) for each in asked]
         named = {path: each for path, each in chosen if path is not None}
         kept = {path: self._found(each) for path, each in named.items()}
         missing = {
@@ -78,6 +86,7 @@ class ResultStore:
 
     def named(self, experiments: Mapping[Name, Experiment]) -> dict[Name, Trajectory]:
         """Return the trajectories of experiments, by whatever these go by; missing ones run as in ``all``."""
+        require_kind("experiments", experiments, Mapping)
         return dict(zip(experiments, self.all(experiments.values()), strict=True))
 
     def _found(self, experiment: Experiment) -> Trajectory | None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vitdyn._axes import FRAME, GLOBAL_AREA, STATISTIC, STATISTICS
-from vitdyn._errors import require_kind, require_real, wrong
+from vitdyn._errors import require_boolean, require_kind, require_real, wrong
 from vitdyn._progress import progress as shown
 from vitdyn._specs import to_text
 from vitdyn.lumped.attention import State
@@ -52,6 +52,7 @@ def integrate(spec: MeanField, *, progress: bool = False) -> Trajectory:
     the integrator gives up.
     """
     require_kind("spec", spec, MeanField)
+    require_boolean("progress", progress)
     started = time.perf_counter()
     with np.errstate(all="ignore"):  # a trial step of the integrator may overflow: it is then made smaller
         frames = _flow(spec) if spec.learning_rate is None else _descend([spec], progress)[0]
