@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from vitdyn import theory
 from vitdyn.data import (
     AreaSizes,
     Beta,
@@ -50,6 +51,7 @@ TRAINING = Training(generator=GENERATOR, objective=MaskedReconstruction(), steps
 SIZES = AreaSizes(patches=16.0, global_size=4.0, local_size=4.0)
 FLOW = Experiment(name="flow", training=MeanField(sizes=SIZES, nodes=4, frames=4))
 STORE = ResultStore("results")
+SQUARE = PatchLayout.from_sizes([8, 4, 4], grid=(4, 4))
 
 NONSENSE = {
     "none": None,
@@ -214,6 +216,40 @@ DOORS = {
     "ResultStore.all": (STORE.all, {"experiments": []}),
     "ResultStore.named": (STORE.named, {"experiments": {}}),
     "run_all": (run_all, {"runner": STORE, "experiments": []}),
+}
+REGIME, LAW = theory.Regime(patches=1e4, kappa_c=0.9, kappa_s=0.3), Uniform()
+WORDS = {"symbol": "T", "statement": "", "source": "", "note": ""}
+CONTRAST = {"law": LAW, "temperature": 1.0, "negatives": 8, "clusters": 2}
+DOORS |= {
+    "Regime": (theory.Regime, {"patches": 1e4, "kappa_c": 0.9, "kappa_s": 0.3}),
+    "Regime.of": (theory.Regime.of, {"layout": LAYOUT}),
+    "Prediction": (theory.Prediction, {"low": 0.0, "high": 1.0, **WORDS}),
+    "Rate": (theory.Rate, {"exponent": 1.0, "variable": "P", **WORDS}),
+    "Phase": (
+        theory.Phase,
+        {
+            "name": "a",
+            "level": theory.own_area_level(REGIME, LAW),
+            "duration": theory.local_area_time(REGIME),
+        },
+    ),
+    **{
+        each.__name__: (
+            each,
+            {
+                name: {
+                    "regime": REGIME,
+                    "law": LAW,
+                    "layout": SQUARE,
+                    "mask_ratio": 0.5,
+                    "local_size": 4.0,
+                }.get(name, CONTRAST.get(name))
+                for name in inspect.signature(each).parameters
+            },
+        )
+        for each in map(vars(theory).get, theory.__all__)
+        if not inspect.isclass(each)
+    },
 }
 CALLS = [(door, parameter) for door, (_, given) in DOORS.items() for parameter in given]
 

@@ -1,13 +1,16 @@
 from itertools import combinations
-from math import exp, log
+from math import exp, inf, log
 
+import mpmath
 import numpy as np
 import pytest
 import sympy as sp
 
-from vitdyn.data import Constant, PatchLayout, TwoPoint, Uniform
+from vitdyn.data import Constant, Custom, PatchLayout, TwoPoint, Uniform
 from vitdyn.theory import (
+    Phase,
     Prediction,
+    Rate,
     Regime,
     collapse_loss,
     collapse_threshold,
@@ -78,7 +81,39 @@ def test_a_collapse_holds_where_contrast_outweighs_reconstruction_at_the_least_l
     far = collapse_threshold(Uniform(low=0.9, high=1.4), tau, many, 10**9)
     e = exp(0.81 / tau)
     assert far == pytest.approx(1 / (1 + many / (e + many) / tau), rel=1e-6)
-    assert np.isfinite(collapse_threshold(Uniform(), 1e-3, many, clusters))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1e-3, 1e-6, 1e-12])
+def test_no_weight_keeps_a_collapse_where_contrast_itself_ends_it(temperature):
+    """λ(1 + κ_L) > 1 has no solution where κ_L ≤ −1: 1/(1 + κ_L) would be a weight below 0, which all exceed."""
+    assert collapse_threshold(Uniform(), temperature, 64, 1) == inf
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("clusters", [1, 8])
+@pytest.mark.parametrize("temperature", [2.0, 0.1, 1e-3, 1e-6, 1e-12])
+def test_a_collapsed_loss_is_a_number_at_any_temperature(temperature, clusters):
+    """Against 60 digits, for latents that take four values alike."""
+    values = (1.0, 1.1, 1.3, 1.5)
+    law = Custom(draw=lambda generator, shape: np.resize(values, shape), low=1.0, high=1.5)
+    with mpmath.workdps(60):
+        z, tau, share = (
+            [mpmath.mpf(value) for value in values],
+            mpmath.mpf(temperature),
+            64 / mpmath.mpf(clusters),
+        )
+        total = 0
+        for own in z:
+            same = sum(mpmath.exp((own * other - own**2) / tau) for other in z) / 4
+            total += mpmath.log1p((64 - share) * mpmath.exp(-(own**2) / tau) + share * same) / 4
+        assert collapse_loss(law, temperature, 64, clusters) == pytest.approx(float(total), rel=1e-12)
+
+
+def test_a_phase_is_made_of_a_level_and_a_rate(complaint):
+    with complaint("level"):
+        Phase(name="one", level=None, duration=None)
+    with complaint("exponent"):
+        Rate(symbol="T", exponent=-inf, statement="", source="", note="")
 
 
 def test_one_key_of_an_area_has_its_share_of_the_work():

@@ -11,7 +11,7 @@ import numpy as np
 from vitdyn._errors import require_integer, require_real, wrong
 from vitdyn.data import Law, PatchLayout, masked_count
 from vitdyn.seeds import stream
-from vitdyn.theory.regime import Regime
+from vitdyn.theory.regime import Regime, checked
 
 PAPER, OURS = "Huang et al. (2025), as recalled", "vitdyn's notes"
 
@@ -51,6 +51,7 @@ def _over_latents(coefficient: float, regime: Regime, law: Law) -> tuple[float, 
     return min(near, far), max(near, far)
 
 
+@checked
 def phase_one_level(regime: Regime, law: Law, mask_ratio: float = 0.5) -> Prediction:
     """φ_1 of a local query at the end of phase I, where its own correlation begins to move as fast.
 
@@ -62,6 +63,7 @@ def phase_one_level(regime: Regime, law: Law, mask_ratio: float = 0.5) -> Predic
     return _fallen(regime, law, log(2 * _shown(mask_ratio) / 3), "when its own begins to move as fast")
 
 
+@checked
 def take_over_level(regime: Regime, law: Law, mask_ratio: float = 0.5) -> Prediction:
     """φ_1 of a local query when its own area takes over, where it stays.
 
@@ -92,6 +94,7 @@ def _fallen(regime: Regime, law: Law, constant: float, moment: str) -> Predictio
     )
 
 
+@checked
 def own_area_level(regime: Regime, law: Law) -> Prediction:
     """φ_a of a local query when it attends to its own area: (1 − κ_s)/z · log P for some z in [L, U]."""
     low, high = _over_latents(1 - regime.kappa_s, regime, law)
@@ -105,6 +108,7 @@ def own_area_level(regime: Regime, law: Law) -> Prediction:
     )
 
 
+@checked
 def global_query_level(regime: Regime, law: Law) -> Prediction:
     """φ_1 of a global query when it attends to its own area: (1 − κ_c)/z · log P for some z in [L, U]."""
     low, high = _over_latents(1 - regime.kappa_c, regime, law)
@@ -122,6 +126,7 @@ contrastive_level = global_query_level
 """In contrastive training every query, local or global, crosses the same level on its way to the global area."""
 
 
+@checked
 def reconstruction_infimum(layout: PatchLayout, mask_ratio: float, law: Law) -> float:
     """Return the infimum of the masked-reconstruction loss over all correlations.
 
@@ -142,6 +147,7 @@ def _log_choose(total: int, chosen: int) -> float:
     return lgamma(total + 1) - lgamma(chosen + 1) - lgamma(total - chosen + 1)
 
 
+@checked
 def collapse_loss(law: Law, temperature: float, negatives: int, clusters: int) -> float:
     """Return the InfoNCE loss when every query gives all its attention to the global area.
 
@@ -152,11 +158,14 @@ def collapse_loss(law: Law, temperature: float, negatives: int, clusters: int) -
     """
     _check_contrast(temperature, negatives, clusters)
     z = np.sort(law.sample(stream(0, "user"), (2**18,)))[2**5 :: 2**6]
-    positive = z**2 / temperature
-    same = np.exp((z[:, None] * z - z[:, None] ** 2) / temperature).mean(1)
-    return float(np.log1p(negatives * ((1 - 1 / clusters) * np.exp(-positive) + same / clusters)).mean())
+    exponents = (z[:, None] * z - z[:, None] ** 2) / temperature
+    largest = exponents.max(1)
+    same = np.log(np.exp(exponents - largest[:, None]).mean(1)) + largest + log(negatives / clusters)
+    other = log(negatives * (1 - 1 / clusters)) - z**2 / temperature if clusters > 1 else -inf
+    return float(np.logaddexp(0.0, np.logaddexp(same, other)).mean())
 
 
+@checked
 def mixture_threshold(law: Law, temperature: float, negatives: int, clusters: int) -> float:
     """Return 1/(1 + κ), the weight at which the first drifts of φ_1 under reconstruction and contrast cancel (Δ > 0).
 
@@ -173,6 +182,7 @@ def mixture_threshold(law: Law, temperature: float, negatives: int, clusters: in
     return 1 / (1 + kappa)
 
 
+@checked
 def collapse_threshold(law: Law, temperature: float, negatives: int, clusters: int) -> float:
     """Return λ* = 1/(1 + κ_L), the weight of contrast above which a collapsed state keeps its attention (Δ > 0).
 
@@ -180,7 +190,8 @@ def collapse_threshold(law: Law, temperature: float, negatives: int, clusters: i
         S = e^{L²/τ} + (M/K) E[e^{Lz/τ}] + M (1 − 1/K)
 
     With all attention on the global area, what is missing of it is missing in samples whose global latent is L, the
-    least; κ_L is the ratio of the two pulls on φ_1 there. Source: our notes, claims.md.
+    least; κ_L is the ratio of the two pulls on φ_1 there. Where κ_L ≤ −1 no weight keeps it: λ* is inf. Source: our
+    notes, claims.md.
     """
     _check_contrast(temperature, negatives, clusters)
     if law.low == 0:
@@ -188,25 +199,27 @@ def collapse_threshold(law: Law, temperature: float, negatives: int, clusters: i
             "law.low", law.low, "must be positive: samples without a global feature cannot collapse onto it"
         )
     z, low = law.sample(stream(0, "user"), (2**18,)), law.low
-    shift = low * law.high / temperature  # no exponent is larger
+    shift = low * max(low, float(z.max())) / temperature  # no exponent is larger
     own, same = exp(low * low / temperature - shift), np.exp(low * z / temperature - shift)
     total = own + negatives / clusters * same.mean() + negatives * (1 - 1 / clusters) * exp(-shift)
     repelled = negatives / clusters * (same * z).mean() / (low * total)
-    return float(1 / (1 + (1 - own / total - repelled) / temperature))
+    pulled = 1 + (1 - own / total - repelled) / temperature
+    return float(1 / pulled) if pulled > 0 else inf
 
 
+@checked
 def position_correlation_ratio(law: Law, local_size: float) -> float:
     """Return Υ_a/φ_a = E[z²]/(E[z³] (C_s − 1)): correlation with one key of the own area, over that with the area.
 
     The ratio of the drifts at Q = 0; a hidden query has C_s − 1 other keys in its area. Source: our notes,
     derivations.md.
     """
-    require_real("local_size", local_size, low=1.0, high=inf, open_low=True)
+    require_real("local_size", local_size, low=1.0, high=1e300, open_low=True)
     z = law.sample(stream(0, "user"), (2**18,))
     return law.second_moment / float((z**3).mean()) / (local_size - 1)
 
 
 def _check_contrast(temperature: float, negatives: int, clusters: int) -> None:
-    require_real("temperature", temperature, low=0.0, high=inf, open_low=True)
-    require_integer("negatives", negatives, at_least=1)
-    require_integer("clusters", clusters, at_least=1)
+    require_real("temperature", temperature, low=1e-290, high=1e290)
+    require_integer("negatives", negatives, at_least=1, at_most=10**15)
+    require_integer("clusters", clusters, at_least=1, at_most=10**15)

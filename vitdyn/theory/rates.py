@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf, log
 
-from vitdyn._errors import require_choice, require_real, wrong
+from vitdyn._errors import require_choice, require_kind, require_real, wrong
 from vitdyn.data import Law
 from vitdyn.theory.predictions import OURS, PAPER, Prediction, own_area_level, phase_one_level, require_number
-from vitdyn.theory.regime import Regime
+from vitdyn.theory.regime import Regime, checked
 
 VARIABLES = ("P", "ε")
 
@@ -19,7 +19,7 @@ class Rate:
 
     ``variable`` is P, or ε for the attention still missing at the end of training. ``statement`` says the law
     in words, ``source`` whose claim it is, and ``note`` where it is derived. Times are η times the number of
-    steps.
+    steps. An upper bound that bounds nothing has the exponent inf.
     """
 
     symbol: str
@@ -31,6 +31,8 @@ class Rate:
 
     def __post_init__(self) -> None:
         require_number("exponent", self.exponent)
+        if self.exponent == -inf:
+            raise wrong("exponent", self.exponent, "must be a number, or inf for a bound that bounds nothing")
         require_choice("variable", self.variable, VARIABLES)
 
 
@@ -42,7 +44,12 @@ class Phase:
     level: Prediction
     duration: Rate
 
+    def __post_init__(self) -> None:
+        require_kind("level", self.level, Prediction)
+        require_kind("duration", self.duration, Rate)
 
+
+@checked
 def local_area_time(regime: Regime) -> Rate:
     """T ≍ P^{1−κ_s}: until hidden local queries attend to their own area, without a factor log P."""
     return Rate(
@@ -54,6 +61,7 @@ def local_area_time(regime: Regime) -> Rate:
     )
 
 
+@checked
 def local_area_time_bound(regime: Regime, law: Law) -> Rate:
     """T = O(P^{max{2(U/L−1), 1}(1−κ_s)}): an upper bound on the same time; no bound where L = 0."""
     spread = 2 * (law.high / law.low - 1) if law.low else inf
@@ -66,6 +74,7 @@ def local_area_time_bound(regime: Regime, law: Law) -> Rate:
     )
 
 
+@checked
 def global_area_time(regime: Regime) -> Rate:
     """T ≍ P^{1−κ_c}: until hidden global queries attend to their own area."""
     return Rate(
@@ -77,6 +86,7 @@ def global_area_time(regime: Regime) -> Rate:
     )
 
 
+@checked
 def contrastive_time(regime: Regime) -> Rate:
     """T ≍ P^{1+2(1−κ_c)}: until every query of contrastive training attends to the global area."""
     return Rate(
@@ -88,6 +98,7 @@ def contrastive_time(regime: Regime) -> Rate:
     )
 
 
+@checked
 def phase_one_start(regime: Regime) -> Rate:
     """T ≍ P^{2(1−κ_c)}: until φ_1 of a local query has moved by order one. Raises where Δ ≤ 0: no phase I."""
     if regime.information_gap <= 0:
@@ -103,6 +114,7 @@ def phase_one_start(regime: Regime) -> Rate:
     )
 
 
+@checked
 def first_lead(regime: Regime, mask_ratio: float = 0.5) -> Rate:
     """|φ_1|/φ_a ≍ (1 − γ) P^Δ while both are small: above 1 a local query drops the global area first.
 
@@ -118,6 +130,7 @@ def first_lead(regime: Regime, mask_ratio: float = 0.5) -> Rate:
     )
 
 
+@checked
 def lost_correlation_exponent(regime: Regime) -> Rate:
     """|φ_o| ≼ P^{−min(2(κ_c−κ_s), 1−κ_s)}, times log P: correlations with local areas when contrast has collapsed."""
     return Rate(
@@ -129,6 +142,7 @@ def lost_correlation_exponent(regime: Regime) -> Rate:
     )
 
 
+@checked
 def position_correlation_exponent(regime: Regime) -> Rate:
     """Υ_a ≍ P^{−κ_s}, times log P: a query's correlation with the positions of its own area when it takes over."""
     return Rate(
@@ -140,6 +154,7 @@ def position_correlation_exponent(regime: Regime) -> Rate:
     )
 
 
+@checked
 def tail_exponent(regime: Regime) -> Rate:
     """T_ε ≍ ε^{−2}: from attention of order one until only ε is missing; the same in every regime.
 
@@ -155,6 +170,7 @@ def tail_exponent(regime: Regime) -> Rate:
     )
 
 
+@checked
 def phases(regime: Regime, law: Law) -> tuple[Phase, ...]:
     """Return the phases of a local query in masked reconstruction: two where Δ > 0, else one.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from inspect import signature
 from math import log
+from typing import ParamSpec, TypeVar
 
-from vitdyn._errors import require_real
-from vitdyn.data import AreaSizes, PatchLayout, information_gap
+from vitdyn._errors import require_kind, require_real, wrong
+from vitdyn.data import LAWS, AreaSizes, Law, PatchLayout, information_gap
 
 TWO_PHASES, ONE_PHASE, BOUNDARY = "two phases", "one phase", "boundary"
 
@@ -33,6 +37,8 @@ class Regime:
     @classmethod
     def of(cls, layout: PatchLayout | AreaSizes) -> Regime:
         """Read the regime off a layout: its nominal exponents where it has them, else the measured ones."""
+        if not isinstance(layout, (PatchLayout, AreaSizes)):
+            raise wrong("layout", layout, "must be a PatchLayout or AreaSizes")
         kappa_c, kappa_s = layout.exponents or (layout.kappa_c, layout.kappa_s)
         return cls(patches=layout.patches, kappa_c=kappa_c, kappa_s=kappa_s)
 
@@ -52,3 +58,33 @@ class Regime:
         if self.information_gap == 0:
             return BOUNDARY
         return TWO_PHASES if self.information_gap > 0 else ONE_PHASE
+
+
+Given = ParamSpec("Given")
+Told = TypeVar("Told")
+
+
+def _require_law(field: str, value: object) -> None:
+    if isinstance(value, type) or not isinstance(value, Law):
+        raise wrong(field, value, f"must be a law: one of {', '.join(LAWS)}, or Custom(...)")
+
+
+_REQUIRED: dict[str, Callable[[str, object], None]] = {
+    "regime": lambda field, value: require_kind(field, value, Regime),
+    "layout": lambda field, value: require_kind(field, value, PatchLayout),
+    "law": _require_law,
+}
+
+
+def checked(predict: Callable[Given, Told]) -> Callable[Given, Told]:
+    """Let a prediction refuse a ``regime``, a ``layout`` or a ``law`` that is none, in one line."""
+    parameters = signature(predict)
+
+    @wraps(predict)
+    def checking(*args: Given.args, **kwargs: Given.kwargs) -> Told:
+        for name, value in parameters.bind(*args, **kwargs).arguments.items():
+            if name in _REQUIRED:
+                _REQUIRED[name](name, value)
+        return predict(*args, **kwargs)
+
+    return checking

@@ -6,8 +6,10 @@ import numpy as np
 
 from vitdyn._errors import wrong
 from vitdyn.data import PatchLayout
+from vitdyn.theory.regime import checked
 
 
+@checked
 def areas_log_amplitude(layout: PatchLayout) -> float:
     """Return the relative log amplitude of the areas' indicator functions at the highest frequency below Nyquist.
 
