@@ -283,3 +283,31 @@ def test_bilinear_and_bicubic_differ(small, write, tmp_path):
         for family in ("deit", "moco-v3")
     )
     assert float((one - other).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("value", ["3", 3.5, 7])
+@pytest.mark.parametrize(
+    "place", ["alone", "beside pretrained_cfg", "against what was told", "of transformers"]
+)
+def test_a_number_of_heads_that_is_passed_over_is_said(place, value, small, make_source, names, write):
+    state = make_source().state_dict() if place == "of transformers" else small
+    path = write(state, "model.safetensors")
+    config = {
+        "alone": {"num_heads": value},
+        "beside pretrained_cfg": {"pretrained_cfg": timm_config(), "num_heads": value},
+        "against what was told": {"pretrained_cfg": timm_config(), "model_args": {"num_heads": value}},
+        "of transformers": {"num_heads": value},
+    }[place]
+    (path.parent / "config.json").write_text(json.dumps(config))
+    told = read_checkpoint(path, heads=4).describe()
+    (line,) = [line for line in told.splitlines() if "not used" in line]
+    assert "config.json" in line
+    assert repr(value) in line
+
+
+def test_a_number_of_heads_that_is_used_is_not_said_to_be_passed_over(small, write):
+    path = write(small, "model.safetensors")
+    config = {"pretrained_cfg": timm_config(), "model_args": {"num_heads": 6}}
+    (path.parent / "config.json").write_text(json.dumps(config))
+    assert "not used" not in read_checkpoint(path).describe()
+    assert "not used" not in read_checkpoint(path, heads=6).describe()

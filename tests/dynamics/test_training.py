@@ -260,3 +260,35 @@ def test_a_number_of_seeds_is_no_list_of_them(complaint):
     )
     with complaint("dtype", "floating-point"):
         generator.sample(4, seeds=(0,), dtype=torch.int64)
+
+
+WRONG_BATCHES = {
+    "nothing": (lambda batch: None, ""),
+    "a tuple": (lambda batch: (batch.cluster, batch.latents), ""),
+    "another layout's": (lambda batch: replace(batch, layout=PatchLayout.from_sizes([9, 2])), ""),
+    "other seeds'": (lambda batch: replace(batch, seeds=(7,)), ""),
+    "too few samples": (lambda batch: batch.part(slice(1)), ".cluster"),
+    "too few latents": (lambda batch: replace(batch, latents=batch.latents[:, 1:]), ".latents"),
+    "an area too few": (lambda batch: replace(batch, latents=batch.latents[..., 1:]), ".latents"),
+    "latents of another type": (lambda batch: replace(batch, latents=batch.latents.half()), ".latents"),
+    "latents in numpy": (lambda batch: replace(batch, latents=batch.latents.numpy()), ".latents"),
+    "no such cluster": (lambda batch: replace(batch, cluster=batch.cluster + 5), ".cluster"),
+    "clusters that are fractions": (lambda batch: replace(batch, cluster=batch.cluster * 0.5), ".cluster"),
+}
+
+
+@pytest.mark.parametrize("data_set_size", [None, 8])
+@pytest.mark.parametrize("name", WRONG_BATCHES)
+def test_a_generator_of_ones_own_must_return_what_it_was_asked_for(
+    name, data_set_size, make_training, complaint
+):
+    """It was an IndexError, from deep in a step, or a run of fewer samples than were asked for."""
+    change, part = WRONG_BATCHES[name]
+
+    class Own(PatchGenerator):
+        def sample(self, *arguments, **options):
+            return change(super().sample(*arguments, **options))
+
+    plain = make_training(steps=1, samples=4, evaluation_samples=4, data_set_size=data_set_size)
+    with complaint(f"Own.sample{part}"):
+        simulate(replace(plain, generator=Own(layout=plain.generator.layout)))

@@ -21,7 +21,7 @@ from vitdyn.checkpoints.families import (
 from vitdyn.checkpoints.grid import grid_of
 from vitdyn.checkpoints.key_tables import TIMM
 from vitdyn.checkpoints.mapping import Mapped
-from vitdyn.checkpoints.outside import naming
+from vitdyn.checkpoints.outside import naming, printable
 
 _MODEL_TYPES = {"vit_mae": "mae", "deit": "deit"}
 
@@ -138,7 +138,9 @@ def architecture_of(
 
 def _heads(width: int, beside: Beside, told: Told, family: str | None, assume: Assume) -> tuple[int, str]:
     if told.heads is not None:
-        return told.heads, "as given"
+        said = beside.config.get("num_attention_heads", told.heads)
+        other = f"{beside.place('num_attention_heads')} says {printable(repr(said))[:40]}"
+        return told.heads, "as given" if said == told.heads else f"as given; {other}, not used"
     if "num_attention_heads" in beside.config:
         return beside.config["num_attention_heads"], "says config.json"
     if family is not None and width in FAMILIES[family].heads:

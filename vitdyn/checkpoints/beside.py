@@ -13,6 +13,7 @@ from vitdyn.checkpoints.mapping import Mapped
 from vitdyn.checkpoints.outside import printable, read_json
 
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
+_HEADS = ("num_heads", "num_attention_heads")
 _ARGUMENTS = {"embed_dim": "width", "depth": "depth", "patch_size": "side", "in_chans": "colours"}
 
 
@@ -48,7 +49,7 @@ def read_beside(file: Path, mapped: Mapped) -> Beside:
     if mapped.layout is TIMM:
         return _of_timm(config, preprocessor, facts)
     if "hidden_size" not in config:
-        strange = (f"{_CONFIG}, which is not transformers'",) if config else ()
+        strange = (f"{_CONFIG}, which is not transformers'{_heads_said(config)}",) if config else ()
         return Beside(preprocessor=preprocessor, passed_over=strange)
     names = {
         "hidden_size": "width",
@@ -74,7 +75,7 @@ def _of_timm(config: Mapping[str, Any], preprocessor: Mapping[str, Any], facts: 
     flat = "pretrained_cfg" not in config and "architecture" in config
     pretrained = config if flat else config.get("pretrained_cfg")
     if not isinstance(pretrained, Mapping):
-        passed += [f"{_CONFIG}, which is not timm's"] if config else []
+        passed += [f"{_CONFIG}, which is not timm's{_heads_said(config)}"] if config else []
         return Beside(passed_over=tuple(passed))
     arguments = config.get("model_args") or {}
     if not isinstance(arguments, Mapping):
@@ -87,6 +88,8 @@ def _of_timm(config: Mapping[str, Any], preprocessor: Mapping[str, Any], facts: 
         if claim is not None and claim not in (facts[fact], [facts[fact]] * 2):
             other = f"{_CONFIG}, which describes another model ({name} {printable(repr(claim))[:40]})"
             return Beside(passed_over=(*passed, other))
+    if said := _heads_said(config):
+        passed.append(f"part of {_CONFIG}{said}: timm has num_heads in model_args")
     _require_gelu("act_layer", arguments.get("act_layer") or "gelu")
     size, own = pretrained.get("input_size"), arguments.get("img_size")
     told = {
@@ -101,6 +104,12 @@ def _of_timm(config: Mapping[str, Any], preprocessor: Mapping[str, Any], facts: 
         pretrained=pretrained,
         passed_over=tuple(passed),
     )
+
+
+def _heads_said(config: Mapping[str, Any]) -> str:
+    """Return in a few words what the top of a description that is not used says of the heads."""
+    said = [f"{name} {printable(repr(config[name]))[:40]}" for name in _HEADS if name in config]
+    return f" (it says {', '.join(said)})" if said else ""
 
 
 def _require_gelu(field: str, value: object) -> None:

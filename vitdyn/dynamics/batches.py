@@ -43,14 +43,7 @@ class BatchSource:
         """Draw the fixed data set of each seed, or None where samples are fresh."""
         if self.data_set_size is None:
             return None
-        return self.generator.sample(
-            self.data_set_size,
-            self.seeds,
-            purpose="data set ",
-            by_cluster=True,
-            dtype=self.dtype,
-            device=self.device,
-        )
+        return self._sampled(self.data_set_size, purpose="data set ")
 
     def training(self, step: int, data_set: PatchBatch | None) -> tuple[PatchBatch, Views]:
         """Return the batch of a step, with its views."""
@@ -63,15 +56,14 @@ class BatchSource:
 
     def fresh(self, step: int, samples: int, purpose: str = "") -> PatchBatch:
         """Draw samples: of training, or of another ``purpose``."""
-        return self.generator.sample(
-            samples,
-            self.seeds,
-            step=step,
-            purpose=purpose,
-            by_cluster=True,
-            dtype=self.dtype,
-            device=self.device,
-        )
+        return self._sampled(samples, step=step, purpose=purpose)
+
+    def _sampled(self, count: int, **stream: Any) -> PatchBatch:
+        generator, kind = self.generator, {"dtype": self.dtype, "device": self.device}
+        batch = generator.sample(count, self.seeds, **stream, by_cluster=True, **kind)
+        if getattr(generator.sample, "__func__", None) is not PatchGenerator.sample:
+            _require_batch(generator, batch, (self.seeds, count), self.dtype)
+        return batch
 
     def views(self, step: int, samples: int, purpose: str = "") -> Views:
         """Draw the views of as many samples: of training, or of another ``purpose``."""
@@ -97,6 +89,27 @@ class BatchSource:
         return replace(
             data_set, cluster=data_set.cluster[rows, columns], latents=data_set.latents[rows, columns]
         )
+
+
+def _require_batch(
+    generator: PatchGenerator, batch: Any, drawn: tuple[tuple[int, ...], int], dtype: torch.dtype
+) -> None:
+    """Raise ``ValueError`` unless a generator of the user's own returned a batch of its layout, as was asked for."""
+    field, (seeds, count), layout = f"{type(generator).__name__}.sample", drawn, generator.layout
+    if not isinstance(batch, PatchBatch) or batch.layout != layout or batch.seeds != seeds:
+        raise wrong(
+            field, type(batch).__name__, f"must return a PatchBatch of its layout and the seeds {seeds}"
+        )
+    for name, shape, kinds in (
+        ("cluster", (len(seeds), count), (torch.int64,)),
+        ("latents", (len(seeds), count, layout.areas), (dtype,)),
+    ):
+        part = getattr(batch, name)
+        found = getattr(part, "shape", None), getattr(part, "dtype", None)
+        if not isinstance(part, Tensor) or found[0] != shape or found[1] not in kinds:
+            raise wrong(f"{field}.{name}", found, f"must be a tensor of shape {shape} and of {kinds[0]}")
+    if not ((batch.cluster >= 0) & (batch.cluster < layout.clusters)).all():
+        raise wrong(f"{field}.cluster", batch.cluster, f"must lie in 0 to {layout.clusters - 1}")
 
 
 def _require_views(objective: Objective, views: Any, shape: tuple[int, int], count: int) -> None:
