@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import os
+import random
 import subprocess
 import sys
 import threading
@@ -122,7 +124,61 @@ DIFFERENT = {
     "zero and -0": lambda way: closure((0.0, -0.0)[way - 1]),
     "text and bytes": lambda way: closure(("a", b"a")[way - 1]),
     "order": lambda way: closure(((1, 2), (2, 1))[way - 1]),
+    "an import within": lambda way: importing(way, "import mine_within\n    return mine_within.inner(x)"),
+    "a name imported within": lambda way: importing(
+        way, "from mine_within import inner\n    return inner(x)"
+    ),
+    "a name as text": lambda way: named(
+        "def made(x):\n    return getattr(mine, 'inner')(x)\n", mine=module_with(inner=closure(way))
+    ),
+    "a global as text": lambda way: named("def made(x):\n    return globals()['SCALE'] * x\n", SCALE=way),
+    "a module of a module": lambda way: named(
+        "def made(x):\n    return mine.sub.inner(x)\n", mine=module_with(sub=module_with(inner=closure(way)))
+    ),
+    "a wrapper of the user's": lambda way: Wrapper(closure(0), way),
+    "a call of a class without a file": lambda way: named(
+        f"class made:\n    def __call__(self, x):\n        return {way}\n"
+    ),
+    "hidden slots": lambda way: Slotted(way),
+    "one slot": lambda way: OneSlot(way),
+    "an array's subclass": lambda way: closure(np.array([1.0, way]).view(Marked)),
+    "names of columns": lambda way: closure(np.zeros(1, dtype=[(("a", "b")[way - 1], "f4"), ("c", "f4")])),
+    "a number of the user's": lambda way: closure(type("Number", (float,), {})(way)),
 }
+
+
+class Wrapper:
+    """A decorator that says what it wraps, as functools.update_wrapper does."""
+
+    def __init__(self, function, factor):
+        functools.update_wrapper(self, function)
+        self.factor = factor
+
+    def __call__(self, x):
+        return self.factor * self.__wrapped__(x)
+
+
+class Slotted:
+    __slots__ = ("__hidden",)
+
+    def __init__(self, value):
+        self.__hidden = value
+
+
+class OneSlot:
+    __slots__ = "only"
+
+    def __init__(self, value):
+        self.only = value
+
+
+class Marked(np.ndarray):
+    pass
+
+
+def importing(way, body):
+    sys.modules["mine_within"] = module_with(inner=closure(way))
+    return named(f"def made(x):\n    {body}\n")
 
 
 def module_with(**contents):
@@ -140,6 +196,7 @@ def endless(value):
 @pytest.mark.parametrize("part", DIFFERENT)
 def test_a_difference_anywhere_is_a_difference(part):
     first, again, second = (digest(DIFFERENT[part](way)) for way in (1, 1, 2))
+    sys.modules.pop("mine_within", None)
     assert first == again
     assert first != second
 
@@ -159,6 +216,16 @@ UNNAMED = {
     "file": lambda: sys.__stdout__,
     "ufunc of the user's": lambda: np.frompyfunc(closure(1), 1, 1),
     "meta tensor": lambda: torch.zeros(2, device="meta"),
+    "module": lambda: module_with(inner=1),
+    "opened file": lambda: named("def made(x):\n    return open('data.txt').read()\n"),
+    "loaded file": lambda: named("def made(x):\n    return np.load('data.npy')\n"),
+    "environment": lambda: named("def made(x):\n    return float(os.environ['SCALE'])\n", os=os),
+    "global draws": lambda: named("def made(x):\n    return random.random()\n", random=random),
+    "draws of no seed": lambda: named("def made(x):\n    return np.random.default_rng().random()\n"),
+    "evaluated text": lambda: named("def made(x):\n    return eval('2 * x')\n"),
+    "an import that was not made": lambda: named(
+        "def made(x):\n    import nowhere_yet\n    return nowhere_yet.f(x)\n"
+    ),
 }
 
 

@@ -15,6 +15,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -23,6 +24,29 @@ from typing import Any
 import numpy as np
 
 _MOST_PARTS = 200_000
+_GENERATED = {"__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__", "__replace__"} | {
+    f"__{order}__" for order in ("lt", "le", "gt", "ge")
+}
+"""What ``dataclass`` may write into a class."""
+
+_OUTSIDE = frozenset(
+    (
+        "open",
+        "input",
+        "eval",
+        "exec",
+        "__import__",
+        "environ",
+        "getenv",
+        "load",
+        "loadtxt",
+        "genfromtxt",
+        "fromfile",
+    )
+)
+"""Names by which code reads more than what stands in it: files, the environment, other code."""
+
+_OF_CHANCE_OR_TIME = {"random", "secrets", "time", "uuid"}
 _STANDARD = str(Path(sysconfig.get_path("stdlib")).resolve())
 _RANDOM = ("numpy.random.", "random.", "torch._C.Generator")
 _OF_EVERY_CLASS = {
@@ -142,6 +166,10 @@ class _Reader:
             if isinstance(value, (set, frozenset)):
                 return "set", tuple(sorted(map(repr, map(self.read, value))))
         if isinstance(value, ModuleType):
+            if not is_library(value.__name__):
+                raise NoDigestError(
+                    f"it holds the module {value.__name__}, and what it takes of it is not seen"
+                )
             return "module", value.__name__
         if isinstance(value, type):
             return self._class(value)
@@ -153,7 +181,7 @@ class _Reader:
         if array.dtype.hasobject:
             return "array", array.shape, tuple(map(self.read, array.ravel().tolist()))
         content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-        return "array", array.dtype.str, array.shape, content
+        return "array", repr(array.dtype), array.shape, content
 
     def _code(self, code: CodeType) -> Any:
         counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
@@ -173,10 +201,8 @@ class _Reader:
         if isinstance(value, BuiltinFunctionType):
             owner = None if isinstance(value.__self__, ModuleType) else self.read(value.__self__)
             return "builtin", value.__module__, value.__qualname__, owner
-        inner = getattr(value, "py_func", None) or (
-            None if isinstance(value, FunctionType) else getattr(value, "__wrapped__", None)
-        )
-        if isinstance(inner, FunctionType):  # compiled by numba, or behind a cache
+        inner = getattr(value, "py_func", getattr(value, "__wrapped__", None))
+        if isinstance(inner, FunctionType) and _is_compiled_or_cached(value):
             return "wrapped", repr(getattr(value, "targetoptions", None)), self.read(inner)
         if not isinstance(value, FunctionType):
             return None
@@ -187,23 +213,54 @@ class _Reader:
         return "function", self._code(value.__code__), given, cells, tuple(self._globals(value))
 
     def _globals(self, function: FunctionType) -> Iterator[Any]:
-        for name in sorted(_global_names(function.__code__)):
-            if name not in function.__globals__:
+        code, space = function.__code__, function.__globals__
+        spoken = _spoken_names(code)
+        names = _global_names(code)
+        if names & {"globals", "vars", "locals"}:
+            names |= spoken & space.keys()
+        for name in sorted(names):
+            if name not in space:
+                if name in _OUTSIDE:
+                    raise NoDigestError(f"it calls {name}, and what that gives is not seen")
                 yield name, "builtin" if hasattr(builtins, name) else "missing"
-                continue
-            value = function.__globals__[name]
-            yield name, self.read(value)
-            if isinstance(value, ModuleType) and not is_library(value.__name__):
-                reached = sorted(_attribute_names(function.__code__) & vars(value).keys())
-                yield from ((f"{name}.{part}", self.read(vars(value)[part])) for part in reached)
+            elif isinstance(space[name], ModuleType):
+                yield name, self._module(space[name], spoken)
+            else:
+                yield name, self.read(space[name])
+        for name in sorted(_imported_names(code)):
+            module = sys.modules.get(name)
+            if module is None and not is_library(name):
+                raise NoDigestError(f"it imports {name} when it runs, which is not loaded yet")
+            yield name, "not loaded" if module is None else self._module(module, spoken)
+
+    def _module(self, module: ModuleType, names: set[str], above: tuple[ModuleType, ...] = ()) -> Any:
+        """Read what code that speaks these names can take of a module; of a library's nothing but its name."""
+        if is_library(module.__name__):
+            root = module.__name__.partition(".")[0]
+            chance = root in _OF_CHANCE_OR_TIME or (root == "numpy" and _draws_from_numpy(names, module))
+            if chance or names & _OUTSIDE - {"eval"}:
+                raise NoDigestError(f"it may take of {module.__name__} what depends on more than its code")
+            return "module", module.__name__
+        reached = sorted(names & vars(module).keys())
+        parts = []
+        for name in reached:
+            part = vars(module)[name]
+            if not isinstance(part, ModuleType):
+                parts.append((name, self.read(part)))
+            elif part is not module and part not in above:
+                parts.append((name, self._module(part, names, (*above, module))))
+        return "module", module.__name__, tuple(parts)
 
     def _class(self, kind: type) -> Any:
         if is_of_library(kind):
             changed = {name: self.read(part) for name, part in sorted(patched(kind).items())}
             return "library", kind.__module__, kind.__qualname__, tuple(changed.items())
         own = {name: part for name, part in vars(kind).items() if name not in _OF_EVERY_CLASS}
+        generated = "__dataclass_params__" in vars(kind)
         parts = tuple(
-            (name, self._slot(part)) for name, part in sorted(own.items()) if not _is_generated(name, part)
+            (name, self._slot(part))
+            for name, part in sorted(own.items())
+            if not (generated and _is_generated(name, part))
         )
         return "class", tuple(map(self.read, kind.__bases__)), self.read(type(kind)), parts
 
@@ -218,9 +275,7 @@ class _Reader:
         if named.startswith(_RANDOM) or isinstance(value, Iterator):
             raise NoDigestError(f"it holds a {named}, and what that gives depends on what it gave before")
         if not is_of_library(kind) or kind.__module__.partition(".")[0] == "vitdyn":
-            content = tuple(value.items()) if isinstance(value, Mapping) else ()
-            content = tuple(value) if isinstance(value, (tuple, list, set, frozenset)) else content
-            return "object", self.read(kind), self.read(own_state(value)), self.read(content)
+            return "object", self.read(kind), self.read(own_state(value)), self._content(value)
         reduce = copyreg.dispatch_table.get(kind)
         try:
             made = reduce(value) if reduce else value.__reduce_ex__(4)
@@ -235,6 +290,29 @@ class _Reader:
         lists = [tuple(part) if isinstance(part, Iterator) else part for part in rest]
         return "made", self.read(maker), self.read(arguments), tuple(map(self.read, lists))
 
+    def _content(self, value: Any) -> Any:
+        """Read what an object of a user's class holds as the number, text, array or container that it is."""
+        if isinstance(value, np.ndarray):
+            return self._array(value.view(np.ndarray))
+        if isinstance(value, Mapping):
+            return "mapping", tuple((self.read(key), self.read(item)) for key, item in value.items())
+        plain: Any
+        for plain in (int, float, complex, str, bytes, tuple, list, set, frozenset):
+            if isinstance(value, plain):
+                return self.read(plain(value))
+        return None
+
+
+def _is_compiled_or_cached(value: Any) -> bool:
+    """Return whether an object is a function of numba's or one behind a cache of functools, and no user's wrapper."""
+    kind = type(value)
+    return kind.__module__.partition(".")[0] in ("numba", "functools") and is_of_library(kind)
+
+
+def _draws_from_numpy(names: set[str], module: ModuleType) -> bool:
+    """Return whether code that has numpy at hand speaks of its random generators."""
+    return module.__name__.startswith("numpy.random") or bool(names & {"default_rng", "RandomState", "seed"})
+
 
 def _is_plain(value: Any) -> bool:
     return type(value) in (bool, int, float, str, bytes, complex)
@@ -248,17 +326,27 @@ def _numbers(tensor: Any) -> np.ndarray:
 
 
 def own_state(value: Any) -> dict[str, Any]:
-    """Return an object's attributes, but not what a cached property keeps."""
+    """Return an object's attributes, but not what a cached property keeps, unless somebody put another thing there."""
     kind = type(value)
-    slots = [
-        name for each in kind.__mro__ for name in vars(each).get("__slots__", ()) if hasattr(value, name)
-    ]
-    state = {name: getattr(value, name) for name in slots} | dict(getattr(value, "__dict__", {}))
-    return {
-        name: part
-        for name, part in state.items()
-        if name != "__wrapped__" and not isinstance(getattr(kind, name, None), cached_property)
-    }
+    state = {name: getattr(value, name) for name in _slots(kind) if hasattr(value, name)}
+    for name, part in dict(getattr(value, "__dict__", {})).items():
+        rule = getattr(kind, name, None)
+        if not isinstance(rule, cached_property) or _is_put_there(value, rule, part):
+            state[name] = part
+    return state
+
+
+def _is_put_there(value: Any, rule: cached_property, part: Any) -> bool:
+    """Return whether a specification in a cached property's place is none that the property would make."""
+    return is_dataclass(part) and rule.func(value) != part
+
+
+def _slots(kind: type) -> Iterator[str]:
+    for each in kind.__mro__:
+        names = vars(each).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            hidden = name.startswith("__") and not name.endswith("__")
+            yield f"_{each.__name__.lstrip('_')}{name}" if hidden else name
 
 
 def _content(cell: Any) -> Any:
@@ -276,16 +364,29 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _global_names(code: CodeType) -> set[str]:
-    loads = (step for one in _codes(code) for step in dis.get_instructions(one))
-    return {str(step.argval) for step in loads if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return _operands(code, "LOAD_GLOBAL", "LOAD_NAME")
 
 
-def _attribute_names(code: CodeType) -> set[str]:
-    return {name for one in _codes(code) for name in one.co_names}
+def _imported_names(code: CodeType) -> set[str]:
+    return _operands(code, "IMPORT_NAME")
+
+
+def _operands(code: CodeType, *operations: str) -> set[str]:
+    steps = (step for one in _codes(code) for step in dis.get_instructions(one))
+    return {str(step.argval) for step in steps if step.opname in operations}
+
+
+def _spoken_names(code: CodeType) -> set[str]:
+    """Return all names by which code may take something of a module: as attributes, or as texts for ``getattr``."""
+    attributes = {name for one in _codes(code) for name in one.co_names}
+    return attributes | {
+        text
+        for one in _codes(code)
+        for text in one.co_consts
+        if isinstance(text, str) and text.isidentifier()
+    }
 
 
 def _is_generated(name: str, part: Any) -> bool:
     """Return whether ``dataclass`` wrote a method: it says no more than the fields, whose values are read."""
-    return (
-        name.startswith("__") and isinstance(part, FunctionType) and part.__code__.co_filename == "<string>"
-    )
+    return name in _GENERATED and isinstance(part, FunctionType) and part.__code__.co_filename == "<string>"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,70 +21,61 @@ Spec = TypeVar("Spec")
 
 def encode(value: Any) -> Any:
     """Turn a specification into plain JSON values. Functions and classes of users are named and digested."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): encode(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list, range)):
-        return [encode(item) for item in value]
-    if isinstance(value, type) or (callable(value) and not dataclasses.is_dataclass(value)):
+    return _Encoder().encode(value)
+
+
+def why_unnamed(value: Any) -> str | None:
+    """Return why a specification cannot be told from others of other numbers, None where it can."""
+    encoder = _Encoder()
+    encoder.encode(value)
+    return next(iter(encoder.unnamed), None)
+
+
+class _Encoder:
+    """Encodes one specification, and keeps why parts of it have no digest."""
+
+    def __init__(self) -> None:
+        self.unnamed: list[str] = []
+
+    def encode(self, value: Any) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None or (isinstance(value, (bool, int, float, str)) and is_of_library(type(value))):
+            return value
+        if type(value) is dict and all(isinstance(name, str) for name in value):
+            return {name: self.encode(item) for name, item in value.items()}
+        if type(value) in (tuple, list, range):
+            return [self.encode(item) for item in value]
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return self._dataclass(value)
         named = value if hasattr(value, "__qualname__") else type(value)
-        return {"function": f"{named.__module__}:{named.__qualname__}", "code": _digest_or_none(value)}
-    return _encode_object(value)
+        word = "function" if callable(value) else "value"
+        return {word: f"{named.__module__}:{named.__qualname__}", "code": self._digest(value)}
 
+    def _dataclass(self, value: Any) -> dict[str, Any]:
+        kind = type(value)
+        names = [field.name for field in dataclasses.fields(value)]
+        written = {"kind": kind_name(kind), **{name: self.encode(getattr(value, name)) for name in names}}
+        if not is_of_library(kind):
+            written["code"] = self._digest(kind)
+        elif changed := patched(kind):
+            written["code"] = self._digest(changed)
+        if rest := {name: part for name, part in own_state(value).items() if name not in names}:
+            written["state"] = {"code": self._digest(rest)}
+        return written
 
-def _encode_object(value: Any) -> dict[str, Any]:
-    kind, state = type(value), own_state(value)
-    names = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
-    written = {"kind": kind_name(kind), **{name: encode(getattr(value, name)) for name in names}}
-    if not is_of_library(kind):
-        written["code"] = _digest_or_none(kind)
-    elif changed := patched(kind):
-        written["code"] = _digest_or_none(changed)
-    if rest := {name: part for name, part in state.items() if name not in names}:
-        written["state"] = {"code": _digest_or_none(rest)}
-    return written
+    def _digest(self, value: Any) -> str | None:
+        try:
+            return digest(value)
+        except NoDigestError as error:
+            named = value if hasattr(value, "__qualname__") else type(value)
+            self.unnamed.append(f"{named.__qualname__}: {error}")
+            return None
 
 
 def kind_name(kind: type) -> str:
     """Return the name of a class in a specification, with its module where it is not vitdyn's."""
     return kind.__name__ if is_of_library(kind) else f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _digest_or_none(value: Any) -> str | None:
-    try:
-        return digest(value)
-    except NoDigestError:
-        return None
-
-
-def why_unnamed(value: Any) -> str | None:
-    """Return why a specification cannot be told from others of other numbers, None where it can."""
-    for part in _user_parts(value):
-        try:
-            digest(part)
-        except NoDigestError as error:
-            named = part if hasattr(part, "__qualname__") else type(part)
-            return f"{named.__qualname__}: {error}"
-    return None
-
-
-def _user_parts(value: Any) -> Iterator[Any]:
-    """Return all that ``encode`` digests."""
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _user_parts(item)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from _user_parts([getattr(value, field.name) for field in dataclasses.fields(value)])
-        yield type(value)
-        names = {field.name for field in dataclasses.fields(value)}
-        yield {name: part for name, part in own_state(value).items() if name not in names}
-    elif value is not None and not isinstance(value, (bool, int, float, str, range, np.generic)):
-        yield value
 
 
 def from_text(field: str, text: Any, kind: type[Spec], parts: Iterable[type]) -> Spec:
@@ -124,17 +115,16 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
         return tuple(_decode(item, by_name) for item in value)
     if not isinstance(value, dict):
         return value
-    if "function" in value:
-        raise wrong(
-            "function", value["function"], "a function is not rebuilt from JSON; build the spec in Python"
-        )
+    for word in ("function", "value"):
+        if word in value and "code" in value:
+            raise wrong(word, value[word], f"a {word} is not rebuilt from JSON; build the spec in Python")
     if "kind" not in value:
         return {key: _decode(item, by_name) for key, item in value.items()}
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in by_name:
         raise wrong("kind", kind, f"must be one of {', '.join(sorted(by_name))}")
     code = value.get("code")
-    if "state" in value or ("code" in value and code != _digest_or_none(by_name[kind])):
+    if "state" in value or ("code" in value and code != _Encoder()._digest(by_name[kind])):
         raise wrong(
             kind, code, "was written with other code than it has now: build the specification in Python"
         )

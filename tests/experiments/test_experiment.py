@@ -1,9 +1,12 @@
 import json
 import shutil
-from dataclasses import replace
+from collections import deque, namedtuple
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import numpy as np
 import pytest
+import torch
 import xarray
 
 from vitdyn.data import Beta, Custom, PatchGenerator, PatchLayout
@@ -393,3 +396,40 @@ def test_a_link_to_nothing_is_not_written_over_unsaid(ask, several, tmp_path, co
         asks[ask]()
     assert place.readlink() == gone
     assert not gone.exists()
+
+
+class Weighted(MaskedReconstruction):
+    """Holds what no JSON holds."""
+
+    def __init__(self, weight):
+        super().__init__()
+        vars(self)["weight"] = weight
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Field(MaskedReconstruction):
+    weight: object = None
+
+
+VALUES = {
+    "arrays": (np.ones(1), np.full(1, 100.0)),
+    "tensors": (torch.ones(1), torch.full((1,), 100.0)),
+    "bytes": (b"1", b"2"),
+    "sets": ({1, 2}, {1, 3}),
+    "complex": (1j, 2j),
+    "decimals": (Decimal("1"), Decimal("2")),
+    "queues": (deque([1]), deque([2])),
+    "lists of arrays": ([np.ones(1)], [np.zeros(1)]),
+    "dicts of arrays": ({"a": np.ones(1)}, {"a": np.zeros(1)}),
+    "kinds of keys": ({1: 2}, {"1": 2}),
+    "named tuples": (namedtuple("A", "x")(1), namedtuple("B", "x")(1)),
+}
+
+
+@pytest.mark.parametrize("kind", [Weighted, lambda value: Field(weight=value)], ids=["attribute", "field"])
+@pytest.mark.parametrize("name", VALUES)
+def test_whatever_an_objective_holds_is_part_of_the_key(name, kind, experiment):
+    first, again, second = (
+        with_objective(experiment, kind(value)).key for value in (VALUES[name][0], *VALUES[name])
+    )
+    assert first == again != second

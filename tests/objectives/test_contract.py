@@ -5,14 +5,16 @@ be that of autograd through the loss as it now is.
 """
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+from vitdyn._specs import to_text
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout, Uniform
-from vitdyn.dynamics import GradientDescent, Training, loss_gradient, simulate
+from vitdyn.dynamics import GradientDescent, Training, loss_gradient, simulate, simulate_grid
 from vitdyn.dynamics.grid import batch_key
 from vitdyn.dynamics.memory import estimate_memory
 from vitdyn.lumped import Lumped, MeanField
@@ -411,3 +413,199 @@ def test_a_rule_of_descent_moves_in_place_and_owns_its_state(complaint):
     assert runs[0].dataset.drop_attrs().equals(runs[1].dataset.drop_attrs())
     plain = simulate(training(MaskedReconstruction()))
     assert float(abs(plain["feature_position"] - runs[0]["feature_position"]).max()) > 1e-3
+
+
+def twice_by_a_class_variable(kind):
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(kind):
+        loss: ClassVar = lambda self, forward: 2 * kind.loss(self, forward)
+
+    return Mine()
+
+
+def twice_by_a_field(kind):
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(kind):
+        loss: object = field(default=None, init=False)
+
+        def __post_init__(self):
+            object.__setattr__(self, "loss", lambda forward: 2 * kind.loss(self, forward))
+
+    return Mine()
+
+
+def twice_by_attribute_access(kind):
+    class Mine(kind):
+        def __getattribute__(self, name):
+            found = super().__getattribute__(name)
+            return (lambda forward: 2 * found(forward)) if name == "loss" else found
+
+    return Mine()
+
+
+@EACH
+@pytest.mark.parametrize("change", [twice_by_a_class_variable, twice_by_a_field, twice_by_attribute_access])
+def test_stranger_ways_to_change_a_loss(kind, change, make_problem, close):
+    problem, mine = make_problem(), change(kind)
+    parents = gradient(problem, kind())[0].map(lambda block: 2 * block)
+    close(gradient(problem, mine)[0], parents, 1e-12)
+
+
+@pytest.mark.parametrize("helper", ["__call__", "__power__", "counted_queries", "check", "init"])
+def test_helpers_of_any_name_count(helper, make_problem, close):
+    """A loss with an adjoint of its own, and below it a class that changes only what both of them call."""
+
+    def one(self, *arguments):
+        return 1.0
+
+    def two(self, *arguments):
+        return 2.0
+
+    class Own(MaskedReconstruction):
+        def loss(self, forward):
+            return getattr(type(self), helper)(self) * MaskedReconstruction.loss(self, forward)
+
+        def adjoint(self, forward, work):
+            return MaskedReconstruction.adjoint(self, forward, work)
+
+    source = f"def loss(self, forward):\n    return self.{helper}() * Base.loss(self, forward)\n"
+    space = {"Base": MaskedReconstruction}
+    exec(source, space)
+    kind = type("Own", (MaskedReconstruction,), {helper: one, "loss": space["loss"], "adjoint": Own.adjoint})
+    below = type("Below", (kind,), {helper: two})
+    problem = make_problem()
+    plain = gradient(problem, MaskedReconstruction())[0]
+    assert kind().holds("adjoint") and not below().holds("adjoint")
+    close(gradient(problem, kind())[0], plain, 1e-12)
+    close(gradient(problem, below())[0], plain.map(lambda block: 2 * block), 1e-12)
+
+
+def test_a_decay_of_an_object_is_trained(make_problem, close):
+    mine = Contrastive()
+    object.__setattr__(
+        mine, "decay", lambda correlations: correlations.feature_position.square().sum((1, 2, 3))
+    )
+    problem = make_problem()
+    expected = (
+        gradient(problem, Contrastive())[0].feature_position + 2 * problem.correlations.feature_position
+    )
+    close(gradient(problem, mine)[0].feature_position, expected, 1e-12)
+
+
+class Loud(Uniform):
+    """Draws with a gain that is no field: equal to any other, it draws otherwise."""
+
+    def __init__(self, gain):
+        super().__init__(low=0.5, high=9.0)
+        vars(self)["gain"] = gain
+
+    def from_uniform(self, uniform):
+        return 0.5 + self.gain * uniform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled(PatchGenerator):
+    gain: float = field(default=1.0, compare=False)
+
+    def sample(self, *arguments, **options):
+        batch = super().sample(*arguments, **options)
+        return replace(batch, latents=self.gain * batch.latents)
+
+
+def with_a_loss_of_its_own():
+    mine = MaskedReconstruction()
+    object.__setattr__(mine, "loss", lambda forward: 2 * MaskedReconstruction.loss(mine, forward))
+    return mine
+
+
+def with_a_part_of_its_own():
+    mine = Mixture()
+    vars(mine)["reconstruction"] = doubled_in_a_subclass(MaskedReconstruction)
+    return mine
+
+
+def with_a_scale(scale):
+    class Mine(MaskedReconstruction):
+        varies = MaskedReconstruction.varies
+        scale = 1.0
+
+        def loss(self, forward):
+            return self.scale * super().loss(forward)
+
+    mine = Mine()
+    object.__setattr__(mine, "scale", scale)
+    return mine
+
+
+def stopped():
+    rule = GradientDescent(learning_rate=0.5)
+    object.__setattr__(rule, "step", lambda *arguments: None)
+    return rule
+
+
+GRIDS = {
+    "a gain of the latents": lambda: [
+        training(MaskedReconstruction(), generator=PatchGenerator(layout=LAYOUT, latents=Loud(gain)))
+        for gain in (1.0, 2.0)
+    ],
+    "a gain of the generator": lambda: [
+        training(MaskedReconstruction(), generator=Scaled(layout=LAYOUT, gain=gain)) for gain in (1.0, 2.0)
+    ],
+    "an object's loss": lambda: [training(MaskedReconstruction()), training(with_a_loss_of_its_own())],
+    "an object's part": lambda: [training(Mixture()), training(with_a_part_of_its_own())],
+    "an object's scale": lambda: [training(with_a_scale(scale)) for scale in (1.0, 5.0)],
+    "an object's step": lambda: [
+        training(MaskedReconstruction()),
+        training(MaskedReconstruction(), descent=stopped()),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_grid_is_its_cells_also_where_they_look_alike(name, precision):
+    """Cells that compare equal and draw or compute otherwise took the first one's samples or losses."""
+    cells = [replace(cell, precision=precision) for cell in GRIDS[name]()]
+    together = simulate_grid(cells)
+    for cell, found in zip(cells, together, strict=True):
+        assert found.dataset.drop_attrs().equals(simulate(cell).dataset.drop_attrs())
+    assert not together[0]["loss"].equals(together[1]["loss"])
+    assert to_text(cells[0]) != to_text(cells[1])
+
+
+@pytest.mark.parametrize("what", ["membership", "latents", "attention", "view"])
+def test_a_loss_that_changes_what_it_is_given_is_refused(what, complaint):
+    """The table of areas is shared by all runs of a layout: the next run was wrong."""
+
+    class Mine(MaskedReconstruction):
+        def loss(self, forward):
+            parts = {
+                "membership": forward.batch.membership,
+                "latents": forward.batch.latents,
+                "view": forward.views[0],
+                "attention": forward.attention[0],
+            }
+            if what == "view":
+                parts[what].logical_not_()
+            else:
+                parts[what].mul_(0.5)
+            return super().loss(forward)
+
+    before = simulate(training(MaskedReconstruction()))
+    with complaint("Mine.loss", "copy"):
+        simulate(training(Mine()))
+    assert simulate(training(MaskedReconstruction())).dataset.drop_attrs().equals(before.dataset.drop_attrs())
+
+
+def test_a_field_that_would_keep_its_parents_value_is_refused(complaint):
+    with complaint("Mine.mask_ratio", "annotate it"):
+
+        class Mine(MaskedReconstruction):
+            mask_ratio = 0.9
+
+
+def test_what_was_put_into_an_object_keeps_it_from_the_reductions(complaint):
+    sizes = AreaSizes.from_exponents(1e4, 0.9, 0.3)
+    for objective in (with_a_loss_of_its_own(), with_a_part_of_its_own()):
+        with complaint("objective", "with its own loss"):
+            MeanField(sizes=sizes, objective=objective, clusters=2)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn.data.counter import uniforms
-from vitdyn.data.latents import Constant, Law, TruncatedNormal, TwoPoint, Uniform, draw_of_streams
+from vitdyn.data.latents import Constant, Law, TruncatedNormal, TwoPoint, Uniform, draw_of_streams, is_ours
 from vitdyn.seeds import Streams
 
 _LEAST_TAIL = 1e-200
@@ -19,6 +19,8 @@ _LEAST_TAIL = 1e-200
 
 def has_quantile(law: Law) -> bool:
     """Say whether a law is drawn on the device; Beta, Custom and far tails of the normal law are drawn on CPU."""
+    if not is_ours(law):
+        return False
     if isinstance(law, TruncatedNormal):
         return _tail(law) > _LEAST_TAIL
     return type(law) in (Uniform, TwoPoint, Constant)

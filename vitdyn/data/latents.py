@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, partial
 from math import prod
 from typing import Any, Protocol, runtime_checkable
@@ -51,15 +51,20 @@ def _require_support(kind: str, low: float, high: float, *, least_high: float = 
         raise wrong(f"{kind}.high", high, "latents that are all 0 carry no signal: must be positive")
 
 
+_DRAWS = ("sample", "from_uniform")
+
+
 class _Stated:
     """A law that states its moments; in a class that draws otherwise they are estimated until it states its own."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        draws, states = {"sample", "from_uniform"} & vars(cls).keys(), {"mean", "second_moment"}
-        if draws:
-            for name in states - vars(cls).keys():
-                setattr(cls, name, property(partial(_estimate, power=1 if name == "mean" else 2)))
+        for name, power in (("mean", 1), ("second_moment", 2)):
+            stated = next((each for each in cls.__mro__ if name in vars(each)), None)
+            if stated is None or any(
+                getattr(cls, draw, None) is not getattr(stated, draw, None) for draw in _DRAWS
+            ):
+                setattr(cls, name, property(partial(_estimate, power=power)))
 
     def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw an array of independent latents."""
@@ -85,13 +90,22 @@ class _FromUniform(_Stated):
 
 def draw_of_streams(law: Law, streams: Streams, shape: tuple[int, ...]) -> Float[np.ndarray, "seed ..."]:
     """Draw an array of latents for each seed: what the law draws from the seed's own stream."""
-    if isinstance(law, _FromUniform) and type(law).sample is _FromUniform.sample:
+    if (
+        isinstance(law, _FromUniform)
+        and type(law).sample is _FromUniform.sample
+        and "sample" not in vars(law)
+    ):
         drawn = law.from_uniform(_uniforms(streams, shape))
     else:
         drawn = np.stack([np.asarray(law.sample(generator, shape)) for generator in streams.each()])
-    if type(law) in LAWS.values():
+    if is_ours(law):
         return drawn
     return _checked_draw(f"{type(law).__name__}.sample", law, drawn, (len(streams.seeds), *shape))
+
+
+def is_ours(law: Law) -> bool:
+    """Return whether a law is a listed one with nothing put into it but its fields."""
+    return type(law) in LAWS.values() and vars(law).keys() <= {each.name for each in fields(law)}  # type: ignore[arg-type]
 
 
 def _checked_draw(field: str, law: Law, drawn: object, shape: tuple[int, ...]) -> np.ndarray:

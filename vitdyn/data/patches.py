@@ -112,7 +112,7 @@ class PatchBatch:
     @property
     def area(self) -> Int[Tensor, "seed sample patch"]:
         """The area index of each patch."""
-        table = torch.from_numpy(self.layout.area_of_patch).to(self.cluster.device)
+        table = torch.tensor(self.layout.area_of_patch, device=self.cluster.device)
         return table[self.cluster]
 
     @property
@@ -124,6 +124,9 @@ class PatchBatch:
     def membership(self) -> Float[Tensor, "#seed #sample area patch"]:
         """Return 1 where a patch lies in an area of its sample's cluster; one matrix for all where K = 1."""
         member = _membership_table(self.layout, self.latents.dtype, self.latents.device)
+        if member._version:  # somebody changed in place what all batches of the layout share
+            _membership_table.cache_clear()
+            member = _membership_table(self.layout, self.latents.dtype, self.latents.device)
         return member[None] if self.layout.clusters == 1 else member[self.cluster]
 
     def shown_count(self, visible: Tensor) -> Float[Tensor, "seed sample area"]:

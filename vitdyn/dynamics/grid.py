@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ from vitdyn.dynamics.captured import fused_engine, takes
 from vitdyn.dynamics.descent import DESCENTS, Descent
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
-from vitdyn.objectives import Objective, joined
+from vitdyn.objectives import OBJECTIVES, Objective, is_listed, joined
 
 Row = tuple[int, int]
 """A cell's index in the grid, and one of its seeds."""
@@ -83,15 +84,15 @@ class Rows:
 def batch_key(training: Training, device: torch.device) -> Hashable | None:
     """Return what cells must share to train in one batch; None for a cell that trains by itself.
 
-    A cell joins others where its bits cannot feel it: with fresh samples, queries by position, an objective that says
-    what ``varies`` and a rule of ours, on CPU by the compiled engine. On CUDA by the fused steps of masked
+    A cell joins others where its bits cannot feel it: with fresh samples, queries by position, a listed objective and a
+    rule of ours, both as they were made, on CPU by the compiled engine. On CUDA by the fused steps of masked
     reconstruction alone (``captured``), of one law of the latents: whatever else runs there, contrast after the fused
     forward too, has sums of torch in it, and these depend on how many seeds there are.
     """
     objective, rule, layout = training.objective, training.rule, training.generator.layout
     dtype, law = PRECISIONS[training.precision], None
     if device.type == "cpu":
-        alike = "varies" in vars(type(objective)) and type(rule) in DESCENTS.values()
+        alike = type(objective) in OBJECTIVES and is_listed(objective) and _is_ours(rule)
         plain = not training.content_queries and training.data_set_size is None
         apart = alike and plain and seeds_apart(layout, device.type, dtype)
     else:
@@ -103,6 +104,11 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
     recorded = training.schedule.recorded_steps(training.steps)
     counts = (training.samples, training.evaluation_samples, training.precision)
     return layout, law, type(objective), rest, type(rule), recorded, counts, to_text(training.metrics)
+
+
+def _is_ours(rule: Descent) -> bool:
+    """Return whether a rule of descent is a listed one with nothing put into it but its fields."""
+    return type(rule) in DESCENTS.values() and vars(rule).keys() <= set(_fields(rule))
 
 
 def view_key(objective: Objective) -> Hashable:
@@ -119,5 +125,5 @@ def batches_of_cells(cells: Sequence[Training], device: torch.device) -> list[tu
     return [tuple(together) for together in found.values()]
 
 
-def _fields(objective: Objective) -> list[str]:
-    return [field.name for field in fields(objective)]  # type: ignore[arg-type]  # a kind that varies is a dataclass
+def _fields(spec: Any) -> list[str]:
+    return [field.name for field in fields(spec)]

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from vitdyn._specs import to_text, why_unnamed
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import EVALUATION, BatchSource, Views
 from vitdyn.dynamics.grid import Rows, view_key
@@ -67,22 +68,26 @@ class JointSource:
 
 def _share(rows: Rows, key: Callable[[Training], object]) -> _Shared:
     """Collect the different (key, seed) of the rows: one source for each key."""
-    known: list[Training] = []
-    kinds = []
-    for training in rows.trainings:  # by equality: a law of the user's need not be hashable
-        like = (kind for kind, one in enumerate(known) if one is training or key(one) == key(training))
-        kinds.append(next(like, len(known)))
-        if kinds[-1] == len(known):
-            known.append(training)
+    known: dict[object, Training] = {}
+    label = {id(training): _label(key(training)) for training in rows.trainings}
+    for training in rows.trainings:
+        known.setdefault(label[id(training)], training)
+    places_of_kinds = {one: place for place, one in enumerate(known)}
+    kinds = [places_of_kinds[label[id(training)]] for training in rows.trainings]
     wanted = list(zip(kinds, rows.seeds, strict=True))
     places = {one: index for index, one in enumerate(sorted(dict.fromkeys(wanted), key=lambda one: one[0]))}
     order = [places[one] for one in wanted]
     sources = tuple(
         _source(training, tuple(seed for own, seed in places if own == kind), rows.device)
-        for kind, training in enumerate(known)
+        for kind, training in enumerate(known.values())
     )
     same = order == list(range(len(places)))
     return _Shared(sources, None if same else torch.tensor(order, device=rows.device))
+
+
+def _label(drawn_from: object) -> object:
+    """Return what two things have in common only if they draw alike: their text, or else they themselves."""
+    return id(drawn_from) if why_unnamed(drawn_from) else to_text(drawn_from)
 
 
 def _source(training: Training, seeds: tuple[int, ...], device: torch.device) -> BatchSource:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from vitdyn._errors import require_integer, require_kind, wrong
 from vitdyn.data import Beta, Law, TruncatedNormal, TwoPoint, Uniform
+from vitdyn.data.latents import is_ours
 
 MOST_NODES = 512
 """Rules of more nodes take minutes to find and are exact far beyond round-off; the mean field has nodes² of a kind."""
@@ -31,7 +32,7 @@ def quadrature(law: Law, count: int) -> Quadrature:
     require_integer("nodes", count, at_least=1, at_most=MOST_NODES)
     if law.low == law.high:
         return Quadrature(np.array([law.high]), np.ones(1))
-    if type(law) not in (TwoPoint, Beta, Uniform, TruncatedNormal):
+    if type(law) not in (TwoPoint, Beta, Uniform, TruncatedNormal) or not is_ours(law):
         raise wrong(
             "latents", type(law).__name__, "the mean field has rules for uniform, two-point, beta, "
             "truncated-normal and constant latents, and for no class made from these",

@@ -21,12 +21,17 @@ from vitdyn.objectives.objective import (
 OBJECTIVES: tuple[type[Objective], ...] = (MaskedReconstruction, Contrastive, Mixture)
 
 
+def is_listed(objective: object) -> bool:
+    """Return whether an objective is one of ``OBJECTIVES``, or made from one whose loss, decay and views it has."""
+    return any(isinstance(objective, kind) and is_unchanged(objective, kind) for kind in OBJECTIVES)
+
+
 def require_listed(objective: object, why: str) -> None:
     """Raise ``ValueError`` unless an objective is a listed one, its loss, decay and views as they are; say ``why``.
 
     For what knows these formulas by heart, as the reduction does.
     """
-    if not any(isinstance(objective, kind) and is_unchanged(objective, kind) for kind in OBJECTIVES):
+    if not is_listed(objective):
         known = ", ".join(kind.__name__ for kind in OBJECTIVES)
         raise wrong("objective", objective, f"must be one of {known}, with its own loss: {why}")
 
@@ -43,6 +48,7 @@ __all__ = [
     "PooledAdjoint",
     "add_scaled",
     "autograd_adjoint",
+    "is_listed",
     "joined",
     "members",
     "per_seed",

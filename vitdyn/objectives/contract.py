@@ -27,19 +27,22 @@ from vitdyn.objectives.objective import (
     require_tensor,
     seed_values,
     shown_shape,
+    unchanged,
 )
 
 
 def loss_of(objective: Objective, forward: ForwardPass) -> Float[Tensor, " seed"]:
     """Return the loss without weight decay."""
-    return seed_values(objective, "loss", objective.loss(forward), forward)
+    with unchanged(objective, "loss", forward) as seen:
+        return seed_values(objective, "loss", objective.loss(seen), forward)
 
 
 def bound_of(objective: Objective, forward: ForwardPass) -> Float[Tensor, " seed"]:
     """Return the lower bound of the loss; NaN where none is known of the loss that the objective has."""
     if not objective.holds("bound"):
         return torch.full_like(forward.batch.latents[:, 0, 0], torch.nan)
-    return seed_values(objective, "bound", objective.bound(forward), forward)
+    with unchanged(objective, "bound", forward) as seen:
+        return seed_values(objective, "bound", objective.bound(seen), forward)
 
 
 def decay_of(
@@ -51,7 +54,8 @@ def decay_of(
 
 def counted_queries_of(objective: Objective, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
     """Return which queries records speak of."""
-    found = objective.counted_queries(forward)
+    with unchanged(objective, "counted_queries", forward) as seen:
+        found = objective.counted_queries(seen)
     shape = tuple(forward.views[0].shape)
     if not isinstance(found, Tensor) or tuple(found.shape) != shape or found.dtype != torch.bool:
         raise wrong(
@@ -91,7 +95,7 @@ def pooled_adjoint_of(objective: Objective, batch: PatchBatch) -> PooledAdjoint 
 
 def add_decay(objective: Objective, gradient: Correlations, correlations: Correlations) -> Correlations:
     """Add the gradient of the objective's ``decay``: λQ, or by autograd for a class with a decay of its own."""
-    if type(objective).decay is not Objective.decay:
+    if type(objective).decay is not Objective.decay or "decay" in vars(objective):
         leaves = correlations.map(lambda block: block.detach().requires_grad_())
         blocks = leaves.named()
         with torch.enable_grad():

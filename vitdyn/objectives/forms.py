@@ -7,9 +7,13 @@ do all of that.
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from functools import cache
 from types import FunctionType
 from typing import Any
+
+from vitdyn._code import own_state
+from vitdyn._errors import wrong
 
 FORMS: dict[str, tuple[str, ...]] = {
     "adjoint": (),
@@ -22,14 +26,49 @@ FORMS: dict[str, tuple[str, ...]] = {
 _SAYS_NOTHING_OF_THE_LOSS = {
     *("name", "family", "varies", "drawn_by", "weight_decay", "written_with", "_abc_impl"),
     *("check", "counted_queries", "decay", "default_learning_rate", "draw_views", "init", "after_step"),
+    *(
+        "__abstractmethods__",
+        "__annotations__",
+        "__dataclass_fields__",
+        "__dataclass_params__",
+        "__delattr__",
+    ),
+    *("__dict__", "__doc__", "__eq__", "__firstlineno__", "__hash__", "__init__", "__init_subclass__"),
+    *("__match_args__", "__module__", "__orig_bases__", "__parameters__", "__post_init__", "__qualname__"),
+    *("__replace__", "__repr__", "__setattr__", "__slots__", "__static_attributes__", "__weakref__"),
 }
+"""Unless the loss, or what serves it, speaks of them by name."""
 
 
 def behaviour(kind: type, root: type) -> dict[str, Any]:
     """Return by name what may serve the loss of ``kind``, a subclass of ``root``: methods, properties, constants."""
-    own = (name for each in kind.__mro__ if each not in root.__mro__ for name in vars(each))
-    names = {name for name in own if not name.startswith("__")} - _SAYS_NOTHING_OF_THE_LOSS
-    return {name: getattr(kind, name) for name in names | FORMS.keys() | {"loss"}}
+    own = {name for each in kind.__mro__ if each not in root.__mro__ for name in vars(each)}
+    names = (own - _SAYS_NOTHING_OF_THE_LOSS) | FORMS.keys() | {"loss"}
+    spoken = {name for each in names for name in _spoken_by(getattr(kind, each))}
+    names |= spoken & _SAYS_NOTHING_OF_THE_LOSS & {name for name in dir(kind) if not name.startswith("__")}
+    access = {name: getattr(kind, name, None) for name in ("__getattribute__", "__getattr__")}
+    return {name: getattr(kind, name) for name in names} | access
+
+
+def require_effective_fields(kind: type) -> None:
+    """Raise ``ValueError`` where a class gives an inherited field another value without an annotation.
+
+    ``dataclass`` passes it over: objects would have the parent's value.
+    """
+    inherited = fields(kind) if is_dataclass(kind) else ()
+    names = {field.name for field in inherited}
+    annotated = vars(kind).get("__annotations__", {})
+    for name, value in vars(kind).items():
+        given = name in names and name not in annotated
+        if given and not callable(value) and not hasattr(type(value), "__get__"):
+            remedy = f"is a field: annotate it ({name}: {type(value).__name__} = ...) and make the class a dataclass"
+            raise wrong(f"{kind.__name__}.{name}", value, remedy)
+
+
+def _spoken_by(part: Any) -> tuple[str, ...]:
+    """Return the names that a method or property speaks of."""
+    function = getattr(part, "fget", getattr(part, "func", part))
+    return function.__code__.co_names if isinstance(function, FunctionType) else ()
 
 
 def is_unchanged(spec: Any, kind: type) -> bool:
@@ -37,7 +76,11 @@ def is_unchanged(spec: Any, kind: type) -> bool:
     served = ("decay", "draw_views", "counted_queries")
     written: dict[str, Any] = vars(kind)["written_with"]
     pieces = written | {name: getattr(kind, name) for name in served}
-    return _has(spec, tuple((name, piece) for name, piece in pieces.items() if name not in FORMS))
+    names = set(getattr(type(spec), "__dataclass_fields__", ()))
+    extra = own_state(spec).keys() - names
+    return not extra and _has(
+        spec, tuple((name, piece) for name, piece in pieces.items() if name not in FORMS)
+    )
 
 
 def holds(spec: Any, form: str, root: type) -> bool:
@@ -71,7 +114,8 @@ def _has(spec: Any, pieces: _Pieces) -> bool:
     kind, state = type(spec), vars(spec)
     fields = getattr(kind, "__dataclass_fields__", {})
     for name, piece in pieces:
-        if getattr(kind, name, None) is not piece and name not in fields:
+        is_value = name in fields and not callable(piece) and not hasattr(type(piece), "__get__")
+        if getattr(kind, name, None) is not piece and not is_value:
             return False
         if name in state and isinstance(piece, FunctionType):
             return False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from vitdyn._errors import wrong
 from vitdyn.attention import Correlations, Workspace
 from vitdyn.data import PatchBatch, PatchLayout
-from vitdyn.objectives.forms import behaviour, holds
+from vitdyn.objectives.forms import behaviour, holds, require_effective_fields
 from vitdyn.objectives.joined import per_seed
 
 FAMILIES = ("contrastive", "generative", "clustering", "self-distillation", "hybrid")
@@ -75,6 +76,7 @@ class Objective(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        require_effective_fields(cls)
         cls.written_with = behaviour(cls, Objective)
 
     def holds(self, form: str) -> bool:
@@ -145,8 +147,8 @@ class Objective(ABC):
 def autograd_adjoint(objective: Objective, forward: ForwardPass) -> tuple[Adjoint | None, ...]:
     """Return ∂L/∂A for each view by differentiating ``objective.loss``; None where it does not depend on one."""
     leaves = tuple(attention.detach().clone().requires_grad_() for attention in forward.attention)
-    with torch.enable_grad():
-        values = seed_values(objective, "loss", objective.loss(replace(forward, attention=leaves)), forward)
+    with torch.enable_grad(), unchanged(objective, "loss", replace(forward, attention=leaves)) as seen:
+        values = seed_values(objective, "loss", objective.loss(seen), forward)
     gradients: tuple[Tensor | None, ...] = ()
     if values.requires_grad:
         gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True)
@@ -157,6 +159,26 @@ def autograd_adjoint(objective: Objective, forward: ForwardPass) -> tuple[Adjoin
             "must be a differentiable function of forward.attention",
         )
     return tuple(None if gradient is None else Adjoint(gradient) for gradient in gradients)
+
+
+@contextmanager
+def unchanged(objective: Objective, field: str, forward: ForwardPass) -> Iterator[ForwardPass]:
+    """Lend a forward pass to a method. Raises ``ValueError`` where it changes it in place: others read it next."""
+    batch = forward.batch
+    given = {
+        "batch.latents": batch.latents,
+        "batch.cluster": batch.cluster,
+        "batch.membership": batch.membership,
+    }
+    given |= {f"views[{index}]": view for index, view in enumerate(forward.views)}
+    if isinstance(forward.attention, tuple):
+        given |= {f"attention[{index}]": part for index, part in enumerate(forward.attention)}
+    versions = {name: part._version for name, part in given.items()}
+    yield forward
+    for name, part in given.items():
+        if part._version != versions[name]:
+            kind = type(objective).__name__
+            raise wrong(f"{kind}.{field}", f"forward.{name} changed in place", "must copy what it changes")
 
 
 def seed_values(objective: Objective, field: str, found: Any, forward: ForwardPass) -> Float[Tensor, " seed"]:
