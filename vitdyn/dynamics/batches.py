@@ -59,8 +59,10 @@ class BatchSource:
         return self._sampled(samples, step=step, purpose=purpose)
 
     def _sampled(self, count: int, **stream: Any) -> PatchBatch:
-        generator, kind = self.generator, {"dtype": self.dtype, "device": self.device}
-        batch = generator.sample(count, self.seeds, **stream, by_cluster=True, **kind)
+        generator = self.generator
+        batch = generator.sample(
+            count, self.seeds, **stream, by_cluster=True, dtype=self.dtype, device=self.device
+        )
         if getattr(generator.sample, "__func__", None) is not PatchGenerator.sample:
             _require_batch(generator, batch, (self.seeds, count), self.dtype)
         return batch
