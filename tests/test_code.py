@@ -221,6 +221,8 @@ UNNAMED = {
     "loaded file": lambda: named("def made(x):\n    return np.load('data.npy')\n"),
     "environment": lambda: named("def made(x):\n    return float(os.environ['SCALE'])\n", os=os),
     "global draws": lambda: named("def made(x):\n    return random.random()\n", random=random),
+    "numpy's global draws": lambda: named("def made(x):\n    return np.random.random(3)\n"),
+    "torch's global draws": lambda: named("def made(x):\n    return torch.rand(3)\n", torch=torch),
     "draws of no seed": lambda: named("def made(x):\n    return np.random.default_rng().random()\n"),
     "evaluated text": lambda: named("def made(x):\n    return eval('2 * x')\n"),
     "an import that was not made": lambda: named(

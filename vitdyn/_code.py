@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import builtins
 import copyreg
-import dis
 import hashlib
 import sys
 import sysconfig
@@ -22,6 +21,8 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any
 
 import numpy as np
+
+from vitdyn._bytecode import draws_globally, global_names, imported_names, spoken_names
 
 _MOST_PARTS = 200_000
 _GENERATED = {"__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__", "__replace__"} | {
@@ -214,8 +215,8 @@ class _Reader:
 
     def _globals(self, function: FunctionType) -> Iterator[Any]:
         code, space = function.__code__, function.__globals__
-        spoken = _spoken_names(code)
-        names = _global_names(code)
+        spoken = spoken_names(code)
+        names = global_names(code)
         if names & {"globals", "vars", "locals"}:
             names |= spoken & space.keys()
         for name in sorted(names):
@@ -224,10 +225,12 @@ class _Reader:
                     raise NoDigestError(f"it calls {name}, and what that gives is not seen")
                 yield name, "builtin" if hasattr(builtins, name) else "missing"
             elif isinstance(space[name], ModuleType):
+                if draws_globally(code, name, space[name]):
+                    raise NoDigestError(f"it draws from the global generator of {space[name].__name__}")
                 yield name, self._module(space[name], spoken)
             else:
                 yield name, self.read(space[name])
-        for name in sorted(_imported_names(code)):
+        for name in sorted(imported_names(code)):
             module = sys.modules.get(name)
             if module is None and not is_library(name):
                 raise NoDigestError(f"it imports {name} when it runs, which is not loaded yet")
@@ -237,8 +240,13 @@ class _Reader:
         """Read what code that speaks these names can take of a module; of a library's nothing but its name."""
         if is_library(module.__name__):
             root = module.__name__.partition(".")[0]
-            chance = root in _OF_CHANCE_OR_TIME or (root == "numpy" and _draws_from_numpy(names, module))
-            if chance or names & _OUTSIDE - {"eval"}:
+            unseeded = root == "numpy" and not names.isdisjoint(("default_rng", "RandomState", "seed"))
+            if (
+                root in _OF_CHANCE_OR_TIME
+                or module.__name__.startswith("numpy.random")
+                or unseeded
+                or names & _OUTSIDE - {"eval"}
+            ):
                 raise NoDigestError(f"it may take of {module.__name__} what depends on more than its code")
             return "module", module.__name__
         reached = sorted(names & vars(module).keys())
@@ -309,11 +317,6 @@ def _is_compiled_or_cached(value: Any) -> bool:
     return kind.__module__.partition(".")[0] in ("numba", "functools") and is_of_library(kind)
 
 
-def _draws_from_numpy(names: set[str], module: ModuleType) -> bool:
-    """Return whether code that has numpy at hand speaks of its random generators."""
-    return module.__name__.startswith("numpy.random") or bool(names & {"default_rng", "RandomState", "seed"})
-
-
 def _is_plain(value: Any) -> bool:
     return type(value) in (bool, int, float, str, bytes, complex)
 
@@ -354,37 +357,6 @@ def _content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # a name that was not bound yet
         return "an empty cell"
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
-
-
-def _global_names(code: CodeType) -> set[str]:
-    return _operands(code, "LOAD_GLOBAL", "LOAD_NAME")
-
-
-def _imported_names(code: CodeType) -> set[str]:
-    return _operands(code, "IMPORT_NAME")
-
-
-def _operands(code: CodeType, *operations: str) -> set[str]:
-    steps = (step for one in _codes(code) for step in dis.get_instructions(one))
-    return {str(step.argval) for step in steps if step.opname in operations}
-
-
-def _spoken_names(code: CodeType) -> set[str]:
-    """Return all names by which code may take something of a module: as attributes, or as texts for ``getattr``."""
-    attributes = {name for one in _codes(code) for name in one.co_names}
-    return attributes | {
-        text
-        for one in _codes(code)
-        for text in one.co_consts
-        if isinstance(text, str) and text.isidentifier()
-    }
 
 
 def _is_generated(name: str, part: Any) -> bool:
