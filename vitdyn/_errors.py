@@ -94,6 +94,20 @@ def as_array(field: str, value: Any) -> np.ndarray:
         ) from error
 
 
+def as_numbers(field: str, value: Any) -> np.ndarray:
+    """Return a sequence of real numbers, NaN and infinities among them, as float64. Raises for anything else."""
+    array = as_array(field, value)
+    if array.ndim != 1 or array.dtype.kind not in "fiu":
+        raise wrong(field, value, "must be real numbers along one axis")
+    return array.astype(np.float64, copy=False)
+
+
+def require_callable(field: str, value: object) -> None:
+    """Raise unless ``value`` can be called."""
+    if not callable(value):
+        raise wrong(field, value, "must be a function")
+
+
 def require_choice(field: str, value: object, choices: Iterable[str]) -> None:
     """Raise unless ``value`` is one of ``choices``."""
     known = tuple(choices)

@@ -104,7 +104,9 @@ def test_a_case_that_breaks_an_assumption_decides_nothing_and_says_so(claim, ass
         other for case in claim.cases("quick") for other in changed(case) if not assumption.holds(other)
     ]
     assert broken, "no case breaks it"
-    fails = replace(claim, predicted=lambda case: pytest.fail("judged"), measure=None)
+    fails = replace(
+        claim, predicted=lambda case: pytest.fail("judged"), measure=lambda *_: pytest.fail("measured")
+    )
     for case in broken:
         verdict = judge(fails, case, ())
         assert verdict.status == INCONCLUSIVE

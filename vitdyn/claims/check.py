@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import nan
 
-from vitdyn._errors import require_choice, require_integer
+from vitdyn._errors import (
+    as_tuple,
+    require_callable,
+    require_choice,
+    require_integer,
+    require_kind,
+    require_sequence,
+)
 from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Case, Claim, Measurement, Verdict
 from vitdyn.claims.judgement import compare
 from vitdyn.dynamics import Training
@@ -24,6 +31,10 @@ def judge(
     INCONCLUSIVE where it straddles an end, a number is not finite or the measurement fails with an
     ``ArithmeticError``; also where the case breaks an assumption, and then nothing is predicted or measured.
     """
+    require_kind("claim", claim, Claim)
+    require_kind("case", case, Case)
+    require_sequence("trajectories", trajectories, "trajectories")
+    require_choice("expected", expected, (SUPPORTED, REFUTED))
     return _judge(claim, case, lambda: trajectories, expected)
 
 
@@ -40,6 +51,7 @@ def check(
     A run that fails with an ``ArithmeticError`` (it diverges, its flow stalls) makes its case inconclusive, or
     refuted where its flow was followed beyond the claim's ``latest`` time and had not arrived.
     """
+    require_callable("runner", runner)
     require_choice("scale", scale, SCALES)
     require_integer("seed", seed, at_least=0)
 
@@ -48,7 +60,7 @@ def check(
 
     return tuple(
         _judge(claim, case, all_of(case), expected)
-        for claim in claims
+        for claim in as_tuple("claims", claims, Claim)
         for cases, expected in ((claim.cases(scale), SUPPORTED), (claim.controls(scale), REFUTED))
         for case in cases
     )
@@ -67,13 +79,15 @@ def passes(verdicts: Iterable[Verdict]) -> bool:
 
     What shows nothing does not pass: no verdict, an inconclusive one, or controls alone.
     """
-    told = tuple(verdicts)
+    told = as_tuple("verdicts", verdicts, Verdict)
     return any(not each.is_control for each in told) and all(each.status == each.expected for each in told)
 
 
 def contradicted(verdicts: Iterable[Verdict]) -> bool:
     """Say whether a case refutes its claim or a control does not: more than that nothing was decided."""
-    return any((each.status == REFUTED) != each.is_control for each in verdicts)
+    return any(
+        (each.status == REFUTED) != each.is_control for each in as_tuple("verdicts", verdicts, Verdict)
+    )
 
 
 def overall(verdicts: Iterable[Verdict]) -> str:
@@ -82,7 +96,7 @@ def overall(verdicts: Iterable[Verdict]) -> str:
     REFUTED where a case refutes it. SUPPORTED where every case supports it and every control refutes it, and
     there is a case. Else INCONCLUSIVE: a check that its own control passes has shown nothing.
     """
-    told = tuple(verdicts)
+    told = as_tuple("verdicts", verdicts, Verdict)
     cases = [verdict.status for verdict in told if not verdict.is_control]
     if REFUTED in cases:
         return REFUTED

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isinf, isnan
 from typing import NamedTuple
 
-from vitdyn._errors import wrong
+from vitdyn._errors import as_tuple, require_callable, require_kind, require_real, wrong
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
 from vitdyn.lumped import MeanField
@@ -31,10 +31,12 @@ class Case:
             raise wrong("Case.name", self.name, "must be a name that is not blank")
         if not isinstance(self.runs, tuple) or not self.runs:
             raise wrong("Case.runs", self.runs, "must be a tuple of one experiment or more")
+        as_tuple("Case.runs", self.runs, Experiment)
 
     @classmethod
     def of(cls, experiment: Experiment) -> Case:
         """Return the case of a single run, under the run's own name."""
+        require_kind("experiment", experiment, Experiment)
         return cls(name=experiment.name, runs=(experiment,))
 
     @property
@@ -52,6 +54,9 @@ class Assumption:
     sentence: str
     holds: Callable[[Case], bool]
 
+    def __post_init__(self) -> None:
+        require_callable("Assumption.holds", self.holds)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Control(Case):
@@ -64,6 +69,13 @@ class Control(Case):
 
     predicted: Callable[[Case], Interval] | None = None
     removes: Assumption | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.predicted is not None:
+            require_callable("Control.predicted", self.predicted)
+        if self.removes is not None:
+            require_kind("Control.removes", self.removes, Assumption)
 
 
 class Measurement(NamedTuple):
@@ -106,6 +118,11 @@ class Claim:
     cases: Callable[[str], tuple[Case, ...]]
     controls: Callable[[str], tuple[Case, ...]]
     latest: Callable[[MeanField], float] | None = None
+
+    def __post_init__(self) -> None:
+        as_tuple("Claim.assumptions", self.assumptions, Assumption)
+        for name in ("predicted", "measure", "cases", "controls", *["latest"] * (self.latest is not None)):
+            require_callable(f"Claim.{name}", getattr(self, name))
 
     @property
     def assumed(self) -> str:
@@ -190,9 +207,14 @@ def moved(
     cases: tuple[Case, ...], predicted: Callable[[Case], Interval], by: float, words: str
 ) -> tuple[Control, ...]:
     """Return the cases as near controls: their runs, judged by a prediction whose ends are moved by ``by``."""
+    require_callable("predicted", predicted)
+    require_real("by", by, low=-1e300, high=1e300)
 
     def altered(case: Case) -> Interval:
         low, high = predicted(case)
         return low + by, high + by
 
-    return tuple(Control(name=f"{case.name}, {words}", runs=case.runs, predicted=altered) for case in cases)
+    return tuple(
+        Control(name=f"{case.name}, {words}", runs=case.runs, predicted=altered)
+        for case in as_tuple("cases", cases, Case)
+    )

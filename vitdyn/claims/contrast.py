@@ -192,9 +192,10 @@ def _threshold(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
 
 def _near_collapse(case: Case) -> Interval:
     spec = spec_of(case)
-    return around(
-        collapse_threshold(spec.latents, _temperature(spec), spec.negatives, spec.clusters), _MARGIN
-    )
+    weight = collapse_threshold(spec.latents, _temperature(spec), spec.negatives, spec.clusters)
+    if weight == inf:
+        raise ArithmeticError("no weight of contrast keeps a collapse: κ_L ≤ −1, and there is no λ*")
+    return around(weight, _MARGIN)
 
 
 def _near_first_drifts(case: Case) -> Interval:

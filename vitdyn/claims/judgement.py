@@ -7,6 +7,7 @@ from math import isfinite
 import numpy as np
 from jaxtyping import Float
 
+from vitdyn._errors import as_numbers, require_real
 from vitdyn._statistics import student_interval
 from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SUPPORTED, Measurement
 
@@ -29,7 +30,8 @@ def over_seeds(values: Float[np.ndarray, " seed"], *, confidence: float = CONFID
 
     It carries a reason, and so decides nothing, where there are fewer than two seeds or one gave no number.
     """
-    numbers = np.asarray(values, dtype=np.float64)
+    numbers = as_numbers("values", values)
+    require_real("confidence", confidence, low=0.0, high=1.0, open_low=True, open_high=True)
     of = f"seeds, {100 * confidence:g} % (Student)"
     if not len(numbers):
         return Measurement(np.nan, np.nan, np.nan, 0, of, "no seed gave a value")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from vitdyn._errors import as_path, as_tuple, require_boolean, require_kind, wrong
+from vitdyn._errors import as_path, as_tuple, require_boolean, require_callable, require_kind, wrong
 from vitdyn._specs import from_text, to_text, why_unnamed
 from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import DESCENTS, Schedule, Training, simulate
@@ -94,8 +94,7 @@ class Runner(Protocol):
 
 def run_all(runner: Runner, experiments: Iterable[Experiment]) -> tuple[Trajectory, ...]:
     """Return the trajectories of experiments in order: together where the runner can, else one after the other."""
-    if not callable(runner):
-        raise wrong("runner", runner, "must turn an experiment into a trajectory: run, or a ResultStore")
+    require_callable("runner", runner)
     asked, together = as_tuple("experiments", experiments, Experiment), getattr(runner, "all", None)
     return together(asked) if together else tuple(runner(each) for each in asked)
 

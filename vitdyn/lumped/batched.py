@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vitdyn._errors import require_boolean, require_integer, require_real, require_sequence, wrong
+from vitdyn._errors import as_numbers, require_boolean, require_integer, require_real, wrong
 from vitdyn.lumped.flow import BEYOND, LONG, START
 from vitdyn.lumped.mean_field import MeanField, require_alike
 from vitdyn.lumped.right_hand_side import RightHandSide
@@ -145,8 +145,7 @@ def integrate_batch(
         if spec.learning_rate is not None:
             raise wrong("cells", spec, "only flows go here: take learning_rate=None, or integrate_descents")
     require_real("tolerance", tolerance, low=1e-12, high=1e-2)
-    require_sequence("levels", levels, "levels of attention")
-    for level in levels:
+    for level in as_numbers("levels", levels):
         require_real("levels", level, low=0.0, high=1.0, open_low=True, open_high=True)
     with np.errstate(all="ignore"):  # a trial step may overflow: it is then made smaller
         return _Batch(cells, levels, tolerance, lanes, paths).follow()

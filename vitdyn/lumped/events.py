@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import require_kind, wrong
+from vitdyn._errors import as_numbers, require_kind, require_real, wrong
 from vitdyn.trajectory import Trajectory
 
 
@@ -54,9 +54,10 @@ def when_reached(
     values: Float[np.ndarray, " frame"], other: Float[np.ndarray, " frame"], level: float
 ) -> float:
     """Return what ``values`` is where ``other`` first reaches a level, linear between frames; NaN if it never does."""
-    values, other = np.asarray(values, dtype=float), np.asarray(other, dtype=float)
-    if values.shape != other.shape or values.ndim != 1:
-        raise wrong("values.shape", values.shape, f"must be that of other, {other.shape}, with one axis")
+    values, other = as_numbers("values", values), as_numbers("other", other)
+    if values.shape != other.shape:
+        raise wrong("values.shape", values.shape, f"must be that of other, {other.shape}")
+    require_real("level", level, low=-1e300, high=1e300)
     above = np.flatnonzero(other >= level)
     if not len(above):
         return float("nan")

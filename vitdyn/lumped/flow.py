@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vitdyn._axes import FRAME, GLOBAL_AREA, STATISTIC, STATISTICS
-from vitdyn._errors import require_boolean, require_kind, require_real, wrong
+from vitdyn._errors import as_numbers, require_boolean, require_kind, require_real, wrong
 from vitdyn._progress import progress as shown
 from vitdyn._specs import to_text
 from vitdyn.lumped.attention import State
@@ -229,7 +229,7 @@ def _descend(
 def crossing_time(trajectory: Trajectory, values: Float[np.ndarray, " frame"], level: float) -> float:
     """Return the first time at which recorded values pass a level, by interpolation in log time; NaN if never."""
     require_kind("trajectory", trajectory, Trajectory)
-    clock, values = trajectory["time"].to_numpy(), np.asarray(values, dtype=float)
+    clock, values = trajectory["time"].to_numpy(), as_numbers("values", values)
     if values.shape != clock.shape:
         raise wrong("values.shape", values.shape, f"must be one number for each of {len(clock)} frames")
     require_real("level", level, low=-1e300, high=1e300)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from vitdyn.lumped.counted import CountedBatch, Rows, counted_gradient, mean_att
 from vitdyn.lumped.symmetry import OrderParameters, Symmetry
 from vitdyn.objectives import Objective, require_listed
 from vitdyn.observables import OBSERVABLES
-from vitdyn.seeds import stream
+from vitdyn.seeds import counted_seeds, stream
 from vitdyn.trajectory import SCHEMA, Trajectory, versions
 
 QUERIES = ("representatives", "all")
@@ -61,13 +62,10 @@ class Lumped:
         require_choice("queries", self.queries, QUERIES)
         if self.learning_rate is not None:
             require_real("learning_rate", self.learning_rate, low=0.0, high=1e12)
-        if not isinstance(self.seeds, Sequence):
-            require_integer("seeds", self.seeds, at_least=1)
-        elif not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise wrong("seeds", tuple(self.seeds), "must name at least one seed, and each once")
+        seeds = counted_seeds(self.seeds)
+        if not isinstance(self.seeds, Integral):
+            object.__setattr__(self, "seeds", seeds)
         self._check_memory()
-        for seed in self.seed_numbers:
-            require_integer("seeds", seed, at_least=0)
         self.objective.check(self.layout, self.samples)
 
     def _check_memory(self) -> None:
@@ -76,7 +74,7 @@ class Lumped:
         cells = min(self.layout.patches, areas**clusters)
         per_sample = 8.0 * (3 * cells + 2 * areas)
         require_fits("samples", self.samples, self.samples * per_sample, "take fewer samples a step")
-        seeds = len(self.seeds) if isinstance(self.seeds, Sequence) else int(self.seeds)
+        seeds = len(self.seed_numbers)
         frame = 8.0 * 3 * 4 * clusters * areas**2
         kept = seeds * (min(self.frames, self.steps + 2) * frame + 16.0 * cells * (cells + clusters * areas))
         require_fits("seeds", seeds, kept, "take fewer seeds or frames, or run them in parts")
@@ -84,7 +82,7 @@ class Lumped:
     @property
     def seed_numbers(self) -> tuple[int, ...]:
         """The seeds."""
-        return tuple(self.seeds) if isinstance(self.seeds, Sequence) else tuple(range(self.seeds))
+        return counted_seeds(self.seeds)
 
     @property
     def generator(self) -> PatchGenerator:
@@ -159,6 +157,7 @@ def sampled_gradient(
     require_kind("symmetry", symmetry, Symmetry)
     require_kind("order", order, OrderParameters)
     require_kind("generator", generator, PatchGenerator)
+    require_listed(objective, "the reduction was derived for these; simulate any other")
     require_integer("samples", samples, at_least=1)
     require_sequence("seeds", seeds, "whole numbers")
     if generator.layout != symmetry.layout:
@@ -186,7 +185,8 @@ def descend(spec: Lumped, *, start: OrderParameters | None = None) -> Trajectory
     require_kind("spec", spec, Lumped)
     began = time.monotonic()
     symmetry, generator, seeds = Symmetry.of(spec.layout), spec.generator, spec.seed_numbers
-    order = start or symmetry.zeros(len(seeds))
+    order = symmetry.zeros(len(seeds)) if start is None else start
+    symmetry.require_order("start", order, len(seeds))
     recorded, frames = set(spec.recorded_steps), []
     for step in range(spec.steps + 1):
         if step in recorded:

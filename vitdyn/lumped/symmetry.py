@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import wrong
+from vitdyn._errors import require_integer, require_kind, wrong
 from vitdyn.attention import Correlations
 from vitdyn.data import PatchLayout
 from vitdyn.lumped.orbits import class_totals, exchanges, number_classes, orbits
@@ -132,11 +132,13 @@ class Symmetry:
 
     def zeros(self, seeds: int) -> OrderParameters:
         """Return Q = 0."""
+        require_integer("seeds", seeds, at_least=1)
         counts = len(self.feature_sizes), len(self.position_pair_sizes)
         return OrderParameters(*(torch.zeros(seeds, count, dtype=torch.float64) for count in counts))
 
     def lift(self, order: OrderParameters) -> Correlations:
         """Return the symmetric state with these order parameters; Φ is 0 for areas that do not exist."""
+        self.require_order("order", order)
         phi = _take(order.feature, self.feature_table)[:, torch.from_numpy(self.cell)]
         pair = _take(order.position, self.pair_table)
         cell = torch.from_numpy(self.cell)
@@ -145,11 +147,28 @@ class Symmetry:
         upsilon.diagonal(dim1=1, dim2=2).copy_(own)
         return Correlations(phi, upsilon)
 
+    def require_order(self, field: str, order: object, seeds: int | None = None) -> None:
+        """Raise ``ValueError`` unless there is a number for each class, and a row for each of so many seeds."""
+        require_kind(field, order, OrderParameters)
+        rows = seeds if seeds is not None else -1
+        for name, count in (("feature", self.feature_sizes), ("position", self.position_pair_sizes)):
+            block, size = getattr(order, name), len(count)
+            shape = tuple(getattr(block, "shape", ()))
+            if (
+                not isinstance(block, Tensor)
+                or len(shape) != 2
+                or shape[1] != size
+                or rows not in (-1, shape[0])
+            ):
+                wanted = f"(seeds, {size})" if seeds is None else f"({seeds}, {size})"
+                raise wrong(f"{field}.{name}", shape, f"must be a tensor of shape {wanted} for this layout")
+
     def lower(self, correlations: Correlations) -> OrderParameters:
         """Return the mean of each class; of a lifted state, the very numbers that were lifted.
 
         Applied to −∂L/∂Q it gives the velocity of the order parameters. Raises ``ValueError`` for content queries.
         """
+        require_kind("correlations", correlations, Correlations)
         if correlations.content_queries:
             raise wrong("correlations", "content queries", "order parameters exist for position queries only")
         first = self._first_members(correlations)

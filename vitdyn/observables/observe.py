@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vitdyn._errors import wrong
 from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchLayout
 from vitdyn.metrics import attention_diversity
@@ -87,6 +88,11 @@ def sample_mean(
     values: Float[Tensor, "seed sample *rest query"], counted: Bool[Tensor, "seed sample query"]
 ) -> Float[Tensor, "seed *rest query"]:
     """Return each query's mean over the samples that count; NaN for a query that no sample counts."""
+    for field, part in (("values", values), ("counted", counted)):
+        if not isinstance(part, Tensor) or part.ndim < 3 or part.layout != torch.strided or part.is_meta:
+            raise wrong(field, part, "must be a dense tensor with axes for seed, sample and query")
+    if counted.shape != (*values.shape[:2], values.shape[-1]):
+        raise wrong("counted.shape", tuple(counted.shape), f"must fit values of shape {tuple(values.shape)}")
     between = [1] * (values.ndim - 3)
     weight = counted.to(values).reshape(*counted.shape[:2], *between, -1)
     return (values * weight).sum(1) / weight.sum(1)

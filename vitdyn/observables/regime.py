@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vitdyn._axes import GLOBAL_AREA
+from vitdyn._errors import require_kind, require_real
 from vitdyn.trajectory import Trajectory
 
 LOCAL, GLOBAL, MIXED = "local", "global", "mixed"
@@ -17,8 +18,13 @@ def learned_regime(trajectory: Trajectory, *, share: float = 0.5) -> tuple[str, 
     attention to their own area. Global: those of every local area give more than ``share`` to the
     global area. Mixed: neither.
     """
-    attention = trajectory.final["area_attention"].sel(statistic="mean").to_numpy()
-    home = trajectory.final["own_area_attention"].sel(statistic="mean").to_numpy()[:, :, GLOBAL_AREA + 1 :]
+    require_kind("trajectory", trajectory, Trajectory)
+    require_real("share", share, low=0.0, high=1.0)
+    attention, own_attention = (
+        trajectory[name].isel(frame=-1).sel(statistic="mean").to_numpy()
+        for name in ("area_attention", "own_area_attention")
+    )
+    home = own_attention[:, :, GLOBAL_AREA + 1 :]
     away = attention[:, :, GLOBAL_AREA + 1 :, GLOBAL_AREA]
     regimes = []
     for own, centre in zip(home, away, strict=True):

@@ -1,0 +1,372 @@
+"""Public doors and what they are given, where each opens; and what is given to none."""
+
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from vitdyn import claims, lumped, theory
+from vitdyn.attention import Correlations
+from vitdyn.data import (
+    AreaSizes,
+    Beta,
+    Constant,
+    Custom,
+    PatchGenerator,
+    PatchLayout,
+    TruncatedNormal,
+    TwoPoint,
+    Uniform,
+    draw_view_pair,
+    draw_visible,
+    masked_count,
+    orthonormal_basis,
+)
+from vitdyn.dynamics import (
+    Adam,
+    GradientDescent,
+    Momentum,
+    Schedule,
+    Training,
+    estimate_memory,
+    pick_device,
+    simulate,
+    simulate_grid,
+)
+from vitdyn.experiments import Experiment, ResultStore, run, run_all
+from vitdyn.lumped import MeanField
+from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
+from vitdyn.observables import (
+    Metrics,
+    image_representation,
+    learned_regime,
+    least_global_attention,
+    least_own_area_attention,
+    patch_representation,
+    sample_mean,
+)
+from vitdyn.seeds import Streams, stream
+from vitdyn.trajectory import Trajectory
+
+LAYOUT = PatchLayout.from_sizes([5, 2, 2])
+GENERATOR = PatchGenerator(layout=LAYOUT)
+TRAINING = Training(generator=GENERATOR, objective=MaskedReconstruction(), steps=1, samples=2, seeds=1)
+
+SIZES = AreaSizes(patches=16.0, global_size=4.0, local_size=4.0)
+FLOW = Experiment(name="flow", training=MeanField(sizes=SIZES, nodes=4, frames=4))
+STORE = ResultStore("results")
+
+
+def run_flow(experiment):
+    """What a runner of the user's own is."""
+    return PATH
+
+
+SQUARE = PatchLayout.from_sizes([8, 4, 4], grid=(4, 4))
+
+NONSENSE = {
+    "none": None,
+    "text": "x",
+    "empty text": "",
+    "bytes": b"1",
+    "not a number": float("nan"),
+    "infinity": float("inf"),
+    "minus one": -1,
+    "a half": 0.5,
+    "two": 2,
+    "a truth value": True,
+    "an empty list": [],
+    "a list of text": ["a", "b"],
+    "a nested list": [[1], [2, 3]],
+    "a list of none": [None],
+    "a mapping": {"a": 1},
+    "a set": {1},
+    "an object": object(),
+    "a class": dict,
+    "a function": len,
+    "a generator": "generator",
+    "an array of no axis": np.array(1.5),
+    "an array of text": np.array(["a", "b"]),
+    "an array of NaN": np.full((2, 2), np.nan),
+    "an empty array": np.empty((0, 3)),
+    "a tensor": torch.ones(2, 3),
+    "a meta tensor": torch.ones(2, device="meta"),
+    "a sparse tensor": torch.eye(2).to_sparse(),
+    "a complex number": 1j,
+    "a device": torch.device("cpu"),
+    "a dtype": torch.int64,
+    "a layout": LAYOUT,
+    "a training": TRAINING,
+}
+
+DOORS = {
+    "PatchLayout": (PatchLayout, {"partition": ((0, 1, 1), (1, 0, 0)), "grid": None, "exponents": None}),
+    "from_exponents": (
+        PatchLayout.from_exponents,
+        {
+            "patches": 64,
+            "kappa_c": 0.9,
+            "kappa_s": 0.4,
+            "clusters": 2,
+            "arrangement": "scattered",
+            "grid": None,
+            "global_fraction": 0.5,
+            "seed": 0,
+        },
+    ),
+    "from_sizes": (
+        PatchLayout.from_sizes,
+        {
+            "sizes": [4, 2],
+            "patches": None,
+            "clusters": 1,
+            "arrangement": "contiguous",
+            "grid": None,
+            "seed": 0,
+        },
+    ),
+    "from_labels": (PatchLayout.from_labels, {"labels": np.arange(16).reshape(4, 4), "patch_size": 2}),
+    "AreaSizes": (AreaSizes, {"patches": 1e4, "global_size": 1e3, "local_size": 10.0, "exponents": None}),
+    "AreaSizes.from_exponents": (
+        AreaSizes.from_exponents,
+        {"patches": 1e8, "kappa_c": 0.9, "kappa_s": 0.3, "global_fraction": 0.5, "outside": False},
+    ),
+    "Uniform": (Uniform, {"low": 1.0, "high": 1.5}),
+    "TwoPoint": (TwoPoint, {"low": 1.0, "high": 1.5, "probability_high": 0.5}),
+    "TruncatedNormal": (TruncatedNormal, {"low": 1.0, "high": 1.5, "location": 1.2, "scale": 0.1}),
+    "Beta": (Beta, {"low": 1.0, "high": 1.5, "alpha": 2.0, "beta": 2.0}),
+    "Constant": (Constant, {"value": 1.0}),
+    "Custom": (Custom, {"draw": lambda generator, shape: np.ones(shape), "low": 1.0, "high": 1.0}),
+    "PatchGenerator": (PatchGenerator, {"layout": LAYOUT, "latents": Uniform()}),
+    "sample": (
+        GENERATOR.sample,
+        {
+            "count": 2,
+            "seeds": (0,),
+            "step": 0,
+            "purpose": "",
+            "by_cluster": False,
+            "dtype": torch.float64,
+            "device": "cpu",
+        },
+    ),
+    "images": (GENERATOR.sample(2, (0,)).images, {"patch_size": 2, "channels": 3, "seed": 0}),
+    "orthonormal_basis": (
+        orthonormal_basis,
+        {"layout": LAYOUT, "dimension": None, "seed": None, "dtype": torch.float64},
+    ),
+    "masked_count": (masked_count, {"patches": 8, "ratio": 0.5}),
+    "draw_visible": (
+        draw_visible,
+        {"generator": np.random.default_rng(0), "samples": 2, "patches": 8, "masked": 3},
+    ),
+    "draw_view_pair": (
+        draw_view_pair,
+        {
+            "generator": np.random.default_rng(0),
+            "samples": 2,
+            "patches": 8,
+            "masked": 3,
+            "kind": "independent",
+        },
+    ),
+    "stream": (stream, {"seed": 0, "purpose": "user", "step": 0}),
+    "Streams": (Streams, {"seeds": (0,), "purpose": "user", "step": 0}),
+    "MaskedReconstruction": (MaskedReconstruction, {"mask_ratio": 0.5}),
+    "Contrastive": (
+        Contrastive,
+        {"mask_ratio": 0.5, "temperature": 1.0, "weight_decay": 0.0, "views": "independent"},
+    ),
+    "Mixture": (Mixture, {"weight": 0.5, "mask_ratio": 0.5, "temperature": 1.0, "views": "independent"}),
+    "GradientDescent": (GradientDescent, {"learning_rate": 1.0}),
+    "Momentum": (Momentum, {"learning_rate": 1.0, "momentum": 0.9}),
+    "Adam": (Adam, {"learning_rate": 1.0, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8}),
+    "Schedule": (Schedule, {"spacing": "explicit", "frames": 4, "steps": (1,)}),
+    "Metrics": (
+        Metrics,
+        {"names": ("lidar",), "mask_ratio": 0.5, "maps": 4, "objects": 8, "views": 2, "within_cluster": True},
+    ),
+    "Training": (
+        Training,
+        {name: getattr(TRAINING, name) for name in inspect.signature(Training).parameters},
+    ),
+    "Experiment": (Experiment, {"name": "a", "training": TRAINING}),
+    "from_json": (Experiment.from_json, {"text": Experiment(name="a", training=TRAINING).to_json()}),
+    "run": (
+        run,
+        {
+            "experiment": Experiment(name="a", training=TRAINING),
+            "out": None,
+            "device": "cpu",
+            "progress": False,
+        },
+    ),
+    "simulate": (
+        simulate,
+        {
+            "training": TRAINING,
+            "device": "cpu",
+            "memory_limit_mib": None,
+            "start": None,
+            "keep_final_state": True,
+            "checkpoint": None,
+            "checkpoint_seconds": 10.0,
+            "progress": False,
+        },
+    ),
+    "simulate_grid": (simulate_grid, {"trainings": [TRAINING], "device": "cpu"}),
+    "estimate_memory": (estimate_memory, {"training": TRAINING, "device": "cpu"}),
+    "pick_device": (pick_device, {"name": "auto"}),
+    "Trajectory.load": (Trajectory.load, {"path": "nowhere.nc"}),
+    "ResultStore": (
+        ResultStore,
+        {"folder": ".", "progress": False, "redraw": True, "keep_final_state": True, "anew": False},
+    ),
+    "ResultStore()": (STORE, {"experiment": FLOW}),
+    "ResultStore.path": (STORE.path, {"experiment": FLOW}),
+    "ResultStore.all": (STORE.all, {"experiments": []}),
+    "ResultStore.named": (STORE.named, {"experiments": {}}),
+    "run_all": (run_all, {"runner": STORE, "experiments": []}),
+}
+REGIME, LAW = theory.Regime(patches=1e4, kappa_c=0.9, kappa_s=0.3), Uniform()
+WORDS = {"symbol": "T", "statement": "", "source": "", "note": ""}
+CONTRAST = {"law": LAW, "temperature": 1.0, "negatives": 8, "clusters": 2}
+DOORS |= {
+    "Regime": (theory.Regime, {"patches": 1e4, "kappa_c": 0.9, "kappa_s": 0.3}),
+    "Regime.of": (theory.Regime.of, {"layout": LAYOUT}),
+    "Prediction": (theory.Prediction, {"low": 0.0, "high": 1.0, **WORDS}),
+    "Rate": (theory.Rate, {"exponent": 1.0, "variable": "P", **WORDS}),
+    "Phase": (
+        theory.Phase,
+        {
+            "name": "a",
+            "level": theory.own_area_level(REGIME, LAW),
+            "duration": theory.local_area_time(REGIME),
+        },
+    ),
+    **{
+        each.__name__: (
+            each,
+            {
+                name: {
+                    "regime": REGIME,
+                    "law": LAW,
+                    "layout": SQUARE,
+                    "mask_ratio": 0.5,
+                    "local_size": 4.0,
+                }.get(name, CONTRAST.get(name))
+                for name in inspect.signature(each).parameters
+            },
+        )
+        for each in map(vars(theory).get, theory.__all__)
+        if not inspect.isclass(each)
+    },
+}
+FIELD = FLOW.training
+PATH = lumped.integrate(replace(FIELD, until=0.5))
+TIMES = PATH["time"].to_numpy()
+LUMPED = lumped.Lumped(
+    layout=LAYOUT, objective=MaskedReconstruction(), steps=1, samples=2, seeds=1, frames=2, learning_rate=1.0
+)
+CLASSES = lumped.Symmetry.of(LAYOUT)
+ORDER = CLASSES.zeros(1)
+DOORS |= {
+    "MeanField": (
+        MeanField,
+        {name: getattr(FIELD, name) for name in inspect.signature(MeanField).parameters},
+    ),
+    "integrate": (lumped.integrate, {"spec": FIELD, "progress": False}),
+    "integrate_batch": (
+        lumped.integrate_batch,
+        {"cells": [FIELD], "levels": (0.5,), "tolerance": 1e-2, "lanes": 1, "paths": False},
+    ),
+    "integrate_descents": (
+        lumped.integrate_descents,
+        {"cells": [replace(FIELD, learning_rate=1.0, steps=1)]},
+    ),
+    "crossing_time": (lumped.crossing_time, {"trajectory": PATH, "values": TIMES, "level": 0.5}),
+    "when_reached": (lumped.when_reached, {"values": TIMES, "other": TIMES, "level": 0.5}),
+    "local_correlations": (lumped.local_correlations, {"trajectory": PATH}),
+    "phase_one_end": (lumped.phase_one_end, {"trajectory": PATH}),
+    "quadrature": (lumped.quadrature, {"law": LAW, "count": 4}),
+    "Symmetry.of": (lumped.Symmetry.of, {"layout": LAYOUT}),
+    "Symmetry.zeros": (CLASSES.zeros, {"seeds": 1}),
+    "Symmetry.lift": (CLASSES.lift, {"order": ORDER}),
+    "Symmetry.lower": (CLASSES.lower, {"correlations": CLASSES.lift(ORDER)}),
+    "OrderParameters": (lumped.OrderParameters, {"feature": ORDER.feature, "position": ORDER.position}),
+    "Lumped": (
+        lumped.Lumped,
+        {name: getattr(LUMPED, name) for name in inspect.signature(lumped.Lumped).parameters},
+    ),
+    "sampled_gradient": (
+        lumped.sampled_gradient,
+        {
+            "symmetry": CLASSES,
+            "order": ORDER,
+            "generator": GENERATOR,
+            "objective": MaskedReconstruction(),
+            "samples": 2,
+            "seeds": (0,),
+            "step": 0,
+            "queries": "all",
+        },
+    ),
+    "descend": (lumped.descend, {"spec": LUMPED, "start": None}),
+}
+
+BATCH = GENERATOR.sample(2, (0,))
+ZEROS = Correlations.zeros(LAYOUT, 1)
+SHOWN = {"correlations": ZEROS, "batch": BATCH, "visible": torch.ones(1, 2, 9, dtype=torch.bool)}
+DOORS |= {
+    "learned_regime": (learned_regime, {"trajectory": PATH, "share": 0.5}),
+    "least_own_area_attention": (least_own_area_attention, {"trajectory": PATH}),
+    "least_global_attention": (least_global_attention, {"trajectory": PATH}),
+    "patch_representation": (patch_representation, SHOWN),
+    "image_representation": (image_representation, SHOWN),
+    "sample_mean": (sample_mean, {"values": torch.ones(1, 2, 3), "counted": torch.ones(1, 2, 3) > 0}),
+}
+
+CASE = claims.Case.of(FLOW)
+CLAIM = claims.Claim(
+    id="MADE-UP",
+    statement="",
+    source="",
+    note="",
+    assumptions=(),
+    surrogate="",
+    symbol="x",
+    predicted=lambda case: (1.0, 2.0),
+    measure=lambda case, trajectories: claims.Measurement(1.5, 1.4, 1.6, 2, "runs"),
+    cases=lambda scale: (CASE,),
+    controls=lambda scale: (),
+    latest=None,
+)
+VERDICT = claims.judge(CLAIM, CASE, (PATH,))
+DOORS |= {
+    "Case": (claims.Case, {"name": "a", "runs": (FLOW,)}),
+    "Case.of": (claims.Case.of, {"experiment": FLOW}),
+    "Control": (claims.Control, {"name": "a", "runs": (FLOW,), "predicted": None, "removes": None}),
+    "Assumption": (claims.Assumption, {"sentence": "a", "holds": bool}),
+    "Claim": (
+        claims.Claim,
+        {name: getattr(CLAIM, name) for name in inspect.signature(claims.Claim).parameters},
+    ),
+    "Verdict": (
+        claims.Verdict,
+        {name: getattr(VERDICT, name) for name in inspect.signature(claims.Verdict).parameters},
+    ),
+    "judge": (
+        claims.judge,
+        {"claim": CLAIM, "case": CASE, "trajectories": (PATH,), "expected": claims.SUPPORTED},
+    ),
+    "check": (claims.check, {"claims": (), "runner": run_flow, "scale": "quick", "seed": 0}),
+    "passes": (claims.passes, {"verdicts": (VERDICT,)}),
+    "contradicted": (claims.contradicted, {"verdicts": (VERDICT,)}),
+    "overall": (claims.overall, {"verdicts": (VERDICT,)}),
+    "over_seeds": (claims.over_seeds, {"values": [0.5, 0.6], "confidence": 0.99}),
+    "moved": (
+        claims.moved,
+        {"cases": (CASE,), "predicted": lambda case: (1.0, 2.0), "by": 0.5, "words": "moved"},
+    ),
+}
