@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vitdyn.attention import Correlations
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout, Uniform
 from vitdyn.lumped import (
     Lumped,
@@ -97,6 +98,21 @@ CALLS = {
     "correlations of a dataset": (lambda flow: local_correlations(flow.dataset), "trajectory"),
     "values of other lengths": (lambda flow: when_reached(np.zeros(2), np.zeros(3), 0.5), "values.shape"),
     "samples of no number": (lambda flow: _gradient(samples="many"), "samples"),
+    "another layout's correlations": (
+        lambda flow: Symmetry.of(LAYOUT).lower(Correlations.zeros(PatchLayout.from_sizes([4, 2]), 1)),
+        "correlations.feature_position",
+    ),
+    "another layout's order": (
+        lambda flow: Symmetry.of(LAYOUT).lift(Symmetry.of(PatchLayout.from_sizes([[4, 2], [3, 3]])).zeros(1)),
+        "order.feature",
+    ),
+    "a start of other seeds": (
+        lambda flow: descend(
+            Lumped(layout=LAYOUT, objective=MaskedReconstruction(), steps=1, samples=2, seeds=2),
+            start=Symmetry.of(LAYOUT).zeros(1),
+        ),
+        "start.feature",
+    ),
     "seeds that are one": (lambda flow: _gradient(seeds=0), "seeds"),
     "a layout for its symmetry": (lambda flow: _gradient(symmetry=LAYOUT), "symmetry"),
     "no order": (lambda flow: _gradient(order=np.zeros(3)), "order"),

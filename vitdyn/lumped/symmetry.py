@@ -171,6 +171,14 @@ class Symmetry:
         require_kind("correlations", correlations, Correlations)
         if correlations.content_queries:
             raise wrong("correlations", "content queries", "order parameters exist for position queries only")
+        patches = self.layout.patches
+        for name, shape in (
+            ("feature_position", (patches, *self.layout.sizes.shape)),
+            ("position_position", (patches, patches)),
+        ):
+            found = tuple(correlations.named()[name].shape)
+            if found[1:] != shape:
+                raise wrong(f"correlations.{name}", found, f"must have the shape {shape} after the seeds")
         first = self._first_members(correlations)
         # Means of what is left beside one member: equal members then give their common value to the bit.
         rest = correlations.map(torch.sub, self.lift(first))
