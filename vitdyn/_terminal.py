@@ -54,9 +54,10 @@ def _plain(letter: str) -> str:
 def ending(work: Callable[[], int | None], program: str, *, goes_on: str = "") -> int:
     """Carry out a command; return its exit status, after one line on standard error where it cannot go on.
 
-    0 done (or the status that ``work`` returns), 1 diverged or out of disk or memory, 2 bad input or a missing
-    package, 130 interrupted (Ctrl-C), 141 nobody reads the output any more, 143 terminated (SIGTERM). Other errors are
-    faults of ours and keep their traceback. ``goes_on`` says what an interrupt leaves.
+    0 done (or the status that ``work`` returns), 1 diverged or out of memory, 2 bad input, a missing package, or a
+    place where nothing can be written (a full disk, too), 130 interrupted (Ctrl-C), 141 nobody reads the output any
+    more, 143 terminated (SIGTERM). Other errors are faults of ours and keep their traceback. ``goes_on`` says what an
+    interrupt leaves.
     """
     try:
         speak_plainly()
@@ -101,7 +102,7 @@ def _told(error: Exception) -> tuple[int, str] | None:
     if (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "alloc" in text.lower()
+        or (isinstance(error, RuntimeError) and "alloc" in text.lower())  # torch has no class for it on CPU
     ):
         return 1, f"out of memory ({text or 'no details'}): take fewer patches, samples or seeds"
     if isinstance(error, ValueError):
