@@ -17,8 +17,9 @@ import torch
 
 from vitdyn._code import NoDigestError, digest
 from vitdyn._specs import decode, encode, to_text, why_unnamed
-from vitdyn.data import Custom
-from vitdyn.objectives import MaskedReconstruction
+from vitdyn.data import AreaSizes, Custom
+from vitdyn.lumped import MeanField, integrate
+from vitdyn.objectives import MaskedReconstruction, Mixture
 
 
 def named(source, name="made", **globals_):
@@ -298,6 +299,17 @@ def test_attributes_beside_the_fields_count():
     factors = iter((1.0, 1.0, 2.0))
     first, again, second = (to_text(Mine()) for _ in range(3))
     assert first == again != second
+
+
+def test_a_specification_has_one_text_before_and_after_its_run():
+    """What it keeps for later is no part of it, also where that holds arrays, which have no equality."""
+    flow = MeanField(sizes=AreaSizes.from_exponents(1e4, 0.9, 0.3), objective=MaskedReconstruction())
+    before = to_text(flow)
+    integrate(flow)
+    assert "right_hand_side" in vars(flow) and to_text(flow) == before
+    mixture = Mixture()
+    before = to_text(mixture)
+    assert mixture.contrast and mixture.reconstruction and to_text(mixture) == before
 
 
 def test_why_a_specification_has_no_name():
