@@ -88,6 +88,10 @@ def clusters_at_least(least: int) -> Assumption:
 
 
 GAP_POSITIVE = every_run("Δ > 0.", lambda spec: sizes_of(spec).information_gap > 0)
+CONTRAST_HAS_CLUSTERS = every_run(
+    "Contrast has at least three clusters.",
+    lambda spec: not hasattr(spec.objective, "temperature") or clusters_of(spec) >= 3,
+)
 ENOUGH_CLUSTERS = every_run(
     "At least three clusters, or two and P at most 1e12 (at 1e16 contrast stops short with two).",
     lambda spec: clusters_of(spec) > 2 or (clusters_of(spec) == 2 and sizes_of(spec).patches <= 1e12),

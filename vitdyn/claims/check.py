@@ -84,7 +84,7 @@ def passes(verdicts: Iterable[Verdict]) -> bool:
 
 
 def contradicted(verdicts: Iterable[Verdict]) -> bool:
-    """Say whether a case refutes its claim or a control does not: more than that nothing was decided."""
+    """Return whether a case refutes its claim, or a control, an inconclusive one too, does not."""
     return any(
         (each.status == REFUTED) != each.is_control for each in as_tuple("verdicts", verdicts, Verdict)
     )

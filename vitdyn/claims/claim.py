@@ -99,7 +99,8 @@ class Claim:
 
     ``surrogate`` says how the asymptotic statement became finite; ``symbol`` names the number it speaks of.
     ``predicted`` gives the ends of the accepted open interval of that number (±inf where it has none), with
-    margins that were written before the runs that are judged; ``measure`` gives the number, from the trajectories of
+    margins that were written before the seeds that are judged ran (a flow has none: the notes say where its number was
+    known before); ``measure`` gives the number, from the trajectories of
     the case's runs in their order, and may raise ``ArithmeticError`` where they give none. Of a case that breaks one
     of the ``assumptions`` the claim says nothing; they are what ``predicted`` and ``measure`` may rely on. ``cases``
     must support the claim and ``controls`` must refute it; both take a scale. ``latest`` is the time at which the

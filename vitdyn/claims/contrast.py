@@ -1,4 +1,4 @@
-"""Contrast in the limit of many patches, its mixture with reconstruction, and the limit itself."""
+"""Contrast in the limit of many patches, and its mixture with reconstruction."""
 
 from __future__ import annotations
 
@@ -44,7 +44,12 @@ CL_TIME = Claim(
     statement="Contrast collapses onto the global area in a time of order P^{1 + 2(1 − κ_c)}; the 1 is the pooling.",
     source="vitdyn's notes, leading order",
     note="claims.md#cl-time",
-    assumptions=(assume.MEAN_FIELD, assume.global_exponent(0.5005, 0.85), assume.ladder(3, 1e40)),
+    assumptions=(
+        assume.MEAN_FIELD,
+        assume.CONTRAST_HAS_CLUSTERS,
+        assume.global_exponent(0.5005, 0.85),
+        assume.ladder(3, 1e40),
+    ),
     surrogate="T is the time at which every query gives 0.9 of its attention to the global area; its slope in log "
     "P between 1e32 and 1e40, with the change of slope from the rung below as interval, within 0.01.",
     symbol="d log T/d log P",
@@ -97,7 +102,12 @@ CL_LOCAL_LOST = Claim(
     "stayed o(1): they fall with P at least like P^{−min(2(κ_c − κ_s), 1 − κ_s)} log P.",
     source="Huang et al. (2025), as recalled, that they are o(1); the power is ours",
     note="claims.md#cl-local-lost",
-    assumptions=(assume.MEAN_FIELD, assume.LATENTS_BOUNDED, assume.ladder(3, 1e8)),
+    assumptions=(
+        assume.MEAN_FIELD,
+        assume.CONTRAST_HAS_CLUSTERS,
+        assume.LATENTS_BOUNDED,
+        assume.ladder(3, 1e8),
+    ),
     surrogate="The slope in log P of the larger of |φ_a| and |φ_o| at a global attention of 0.99, between P = 1e6 and "
     f"1e8, with the change from the rung below as interval, is below that of the bound plus {_SLACK}.",
     symbol="d log max(|φ_a|, |φ_o|)/d log P",
@@ -216,8 +226,9 @@ def _of_negative_gap() -> Control:
 
 HYBRID_THRESHOLD = Claim(
     id="HYBRID-THRESHOLD",
-    statement="In the mixture (1 − λ)·MAE + λ·CL with Δ > 0 local areas are learned below a critical λ* and lost above "
-    "it; λ* = 1/(1 + κ_L), where a collapsed state begins to lose samples of the least global latent L.",
+    statement="In the mixture (1 − λ)·MAE/(γP) + λ·CL with Δ > 0 local areas are learned below a critical λ* and lost "
+    "above it; λ* lies within 0.01 of 1/(1 + κ_L), where a collapsed state begins to lose samples of the least global "
+    "latent L.",
     source="vitdyn's own",
     note="claims.md#hybrid-threshold",
     assumptions=(

@@ -53,7 +53,7 @@ def _contrast(scale: str) -> tuple[Case, ...]:
 
 
 def _stopped_early(scale: str) -> tuple[Control, ...]:
-    """Return masked reconstruction that has hardly had the time P^{1−κ_s} of MAE-TIME."""
+    """Return masked reconstruction that has had about the time P^{1−κ_s} of MAE-TIME, without its logarithm."""
     runs = limit_experiments(MaskedReconstruction(), scale, steps=_EARLY)
     return tuple(Control(name=f"{run.name}, {_EARLY} steps", runs=(run,)) for run in runs)
 

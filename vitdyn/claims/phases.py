@@ -153,7 +153,7 @@ MAE_PHASE_ONE = Claim(
     "log(2(1 − γ)/3))/(2z), with z between L and U: less deep than at the take-over by log 3/(2z).",
     source="vitdyn's notes, leading order",
     note="claims.md#mae-phase-one",
-    assumptions=(assume.BEHIND_A_COARSER, _LATENTS),
+    assumptions=(assume.BEHIND_A_COARSER, assume.GAP_POSITIVE, _LATENTS),
     surrogate="−φ_1/log P of a local query where d(φ_1 + φ_a)/dt first turns positive, at P = 1e16, lies within "
     f"{_END_MARGIN} of the interval of that level over z in [L, U].",
     symbol="−φ_1/log P",

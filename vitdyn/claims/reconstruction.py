@@ -1,4 +1,4 @@
-"""Masked reconstruction in the limit of many patches: phases, times, tail, position correlations, least loss."""
+"""Masked reconstruction in the limit of many patches: times, tail, position correlations, least loss."""
 
 from __future__ import annotations
 
@@ -96,8 +96,7 @@ MAE_TIME_BOUND = Claim(
     source="Huang et al. (2025), as recalled, not checked against its text",
     note="claims.md#mae-time-bound",
     assumptions=(assume.MEAN_FIELD, assume.latents_spread(4.0), _LADDER),
-    surrogate="As MAE-TIME; the measured slope lies below the bound plus 0.01. Where U/L > 3/2 the bound is loose: the "
-    "slope stays at 1 − κ_s.",
+    surrogate="As MAE-TIME; the measured slope lies below the bound plus 0.01. Where U/L > 3/2 the bound is loose.",
     symbol="d log T/d log P",
     predicted=_below_bound,
     measure=lambda case, runs: exponent(case, runs, final_time),
@@ -169,8 +168,7 @@ def _tails(scale: str) -> tuple[Case, ...]:
 
 MAE_TAIL = Claim(
     id="MAE-TAIL",
-    statement="The time until only ε of the attention goes elsewhere grows like ε^{−2}: near its end the loss "
-    "falls like the inverse of time.",
+    statement="For latents with an atom at L the time until only ε of the attention goes elsewhere grows like ε^{−2}.",
     source="vitdyn's notes, leading order; for latents with an atom at L",
     note="claims.md#mae-tail",
     assumptions=(
@@ -270,8 +268,8 @@ def _cut_short(run: Experiment) -> Experiment:
 
 MAE_LOSS = Claim(
     id="MAE-LOSS",
-    statement="Masked reconstruction reaches its global minimum, ½E[z²] Σ_j C_j w_j, which areas that are hidden as a "
-    "whole leave.",
+    statement="Masked reconstruction comes close to the infimum of its loss, ½E[z²] Σ_j C_j w_j, which areas that are "
+    "hidden as a whole leave.",
     source="Huang et al. (2025), as recalled; the minimum in closed form is ours",
     note="claims.md#mae-loss",
     assumptions=(

@@ -193,8 +193,9 @@ def _frequency_controls(scale: str) -> tuple[Case, ...]:
 
 PARK_FREQUENCY = Claim(
     id="PARK-FREQUENCY",
-    statement="After masked reconstruction the representations of an image's patches have the spatial spectrum of the "
-    "areas' indicator functions, high frequencies included; after contrast they have not.",
+    statement="After masked reconstruction the representations of an image's patches have, at the highest diagonal "
+    "frequency below Nyquist, the amplitude of the areas' indicator functions; after contrast (content queries, "
+    "Δ = 0.4) they have not.",
     source="Park et al. (2023) report more high frequencies after reconstruction; which ones, on this layer, is ours",
     note="claims.md#park-frequency",
     assumptions=(*_ON_SIMULATIONS, assume.recording("high_frequency"), assume.SQUARE_GRID),

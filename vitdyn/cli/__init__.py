@@ -57,8 +57,9 @@ def _parse(given: list[str]) -> Callable[[], int]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
-    0 done, 1 refuted, diverged or out of disk or memory, 2 bad input or a missing package, 3 inconclusive,
-    130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+    0 done, 1 refuted, diverged, out of memory, or an error of the system, 2 bad input, a missing package, or a result
+    that cannot be written (a full disk), 3 inconclusive, 130 interrupted (Ctrl-C), 141 nobody reads the output any
+    more, 143 terminated (SIGTERM).
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     goes_on = (

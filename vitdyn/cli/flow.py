@@ -18,7 +18,7 @@ _TIMED = 50
 
 @dataclass(frozen=True, kw_only=True)
 class FlowOptions(LatentOptions):
-    """Follows the mean-field flow from Q = 0 and sets it beside the theory's rates and levels; a second at any P."""
+    """Follows the mean-field flow from Q = 0 and sets it beside the theory's rates; mostly a second, at any P."""
 
     patches: float = 1e16
     """P, up to 1e60."""

@@ -45,7 +45,7 @@ class Figures:
     results: Path = Path("results")
     """Folder where runs are kept."""
     quick: bool = False
-    """The smallest version of each figure."""
+    """The small version of each figure, which is the default too."""
     redraw: bool = False
     """Draw from kept runs; never simulate."""
     anew: bool = False

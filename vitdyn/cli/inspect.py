@@ -36,7 +36,7 @@ class Inspect:
     out: Path = Path("results")
     """Folder for the table and the picture."""
     heads: int | None = None
-    """Heads of every checkpoint; left out, config.json beside the file decides, or the convention for the width."""
+    """Heads of every checkpoint; left out, config.json beside the file decides, then the family, then the width."""
     grid: tuple[int, int] | None = None
     """Rows and columns of patches, where they are no square."""
     epsilon: float | None = None

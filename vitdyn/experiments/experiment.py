@@ -126,9 +126,7 @@ def run(
     if checkpoint and (reason := experiment.unnamed):
         warnings.warn(f"{experiment.name} is not resumed if it is interrupted: {reason}", stacklevel=2)
         checkpoint = None
-    if isinstance(
-        experiment.training, MeanField
-    ):  # a fraction of a second: nothing to show, nothing to resume
+    if isinstance(experiment.training, MeanField):  # mostly a second: nothing to resume
         trajectory = integrate(experiment.training, progress=progress)
     else:
         trajectory = simulate(

@@ -1,4 +1,4 @@
-"""The exact reduction: order parameters in place of P x P correlations, at a cost that does not grow with P."""
+"""The reduction to order parameters: exact in expectation with drawn counts, of leading order in the mean field."""
 
 from vitdyn.lumped.batched import Flows, integrate_batch
 from vitdyn.lumped.events import PhaseOneEnd, local_correlations, phase_one_end, when_reached

@@ -48,8 +48,8 @@ def integrate(spec: MeanField, *, progress: bool = False) -> Trajectory:
     Areas: 0 the global one, 1 and 2 two local ones, so that every kind of pair (own, other, global) has its
     entry; ``seed`` has the single value 0, clusters are alike. ``crossing_time`` reads events off the frames.
 
-    With ``progress`` the steps of a descent are shown. Raises ``StalledFlowError`` where ``until`` is not reached or
-    the integrator gives up.
+    With ``progress`` the steps of a descent are shown. Raises ``StalledFlowError`` where a flow does not reach
+    ``until`` or its integrator gives up; a descent ends after its steps.
     """
     require_kind("spec", spec, MeanField)
     require_boolean("progress", progress)

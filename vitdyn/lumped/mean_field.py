@@ -29,7 +29,8 @@ class MeanField:
     (1 − γ)C_j. Sums over the other local areas are replaced by their number times the expectation over z, and the
     ``negatives`` of contrast by their mean: a share 1/K of them comes from the own cluster. Counts spread by a relative
     C_s^{−1/2} in a sample, which changes mean drifts by the order 1/C_s and smaller. With ``position_correlations``
-    (one cluster only) Υ to the global, own and other areas moves too; Υ_self, a share 1/P of a row, is left out.
+    (one cluster only) Υ to the global, own and other areas moves too; Υ_self, a share 1/P of a row, is
+    taken for Υ to the query's own area.
 
     The flow ends where the attention that the objective is about reaches ``until`` (None: where nothing moves
     any more); ``learning_rate`` asks for plain gradient descent with a finite step instead. ``nodes`` is

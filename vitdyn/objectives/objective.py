@@ -63,8 +63,8 @@ class Objective(ABC):
     ``bound`` speak of the loss with which they were written: in a class that overrides ``loss``, or anything that may
     serve it, the inherited ones are passed over, and autograd gives the gradient. Ask for them as ``contract`` does.
 
-    A kind that names in ``varies`` the fields that its formulas read by ``per_seed`` alone lets cells of a grid that
-    differ in these train in one batch; ``drawn_by`` names the fields that decide its views. A subclass names its own.
+    A kind of ``OBJECTIVES`` that names in ``varies`` the fields that its formulas read by ``per_seed`` alone lets
+    cells of a grid that differ in these train in one batch; ``drawn_by`` names the fields that decide its views.
     """
 
     name: ClassVar[str]

@@ -46,7 +46,8 @@ a { color: #00507d; }
 )
 
 _RULES = (
-    "A claim predicts an open interval for one number, with margins written before the runs that it judges. A case is "
+    "A claim predicts an open interval for one number, with margins written before the seeds that it judges ran "
+    "(flows have no seeds: the notes say where a number was known before its margin). A case is "
     "supported where the whole measured interval lies inside, refuted where none of it does, and otherwise "
     "inconclusive, as is a case that breaks an assumption or gives no number. A control lacks the cause that "
     "the claim names, or moves its prediction, and must be refuted: where it is not, support of the claim does not "

@@ -56,7 +56,7 @@ def followed(runner: Runner, experiment: Experiment) -> Trajectory | None:
 
 @dataclass(frozen=True, kw_only=True)
 class PortraitPath:
-    """A flow with its information gap Δ, log P, and the predicted level of φ_1 at the end of phase I."""
+    """A flow with its information gap Δ, log P, and the predicted level of φ_1 where the own area takes over."""
 
     gap: float
     log_patches: float

@@ -23,9 +23,9 @@ class FigureOptions:
     """Options of a figure script."""
 
     quick: bool = False
-    """Eight seeds; this is the default too."""
+    """The small version, which is the default too."""
     full: bool = False
-    """Thirty-two seeds."""
+    """The large version."""
     redraw: bool = False
     """Draw from kept runs; never simulate."""
     out: Path = Path("figures")

@@ -123,7 +123,7 @@ def global_query_level(regime: Regime, law: Law) -> Prediction:
 
 
 contrastive_level = global_query_level
-"""In contrastive training every query, local or global, crosses the same level on its way to the global area."""
+"""In contrastive training with enough clusters every query crosses the same level on its way to the global area."""
 
 
 @checked
@@ -171,8 +171,9 @@ def mixture_threshold(law: Law, temperature: float, negatives: int, clusters: in
 
         κ = (1 − π_+)/τ · (1 − E[z²] E[z]/(K E[z³])),   1 − π_+ = M/(M + 1) at Q = 0
 
-    with both losses per patch, (1 − λ)·MAE + λ·CL. Leading order. It decides which area has attention *first*; which
-    keeps it is decided by ``collapse_threshold``. Source: our notes, claims.md.
+    with both losses per patch, (1 − λ)·MAE + λ·CL. Leading order. It says which area has attention
+    *first*: in the mean field that border moves from below 0.50 (P = 1e4) to 0.536 (1e16) where this is 0.520. Which
+    area keeps it is decided by ``collapse_threshold``. Source: our notes, claims.md.
     """
     _check_contrast(temperature, negatives, clusters)
     z = law.sample(stream(0, "user"), (2**18,))

@@ -92,7 +92,7 @@ def contrastive_time(regime: Regime) -> Rate:
     return Rate(
         symbol="T_contrast",
         exponent=1 + 2 * (1 - regime.kappa_c),
-        statement="time until all queries attend to the global area, contrastive training",
+        statement="time until all queries attend to the global area, contrastive training with enough clusters",
         source=OURS,
         note="derivations.md#time-of-contrast",
     )
