@@ -221,8 +221,11 @@ def test_a_flow_that_does_not_arrive_decides_nothing(monkeypatch):
     for name in ("CL-LOCAL-LOST",):
         claim = BY_NAME[name]
         broken = replace(
-            claim, cases=lambda scale, claim=claim: tuple(map(single, claim.cases(scale))), controls=lambda scale: ()
-        )  # fmt: skip
+            claim,
+            assumptions=(),  # which such a case breaks: it would not be run
+            cases=lambda scale, claim=claim: tuple(map(single, claim.cases(scale))),
+            controls=lambda scale: (),
+        )
         verdicts = check((broken,), cached)
         assert {each.status for each in verdicts} == {INCONCLUSIVE}, told(verdicts)
         assert all("stalled" in each.reason or "stiff" in each.reason for each in verdicts), told(verdicts)
