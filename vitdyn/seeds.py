@@ -46,6 +46,8 @@ def as_seeds(value: object, field: str = "seeds") -> tuple[int, ...]:
 
     Raises ``ValueError`` unless there is at least one, and each is a whole number of at least 0.
     """
+    if type(value) is tuple and value and all(type(seed) is int and seed >= 0 for seed in value):
+        return value  # as at every step of a run
     require_sequence(field, value, "whole numbers: (0,) or range(4), say")
     seeds: Any = value.tolist() if hasattr(value, "tolist") else value
     for seed in seeds:
