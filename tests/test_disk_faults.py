@@ -1,9 +1,7 @@
 """Commands on disks that are full, and with folders where files are meant: one line, nothing half written (exact)."""
 
-import resource
-from contextlib import contextmanager
-
 import pytest
+from full_disk import largest_file
 
 from vitdyn import cli
 from vitdyn.dynamics.checkpoint import Keeper
@@ -12,17 +10,6 @@ from vitdyn.trajectory import Trajectory
 
 RUN = ["run", "mae", "--patches", "64", "--kappa-c", "0.7", "--samples", "8", "--seeds", "2", "--steps", "4"]
 FLOW = ["flow", "mae", "--patches", "1e5", "--frames", "12"]
-
-
-@contextmanager
-def largest_file(size):
-    """Refuse what makes a file larger, as a full disk or a quota does; in this process, for this while."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

@@ -4,18 +4,17 @@ import base64
 import errno
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import netCDF4
 import pytest
 import xarray
+from full_disk import largest_file
 
 from vitdyn import _files
 from vitdyn.data import Constant, PatchGenerator, PatchLayout
@@ -228,17 +227,6 @@ class TestDamage:
             Trajectory(dataset.drop_attrs().assign_attrs(about)).save(path)
             with complaint("path", "has no specification"):
                 Trajectory.load(path)
-
-
-@contextmanager
-def largest_file(size):
-    """Refuse what makes a file larger, as a full disk or a quota does; in this process, for this while."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class TestFullDisks:
