@@ -17,10 +17,6 @@ from vitdyn.attention import (  # noqa: E402
     rows_powers,
     rows_tables,
     rows_vector,
-    tiles,
-    tiles_lanes,
-    tiles_masks,
-    tiles_unit,
 )
 
 SIZES = {
@@ -34,19 +30,6 @@ SIZES = {
 ARRANGEMENTS = {"alike": "contiguous"}
 KINDS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 EVERY = pytest.mark.parametrize("sizes", SIZES)
-
-
-@pytest.fixture(params=["rows", "tiles"], autouse=True)
-def engine(request, monkeypatch):
-    """Each way to the gradient of a residual at every size, also where the other one is quicker."""
-    if request.param == "tiles" and not tiles_unit.available():
-        pytest.skip("no matrix unit")
-
-    def taken(layout, dtype, samples):
-        return request.param == "tiles" and dtype == torch.float32
-
-    monkeypatch.setattr(tiles, "worthwhile", taken)
-    return request.param
 
 
 def layout_of(sizes):
@@ -77,15 +60,6 @@ def agree(fast, slow, tolerance):
         assert found.isfinite().all()
         error = tolerance * max(1.0, float(block.abs().max()))
         torch.testing.assert_close(found, block, rtol=tolerance, atol=error)
-
-
-def left_by_tiles(correlations, batch, results):
-    """Take the gradient of masked reconstruction on the matrix unit; return the seeds that it leaves."""
-    *parts, layout = batch
-    given = rows._given(*correlations.named().values(), *parts)
-    found = [block.numpy() for block in results.named().values()]
-    scales = np.ones(len(parts[0]), found[1].dtype)
-    return tiles.prepare(*parts[0].shape[:2], layout)(*given, scales, *found)
 
 
 @EVERY
@@ -144,37 +118,6 @@ def test_gradient_of_a_residual(sizes, samples, scale, dtype, tolerance):
     arguments = (correlations, *batch, 1 / samples)
     slow, fast = (engine.residual_gradient(*arguments, Workspace()) for engine in (products, rows))
     agree(fast, slow, tolerance)
-
-
-@EVERY
-@pytest.mark.parametrize("samples", [1, 33, 64])
-def test_the_matrix_unit_is_as_exact_as_float32(engine, sizes, samples):
-    """It does what is usual, to 3e-6 where attention is nearly all on one area, and leaves what it is not for."""
-    if engine != "tiles":
-        pytest.skip("nothing of the matrix unit")
-    correlations, batch, _ = make(sizes, 0.5, torch.float32, samples=max(samples, 2))
-    exact = correlations.map(torch.Tensor.double), batch[0].double(), *batch[1:]
-    for sign in (1.0, -1.0):
-        for phi in (given[0].feature_position for given in ((correlations,), exact)):
-            phi.copy_(sign * 3.0 + 0.1 * phi)
-        slow = products.residual_gradient(*exact, 1.0, Workspace())
-        results = correlations.map(torch.zeros_like)
-        left = left_by_tiles(correlations, batch, results)
-        assert list(left) == ([] if sign > 0 else [0])
-        fast = rows.residual_gradient(correlations, *batch, 1.0, Workspace())
-        for name, block in slow.named().items():
-            assert (fast.named()[name] - block).abs().max() < 3e-6 * block.abs().max()
-            for seed in set(range(2)) - set(left):
-                assert torch.equal(fast.named()[name][seed], results.named()[name][seed])
-
-
-@pytest.mark.parametrize("large", ["feature_position", "position_position"])
-def test_a_seed_with_large_correlations_is_left_to_the_rows(engine, large):
-    if engine != "tiles":
-        pytest.skip("nothing of the matrix unit")
-    correlations, batch, _ = make("one", 0.1, torch.float32, seeds=3)
-    correlations.named()[large][1] += 40.0
-    assert list(left_by_tiles(correlations, batch, correlations.map(torch.zeros_like))) == [1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -376,117 +319,6 @@ def test_words_hold_the_masks(sizes, rng):
             assert found == expected.tolist()
             found = [bits(hidden[at, slot], keys) for slot in range(first, first + size)]
             assert found == (~expected).tolist()
-
-
-def test_marks_hold_the_masks(rng):
-    """A pair of tiles for each chunk of samples, area and chunk of keys that meet, by key and by sample."""
-    layout = PatchLayout.from_sizes([[40, 5, 1, 4], [9, 36, 5], [6, 12, 3, 4, 25]], seed=1)
-    plan, samples, patches, areas = tiles_masks.tile_plan(layout), 70, layout.patches, layout.areas
-    cluster, visible = rng.integers(0, 3, samples), rng.random((samples, patches)) < 0.5
-    lanes, of_lane = np.empty(96, np.int64), np.empty((3, 32), np.int32)
-    of_cluster, own = np.empty((3, 3), np.uint32), np.empty((3, patches, areas), np.uint32)
-    words, present = np.empty((3, patches + 1), np.uint32), np.empty((3, areas, len(plan.order)), np.uint32)
-    by_key, by_sample = np.empty((2, 3 * plan.most_pairs, 16, 32, 2), np.uint16)
-    tiles_masks.fill_lanes(cluster, 3, lanes, of_lane, of_cluster)
-    tiles_masks.fill_own(of_cluster, plan.area, own)
-    tiles_masks.fill_words(visible.view(np.uint8), lanes, words)
-    tiles_masks.fill_marks(words, of_lane, of_cluster, plan.keys, plan.member, present, by_key, by_sample)
-
-    assert sorted(lanes[:samples]) == list(range(samples))
-    assert (lanes[samples:] == -1).all()
-    own_cluster = cluster[lanes[:samples]]
-    assert (own_cluster == np.sort(cluster)).all()
-    assert (of_lane.reshape(-1)[:samples] == own_cluster).all()
-
-    def unpacked(word):
-        return (word[..., None] >> np.arange(32) & 1).astype(bool)
-
-    lane_has = np.zeros((96, patches, areas), bool)  # the sample's own area of a patch
-    for lane, b in enumerate(lanes[:samples]):
-        lane_has[lane, np.arange(patches), layout.area_of_patch[cluster[b]]] = True
-    assert (unpacked(own).transpose(0, 3, 1, 2).reshape(lane_has.shape) == lane_has).all()
-    shows = np.zeros((96, patches + 1), bool)
-    shows[:samples, :-1] = visible[lanes[:samples]]
-    assert (unpacked(words).transpose(0, 2, 1).reshape(shows.shape) == shows).all()
-
-    def straight(marks):
-        """Rows of which i and 16 + i lie in turns."""
-        assert np.isin(marks, [0, 0x3F80]).all()
-        return marks.transpose(2, 0, 1).reshape(32, 32) > 0
-
-    lane_has = np.pad(lane_has, ((0, 0), (0, 1), (0, 0)))
-    pairs = [
-        (chunk, area, at)
-        for chunk in range(3)
-        for area in range(areas)
-        for at, keys in enumerate(plan.keys)
-        if lane_has[32 * chunk : 32 * chunk + 32, keys, area].any()
-    ]
-    assert pairs == [tuple(place) for place in np.argwhere(present)]
-    by_samples = sorted(pairs, key=lambda one: (one[2], one[0], one[1]))
-    for pair, (chunk, area, at) in enumerate(pairs):
-        chosen, keys = slice(32 * chunk, 32 * chunk + 32), plan.keys[at]
-        expected = shows[chosen, keys] & lane_has[chosen, keys, area]
-        assert (expected == straight(by_key[pair]).T).all()
-        place = by_samples.index((chunk, area, at))
-        assert (straight(by_sample[place]) == expected).all()
-
-
-def test_pieces_add_up_to_the_number(rng):
-    """Three bfloat16 pieces are a float32 number, to the bit; number i and number 16 + i in turns."""
-    if not tiles_unit.available():
-        pytest.skip("no matrix unit")
-
-    @numba.njit
-    def cut(rows, pieces):
-        tiles_unit.cut(rows_vector.row(rows, 0), pieces, 32)
-
-    given = (rng.standard_normal((1, 32)) * 10.0 ** rng.integers(-20, 20, (1, 32))).astype(np.float32)
-    given[0, 16:20] = 1e-36, -1e-38, 1e-40, 0.0  # the pieces of the smallest are less than normal numbers
-    pieces = np.zeros((3, 16, 32), np.uint16)
-    cut(given, pieces)
-    numbers = (pieces[:, 1].astype(np.uint32) << 16).view(np.float32).reshape(3, 16, 2)
-    error = np.abs((numbers[2] + numbers[1]) + numbers[0] - given.reshape(2, 16).T)
-    assert error.max() < 2.0**-132  # what bfloat16 has not
-    assert not np.delete(error, slice(0, 4), 0).any()
-    assert not pieces[:, [0, *range(2, 16)]].any()
-
-
-def test_tiles_are_taken_where_they_pay_and_the_machine_has_them(monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.setattr(tiles, "available", lambda: True)
-    full, single = PatchLayout.from_sizes([[64] * 4]), torch.float32
-    assert tiles.worthwhile(full, single, 16)
-    assert not tiles.worthwhile(full, single, 15)
-    assert not tiles.worthwhile(full, torch.float64, 64)
-    assert not tiles.worthwhile(PatchLayout.from_sizes([32] * 9), single, 64)
-    small, spread = PatchLayout.from_sizes([40, 8, 8, 8]), PatchLayout.from_sizes([131, *[25] * 5])
-    assert tiles.worthwhile(small, single, 64)
-    assert not tiles.worthwhile(PatchLayout.from_sizes([[40, 8, 8, 8]] * 2, seed=0), single, 64)
-    assert not tiles.worthwhile(spread, single, 64)
-    many = PatchLayout.from_sizes([32, 32], clusters=17, arrangement="contiguous")
-    assert not tiles.worthwhile(many, single, 1000)
-    monkeypatch.undo()
-    tiles_unit.available.cache_clear()
-    monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx2")
-    assert not tiles.worthwhile(full, single, 64)
-    tiles_unit.available.cache_clear()
-
-
-def test_sums_of_chosen_lanes(rng):
-    """Of 32 rows, and of neighbouring rows only where they are asked for."""
-    if not tiles_unit.available():
-        pytest.skip("no matrix unit")
-
-    @numba.njit
-    def add(rows, word, sums):
-        rows_vector.set_row(sums, 0, tiles_lanes.totals_of(rows, 8, word))
-
-    rows, sums = rng.standard_normal((48, 32)).astype(np.float32), np.empty((1, 32), np.float32)
-    for chosen in (np.ones(32, bool), np.zeros(32, bool), rng.random(32) < 0.5):
-        rows[:, ~chosen] = np.nan
-        add(rows, np.packbits(chosen, bitorder="little").view(np.uint32)[0], sums)
-        np.testing.assert_allclose(sums[0], rows[8:40, chosen].sum(1), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("features", ["", None])

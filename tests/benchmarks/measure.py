@@ -115,12 +115,10 @@ def machine() -> dict[str, object]:
     fields = dict(part for line in lines if len(part := [x.strip() for x in line.split(":", 1)]) == 2)
     flags = fields.get("flags", "").split()
     vectors = next((name for name in ("avx512f", "avx2", "avx") if name in flags), "")
-    tiles = " and AMX" if "amx_bf16" in flags else ""
     names = ("torch", "numba", "jax", "numpy")
     return {
         "processor": fields.get("model name", platform.processor()),
-        "vectors": {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}.get(vectors, platform.machine())
-        + tiles,
+        "vectors": {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}.get(vectors, platform.machine()),
         "cores": len(cores()),
         "date": datetime.now(UTC).strftime("%d %B %Y").lstrip("0"),
         "versions": {"Python": platform.python_version()} | {name: _version(name) for name in names},

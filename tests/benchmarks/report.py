@@ -207,8 +207,8 @@ def page(found: dict) -> str:
 
 
 def stem(found: dict) -> str:
-    """The name of a machine's page, by its vectors: ``speed-avx2``, ``speed-avx512-amx``."""
-    return "speed-" + found["machine"]["vectors"].lower().replace("-", "").replace(" and ", "-")
+    """The name of a machine's page, by its vectors: ``speed-avx2``, ``speed-avx512``."""
+    return "speed-" + found["machine"]["vectors"].lower().replace("-", "")
 
 
 def write(found: dict, folder: Path = NOTES) -> None:

@@ -183,10 +183,8 @@ def engine_name(
 
 
 def _instructions() -> str:
-    """Name the widest vectors, and the matrix unit, that the kernels of the CPU are compiled for."""
+    """Name the widest vectors that the kernels of the CPU are compiled for."""
     from vitdyn.attention.rows_vector import machine_has
-    from vitdyn.attention.tiles_unit import available
 
     widths = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "neon": "NEON"}
-    width = next((name for feature, name in widths.items() if machine_has(feature)), "no vectors")
-    return f"{width} and AMX" if available() else width
+    return next((name for feature, name in widths.items() if machine_has(feature)), "no vectors")

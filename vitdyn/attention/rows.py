@@ -3,13 +3,12 @@
 All of attention and its gradient is separable over queries. For each block of queries the kernels bring E to the
 first cache (``rows_blocks``), sum its rows by visible key (``rows_tables``), go from masses to shares and back
 (``rows_shares``), and sum by sample; the fused gradient of masked reconstruction thus stores nothing of size (sample,
-area, query). A core with a matrix unit takes what it can of that gradient (``tiles``). A result depends on its own
-seed only, to the bit. Each kernel releases the interpreter's lock, so that groups of seeds run side by side on threads.
+area, query). A result depends on its own seed only, to the bit. Each kernel releases the interpreter's lock, so that
+groups of seeds run side by side on threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn.attention import tiles
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.rows_blocks import read_block, read_phi, write_block, write_phi
 from vitdyn.attention.rows_masks import fill_codes, fill_slots
@@ -137,39 +135,19 @@ def residual_gradient(
 ) -> Correlations:
     """Return ∂L/∂(Φ, Υ) where ∂L/∂A_{p→j} = scale z_j² (A_{p→j} − 1{j = a(p)}) at masked queries p, else 0."""
     phi, upsilon = correlations.feature_position, correlations.position_position
-    gradient, found, by_tiles = workspace.recall(
-        ("residual gradient", latents.shape, upsilon.dtype),
-        layout,
-        lambda: _prepare_residual(phi, upsilon, latents.shape[1], layout),
+    # names of their own: a mixture adds the pull-back of the same view to this gradient
+    d_phi = workspace.take("phi gradient of a residual", phi, *phi.shape)
+    d_upsilon = workspace.take("upsilon gradient of a residual", upsilon, *upsilon.shape)
+    _gradient(
+        *_given(phi, upsilon, latents, cluster, visible),
+        None,
+        None,
+        np.full(len(upsilon), scale, upsilon.numpy().dtype),
+        *_plan_and_scratch(workspace, upsilon, latents, layout),
+        d_phi.numpy(),
+        d_upsilon.numpy(),
     )
-    of_seeds = _given(phi, upsilon, latents, cluster, visible)
-    scales = np.full(len(upsilon), scale, found[1].dtype)
-    left = [slice(None)]
-    if by_tiles is not None:
-        left = [slice(seed, seed + 1) for seed in by_tiles(*of_seeds, scales, *found)]
-    for seeds in left:
-        _gradient(
-            *(part[seeds] for part in of_seeds),
-            None,
-            None,
-            scales[seeds],
-            *_plan_and_scratch(workspace, upsilon, latents, layout),
-            *(part[seeds] for part in found),
-        )
-    return gradient
-
-
-def _prepare_residual(
-    phi: Tensor, upsilon: Tensor, samples: int, layout: PatchLayout
-) -> tuple[Correlations, tuple[np.ndarray, ...], Callable[..., Iterable[int]] | None]:
-    """Return room for a gradient, also as arrays, and what takes it on the matrix unit where that is worth while."""
-    gradient = Correlations(phi.new_empty(phi.shape), upsilon.new_empty(upsilon.shape))
-    by_tiles = (
-        tiles.prepare(len(upsilon), samples, layout)
-        if tiles.worthwhile(layout, upsilon.dtype, samples)
-        else None
-    )
-    return gradient, tuple(block.numpy() for block in gradient.named().values()), by_tiles
+    return Correlations(d_phi, d_upsilon)
 
 
 def _given(

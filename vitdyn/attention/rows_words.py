@@ -39,17 +39,6 @@ def mark(context, words, offset, mask, value):
 
 
 @intrinsic
-def word_at(context, source, offset):
-    """Return 32 bytes as a word, of which a bit is set where a byte is not zero."""
-
-    def emit(context, builder, sig, args):
-        found = builder.load(address_of(context, builder, source, *args, _BYTES), align=1)
-        return _word(builder, found)
-
-    return types.uint32(source, types.uint64), emit
-
-
-@intrinsic
 def take_word(context, source, source_offset, target, target_offset):
     """Copy 32 bytes; return them as a word, of which a bit is set where a byte is not zero."""
 
