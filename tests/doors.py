@@ -27,6 +27,7 @@ from vitdyn.dynamics import (
     Adam,
     GradientDescent,
     Momentum,
+    Runtime,
     Schedule,
     Training,
     estimate_memory,
@@ -52,6 +53,7 @@ from vitdyn.trajectory import Trajectory
 LAYOUT = PatchLayout.from_sizes([5, 2, 2])
 GENERATOR = PatchGenerator(layout=LAYOUT)
 TRAINING = Training(generator=GENERATOR, objective=MaskedReconstruction(), steps=1, samples=2, seeds=1)
+RUNTIME = Runtime(device="cpu")
 
 SIZES = AreaSizes(patches=16.0, global_size=4.0, local_size=4.0)
 FLOW = Experiment(name="flow", training=MeanField(sizes=SIZES, nodes=4, frames=4))
@@ -198,7 +200,18 @@ DOORS = {
         {
             "experiment": Experiment(name="a", training=TRAINING),
             "out": None,
+            "runtime": RUNTIME,
+        },
+    ),
+    "Runtime": (
+        Runtime,
+        {
             "device": "cpu",
+            "memory_limit_mib": None,
+            "checkpoint_seconds": 10.0,
+            "keep_checkpoint": False,
+            "keep_final_state": True,
+            "anew": False,
             "progress": False,
         },
     ),
@@ -206,22 +219,18 @@ DOORS = {
         simulate,
         {
             "training": TRAINING,
-            "device": "cpu",
-            "memory_limit_mib": None,
             "start": None,
-            "keep_final_state": True,
             "checkpoint": None,
-            "checkpoint_seconds": 10.0,
-            "progress": False,
+            "runtime": RUNTIME,
         },
     ),
-    "simulate_grid": (simulate_grid, {"trainings": [TRAINING], "device": "cpu"}),
+    "simulate_grid": (simulate_grid, {"trainings": [TRAINING], "runtime": RUNTIME}),
     "estimate_memory": (estimate_memory, {"training": TRAINING, "device": "cpu"}),
     "pick_device": (pick_device, {"name": "auto"}),
     "Trajectory.load": (Trajectory.load, {"path": "nowhere.nc"}),
     "ResultStore": (
         ResultStore,
-        {"folder": ".", "progress": False, "redraw": True, "keep_final_state": True, "anew": False},
+        {"folder": ".", "redraw": True, "runtime": RUNTIME},
     ),
     "ResultStore()": (STORE, {"experiment": FLOW}),
     "ResultStore.path": (STORE.path, {"experiment": FLOW}),

@@ -6,13 +6,14 @@ import torch
 
 from vitdyn import _memory, cli
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout
-from vitdyn.dynamics import Schedule, Training, simulate, simulate_grid
+from vitdyn.dynamics import Runtime, Schedule, Training, simulate, simulate_grid
 from vitdyn.dynamics.memory import estimate_memory, kept_memory, require_memory
 from vitdyn.experiments import Experiment, cost, run
 from vitdyn.lumped import MeanField, flow, integrate
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 CPU = torch.device("cpu")
+ON_CPU = Runtime(device="cpu")
 
 
 def training(patches=16, **changes):
@@ -68,13 +69,13 @@ def test_absurd_sizes_are_refused_in_one_line_and_nothing_is_left(arguments, fie
         ("Schedule.frames", lambda: Schedule(frames=10**12)),
         ("steps", lambda: training(steps=10**30)),
         ("nodes", lambda: MeanField(sizes=AreaSizes.from_exponents(1e6, 0.9, 0.4), nodes=10**6)),
-        ("samples", lambda: simulate(training(samples=10**13), device="cpu")),
-        ("evaluation_samples", lambda: simulate(training(evaluation_samples=10**13), device="cpu")),
-        ("samples", lambda: simulate_grid([training(), training(samples=10**13)], device="cpu")),
-        ("patches", lambda: simulate(training(2**19), device="cpu")),
+        ("samples", lambda: simulate(training(samples=10**13), runtime=ON_CPU)),
+        ("evaluation_samples", lambda: simulate(training(evaluation_samples=10**13), runtime=ON_CPU)),
+        ("samples", lambda: simulate_grid([training(), training(samples=10**13)], runtime=ON_CPU)),
+        ("patches", lambda: simulate(training(2**19), runtime=ON_CPU)),
         ("clusters", lambda: require_memory((training(16, clusters=2**17, precision="float64", seeds=1),), CPU)),
         ("samples", lambda: cost.estimate_cost(Experiment(name="x", training=training(samples=10**13)))),
-        ("samples", lambda: run(Experiment(name="x", training=training(samples=10**13)), device="cpu")),
+        ("samples", lambda: run(Experiment(name="x", training=training(samples=10**13)), runtime=ON_CPU)),
     ],
 )  # fmt: skip
 def test_the_doors_of_the_library_refuse_them_too(field, make, complaint, monkeypatch):

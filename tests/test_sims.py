@@ -13,7 +13,7 @@ import torch
 
 from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.dynamics import BatchSource, Schedule, Training, simulate
+from vitdyn.dynamics import BatchSource, Runtime, Schedule, Training, simulate
 from vitdyn.experiments.inspection import patch_area_attention
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.plotting import FigureOptions, text_table
@@ -197,4 +197,4 @@ def test_patch_area_attention_needs_the_final_state(complaint):
         seeds=1,
     )
     with complaint("trajectory", "keep_final_state"):
-        patch_area_attention(simulate(training, keep_final_state=False), training)
+        patch_area_attention(simulate(training, runtime=Runtime(keep_final_state=False)), training)

@@ -15,15 +15,15 @@ import torch
 from vitdyn._files import write_sealed
 from vitdyn._signals import Terminated, interrupted_by_sigterm
 from vitdyn.attention import Correlations, engine_name
-from vitdyn.dynamics import Adam, CheckpointError, GradientDescent, Momentum, simulate
+from vitdyn.dynamics import Adam, CheckpointError, GradientDescent, Momentum, Runtime, simulate
 from vitdyn.dynamics.checkpoint import Keeper, read_checkpoint, write_checkpoint
 from vitdyn.dynamics.resources import machine_name
 from vitdyn.trajectory import Trajectory
 
 CPU = torch.device("cpu")
-EVERY_STEP = {"checkpoint_seconds": 0}
-NEVER = {"checkpoint_seconds": 1e6}
-SPLIT = {"memory_limit_mib": 1e-6}
+EVERY_STEP, NEVER = Runtime(checkpoint_seconds=0), Runtime(checkpoint_seconds=1e6)
+SPLIT = Runtime(memory_limit_mib=1e-6)
+SPLIT_EVERY_STEP = Runtime(memory_limit_mib=1e-6, checkpoint_seconds=0)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_k_and_m_steps_equal_k_plus_m(count, changes, path, make_training, ident
     whole = simulate(training)
     done = stop_after(count, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
-        simulate(training, checkpoint=path, **EVERY_STEP)
+        simulate(training, checkpoint=path, runtime=EVERY_STEP)
     assert path.is_file() == (count > 1)
     if count > 1:
         assert stored(path)["state"][0]["step"] == count - 1
@@ -63,23 +63,23 @@ def test_k_and_m_steps_equal_k_plus_m(count, changes, path, make_training, ident
 
 def test_a_finished_run_leaves_nothing_behind(path, make_training, identical):
     training = make_training()
-    identical(simulate(training, checkpoint=path, **EVERY_STEP), simulate(training))
+    identical(simulate(training, checkpoint=path, runtime=EVERY_STEP), simulate(training))
     assert list(path.parent.iterdir()) == []
 
 
 def test_stopped_twice_with_groups_of_seeds(path, make_training, identical, stop_after):
     """Finished groups are not trained again; a waiting one may do a single step before it is stopped too."""
     training = make_training(seeds=(4, 1, 6))
-    whole = simulate(training, **SPLIT)
+    whole = simulate(training, runtime=SPLIT)
     for count in (5, 12):
         done = stop_after(count, RuntimeError("stopped here"))
         with pytest.raises(RuntimeError, match="stopped here"):
-            simulate(training, checkpoint=path, **SPLIT, **EVERY_STEP)
+            simulate(training, checkpoint=path, runtime=SPLIT_EVERY_STEP)
         assert count <= len(done) <= count + 1
     steps = {index: state["step"] for index, state in stored(path)["state"].items()}
     assert steps[0] == 12
     assert steps[1] in (3, 4)
-    identical(simulate(training, checkpoint=path, **SPLIT), whole)
+    identical(simulate(training, checkpoint=path, runtime=SPLIT), whole)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_interrupt_is_written_down(path, make_training, identical, stop_after
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
         with pytest.raises(KeyboardInterrupt) as stopped, interrupted_by_sigterm():
-            simulate(training, checkpoint=path, **NEVER)
+            simulate(training, checkpoint=path, runtime=NEVER)
     finally:
         signal.signal(signal.SIGINT, before)
     assert isinstance(stopped.value, Terminated) == (number == signal.SIGTERM)
@@ -116,7 +116,7 @@ def test_what_was_deposited_is_not_trained_on(path, make_training, stop_after):
     training = make_training()
     stop_after(4, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
-        simulate(training, checkpoint=path, **EVERY_STEP)
+        simulate(training, checkpoint=path, runtime=EVERY_STEP)
     before = stored(path)["state"][0]["correlations"]
     kept = {}
 
@@ -127,7 +127,7 @@ def test_what_was_deposited_is_not_trained_on(path, make_training, stop_after):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["vitdyn.dynamics.simulate"], "Keeper", Watching)
-        simulate(training, checkpoint=path, **NEVER)
+        simulate(training, checkpoint=path, runtime=NEVER)
     assert (kept["step"], len(kept["frames"])) == (3, 1)
     assert all(torch.equal(kept["correlations"][name], block) for name, block in before.items())
 
@@ -137,7 +137,7 @@ import json, os, random, signal, sys, time
 import torch, xarray, netCDF4
 torch.set_num_threads(1)
 from vitdyn.data import PatchGenerator, PatchLayout, Uniform
-from vitdyn.dynamics import Schedule, Training, simulate
+from vitdyn.dynamics import Runtime, Schedule, Training, simulate
 from vitdyn.objectives import Contrastive
 training = Training(
     generator=PatchGenerator(layout=PatchLayout.from_sizes([[6, 3, 2], [5, 6]], seed=2), latents=Uniform()),
@@ -149,8 +149,8 @@ def child(folder):
     if pid == 0:
         code = 1
         try:
-            options = {"checkpoint_seconds": 0, "memory_limit_mib": 1e-6}
-            run = simulate(training, checkpoint=folder + "/run.pt", **options)
+            runtime = Runtime(checkpoint_seconds=0, memory_limit_mib=1e-6)
+            run = simulate(training, checkpoint=folder + "/run.pt", runtime=runtime)
             run.save(folder + "/run.nc")
             code = 0
         finally:
@@ -182,7 +182,7 @@ def test_killed_at_random_moments(tmp_path, rng, identical):
     codes = json.loads(done.stdout)
     assert (codes[0], codes[-1]) == (-signal.SIGKILL, 0), done.stderr
     assert set(codes) == {-signal.SIGKILL, 0}
-    identical(Trajectory.load(tmp_path / "run.nc"), simulate(calm["training"], **SPLIT))
+    identical(Trajectory.load(tmp_path / "run.nc"), simulate(calm["training"], runtime=SPLIT))
     assert not (tmp_path / "run.pt").exists()
 
 
@@ -207,12 +207,12 @@ class TestWhoDidIt:
     ):
         """It is not refused. Seeds that were finished, or began later, have one part."""
         training = make_training(seeds=(4, 1, 6))
-        whole = simulate(training, **SPLIT)
+        whole = simulate(training, runtime=SPLIT)
         stop_after(17, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
-            simulate(training, checkpoint=path, **SPLIT, **EVERY_STEP)
+            simulate(training, checkpoint=path, runtime=SPLIT_EVERY_STEP)
         monkeypatch.setattr("vitdyn.dynamics.loop.machine_of", lambda device: "another processor")
-        resumed = simulate(training, checkpoint=path, **SPLIT)
+        resumed = simulate(training, checkpoint=path, runtime=SPLIT)
         here, about = machine_name(), resumed.dataset.attrs
         assert about["machine"] == f"{here}; another processor"
         assert about["engine"] == engine_name("cpu")
@@ -293,7 +293,7 @@ class TestComplaints:
         training = make_training()
         stop_after(5, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
-            simulate(training, checkpoint=path, **EVERY_STEP)
+            simulate(training, checkpoint=path, runtime=EVERY_STEP)
         return training
 
     def expect(self, remedy):
@@ -302,19 +302,19 @@ class TestComplaints:
         )
 
     @pytest.mark.parametrize(
-        ("changes", "options"),
+        ("changes", "runtime"),
         [
-            ({"steps": 13}, {}),
-            ({"seeds": (3, 9)}, {}),
-            ({"precision": "float32"}, {}),
-            ({"descent": GradientDescent(learning_rate=0.1)}, {}),
+            ({"steps": 13}, Runtime()),
+            ({"seeds": (3, 9)}, Runtime()),
+            ({"precision": "float32"}, Runtime()),
+            ({"descent": GradientDescent(learning_rate=0.1)}, Runtime()),
             ({}, SPLIT),
         ],
     )
-    def test_the_checkpoint_of_another_run(self, changes, options, stopped, path):
+    def test_the_checkpoint_of_another_run(self, changes, runtime, stopped, path):
         before = path.read_bytes()
         with self.expect("another specification; delete it or name another folder"):
-            simulate(replace(stopped, **changes), checkpoint=path, **options)
+            simulate(replace(stopped, **changes), checkpoint=path, runtime=runtime)
         assert path.read_bytes() == before
 
     def test_the_checkpoint_of_a_run_from_another_start(self, stopped, path):
@@ -353,9 +353,9 @@ class TestComplaints:
             path.unlink()
             path.mkdir()
             with complaint("out", "is a folder"):
-                simulate(training, checkpoint=path, anew=True)
+                simulate(training, checkpoint=path, runtime=Runtime(anew=True))
             return
-        identical(simulate(training, checkpoint=path, anew=True), simulate(training))
+        identical(simulate(training, checkpoint=path, runtime=Runtime(anew=True)), simulate(training))
         assert not path.exists()
 
     @pytest.mark.parametrize("content", [[1, 2], {"state": {}}, "text", {"spec": 1, "state": {}}])
@@ -396,7 +396,7 @@ class TestComplaints:
     def test_a_folder_that_cannot_be_written(self, tmp_path, make_training, complaint):
         (tmp_path / "file").write_text("in the way")
         with complaint("out", "name another folder"):
-            simulate(make_training(), checkpoint=tmp_path / "file" / "run.pt", **EVERY_STEP)
+            simulate(make_training(), checkpoint=tmp_path / "file" / "run.pt", runtime=EVERY_STEP)
 
 
 class TestFiles:

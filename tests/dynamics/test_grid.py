@@ -12,6 +12,7 @@ from vitdyn.dynamics import (
     Adam,
     GradientDescent,
     Momentum,
+    Runtime,
     Schedule,
     simulate,
     simulate_grid,
@@ -136,7 +137,7 @@ class TestBits:
         whole = simulate_grid(cells)
         cores(3)
         assert sizes(cells) == [2, 2, 2]
-        split = simulate_grid(cells), simulate_grid(cells, memory_limit_mib=1e-6)
+        split = simulate_grid(cells), simulate_grid(cells, runtime=Runtime(memory_limit_mib=1e-6))
         for runs in split:
             assert all(one.dataset.equals(other.dataset) for one, other in zip(whole, runs, strict=True))
 

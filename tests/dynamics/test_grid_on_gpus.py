@@ -15,7 +15,7 @@ import torch
 
 from vitdyn.attention import Correlations
 from vitdyn.data import Constant, PatchGenerator
-from vitdyn.dynamics import Adam, GradientDescent, Momentum, Schedule, simulate, simulate_grid
+from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Schedule, simulate, simulate_grid
 from vitdyn.dynamics.captured import CapturedSteps
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.gradient import Workspaces
@@ -110,8 +110,8 @@ class TestSteps:
         clock = Schedule(spacing="explicit", steps=(1,))
         cells = make_cells(Momentum, generator=generator, samples=4, steps=2, schedule=clock)[:2]
         cells += (replace(cells[0], precision="float64", seeds=(3,)),)
-        for cell, found in zip(cells, simulate_grid(cells, device=DEVICE.type), strict=True):
-            assert found.dataset.equals(simulate(cell, device=DEVICE.type).dataset)
+        for cell, found in zip(cells, simulate_grid(cells, runtime=Runtime(device=DEVICE.type)), strict=True):
+            assert found.dataset.equals(simulate(cell, runtime=Runtime(device=DEVICE.type)).dataset)
             assert abs(found["final_position_position"]).max() > 0
 
     def test_what_is_constant_is_made_once(self):
@@ -157,9 +157,9 @@ def test_a_frame_takes_each_cell_by_itself(make_cells, monkeypatch):
 def test_a_grid_on_a_gpu_has_the_bits_of_its_cells(kind, make_cells):
     """Steps as replayed graphs, frames cell by cell, over all GPUs of the machine."""
     cells = make_cells(kind, steps=150, samples=16, evaluation_samples=16, seeds=(1, 5, 9, 2, 7))
-    found = simulate_grid(cells, device="cuda")
+    found = simulate_grid(cells, runtime=Runtime(device="cuda"))
     assert batches_of_cells(cells, CUDA) == [(0, 1, 2, 3)]
     for cell, trajectory in zip(cells, found, strict=True):
-        alone = simulate(cell, device="cuda")
+        alone = simulate(cell, runtime=Runtime(device="cuda"))
         for name in alone.dataset.variables:
             np.testing.assert_array_equal(trajectory[name], alone[name], err_msg=str(name))

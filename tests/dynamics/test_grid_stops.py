@@ -14,6 +14,7 @@ from vitdyn.dynamics import (
     DivergenceError,
     GradientDescent,
     Momentum,
+    Runtime,
     simulate,
     simulate_grid,
 )
@@ -21,6 +22,7 @@ from vitdyn.dynamics.memory import CACHE_MIB, split_cells
 from vitdyn.objectives import Contrastive
 
 CPU = torch.device("cpu")
+EVERY_STEP = Runtime(checkpoint_seconds=0)
 
 
 class TestStops:
@@ -40,7 +42,7 @@ class TestStops:
         whole = simulate_grid(cells)
         done = stop_after(count, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
-            simulate_grid(cells, checkpoint=path, checkpoint_seconds=0)
+            simulate_grid(cells, checkpoint=path, runtime=EVERY_STEP)
         stored = torch.load(path, weights_only=True)["state"]
         assert sum(state["step"] for state in stored.values()) == len(done) - 1
         cores(4)
@@ -55,7 +57,7 @@ class TestStops:
         cells, path = self.cells(make_training), tmp_path / "grid.pt"
         stop_after(3, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
-            simulate_grid(cells, checkpoint=path, checkpoint_seconds=0)
+            simulate_grid(cells, checkpoint=path, runtime=EVERY_STEP)
         with pytest.raises(CheckpointError, match="another specification"):
             simulate_grid(cells[:3], checkpoint=path)
         with pytest.raises(CheckpointError, match="another specification"):
@@ -68,7 +70,7 @@ class TestStops:
         whole = simulate(cell)
         stop_after(5, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
-            simulate(cell, checkpoint=path, checkpoint_seconds=0)
+            simulate(cell, checkpoint=path, runtime=EVERY_STEP)
         (resumed,) = simulate_grid([cell], checkpoint=path)
         identical(whole, resumed)
 
@@ -82,7 +84,7 @@ class TestStops:
         whole = simulate_grid(more)
         done = stop_after(count, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
-            simulate_grid(cells, checkpoint=path, checkpoint_seconds=0)
+            simulate_grid(cells, checkpoint=path, runtime=EVERY_STEP)
         resumed = simulate_grid(more, checkpoint=path)
         assert len(done) == 20 + 1 + 10
         for one, other in zip(whole, resumed, strict=True):
@@ -97,7 +99,7 @@ class TestStops:
         whole = simulate_grid([*cells, make_training(descent=Momentum(learning_rate=0.7), steps=10)])
         done = stop_after(count, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
-            simulate_grid(cells, checkpoint=files[:4], checkpoint_seconds=0)
+            simulate_grid(cells, checkpoint=files[:4], runtime=EVERY_STEP)
         begun = [index for index, path in enumerate(files) if path.exists()]
         assert begun == ([0, 1] if count == 3 else [0, 1, 2, 3])
         identical(simulate(cells[0], checkpoint=files[0]), whole[0])
@@ -149,7 +151,7 @@ class TestDivergence:
 
     def test_groups_of_a_cell_that_diverges_stop_too(self, cells, identical):
         with pytest.raises(DivergenceError, match="cell 1, seed") as caught:
-            simulate_grid(cells, memory_limit_mib=1e-6)
+            simulate_grid(cells, runtime=Runtime(memory_limit_mib=1e-6))
         for index in (0, 2, 3):
             identical(caught.value.trajectories[index], simulate(cells[index]))
 
@@ -158,7 +160,7 @@ class TestDivergence:
         """Their state is kept until the caller has saved them, also where the one that diverges is left out."""
         files = [tmp_path / f"{index}.pt" for index in range(5)] if several else tmp_path / "grid.pt"
         with pytest.raises(DivergenceError) as caught:
-            simulate_grid(cells, checkpoint=files, checkpoint_seconds=0)
+            simulate_grid(cells, checkpoint=files, runtime=EVERY_STEP)
         good = [0, 2, 3]
         done = stop_after(10**6, KeyboardInterrupt)
         with pytest.raises(DivergenceError):
@@ -180,17 +182,12 @@ class TestDivergence:
 class TestComplaints:
     def test_no_cell_or_no_sequence(self, make_training, complaint):
         for value in ((), [], make_training()):
-            with complaint("trainings", "a sequence of one Training or more"):
+            with complaint("trainings", "must be a sequence of"):
                 simulate_grid(value)
 
     def test_what_is_no_training_is_named_by_its_index(self, make_training, complaint):
         with complaint("trainings[1]", "must be a Training"):
             simulate_grid([make_training(), "mae"])
-
-    @pytest.mark.parametrize("field", ["memory_limit_mib", "checkpoint_seconds"])
-    def test_bad_limits_are_named(self, field, complaint, make_training):
-        with complaint(field, "must be a number"):
-            simulate_grid([make_training()], **{field: -1.0})
 
     def test_a_start_of_other_seeds(self, make_training, complaint):
         training = make_training(seeds=3)
@@ -202,7 +199,8 @@ def test_each_seed_has_its_own_start_whatever_its_group(rng, make_training):
     training = make_training(seeds=(4, 1, 6), steps=3)
     start = Correlations.zeros(training.generator.layout, 3)
     start = start.map(lambda block: torch.from_numpy(rng.standard_normal(block.shape)))
-    whole, split = simulate(training, start=start), simulate(training, start=start, memory_limit_mib=1e-6)
+    whole = simulate(training, start=start)
+    split = simulate(training, start=start, runtime=Runtime(memory_limit_mib=1e-6))
     for name in whole.dataset:
         np.testing.assert_array_equal(whole[name], split[name], err_msg=str(name))
     np.testing.assert_array_equal(
@@ -221,5 +219,5 @@ def test_the_specification_of_each_cell_is_its_own(make_training):
 
 
 def test_a_grid_without_final_states(make_training):
-    (trajectory,) = simulate_grid([make_training()], keep_final_state=False)
+    (trajectory,) = simulate_grid([make_training()], runtime=Runtime(keep_final_state=False))
     assert not [name for name in trajectory.dataset if str(name).startswith("final_")]

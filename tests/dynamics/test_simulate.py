@@ -21,6 +21,7 @@ from vitdyn.dynamics import (
     DivergenceError,
     GradientDescent,
     Momentum,
+    Runtime,
     Schedule,
     Training,
     estimate_memory,
@@ -106,7 +107,8 @@ class TestSeeds:
     def test_how_seeds_are_split_does_not_matter(self, objective, make_training, agree):
         training = make_training(objective, seeds=5)
         one = estimate_memory(training) / 2**20
-        runs = [simulate(training, memory_limit_mib=limit).dataset for limit in (one / 1e3, 2.1 * one, 1e3)]
+        limits = (one / 1e3, 2.1 * one, 1e3)
+        runs = [simulate(training, runtime=Runtime(memory_limit_mib=limit)).dataset for limit in limits]
         for run in runs[:2]:
             agree(run, runs[2])
 
@@ -119,10 +121,10 @@ class TestSeeds:
         """Threads do not change a number, and the caller keeps its own number of threads."""
         monkeypatch.setattr("vitdyn.dynamics.memory.LEAST_WORK", 0)
         training, before = make_training(seeds=6, steps=30), torch.get_num_threads()
-        single = simulate(training, memory_limit_mib=1e-6)
+        single = simulate(training, runtime=Runtime(memory_limit_mib=1e-6))
         torch.set_num_threads(3)
         try:
-            identical(single, simulate(training, memory_limit_mib=1e-6))
+            identical(single, simulate(training, runtime=Runtime(memory_limit_mib=1e-6)))
             assert torch.get_num_threads() == 3
         finally:
             torch.set_num_threads(before)
@@ -212,7 +214,7 @@ class TestRecord:
 
     def test_clock_labels_and_attributes(self, make_training):
         training = make_training(descent=GradientDescent(learning_rate=0.25))
-        trajectory = simulate(training, keep_final_state=False)
+        trajectory = simulate(training, runtime=Runtime(keep_final_state=False))
         np.testing.assert_array_equal(trajectory["time"], 0.25 * trajectory["step"].to_numpy())
         assert trajectory["seed"].to_numpy().tolist() == [3, 8]
         assert not [name for name in trajectory.dataset if str(name).startswith("final_")]
@@ -268,11 +270,11 @@ class TestDevice:
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
     @pytest.mark.parametrize("name", ["cuda", "cuda:1"])
-    def test_cuda_where_there_is_none(self, name, complaint, make_training):
+    def test_cuda_where_there_is_none(self, name, complaint):
         with complaint("device", "no CUDA device"):
             pick_device(name)
         with complaint("device", "no CUDA device"):
-            simulate(make_training(), device=name)
+            Runtime(device=name)
 
     @pytest.mark.parametrize("name", ["gpu", "", "tpu:0"])
     def test_unknown_devices_are_named(self, name, complaint):
@@ -280,15 +282,15 @@ class TestDevice:
             pick_device(name)
 
     @pytest.mark.parametrize("field", ["memory_limit_mib", "checkpoint_seconds"])
-    def test_bad_limits_are_named(self, field, complaint, make_training):
+    def test_bad_limits_are_named(self, field, complaint):
         with complaint(field, "must be a number"):
-            simulate(make_training(), **{field: -1.0})
+            Runtime(**{field: -1.0})
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
     @BOTH
     def test_cuda_equals_the_cpu(self, objective, make_training, agree):
         training = make_training(objective)
-        agree(simulate(training, device="cuda").dataset, simulate(training, device="cpu").dataset, 1e-5)
+        agree(*(simulate(training, runtime=Runtime(device=name)).dataset for name in ("cuda", "cpu")), 1e-5)
 
 
 MEASURE = """
@@ -296,14 +298,14 @@ import sys
 import torch
 torch.set_num_threads(1)
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.dynamics import Adam, Schedule, Training, estimate_memory, simulate
+from vitdyn.dynamics import Adam, Runtime, Schedule, Training, estimate_memory, simulate
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 def run(patches, samples, objective, seeds, **options):
     generator = PatchGenerator(layout=PatchLayout.from_exponents(patches, 0.9, 0.4))
     training = Training(generator=generator, objective=objective, steps=2, samples=samples, seeds=seeds,
                         schedule=Schedule(spacing="explicit"), **options)
-    simulate(training, memory_limit_mib=1e6, keep_final_state=False)
+    simulate(training, runtime=Runtime(memory_limit_mib=1e6, keep_final_state=False))
     return estimate_memory(training) * seeds
 
 objective = {"mae": MaskedReconstruction(), "cl": Contrastive()}[sys.argv[1]]
@@ -379,6 +381,6 @@ def test_a_progress_bar_counts_every_step(make_training, monkeypatch):
             updates.append(count)
 
     monkeypatch.setattr(import_module("vitdyn.dynamics.simulate"), "shown", Bar)
-    simulate(make_training(), progress=True)
+    simulate(make_training(), runtime=Runtime(progress=True))
     assert sum(updates) == 0
     assert updates[0] == -2 * 12

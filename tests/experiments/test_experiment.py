@@ -15,6 +15,7 @@ from vitdyn.dynamics import (
     CheckpointError,
     DivergenceError,
     GradientDescent,
+    Runtime,
     Schedule,
     Training,
     simulate,
@@ -26,6 +27,8 @@ from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.trajectory import Trajectory
+
+ANEW = Runtime(anew=True)
 
 
 @pytest.fixture
@@ -233,7 +236,7 @@ def test_users_code_is_part_of_the_key(experiment, tmp_path):
 def test_a_checkpoint_is_of_the_code_that_wrote_it(experiment, tmp_path, monkeypatch):
     path = tmp_path / "run.checkpoint"
     first, second = (with_latents(experiment, distribution(scale)).training for scale in (0.5, 1.5))
-    simulate(first, checkpoint=path, keep_checkpoint=True)
+    simulate(first, checkpoint=path, runtime=Runtime(keep_checkpoint=True))
     with pytest.raises(ValueError, match="another specification"):
         simulate(second, checkpoint=path)
 
@@ -339,8 +342,8 @@ def test_a_result_that_cannot_be_believed_is_made_again_on_request(
         with complaint("path", "delete it and run again, or start anew (anew=True, --anew)"):
             ask()
     with complaint("path"):
-        ResultStore(tmp_path, redraw=True, anew=True)(several[1])
-    found = ResultStore(tmp_path, anew=True).all(several)[1]
+        ResultStore(tmp_path, redraw=True, runtime=ANEW)(several[1])
+    found = ResultStore(tmp_path, runtime=ANEW).all(several)[1]
     assert found.dataset.drop_attrs().identical(whole)
     assert any("made anew" in str(each.message) for each in recwarn)
     assert store(several[1]).dataset.identical(found.dataset)
@@ -351,7 +354,7 @@ def test_a_checkpoint_that_cannot_be_believed_is_left_on_request(experiment, tmp
     path.with_name("result.nc.checkpoint").write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="--anew"):
         run(experiment, out=path)
-    run(experiment, out=path, anew=True)
+    run(experiment, out=path, runtime=ANEW)
     assert [file.name for file in tmp_path.iterdir()] == ["result.nc"]
 
 
@@ -361,7 +364,8 @@ def test_results_without_final_states_are_small(experiment, tmp_path):
     training = replace(
         experiment.training, generator=PatchGenerator(layout=layout), steps=2, schedule=Schedule()
     )
-    large, small = replace(experiment, training=training), ResultStore(tmp_path / "b", keep_final_state=False)
+    large = replace(experiment, training=training)
+    small = ResultStore(tmp_path / "b", runtime=Runtime(keep_final_state=False))
     whole, cut = ResultStore(tmp_path / "a")(large), small(large)
     extra = [name for name in whole.dataset if str(name).startswith("final_")]
     assert extra and cut.dataset.drop_attrs().identical(whole.dataset.drop_attrs().drop_vars(extra))

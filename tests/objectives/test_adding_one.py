@@ -15,7 +15,7 @@ import torch
 from vitdyn._specs import decode, to_text
 from vitdyn.attention import Correlations, area_attention
 from vitdyn.data import LAWS, Constant, PatchGenerator, PatchLayout, Uniform, draw_view_pair, masked_count
-from vitdyn.dynamics import BatchSource, GradientDescent, Schedule, Training, simulate
+from vitdyn.dynamics import BatchSource, GradientDescent, Runtime, Schedule, Training, simulate
 from vitdyn.objectives import OBJECTIVES, Objective, contract
 
 LAYOUT = PatchLayout.from_sizes([5, 3, 3])
@@ -171,7 +171,7 @@ def test_its_memory_survives_an_interruption(training, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("vitdyn.dynamics.group.next_memory", failing)
         with pytest.raises(KeyboardInterrupt):
-            simulate(training, checkpoint=path, checkpoint_seconds=0)
+            simulate(training, checkpoint=path, runtime=Runtime(checkpoint_seconds=0))
     state = torch.load(path, weights_only=True)["state"][0]
     assert (state["step"], sorted(state["memory"])) == (5, ["centre", "phi", "queue", "upsilon"])
     resumed = simulate(training, checkpoint=path)
@@ -179,7 +179,7 @@ def test_its_memory_survives_an_interruption(training, tmp_path, monkeypatch):
 
 
 def test_seeds_keep_their_own_memory(training):
-    alone = simulate(training, memory_limit_mib=1e-6).dataset
+    alone = simulate(training, runtime=Runtime(memory_limit_mib=1e-6)).dataset
     together = simulate(training).dataset
     for name, values in together.items():
         np.testing.assert_allclose(alone[name], values, rtol=0, atol=1e-12)

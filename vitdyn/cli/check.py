@@ -44,20 +44,20 @@ class Check:
     def __call__(self) -> int:
         """Print the table; return the exit status."""
         from vitdyn.claims import CLAIMS, check, contradicted, passes
-        from vitdyn.dynamics import pick_device
+        from vitdyn.dynamics import Runtime
         from vitdyn.experiments import ResultStore
         from vitdyn.trajectory import require_writable, writable_beside
 
         for name in self.claims:
             require_choice("claims", name, [claim.id for claim in CLAIMS])
-        pick_device(self.device)
+        runtime = Runtime(device=self.device, progress=True, anew=self.anew)
         for path in (self.json, self.html):
             if path:
                 require_writable(path)
         if self.json and self.html and self.json.resolve() == self.html.resolve():
             raise wrong("json", str(self.json), "is the file of the page too: name another")
         chosen = [claim for claim in CLAIMS if not self.claims or claim.id in self.claims]
-        store = ResultStore(self.results, device=self.device, progress=True, anew=self.anew)
+        store = ResultStore(self.results, runtime=runtime)
         verdicts = check(chosen, store, scale="quick" if self.quick else "full", seed=self.seed)
         print(_verdict_table(verdicts))
         if self.json:

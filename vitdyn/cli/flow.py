@@ -63,6 +63,7 @@ def flow_commands() -> dict[str, type]:
 def follow(objective: Any, options: FlowOptions) -> int:
     """Carry out ``vitdyn flow``."""
     from vitdyn.data import AreaSizes
+    from vitdyn.dynamics import Runtime
     from vitdyn.experiments import Experiment, run
     from vitdyn.lumped import MeanField
     from vitdyn.plotting import figure_files, flow_page, save_figure
@@ -95,7 +96,7 @@ def follow(objective: Any, options: FlowOptions) -> int:
     )
     if spec.learning_rate is not None:
         _say_cost(spec)
-    trajectory = run(experiment, out=path, progress=True)
+    trajectory = run(experiment, out=path, runtime=Runtime(progress=True))
     picture = save_figure(flow_page(trajectory), path.with_suffix(""))
     print(text_table(("of a query at the end", "local", "global"), _ends(trajectory)))
     print(f"time     {float(trajectory.final['time']):.4g}")

@@ -77,7 +77,7 @@ def run_commands() -> dict[str, type]:
 def run_experiment(objective: Any, options: RunOptions) -> int:
     """Carry out ``vitdyn run``."""
     from vitdyn.data import PatchGenerator, PatchLayout
-    from vitdyn.dynamics import Schedule, Training, pick_device
+    from vitdyn.dynamics import Runtime, Schedule, Training
     from vitdyn.dynamics.memory import require_memory
     from vitdyn.experiments import Experiment, run
     from vitdyn.experiments.cost import estimate_cost
@@ -108,7 +108,13 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         content_queries=options.content_queries,
         precision=options.precision,
     )
-    require_memory((training,), pick_device(options.device))
+    runtime = Runtime(
+        device=options.device,
+        progress=True,
+        keep_final_state=options.keep_final_state,
+        anew=options.anew,
+    )
+    require_memory((training,), runtime.place)
     experiment = Experiment(name=objective.name, training=training)
     path = options.out / f"{experiment.name}-{experiment.key}.nc"
     for file in (path, *figure_files(path.with_suffix("")).values()):
@@ -121,14 +127,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         f"{options.seeds} seeds x {options.steps} steps: about {duration(expected.seconds)} and "
         f"{expected.mebibytes:.0f} MiB"
     )
-    trajectory = run(
-        experiment,
-        out=path,
-        device=options.device,
-        progress=True,
-        keep_final_state=options.keep_final_state,
-        anew=options.anew,
-    )
+    trajectory = run(experiment, out=path, runtime=runtime)
     picture = save_figure(summary_page(trajectory), path.with_suffix(""))
     regimes = Counter(learned_regime(trajectory))
     print(

@@ -7,6 +7,7 @@ from vitdyn.dynamics.divergence import DivergenceError
 from vitdyn.dynamics.gradient import loss_gradient
 from vitdyn.dynamics.memory import estimate_memory
 from vitdyn.dynamics.resources import pick_device
+from vitdyn.dynamics.runtime import Runtime
 from vitdyn.dynamics.schedule import Schedule
 from vitdyn.dynamics.simulate import simulate, simulate_grid
 from vitdyn.dynamics.training import Training
@@ -20,6 +21,7 @@ __all__ = [
     "DivergenceError",
     "GradientDescent",
     "Momentum",
+    "Runtime",
     "Schedule",
     "Training",
     "estimate_memory",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdyn._errors import as_path, require_boolean, require_kind, require_real, require_sequence, wrong
+from vitdyn._errors import as_path, as_tuple, require_kind, wrong
 from vitdyn._progress import progress as shown
 from vitdyn._specs import to_text, why_unnamed
 from vitdyn.attention import Correlations
@@ -15,9 +15,10 @@ from vitdyn.dynamics.assemble import Recorded, assemble
 from vitdyn.dynamics.checkpoint import Keeper
 from vitdyn.dynamics.divergence import DivergenceError
 from vitdyn.dynamics.loop import Loop, train_all
-from vitdyn.dynamics.memory import default_limit, require_memory, work_of
-from vitdyn.dynamics.resources import PRECISIONS, device_name, pick_device
+from vitdyn.dynamics.memory import require_memory, work_of
+from vitdyn.dynamics.resources import PRECISIONS, device_name
 from vitdyn.dynamics.resume import resume
+from vitdyn.dynamics.runtime import Runtime
 from vitdyn.dynamics.training import Training
 from vitdyn.trajectory import FORMULAS, Trajectory
 
@@ -25,59 +26,32 @@ from vitdyn.trajectory import FORMULAS, Trajectory
 def simulate(
     training: Training,
     *,
-    device: str = "auto",
-    memory_limit_mib: float | None = None,
     start: Correlations | None = None,
-    keep_final_state: bool = True,
     checkpoint: str | Path | None = None,
-    checkpoint_seconds: float = 10.0,
-    keep_checkpoint: bool = False,
-    anew: bool = False,
-    progress: bool = False,
+    runtime: Runtime = Runtime(),
 ) -> Trajectory:
     """Train the layer from Q = 0 (or from ``start``) by descent on the objective, for every seed.
 
     Frame 0 is the start, each frame is taken before the step of its number, and the last state is always a
-    frame. The seeds are split into groups whose working memory stays under ``memory_limit_mib`` (None: near the cache
-    on CPU, what is free on GPUs, all of which train where ``device`` names none). No seed's numbers depend on its
-    group: the same specification on the same device gives the same bits.
+    frame. No seed's numbers depend on the other seeds: the same specification on the same device gives the same bits.
 
-    With a ``checkpoint`` path the state is written there every ``checkpoint_seconds`` and at an interrupt;
-    the same call resumes from it, to the same bits, and removes it at the end. With ``keep_checkpoint`` it stays, for
-    a caller who removes it when the result is saved. With ``anew``, one that cannot be used (damaged, of another run)
-    is no error: the run starts anew. On another kind of processor than before, the steps from there on have other last
-    bits; the result says which machine did which.
+    With a ``checkpoint`` path the state is written there now and then (``runtime``) and at an interrupt; the same call
+    resumes from it, to the same bits, and removes it at the end. On another kind of processor than before, the steps
+    from there on have other last bits; the result says which machine did which.
 
     Raises ``ValueError`` for a bad argument, and for a run that needs more memory than there is, before any work
     starts; ``CheckpointError`` (a ``ValueError``) for a checkpoint that cannot be used; ``DivergenceError`` at the
     first value that is not finite.
     """
     require_kind("training", training, Training)
-    return _simulate(
-        (training,),
-        start,
-        device=device,
-        memory_limit_mib=memory_limit_mib,
-        keep_final_state=keep_final_state,
-        checkpoint=checkpoint,
-        checkpoint_seconds=checkpoint_seconds,
-        keep_checkpoint=keep_checkpoint,
-        anew=anew,
-        progress=progress,
-    )[0]
+    return _simulate((training,), start, checkpoint, runtime)[0]
 
 
 def simulate_grid(
     trainings: Sequence[Training],
     *,
-    device: str = "auto",
-    memory_limit_mib: float | None = None,
-    keep_final_state: bool = True,
     checkpoint: str | Path | Sequence[str | Path] | None = None,
-    checkpoint_seconds: float = 10.0,
-    keep_checkpoint: bool = False,
-    anew: bool = False,
-    progress: bool = False,
+    runtime: Runtime = Runtime(),
 ) -> tuple[Trajectory, ...]:
     """Simulate every cell of a grid; return their trajectories in order.
 
@@ -96,46 +70,21 @@ def simulate_grid(
     Raises ``ValueError`` for a bad argument before any work starts, naming the cell. Where cells diverge, all others
     are finished, and then a ``DivergenceError`` names each with its step and seed, and holds the trajectories.
     """
-    _check_cells(trainings)
-    return _simulate(
-        tuple(trainings),
-        None,
-        device=device,
-        memory_limit_mib=memory_limit_mib,
-        keep_final_state=keep_final_state,
-        checkpoint=checkpoint,
-        checkpoint_seconds=checkpoint_seconds,
-        keep_checkpoint=keep_checkpoint,
-        anew=anew,
-        progress=progress,
-    )
+    cells = as_tuple("trainings", trainings, Training)
+    if not cells:
+        raise wrong("trainings", trainings, "must be a sequence of one Training or more")
+    return _simulate(cells, None, checkpoint, runtime)
 
 
 def _simulate(
     cells: tuple[Training, ...],
     start: Correlations | None,
-    *,
-    device: str,
-    memory_limit_mib: float | None,
-    keep_final_state: bool,
     checkpoint: str | Path | Sequence[str | Path] | None,
-    checkpoint_seconds: float,
-    keep_checkpoint: bool,
-    anew: bool,
-    progress: bool,
+    runtime: Runtime,
 ) -> tuple[Trajectory, ...]:
     began = time.monotonic()
-    where = pick_device(device)
-    limit = default_limit(where) if memory_limit_mib is None else memory_limit_mib
-    require_real("memory_limit_mib", limit, low=0.0, high=1e9, open_low=True)
-    require_real("checkpoint_seconds", checkpoint_seconds, low=0.0, high=1e9)
-    for field, value in (
-        ("keep_final_state", keep_final_state),
-        ("keep_checkpoint", keep_checkpoint),
-        ("anew", anew),
-        ("progress", progress),
-    ):
-        require_boolean(field, value)
+    require_kind("runtime", runtime, Runtime)
+    where, limit = runtime.place, runtime.group_limit_mib
     if start is not None:
         _check_start(start, cells[0])
     if checkpoint is not None and (reason := why_unnamed(list(cells))):
@@ -143,10 +92,10 @@ def _simulate(
     require_memory(cells, where)
     specs = _specs(cells, limit, start)
     named = [f"formulas {FORMULAS}, {spec}" for spec in specs]
-    keeper = Keeper(_files_of(checkpoint, len(cells)), named, checkpoint_seconds)
-    groups = resume(cells, start, where, limit, keeper, anew=anew)
+    keeper = Keeper(_files_of(checkpoint, len(cells)), named, runtime.checkpoint_seconds)
+    groups = resume(cells, start, where, limit, keeper, anew=runtime.anew)
     total = sum(cell.steps * len(cell.seed_numbers) for cell in cells)
-    with shown(progress, total, "seed-step") as bar:
+    with shown(runtime.progress, total, "seed-step") as bar:
         loop = Loop(groups, start, keeper, bar)
         train_all(loop)
     good = [index for index in range(len(cells)) if index not in loop.lost]
@@ -160,7 +109,7 @@ def _simulate(
             spec=specs[index],
             device=device_name(where),
             seconds=share * works[index],
-            keep_final_state=keep_final_state,
+            keep_final_state=runtime.keep_final_state,
         )
         for index in good
     }
@@ -169,7 +118,7 @@ def _simulate(
     if loop.lost:
         names = [f"cell {index}" for index in range(len(cells))]
         raise DivergenceError(loop.lost, names, [trajectories.get(index) for index in range(len(cells))])
-    if not keep_checkpoint:
+    if not runtime.keep_checkpoint:
         keeper.remove()
     return tuple(trajectories.values())
 
@@ -186,14 +135,6 @@ def _files_of(checkpoint: str | Path | Sequence[str | Path] | None, cells: int) 
             "checkpoint", checkpoint, f"must be one file, or {cells} different ones, one for each cell"
         )
     return files
-
-
-def _check_cells(trainings: Sequence[Training]) -> None:
-    require_sequence("trainings", trainings, "one Training or more")
-    if not len(trainings):
-        raise wrong("trainings", trainings, "must be a sequence of one Training or more")
-    for index, training in enumerate(trainings):
-        require_kind(f"trainings[{index}]", training, Training)
 
 
 def _check_start(start: Correlations, training: Training) -> None:

@@ -8,7 +8,7 @@ from math import ceil
 from typing import NamedTuple
 
 from vitdyn._errors import require_kind, wrong
-from vitdyn.dynamics import Schedule, Training, estimate_memory, pick_device, simulate
+from vitdyn.dynamics import Runtime, Schedule, Training, estimate_memory, simulate
 from vitdyn.dynamics.memory import all_side_by_side, default_limit, kept_memory, require_memory, split_cells
 from vitdyn.experiments.experiment import Experiment
 
@@ -34,7 +34,8 @@ def estimate_cost(experiment: Experiment, *, device: str = "auto") -> Cost:
     Raises ``ValueError`` for a run that needs more memory than there is, and for a mean-field run.
     """
     training = _simulation(experiment)
-    where = pick_device(device)
+    runtime = Runtime(device=device, keep_final_state=False)
+    where = runtime.place
     require_memory((training,), where)
     groups = split_cells((training,), where, default_limit(where))
     workers = all_side_by_side(groups)
@@ -45,7 +46,7 @@ def estimate_cost(experiment: Experiment, *, device: str = "auto") -> Cost:
     def seconds(steps: int, frames: int = 0) -> float:
         schedule = Schedule(spacing="explicit", steps=tuple(range(1, 1 + frames)))
         trial = replace(training, steps=steps, samples=samples, seeds=together, schedule=schedule)
-        return simulate(trial, device=device, keep_final_state=False).dataset.attrs["seconds"]
+        return simulate(trial, runtime=runtime).dataset.attrs["seconds"]
 
     few_samples = samples < training.samples
     start, step, frame = (_long_steps if few_samples else _short_steps)(seconds)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from vitdyn._errors import as_path, as_tuple, require_boolean, require_callable, require_kind, wrong
+from vitdyn._errors import as_path, as_tuple, require_callable, require_kind, wrong
 from vitdyn._specs import from_text, to_text, why_unnamed
 from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
-from vitdyn.dynamics import DESCENTS, Schedule, Training, simulate
+from vitdyn.dynamics import DESCENTS, Runtime, Schedule, Training, simulate
 from vitdyn.experiments.identity import FORMULAS
 from vitdyn.lumped import MeanField, integrate
 from vitdyn.objectives import OBJECTIVES
@@ -99,26 +99,15 @@ def run_all(runner: Runner, experiments: Iterable[Experiment]) -> tuple[Trajecto
     return together(asked) if together else tuple(runner(each) for each in asked)
 
 
-def run(
-    experiment: Experiment,
-    *,
-    out: str | Path | None = None,
-    device: str = "auto",
-    progress: bool = False,
-    checkpoint_seconds: float = 10.0,
-    keep_final_state: bool = True,
-    anew: bool = False,
-) -> Trajectory:
+def run(experiment: Experiment, *, out: str | Path | None = None, runtime: Runtime = Runtime()) -> Trajectory:
     """Run an experiment; with ``out`` (a file name) also save it there.
 
     Until it is saved, its state is kept beside ``out`` in a file of the same name that ends in ".checkpoint";
     an interrupted run goes on from there when it is started again. No state is kept of an experiment that is
-    ``unnamed``, with a warning. With ``anew``, a checkpoint that cannot be used is no error: the run starts anew. The
-    final state of every patch is most of a result (8 to 15 MB at P = 1024); ``keep_final_state=False`` leaves it out.
+    ``unnamed``, with a warning.
     """
     require_kind("experiment", experiment, Experiment)
-    for field, value in (("progress", progress), ("keep_final_state", keep_final_state), ("anew", anew)):
-        require_boolean(field, value)
+    require_kind("runtime", runtime, Runtime)
     target = as_path("out", out) if out is not None else None
     checkpoint = checkpoint_of(target) if target else None
     if target:
@@ -127,18 +116,10 @@ def run(
         warnings.warn(f"{experiment.name} is not resumed if it is interrupted: {reason}", stacklevel=2)
         checkpoint = None
     if isinstance(experiment.training, MeanField):  # mostly a second: nothing to resume
-        trajectory = integrate(experiment.training, progress=progress)
+        trajectory = integrate(experiment.training, progress=runtime.progress)
     else:
-        trajectory = simulate(
-            experiment.training,
-            device=device,
-            progress=progress,
-            checkpoint=checkpoint,
-            checkpoint_seconds=checkpoint_seconds,
-            keep_final_state=keep_final_state,
-            keep_checkpoint=True,
-            anew=anew,
-        )
+        until_saved = replace(runtime, keep_checkpoint=True)
+        trajectory = simulate(experiment.training, checkpoint=checkpoint, runtime=until_saved)
     trajectory = described(trajectory, experiment)
     if target:
         trajectory.save(target)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from vitdyn._errors import as_path, as_tuple, require_boolean, require_kind, wrong
-from vitdyn.dynamics import DivergenceError, Training, simulate_grid
+from vitdyn.dynamics import DivergenceError, Runtime, Training, simulate_grid
 from vitdyn.experiments.experiment import Experiment, checkpoint_of, described, run
 from vitdyn.experiments.identity import require_result_of, why_outdated
 from vitdyn.trajectory import Trajectory, require_writable
@@ -23,20 +23,17 @@ class ResultStore:
 
     Called with an experiment it returns the stored trajectory, or runs the experiment and stores it; with ``redraw`` it
     never runs anything. A result or checkpoint that cannot be believed (damaged, of another experiment) is an error,
-    or made again with ``anew``. ``keep_final_state`` is that of ``run``, for what is run.
+    or made again where ``runtime`` says ``anew``.
     """
 
     folder: Path
-    device: str = "auto"
-    progress: bool = False
     redraw: bool = False
-    keep_final_state: bool = True
-    anew: bool = False
+    runtime: Runtime = Runtime()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", as_path("folder", self.folder))
-        for field in ("progress", "redraw", "keep_final_state", "anew"):
-            require_boolean(field, getattr(self, field))
+        require_boolean("redraw", self.redraw)
+        require_kind("runtime", self.runtime, Runtime)
 
     def path(self, experiment: Experiment) -> Path:
         """Return the file of an experiment's result."""
@@ -56,14 +53,7 @@ class ResultStore:
             return found
         elif self.redraw:
             raise wrong("redraw", str(out), "no such result: run without --redraw first")
-        return run(
-            experiment,
-            out=out,
-            device=self.device,
-            progress=self.progress,
-            keep_final_state=self.keep_final_state,
-            anew=self.anew,
-        )
+        return run(experiment, out=out, runtime=self.runtime)
 
     def all(self, experiments: Iterable[Experiment]) -> tuple[Trajectory, ...]:
         """Return the trajectories of several experiments in order; missing simulations run as one grid.
@@ -101,7 +91,7 @@ class ResultStore:
             found = Trajectory.load(path)
             require_result_of(experiment.training, found, path)
         except ValueError as error:
-            if self.redraw or not self.anew:
+            if self.redraw or not self.runtime.anew:
                 raise
             warnings.warn(f"{error}: it is made anew", stacklevel=3)
             return None
@@ -125,12 +115,8 @@ class ResultStore:
         try:
             trajectories = simulate_grid(
                 [each.training for each in experiments if isinstance(each.training, Training)],
-                device=self.device,
-                progress=self.progress,
-                keep_final_state=self.keep_final_state,
                 checkpoint=[checkpoint_of(path) for path in paths],
-                keep_checkpoint=True,
-                anew=self.anew,
+                runtime=replace(self.runtime, keep_checkpoint=True),
             )
         except DivergenceError as error:
             lost, trajectories = error, error.trajectories

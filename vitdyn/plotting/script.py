@@ -13,6 +13,7 @@ from vitdyn._options import one_line_where_wrong
 from vitdyn._tables import text_table
 from vitdyn._terminal import ending
 from vitdyn.claims import Verdict
+from vitdyn.dynamics import Runtime
 from vitdyn.experiments import ResultStore
 from vitdyn.plotting.arguments import checked
 from vitdyn.trajectory import require_writable
@@ -51,7 +52,7 @@ class FigureOptions:
     @property
     def store(self) -> ResultStore:
         """Where the script gets its trajectories."""
-        return ResultStore(self.results, progress=True, redraw=self.redraw, anew=self.anew)
+        return ResultStore(self.results, redraw=self.redraw, runtime=Runtime(progress=True, anew=self.anew))
 
 
 Options = TypeVar("Options", bound=FigureOptions)
