@@ -1,8 +1,56 @@
-"""vitdyn: the training dynamics of self-supervised Vision Transformers, as running, checked simulation."""
+"""The training dynamics of self-supervised Vision Transformers, as running, checked simulation.
 
-from importlib.metadata import PackageNotFoundError, version
+An experiment goes in and a trajectory comes out; a claim reads trajectories and returns a verdict.
 
-try:
-    __version__ = version("vitdyn")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+    >>> import vitdyn as vd
+    >>> layout = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5)
+    >>> training = vd.Training(
+    ...     generator=vd.PatchGenerator(layout=layout), objective=vd.MaskedReconstruction(), steps=20, seeds=2
+    ... )
+    >>> loss = vd.simulate(training)["loss"].mean("seed")
+    >>> bool(loss[-1] < loss[0])
+    True
+
+Names are loaded when they are first asked for: ``import vitdyn`` itself loads neither torch nor numpy.
+"""
+
+from vitdyn._lazy import lazily
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vitdyn import metrics, theory
+    from vitdyn import plotting as plot
+    from vitdyn._version import __version__
+    from vitdyn.claims import CLAIMS, Case, Claim, Control, Measurement, over_seeds
+    from vitdyn.claims.check import check
+    from vitdyn.data import (
+        AreaSizes,
+        Beta,
+        Constant,
+        Custom,
+        PatchGenerator,
+        PatchLayout,
+        TruncatedNormal,
+        TwoPoint,
+        Uniform,
+        orthonormal_basis,
+    )
+    from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Schedule, Training
+    from vitdyn.dynamics.simulate import simulate, simulate_grid
+    from vitdyn.experiments import Experiment, ResultStore, run
+    from vitdyn.lumped import MeanField, integrate
+    from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
+    from vitdyn.observables import Metrics, Observable, learned_regime
+    from vitdyn.trajectory import Trajectory
+
+__all__ = [
+    "CLAIMS", "Adam", "AreaSizes", "Beta", "Case", "Claim", "Constant", "Contrastive", "Control",
+    "Custom", "Experiment", "GradientDescent", "MaskedReconstruction", "MeanField", "Measurement",
+    "Metrics", "Mixture", "Momentum", "Objective", "Observable", "PatchGenerator", "PatchLayout",
+    "ResultStore", "Runtime", "Schedule", "Training", "Trajectory", "TruncatedNormal", "TwoPoint", "Uniform",
+    "check", "integrate", "learned_regime", "metrics", "orthonormal_basis", "over_seeds", "plot", "run",
+    "simulate", "simulate_grid", "theory",
+]  # fmt: skip
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__)

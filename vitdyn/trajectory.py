@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitdyn._axes import FRAME, SEED
 from vitdyn._errors import as_path, wrong
 from vitdyn._files import read_sealed, require_writable, writable_beside, write_sealed
+from vitdyn._version import version_of
 
 if TYPE_CHECKING:
     import xarray
@@ -55,6 +55,13 @@ class Trajectory:
     for the final state ``query``, ``key`` and ``area``. Each variable names its symbol and meaning in its
     attributes; the dataset's attributes hold the full specification as JSON (``spec``), the versions, the
     device, the time the run took and the schema.
+
+    >>> sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=0.3)
+    >>> trajectory = vd.integrate(vd.MeanField(sizes=sizes))
+    >>> trajectory["area_attention"].attrs["symbol"]
+    'A'
+    >>> vd.Trajectory.load(trajectory.save("limit.nc")).spec["sizes"]["patches"]
+    100000000.0
     """
 
     dataset: xarray.Dataset
@@ -170,11 +177,4 @@ def unusable(path: str | Path, reason: str) -> ValueError:
 @cache
 def versions(*packages: str) -> str:
     """Return the versions of packages, as a result file names them."""
-    return " ".join(f"{name}={_version(name)}" for name in packages)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # a source tree that was never installed
-        return "0+unknown"
+    return " ".join(f"{name}={version_of(name)}" for name in packages)

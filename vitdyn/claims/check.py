@@ -50,6 +50,12 @@ def check(
     ``seed`` is a root seed: another one gives every simulation other random streams (flows have none).
     A run that fails with an ``ArithmeticError`` (it diverges, its flow stalls) makes its case inconclusive, or
     refuted where its flow was followed beyond the claim's ``latest`` time and had not arrived.
+
+    >>> from dataclasses import replace
+    >>> claim = next(claim for claim in vd.CLAIMS if claim.id == "MAE-PHASE-ONE")
+    >>> first = replace(claim, cases=lambda scale: claim.cases(scale)[1:], controls=lambda scale: ())
+    >>> [verdict.status for verdict in vd.check([first], vd.run)]
+    ['SUPPORTED']
     """
     require_callable("runner", runner)
     require_choice("scale", scale, SCALES)

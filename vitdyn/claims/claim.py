@@ -21,7 +21,12 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What one verdict is made of: a run, or several that are read together (a ladder of P, say)."""
+    """What one verdict is made of: a run, or several that are read together (a ladder of P, say).
+
+    >>> sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=0.3)
+    >>> vd.Case.of(vd.Experiment(name="limit", training=vd.MeanField(sizes=sizes))).basis
+    'mean field'
+    """
 
     name: str
     runs: tuple[Experiment, ...]
@@ -65,6 +70,10 @@ class Control(Case):
     A near one keeps objective and data. Its runs lack the cause that the claim names alone (``removes`` is that cause
     where it is an assumption of the claim: the one assumption that the control may break), or they are those of a case
     and ``predicted`` is another prediction, of a theory that is wrong by little.
+
+    >>> sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=0.3)
+    >>> run = vd.Experiment(name="limit", training=vd.MeanField(sizes=sizes))
+    >>> wrong_theory = vd.Control(name="another level", runs=(run,), predicted=lambda case: (0.2, 0.3))
     """
 
     predicted: Callable[[Case], Interval] | None = None
@@ -83,6 +92,9 @@ class Measurement(NamedTuple):
 
     ``of`` says what the interval is of: the spread of seeds, the integrator's error. A ``reason`` says why the runs
     do not decide; the verdict is then inconclusive, whatever the numbers.
+
+    >>> vd.Measurement(value=0.96, low=0.95, high=0.97, count=8, of="the spread of seeds").high
+    0.97
     """
 
     value: float
@@ -105,6 +117,23 @@ class Claim:
     of the ``assumptions`` the claim says nothing; they are what ``predicted`` and ``measure`` may rely on. ``cases``
     must support the claim and ``controls`` must refute it; both take a scale. ``latest`` is the time at which the
     claim is lost for a flow that has not arrived; without it a stalled flow decides nothing.
+
+    >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
+    >>> def case_of(objective):
+    ...     training = vd.Training(generator=generator, objective=objective, steps=80, seeds=4)
+    ...     return vd.Case.of(vd.Experiment(name=objective.name, training=training))
+    >>> def least_own_attention(case, trajectories):
+    ...     least = trajectories[0].final["own_area_attention"].sel(statistic="minimum")
+    ...     return vd.over_seeds(least.min(("cluster", "query_area")).to_numpy())
+    >>> claim = vd.Claim(
+    ...     id="OWN-AREA", statement="Masked reconstruction attends to every area.", source="an example",
+    ...     note="", assumptions=(), surrogate="P = 16, 80 steps", symbol="min A_own",
+    ...     predicted=lambda case: (0.5, 1.0), measure=least_own_attention,
+    ...     cases=lambda scale: (case_of(vd.MaskedReconstruction()),),
+    ...     controls=lambda scale: (case_of(vd.Contrastive()),),
+    ... )
+    >>> [verdict.status for verdict in vd.check([claim], vd.run)]
+    ['SUPPORTED', 'REFUTED']
     """
 
     id: str

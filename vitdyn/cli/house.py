@@ -91,19 +91,18 @@ class Env:
     def __call__(self) -> int:
         """Print the facts."""
         import platform
-        from importlib.metadata import version
 
         import torch
 
-        from vitdyn import __version__
+        from vitdyn._version import version_of
         from vitdyn.attention import engine_name
         from vitdyn.dynamics import pick_device
 
         device = pick_device()
         facts = {
-            "vitdyn": __version__,
+            "vitdyn": version_of("vitdyn"),
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "numpy", "scipy", "xarray", "matplotlib")},
+            **{name: version_of(name) for name in ("torch", "numpy", "scipy", "xarray", "matplotlib")},
             "system": platform.platform(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (no CUDA device)",
             "engine": engine_name(device.type),

@@ -38,6 +38,10 @@ class PatchLayout:
     Derived: C_1 = size of the global area, C_s = mean size of the local areas, N = number of areas,
     κ_c = log C_1 / log P, κ_s = log C_s / log P and the information gap Δ = (1 − κ_s) − 2(1 − κ_c).
     Sizes are means over the clusters where these differ.
+
+    >>> layout = vd.PatchLayout.from_exponents(256, kappa_c=0.9, kappa_s=0.4, clusters=2)
+    >>> int(layout.sizes[0].max()), round(layout.information_gap, 3)
+    (147, 0.4)
     """
 
     partition: tuple[tuple[int, ...], ...]

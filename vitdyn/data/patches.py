@@ -63,6 +63,11 @@ def orthonormal_basis(
 
     Without a seed they are coordinate vectors (features first, then positions; d as small as it can be
     unless asked); with one, a random orthonormal set.
+
+    >>> layout = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5)
+    >>> batch = vd.PatchGenerator(layout=layout).sample(4, seeds=[0])
+    >>> batch.patches(vd.orthonormal_basis(layout)).shape  # (seed, sample, patch, feature)
+    torch.Size([1, 4, 16, 19])
     """
     require_kind("layout", layout, PatchLayout)
     exists = torch.from_numpy(layout.sizes > 0)
@@ -194,6 +199,11 @@ class PatchGenerator:
 
     A sample draws a cluster k uniformly and latents z_j, independent over areas; patch p of area j is
     X_p = z_j v_{k,j}.
+
+    >>> layout = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5)
+    >>> generator = vd.PatchGenerator(layout=layout, latents=vd.Uniform(low=1.0, high=1.5))
+    >>> generator.sample(4, seeds=range(2)).latents.shape  # (seed, sample, area)
+    torch.Size([2, 4, 3])
     """
 
     layout: PatchLayout

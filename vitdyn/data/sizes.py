@@ -17,6 +17,10 @@ class AreaSizes:
 
     ``exponents`` keeps (κ_c, κ_s) where the sizes were made from them: C_1 = P^κ_c, C_s = P^κ_s without
     rounding, so that P can be 1e4 or 1e40.
+
+    >>> sizes = vd.AreaSizes.from_exponents(1e16, kappa_c=0.9, kappa_s=0.3)
+    >>> f"{sizes.global_size:.3g} patches of {sizes.patches:g}"
+    '2.51e+14 patches of 1e+16'
     """
 
     patches: float

@@ -40,7 +40,14 @@ def _require_learning_rate(kind: str, value: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientDescent:
-    """Plain gradient descent: Q ← Q − η ∂L/∂Q."""
+    """Plain gradient descent: Q ← Q − η ∂L/∂Q.
+
+    >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
+    >>> rule = vd.GradientDescent(learning_rate=2.0)
+    >>> training = vd.Training(generator=generator, objective=vd.MaskedReconstruction(), descent=rule, steps=5)
+    >>> float(vd.simulate(training).final["time"])
+    10.0
+    """
 
     learning_rate: float
 
@@ -58,7 +65,11 @@ class GradientDescent:
 
 @dataclass(frozen=True, kw_only=True)
 class Momentum:
-    """Heavy-ball momentum: V ← μV + ∂L/∂Q, Q ← Q − ηV, with V = 0 at the start and no dampening."""
+    """Heavy-ball momentum: V ← μV + ∂L/∂Q, Q ← Q − ηV, with V = 0 at the start and no dampening.
+
+    >>> vd.Momentum(learning_rate=0.5, momentum=0.95).learning_rate
+    0.5
+    """
 
     learning_rate: float
     momentum: float = 0.9
@@ -87,6 +98,9 @@ class Adam:
 
     With g = ∂L/∂Q and t = 1, 2, ...: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g²,
     Q ← Q − η (m / (1 − β₁^t)) / (√(v / (1 − β₂^t)) + ε).
+
+    >>> vd.Adam(learning_rate=0.05).beta2
+    0.999
     """
 
     learning_rate: float

@@ -23,6 +23,12 @@ class Runtime:
     out. ``progress`` shows on standard error how far the run is.
 
     Raises ``ValueError`` for a device that is not here and for any other bad value.
+
+    >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
+    >>> training = vd.Training(generator=generator, objective=vd.MaskedReconstruction(), steps=5)
+    >>> small = vd.simulate(training, runtime=vd.Runtime(device="cpu", keep_final_state=False))
+    >>> "final_feature_position" in small.dataset
+    False
     """
 
     device: str = "auto"

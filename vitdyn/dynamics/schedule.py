@@ -17,6 +17,9 @@ class Schedule:
     """Recorded steps: about ``frames`` of them, evenly spaced in the step or in its logarithm, or named.
 
     The start (step 0) and the last state are always recorded, also by "explicit", which takes ``steps``.
+
+    >>> vd.Schedule(frames=5, spacing="linear").recorded_steps(100)
+    (0, 25, 50, 75, 100)
     """
 
     spacing: str = "logarithmic"

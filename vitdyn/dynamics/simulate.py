@@ -42,6 +42,11 @@ def simulate(
     Raises ``ValueError`` for a bad argument, and for a run that needs more memory than there is, before any work
     starts; ``CheckpointError`` (a ``ValueError``) for a checkpoint that cannot be used; ``DivergenceError`` at the
     first value that is not finite.
+
+    >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
+    >>> training = vd.Training(generator=generator, objective=vd.MaskedReconstruction(), steps=20, seeds=2)
+    >>> vd.simulate(training)["own_area_attention"].dims
+    ('frame', 'seed', 'cluster', 'query_area', 'statistic')
     """
     require_kind("training", training, Training)
     return _simulate((training,), start, checkpoint, runtime)[0]
@@ -69,6 +74,13 @@ def simulate_grid(
 
     Raises ``ValueError`` for a bad argument before any work starts, naming the cell. Where cells diverge, all others
     are finished, and then a ``DivergenceError`` names each with its step and seed, and holds the trajectories.
+
+    >>> from dataclasses import replace
+    >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
+    >>> base = vd.Training(generator=generator, objective=vd.MaskedReconstruction(), steps=5)
+    >>> cells = [replace(base, descent=vd.GradientDescent(learning_rate=rate)) for rate in (1.0, 2.0)]
+    >>> [float(trajectory.final["time"]) for trajectory in vd.simulate_grid(cells)]
+    [5.0, 10.0]
     """
     cells = as_tuple("trainings", trainings, Training)
     if not cells:

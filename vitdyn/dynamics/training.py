@@ -23,6 +23,11 @@ class Training:
     seed: fresh ones, or from a fixed data set of ``data_set_size``. ``descent`` None means gradient descent
     at the objective's own learning rate. Frames are measured on ``evaluation_samples`` samples that
     training does not see; ``metrics`` names what each frame holds besides the usual record.
+
+    >>> layout = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5)
+    >>> generator = vd.PatchGenerator(layout=layout)
+    >>> vd.Training(generator=generator, objective=vd.Contrastive(), seeds=range(3)).seed_numbers
+    (0, 1, 2)
     """
 
     generator: PatchGenerator

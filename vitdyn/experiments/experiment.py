@@ -41,6 +41,11 @@ class Experiment:
 
     Equal experiments have equal ``key``s, whatever their names, and experiments that can give different numbers have
     different ones: an objective or a distribution of the user's counts with all the code and values that it reaches.
+
+    >>> sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=0.3)
+    >>> experiment = vd.Experiment(name="limit", training=vd.MeanField(sizes=sizes))
+    >>> vd.Experiment.from_json(experiment.to_json()) == experiment
+    True
     """
 
     name: str
@@ -105,6 +110,11 @@ def run(experiment: Experiment, *, out: str | Path | None = None, runtime: Runti
     Until it is saved, its state is kept beside ``out`` in a file of the same name that ends in ".checkpoint";
     an interrupted run goes on from there when it is started again. No state is kept of an experiment that is
     ``unnamed``, with a warning.
+
+    >>> sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=0.3)
+    >>> trajectory = vd.run(vd.Experiment(name="limit", training=vd.MeanField(sizes=sizes)), out="limit.nc")
+    >>> trajectory.dataset.equals(vd.Trajectory.load("limit.nc").dataset)
+    True
     """
     require_kind("experiment", experiment, Experiment)
     require_kind("runtime", runtime, Runtime)

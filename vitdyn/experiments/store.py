@@ -24,6 +24,13 @@ class ResultStore:
     Called with an experiment it returns the stored trajectory, or runs the experiment and stores it; with ``redraw`` it
     never runs anything. A result or checkpoint that cannot be believed (damaged, of another experiment) is an error,
     or made again where ``runtime`` says ``anew``.
+
+    >>> sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=0.3)
+    >>> experiment = vd.Experiment(name="limit", training=vd.MeanField(sizes=sizes))
+    >>> store = vd.ResultStore("results")
+    >>> first, again = store(experiment), store(experiment)  # run, and read from its file
+    >>> first.dataset.equals(again.dataset)
+    True
     """
 
     folder: Path

@@ -50,6 +50,11 @@ def integrate(spec: MeanField, *, progress: bool = False) -> Trajectory:
 
     With ``progress`` the steps of a descent are shown. Raises ``StalledFlowError`` where a flow does not reach
     ``until`` or its integrator gives up; a descent ends after its steps.
+
+    >>> sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=0.3)
+    >>> half, most = (vd.integrate(vd.MeanField(sizes=sizes, until=until)) for until in (0.5, 0.9))
+    >>> bool(half.final["time"] < most.final["time"])
+    True
     """
     require_kind("spec", spec, MeanField)
     require_boolean("progress", progress)

@@ -36,6 +36,10 @@ class MeanField:
     any more); ``learning_rate`` asks for plain gradient descent with a finite step instead. ``nodes`` is
     the number of quadrature nodes for each latent, ``tolerance`` the relative error that the flow's integrator
     allows a step, ``frames`` how many moments are recorded. Source: our notes, ``mean_field.md``.
+
+    >>> sizes = vd.AreaSizes.from_exponents(1e16, kappa_c=0.9, kappa_s=0.3)
+    >>> vd.MeanField(sizes=sizes, until=0.9).until
+    0.9
     """
 
     sizes: AreaSizes

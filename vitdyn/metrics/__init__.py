@@ -2,6 +2,9 @@
 
 Arrays in (torch tensors, numpy arrays, nested lists of numbers), torch tensors out, in float64, over any leading axes.
 Each returns a value with the convention it used. What is not finite is refused by name (:mod:`vitdyn.metrics.arrays`).
+
+>>> round(float(vd.metrics.participation_ratio([[1, 0], [0, 1], [1, 1]]).value), 2)
+1.6
 """
 
 from vitdyn.metrics.agreement import agreement_interval, rank_agreement

@@ -33,6 +33,9 @@ class Contrastive(Objective):
     τ = ``temperature``, λ = ``weight_decay``, γ = ``mask_ratio`` in each of two ``views`` ("independent" or
     "complementary"). No normalisation of features, no factor 2τ, one direction only. Source: Huang et al.
     (2025), the form of the loss; gradients in the notes, ``gradients.md``.
+
+    >>> vd.Contrastive(temperature=0.5, views="complementary").weight_decay
+    0.0
     """
 
     name: ClassVar[str] = "cl"

@@ -29,6 +29,10 @@ class MaskedReconstruction(Objective):
 
     The sum over patches is not divided by their number; γ = ``mask_ratio``. Source: Huang et al. (2025), the
     form of the loss; gradients in the notes, ``gradients.md``.
+
+    >>> layout = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5)
+    >>> vd.MaskedReconstruction(mask_ratio=0.75).default_learning_rate(layout)
+    4.0
     """
 
     name: ClassVar[str] = "mae"

@@ -35,6 +35,9 @@ class Mixture(Objective):
     τ = ``temperature``. At λ = 0 it is masked reconstruction at 1/m of its rate, at λ = 1 it is contrast without
     weight decay. The adjoint is the same sum of the adjoints of the two (notes, ``gradients.md``). Source: the
     form is ours, after hybrid methods that add the two losses.
+
+    >>> vd.Mixture(weight=0.7).temperature
+    1.0
     """
 
     name: ClassVar[str] = "mixture"

@@ -62,6 +62,12 @@ class Metrics:
 
     The same images and masks serve every frame. A frame costs objects · views forward passes, and ``maps`` maps. A seed
     whose maps or representations are not finite, as in a run that is about to diverge, has NaN and ends nothing.
+
+    >>> layout = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5, grid=(4, 4))
+    >>> generator, record = vd.PatchGenerator(layout=layout), vd.Metrics(names=("attention_distance",))
+    >>> training = vd.Training(generator=generator, objective=vd.Contrastive(), steps=3, metrics=record)
+    >>> vd.simulate(training)["attention_distance"].dims
+    ('frame', 'seed')
     """
 
     names: tuple[str, ...]

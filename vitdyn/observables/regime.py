@@ -17,6 +17,11 @@ def learned_regime(trajectory: Trajectory, *, share: float = 0.5) -> tuple[str, 
     Local: the queries of every local area give, on average over each area, more than ``share`` of their
     attention to their own area. Global: those of every local area give more than ``share`` to the
     global area. Mixed: neither.
+
+    >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
+    >>> training = vd.Training(generator=generator, objective=vd.MaskedReconstruction(), steps=200, seeds=2)
+    >>> vd.learned_regime(vd.simulate(training))
+    ('local', 'local')
     """
     require_kind("trajectory", trajectory, Trajectory)
     require_real("share", share, low=0.0, high=1.0)

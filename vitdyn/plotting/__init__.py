@@ -1,4 +1,10 @@
-"""Figures: trajectories, verdicts and layouts drawn in one style. The only room that knows matplotlib."""
+"""Figures: trajectories, verdicts and layouts drawn in one style. The only room that knows matplotlib.
+
+>>> sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=0.3)
+>>> drawing = vd.plot.flow_page(vd.integrate(vd.MeanField(sizes=sizes)))
+>>> drawing.rows[0][:2]
+('a', 'local to own')
+"""
 
 from vitdyn._tables import text_table
 from vitdyn.plotting.areas import draw_data

@@ -1,6 +1,9 @@
 """What should happen, from data specifications alone: the regime of a layout and the predictions for it.
 
 ``vitdyn.theory.derivations`` derives them symbolically; it needs sympy and is not loaded from here.
+
+>>> vd.theory.local_area_time(vd.theory.Regime(patches=1e16, kappa_c=0.9, kappa_s=0.3)).exponent
+0.7
 """
 
 from vitdyn.theory.predictions import (
