@@ -4,7 +4,7 @@ import pytest
 from full_disk import largest_file
 
 from vitdyn import cli
-from vitdyn.dynamics.checkpoint import Keeper
+from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.group import HostSteps
 from vitdyn.trajectory import Trajectory
 
@@ -40,13 +40,13 @@ def test_a_result_does_not_fit(refused, tmp_path):
     for path in tmp_path.iterdir():
         path.unlink()
     with pytest.MonkeyPatch.context() as patch:  # the checkpoint is larger than the result: let it find room
-        deposit = Keeper.deposit
+        deposit = Checkpointer.save
 
         def with_room(*given):
             with largest_file(10**9):
                 deposit(*given)
 
-        patch.setattr(Keeper, "deposit", with_room)
+        patch.setattr(Checkpointer, "save", with_room)
         line = refused([*RUN, *out], size // 2)
     assert "cannot be written (File too large): make room, or name another folder" in line
     assert kinds(tmp_path) == [".checkpoint"]
@@ -83,7 +83,7 @@ def test_a_picture_does_not_fit(command, refused, tmp_path):
                 return save(*given)
 
         patch.setattr(Trajectory, "save", with_room)
-        patch.setattr(Keeper, "deposit", _with_room(Keeper.deposit))
+        patch.setattr(Checkpointer, "save", _with_room(Checkpointer.save))
         line = refused([*command, "--out", str(tmp_path)], sizes[".pdf"] // 2)
     assert ".pdf" in line and "cannot be written" in line
     assert kinds(tmp_path) == [".nc"]

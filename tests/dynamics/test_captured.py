@@ -17,7 +17,6 @@ from vitdyn.dynamics.batches import knows_views
 from vitdyn.dynamics.captured import CapturedSteps, takes
 from vitdyn.dynamics.descent import Adam, GradientDescent, Momentum
 from vitdyn.dynamics.device_batches import DeviceBatches
-from vitdyn.dynamics.devices import devices_of, split_over_devices
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 pytest.importorskip("triton")
@@ -133,34 +132,3 @@ def test_what_these_steps_take(make_training):
         assert not takes(make_training(**change)), change
     assert knows_views(Contrastive())
     assert not knows_views(Own())
-
-
-@pytest.mark.parametrize(
-    ("count", "size", "groups"), [(7, 100, 2), (7, 3, 4), (1, 5, 1), (2, 1, 2), (9, 2, 6)]
-)
-def test_seeds_are_split_over_devices(count, size, groups):
-    split = split_over_devices(range(10, 10 + count), size, ["cpu", "meta"])
-    assert [seed for _, seeds in split for seed in seeds] == list(range(10, 10 + count))
-    assert len(split) == groups
-    assert max(len(seeds) for _, seeds in split) <= size
-    assert max(len(seeds) for _, seeds in split) - min(len(seeds) for _, seeds in split) <= 1
-    assert [device.type for device, _ in split] == ["cpu", "meta", "cpu", "meta", "cpu", "meta"][:groups]
-
-
-def test_training_split_over_devices_changes_nothing():
-    whole, _ = run(batches((3, 5)), RULES[0], [1])
-    parts = [
-        run(batches(seeds), RULES[0], [1])[0] for _, seeds in split_over_devices((3, 5), 9, ["cpu", "cpu"])
-    ]
-    assert len(parts) == 2
-    for row, part in enumerate(parts):
-        assert torch.equal(part.position_position[0], whole.position_position[row])
-
-
-def test_devices(complaint):
-    assert devices_of(torch.device("cpu")) == (torch.device("cpu"),)
-    assert devices_of(torch.device("cuda", 1)) == (torch.device("cuda", 1),)
-    with complaint("devices"):
-        split_over_devices([1], 1, [])
-    with complaint("size"):
-        split_over_devices([1], 0, ["cpu"])

@@ -16,7 +16,7 @@ from vitdyn._files import write_sealed
 from vitdyn._signals import Terminated, interrupted_by_sigterm
 from vitdyn.attention import Correlations, engine_name
 from vitdyn.dynamics import Adam, CheckpointError, GradientDescent, Momentum, Runtime, simulate
-from vitdyn.dynamics.checkpoint import Keeper, read_checkpoint, write_checkpoint
+from vitdyn.dynamics.checkpoint import Checkpointer, read_checkpoint, write_checkpoint
 from vitdyn.dynamics.resources import machine_name
 from vitdyn.trajectory import Trajectory
 
@@ -120,13 +120,13 @@ def test_what_was_deposited_is_not_trained_on(path, make_training, stop_after):
     before = stored(path)["state"][0]["correlations"]
     kept = {}
 
-    class Watching(Keeper):
-        def begin(self, rows, states):
-            super().begin(rows, states)
+    class Watching(Checkpointer):
+        def start(self, rows, states):
+            super().start(rows, states)
             kept.update(states[0])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["vitdyn.dynamics.simulate"], "Keeper", Watching)
+        patch.setattr(sys.modules["vitdyn.dynamics.simulate"], "Checkpointer", Watching)
         simulate(training, checkpoint=path, runtime=NEVER)
     assert (kept["step"], len(kept["frames"])) == (3, 1)
     assert all(torch.equal(kept["correlations"][name], block) for name, block in before.items())
@@ -410,34 +410,34 @@ class TestFiles:
     def test_no_file_is_no_state(self, path):
         assert read_checkpoint(path, "spec", CPU) is None
 
-    def test_a_keeper_is_due_when_its_seconds_have_passed(self, path, monkeypatch):
+    def test_a_checkpointer_saves_when_its_seconds_have_passed(self, path, monkeypatch):
         clock = [100.0]
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-        keeper = Keeper({path: [0]}, ["spec"], 10.0)
-        keeper.begin([((0, 1),), ((0, 2),)], {})
+        checkpointer = Checkpointer({path: [0]}, ["spec"], 10.0)
+        checkpointer.start([((0, 1),), ((0, 2),)], {})
         due = []
         for moment in (100.0, 105.0, 109.9, 110.0, 119.0):
             clock[0] = moment
-            due.append((keeper.due(0), keeper.due(1)))
+            due.append((checkpointer.should_save(0), checkpointer.should_save(1)))
             if moment == 110.0:
-                keeper.deposit(0, ((0, 1),), {"frames": []})
+                checkpointer.save(0, ((0, 1),), {"frames": []})
         assert due == [(False, False)] * 3 + [(True, True), (False, True)]
-        assert not Keeper({}, ["spec"], 0.0).due(0)
+        assert not Checkpointer({}, ["spec"], 0.0).should_save(0)
 
     def test_slow_writing_makes_deposits_rarer(self, path, monkeypatch):
         """A twentieth of the time at most, as long as that is within six times the seconds that were asked for."""
         clock = [0.0]
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-        keeper = Keeper({path: [0]}, ["spec"], 10.0)
-        keeper.begin([((0, 1),)], {})
+        checkpointer = Checkpointer({path: [0]}, ["spec"], 10.0)
+        checkpointer.start([((0, 1),)], {})
 
         cost = [0.0]
         monkeypatch.setattr(
             "vitdyn.dynamics.checkpoint.write_checkpoint", lambda *_: clock.append(clock.pop() + cost[0])
         )
         for cost[0], wait in ((1.0, 30.0), (100.0, 60.0), (0.0, 10.0)):
-            keeper.deposit(0, ((0, 1),), {"frames": []})
+            checkpointer.save(0, ((0, 1),), {"frames": []})
             begun = clock[0]
             for passed, due in ((wait - 0.1, False), (wait, True)):
                 clock[0] = begun + passed
-                assert keeper.due(0) == due
+                assert checkpointer.should_save(0) == due

@@ -19,7 +19,7 @@ from vitdyn.dynamics import (
 )
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
-from vitdyn.dynamics.memory import CACHE_MIB, all_side_by_side, split_cells, work_of
+from vitdyn.dynamics.memory import CACHE_MIB, concurrent_groups, split_cells, work_of
 from vitdyn.objectives import OBJECTIVES, Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import METRICS, Metrics
 
@@ -227,7 +227,7 @@ class TestGroups:
             monkeypatch.setattr("vitdyn.dynamics.memory.LEAST_WORK", least * 11**2 * 6)
             groups = split_cells(cells, CPU, CACHE_MIB)
             assert [len(group.rows) for group in groups] == rows
-            assert all_side_by_side(groups) == at_once
+            assert concurrent_groups(groups) == at_once
 
     def test_rows_that_draw_alike_stay_side_by_side(self, cores, make_training):
         cores(2)

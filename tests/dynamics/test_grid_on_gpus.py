@@ -155,7 +155,7 @@ def test_a_frame_takes_each_cell_by_itself(make_cells, monkeypatch):
 @pytest.mark.skipif(DEVICE != CUDA, reason="no CUDA device here, or Triton is interpreted")
 @pytest.mark.parametrize("kind", RULES)
 def test_a_grid_on_a_gpu_has_the_bits_of_its_cells(kind, make_cells):
-    """Steps as replayed graphs, frames cell by cell, over all GPUs of the machine."""
+    """Steps as replayed graphs, frames cell by cell."""
     cells = make_cells(kind, steps=150, samples=16, evaluation_samples=16, seeds=(1, 5, 9, 2, 7))
     found = simulate_grid(cells, runtime=Runtime(device="cuda"))
     assert batches_of_cells(cells, CUDA) == [(0, 1, 2, 3)]

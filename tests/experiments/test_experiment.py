@@ -21,7 +21,7 @@ from vitdyn.dynamics import (
     simulate,
     simulate_grid,
 )
-from vitdyn.dynamics.checkpoint import Keeper
+from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.group import HostSteps
 from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
@@ -289,7 +289,7 @@ def test_experiments_added_to_an_interrupted_grid(several, experiment, tmp_path,
         taken(steps, count)
 
     monkeypatch.setattr(HostSteps, "advance", counted)
-    monkeypatch.setattr(Keeper, "due", lambda *_: True)
+    monkeypatch.setattr(Checkpointer, "should_save", lambda *_: True)
     with pytest.raises(KeyboardInterrupt):
         store.all(several)
     for found, expected in zip(store.all(more), whole, strict=True):

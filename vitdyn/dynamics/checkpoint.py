@@ -76,12 +76,12 @@ def stored_state(path: Path, device: torch.device) -> tuple[str, State] | None:
     return written, state
 
 
-class Keeper:
-    """Keeps the checkpoints of a run's cells up to date: the state of each group of seeds, finished or under way.
+class Checkpointer:
+    """Writes the checkpoints of a run's cells: the state of each group of seeds, finished or under way.
 
     ``files`` says which cells each file holds: all of a grid, or one each. The groups train on threads of their own;
-    each deposits a copy of its state when ``seconds`` have passed since its last, up to six times as many where writing
-    takes long. Without files nothing is written.
+    each saves a copy of its state when ``seconds`` have passed since the last one, up to six times as many where
+    writing takes long. Without files nothing is written.
     """
 
     def __init__(self, files: Mapping[Path, Sequence[int]], specs: Sequence[str], seconds: float) -> None:
@@ -96,18 +96,18 @@ class Keeper:
         for path in files:
             require_writable(path)
 
-    def begin(self, rows: Sequence[tuple[Row, ...]], states: dict[int, State]) -> None:
+    def start(self, rows: Sequence[tuple[Row, ...]], states: dict[int, State]) -> None:
         """Take over how the rows are grouped, and the states of those groups that have one."""
         self.rows, self.states = dict(enumerate(rows)), states
         self.packed = {group: packed(state) for group, state in states.items()}
 
-    def due(self, group: int) -> bool:
-        """Say whether a group should deposit its state now."""
+    def should_save(self, group: int) -> bool:
+        """Return whether a group should save its state now."""
         return bool(self.files) and time.monotonic() - self.last.setdefault(
             group, time.monotonic()
         ) >= self.seconds + min(20 * self.took, 5 * self.seconds)
 
-    def deposit(self, group: int, rows: tuple[Row, ...], state: State) -> None:
+    def save(self, group: int, rows: tuple[Row, ...], state: State) -> None:
         """Take over a group's state, which nobody changes any more, and write the checkpoints of its cells."""
         with self.lock:
             began = time.monotonic()

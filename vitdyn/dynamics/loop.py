@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,13 +12,13 @@ import torch
 from torch import Tensor
 
 from vitdyn.attention import Correlations, engine_name
-from vitdyn.dynamics.checkpoint import Keeper
+from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.descent import first_state
 from vitdyn.dynamics.gradient import Workspaces, forward_pass
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.group import Group, Steps, steps_of
 from vitdyn.dynamics.joint_batches import JointSource
-from vitdyn.dynamics.memory import all_side_by_side
+from vitdyn.dynamics.memory import concurrent_groups
 from vitdyn.dynamics.resources import PRECISIONS, machine_of
 from vitdyn.dynamics.training import Training
 from vitdyn.objectives.contract import first_memory
@@ -31,20 +30,18 @@ STEPS_AHEAD = {"cpu": 1, "cuda": 64}
 
 def train_all(loop: Loop) -> None:
     """Train the groups, on CPU one to a core: whole groups side by side need no barrier inside an operation."""
-    groups = loop.groups
-    locks = {rows.device: threading.Lock() for rows in groups if rows.device.type == "cuda"}
-    workers = all_side_by_side(groups)
+    workers = concurrent_groups(loop.groups)
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         running: list[Future] = []
         try:  # an interrupt may come while groups are still being handed out
-            for index, rows in enumerate(groups):
-                running.append(pool.submit(loop.train, index, locks.get(rows.device, nullcontext())))
-            loop.begin.set()
+            for index in range(len(loop.groups)):
+                running.append(pool.submit(loop.train, index))
+            loop.start_event.set()
             for finished in as_completed(running):
                 finished.result()
         except BaseException:
             loop.stop.set()
-            loop.begin.set()
+            loop.start_event.set()
             for future in running:
                 future.cancel()
             raise
@@ -52,29 +49,28 @@ def train_all(loop: Loop) -> None:
 
 @dataclass(frozen=True)
 class Loop:
-    """Trains groups of seeds; a set ``stop`` makes every group deposit its state and leave.
+    """Trains groups of seeds; a set ``stop`` makes every group save its state and leave.
 
     A cell that diverges leaves its group, whose others go on; ``lost`` names its step and seed.
 
-    None begins before ``begin`` is set, when all threads are started: a pool does not wait for a thread that an
-    interrupt let it lose count of.
+    No group starts before ``start_event`` is set, when all threads are started. An interrupt that comes in between can
+    make the pool forget a thread, which it then would not wait for; such a thread finds ``stop`` set and does nothing.
     """
 
     groups: list[Rows]
     start: Correlations | None
-    keeper: Keeper
+    checkpointer: Checkpointer
     bar: Any
-    begin: threading.Event = field(default_factory=threading.Event)
+    start_event: threading.Event = field(default_factory=threading.Event)
     stop: threading.Event = field(default_factory=threading.Event)
     lost: dict[int, tuple[int, int]] = field(default_factory=dict)
 
-    def train(self, index: int, turn: AbstractContextManager) -> None:
+    def train(self, index: int) -> None:
         """Train a group from its checkpoint or start to its last frame; an error stops the others at once."""
         try:
-            self.begin.wait()
-            with turn:
-                if not self.stop.is_set():
-                    self._train(index)
+            self.start_event.wait()
+            if not self.stop.is_set():
+                self._train(index)
         except BaseException:
             self.stop.set()
             raise
@@ -82,15 +78,15 @@ class Loop:
     def _train(self, index: int) -> None:
         common, device = self.groups[index].common, self.groups[index].device
         recorded = common.schedule.recorded_steps(common.steps)
-        group = self._begin(index)
+        group = self._initialise(index)
         source, workspaces, steps = _equipped(group)
         self.bar.update(len(group.rows.rows) * group.step)
         while len(group.frames) < len(recorded):
-            due = recorded[len(group.frames)]
-            if group.step == due:
+            next_frame = recorded[len(group.frames)]
+            if group.step == next_frame:
                 group.frames.append(frame_of(group, source, workspaces))
                 continue
-            ahead = min(due - group.step, STEPS_AHEAD[device.type])
+            ahead = min(next_frame - group.step, STEPS_AHEAD[device.type])
             steps.advance(ahead)
             self.bar.update(len(group.rows.rows) * ahead)
             if self._loses(group):
@@ -99,21 +95,21 @@ class Loop:
                     return
                 group = kept
                 source, workspaces, steps = _equipped(group)
-            if self.stop.is_set() or self.keeper.due(index):
-                self.keeper.deposit(index, group.rows.rows, group.to_state())
+            if self.stop.is_set() or self.checkpointer.should_save(index):
+                self.checkpointer.save(index, group.rows.rows, group.to_state())
             if self.stop.is_set():
                 return
-        self.keeper.deposit(index, group.rows.rows, group.to_state())
+        self.checkpointer.save(index, group.rows.rows, group.to_state())
 
     def _loses(self, group: Group) -> bool:
         """Note cells that diverged; return whether the group has a cell that did, in whichever group."""
         for cell, where in group.diverged().items():
             self.lost.setdefault(cell, where)
-            self.keeper.forget(cell)
+            self.checkpointer.forget(cell)
         return bool(self.lost) and any(cell in self.lost for cell, _ in group.rows.rows)
 
-    def _begin(self, index: int) -> Group:
-        rows, state = self.groups[index], self.keeper.states.get(index)
+    def _initialise(self, index: int) -> Group:
+        rows, state = self.groups[index], self.checkpointer.states.get(index)
         group = fresh_group(rows, self.start) if state is None else Group.from_state(rows, state)
         here = engine_of(rows.common, rows.device), machine_of(rows.device)
         going_on = not group.parts or (group.step < rows.common.steps and group.parts[-1][1:] != here)

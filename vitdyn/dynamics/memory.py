@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -10,7 +11,6 @@ from vitdyn._errors import require_choice, require_kind
 from vitdyn._memory import machine_memory, require_fits
 from vitdyn.attention import Correlations, pools
 from vitdyn.attention.composed import forms_maps
-from vitdyn.dynamics.devices import devices_of, split_over_devices
 from vitdyn.dynamics.grid import Row, Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
@@ -119,7 +119,7 @@ def require_memory(cells: Sequence[Training], device: torch.device) -> None:
     """Raise ``ValueError`` where what cells are predicted to take is more than there is, with the field to lower."""
     free = None
     if device.type == "cuda":
-        free = min(torch.cuda.mem_get_info(each)[0] for each in devices_of(device))
+        free = torch.cuda.mem_get_info(device)[0]
     largest = 0
     for cell in cells:
         one = estimate_memory(cell, device.type)
@@ -153,7 +153,7 @@ def default_limit(device: torch.device) -> float:
     """Return how many MiB a group may take: on a GPU the largest power of two within 80 % of what is free."""
     if device.type == "cpu":
         return CACHE_MIB
-    free = min(torch.cuda.mem_get_info(each)[0] for each in devices_of(device))
+    free = torch.cuda.mem_get_info(device)[0]
     return float(2 ** (int(0.8 * free / 2**20).bit_length() - 1))
 
 
@@ -161,18 +161,18 @@ def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: floa
     """Split the seeds of all cells of a grid into groups that train together, on CPU the longest first.
 
     A group's memory stays under the limit, where a single seed's does. The split of a cell that is the only one, or
-    trains by itself (``batch_key``), depends on the specification alone, and on GPUs on how many there are.
+    trains by itself (``batch_key``), depends on the specification alone.
 
     On CPU a step of a group is about ``GROUP_WORK`` multiplications, enough to hide what the host adds to a step, and
     not so much that a core waits for another. Cells that share a batch are cut evenly, within the same limits, into as
     many groups as give every core its part of all work but none less than ``LEAST_WORK``; rows of one seed stay side
     by side, since cells draw alike for it.
 
-    On GPUs each cell is cut as it is alone, and dealt out over the devices beginning with the next one; a piece joins
-    the last group of its batch and device if memory allows and that holds no piece of the same cell.
+    On a GPU each cell is cut as it is alone; a piece joins the last group of its batch if memory allows and that holds
+    no piece of the same cell.
     """
     if device.type == "cuda":
-        return _split_over_gpus(cells, device, limit_mib)
+        return _split_on_gpu(cells, device, limit_mib)
     batches = batches_of_cells(cells, device)
     work = [sum(work_of(cells[index]) for index in own) for own in batches]
     groups = []
@@ -186,35 +186,37 @@ def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: floa
             wanted = -(-torch.get_num_threads() * part // max(1, sum(work)))
             worthwhile = _work_of_a_step(first) * len(rows) // max(1, LEAST_WORK)
             count = max(len(pieces), min(wanted, worthwhile, len(rows)))
-            pieces = [piece for _, piece in split_over_devices(rows, -(-len(rows) // count), [device])]
+            pieces = _even_pieces(rows, -(-len(rows) // count))
         groups += [Rows(tuple(cells), piece, device) for piece in pieces]
     groups.sort(key=lambda group: -_work_of_a_seed(group.common) * len(group.rows))
     return groups
 
 
-def _split_over_gpus(cells: Sequence[Training], device: torch.device, limit_mib: float) -> list[Rows]:
-    devices = devices_of(device)
-    groups: list[tuple[torch.device, list[Row]]] = []
+def _split_on_gpu(cells: Sequence[Training], device: torch.device, limit_mib: float) -> list[Rows]:
+    groups: list[list[Row]] = []
     for own in batches_of_cells(cells, device):
         size = _most_rows(cells[own[0]], device, limit_mib)
-        last: dict[torch.device, list[Row]] = {}
+        last: list[Row] = []
         for cell in own:
-            rows = [(cell, seed) for seed in cells[cell].seed_numbers]
-            for where, piece in split_over_devices(rows, size, devices):
-                group = last.get(where)
-                if group is None or group[-1][0] == cell or len(group) + len(piece) > size:
-                    group = last[where] = []
-                    groups.append((where, group))
-                group.extend(piece)
-            devices = (*devices[1:], devices[0])
-    return [Rows(tuple(cells), tuple(rows), where) for where, rows in groups]
+            for piece in _even_pieces([(cell, seed) for seed in cells[cell].seed_numbers], size):
+                if not last or last[-1][0] == cell or len(last) + len(piece) > size:
+                    last = []
+                    groups.append(last)
+                last.extend(piece)
+    return [Rows(tuple(cells), tuple(rows), device) for rows in groups]
 
 
-def all_side_by_side(groups: list[Rows]) -> int:
-    """Return how many groups train at the same time: one to a GPU, or to a core as far as memory and work go."""
-    devices = {group.device for group in groups}
-    if any(device.type == "cuda" for device in devices):
-        return len(devices)
+def _even_pieces(rows: Sequence[Row], size: int) -> list[tuple[Row, ...]]:
+    """Cut rows into as few pieces of at most ``size`` as there can be, whose lengths differ by one at most."""
+    count = -(-len(rows) // size)
+    edges = [len(rows) * index // count for index in range(count + 1)]
+    return [tuple(rows[start:stop]) for start, stop in pairwise(edges)]
+
+
+def concurrent_groups(groups: list[Rows]) -> int:
+    """Return how many groups train at the same time: one on a GPU; on CPU one to a core, if memory and work allow."""
+    if any(group.device.type == "cuda" for group in groups):
+        return 1
     largest = max(len(group.rows) * estimate_memory(group.common, group.device.type) for group in groups)
     installed = machine_memory() or largest
     worthwhile = sum(_work_of_a_step(group.common) * len(group.rows) >= LEAST_WORK for group in groups)

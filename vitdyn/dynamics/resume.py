@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,14 @@ import torch
 from torch import Tensor
 
 from vitdyn.attention import Correlations
-from vitdyn.dynamics.checkpoint import CheckpointError, Keeper, State, joined_states, stored_state, unpacked
-from vitdyn.dynamics.devices import devices_of
+from vitdyn.dynamics.checkpoint import (
+    Checkpointer,
+    CheckpointError,
+    State,
+    joined_states,
+    stored_state,
+    unpacked,
+)
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import Row, Rows, batch_key
 from vitdyn.dynamics.joint_batches import JointSource
@@ -38,22 +43,22 @@ def resume(
     start: Correlations | None,
     device: torch.device,
     limit_mib: float,
-    keeper: Keeper,
+    checkpointer: Checkpointer,
     *,
     anew: bool = False,
 ) -> list[Rows]:
-    """Return how the rows train together, and give the keeper the states of those that had begun.
+    """Return how the rows train together, and give the checkpointer the states of those that had begun.
 
-    Cells that a checkpoint holds train in the groups in which they were, whatever the cores or GPUs, so far as these
+    Cells that a checkpoint holds train in the groups in which they were, whatever the cores, so far as these
     are at the same step; the others are split as if they were alone. With ``anew``, a file that cannot be used counts
     as one that is not there.
 
     Raises ``CheckpointError`` for a file that is damaged, of another run, or holds what this run cannot have written.
     """
     pieces: list[Piece] = []
-    for path, own in keeper.files.items():
+    for path, own in checkpointer.files.items():
         try:
-            found = _pieces(path, cells, own, keeper.specs, device)
+            found = _pieces(path, cells, own, checkpointer.specs, device)
             for piece in found:
                 _require_fit(piece, Rows(cells, piece.rows, device), start)
         except CheckpointError:
@@ -67,7 +72,7 @@ def resume(
     if new:
         for rows in split_cells([cells[cell] for cell in new], device, limit_mib):
             groups.append(Rows(cells, tuple((new[cell], seed) for cell, seed in rows.rows), rows.device))
-    keeper.begin([rows.rows for rows in groups], states)
+    checkpointer.start([rows.rows for rows in groups], states)
     return groups
 
 
@@ -81,9 +86,9 @@ def _regrouped(
         moment = (state["step"], len(state["frames"]), repr(state["parts"])) if state else None
         kind = ("alone", number) if key is None else (piece.group, key, moment)
         together.setdefault(kind, []).append(piece)
-    places, groups, states = cycle(devices_of(device)), [], {}
+    groups, states = [], {}
     for number, alike in enumerate(together.values()):
-        groups.append(Rows(cells, tuple(row for piece in alike for row in piece.rows), next(places)))
+        groups.append(Rows(cells, tuple(row for piece in alike for row in piece.rows), device))
         if alike[0].state is not None:
             states[number] = joined_states([piece.state for piece in alike if piece.state is not None])
     return groups, states

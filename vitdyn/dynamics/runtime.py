@@ -50,8 +50,11 @@ class Runtime:
 
     @property
     def place(self) -> torch.device:
-        """The device, "auto" resolved."""
-        return pick_device(self.device)
+        """The device, "auto" and "cuda" resolved: threads of the run would each have a current GPU of their own."""
+        device = pick_device(self.device)
+        if device.type == "cuda" and device.index is None:
+            return torch.device("cuda", torch.cuda.current_device())
+        return device
 
     @property
     def group_limit_mib(self) -> float:

@@ -12,7 +12,7 @@ from vitdyn._progress import progress as shown
 from vitdyn._specs import to_text, why_unnamed
 from vitdyn.attention import Correlations
 from vitdyn.dynamics.assemble import Recorded, assemble
-from vitdyn.dynamics.checkpoint import Keeper
+from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.divergence import DivergenceError
 from vitdyn.dynamics.loop import Loop, train_all
 from vitdyn.dynamics.memory import require_memory, work_of
@@ -66,10 +66,10 @@ def simulate_grid(
     γ, τ, λ and weight decay, the law of the latents, the seeds; what they draw alike is drawn once. On GPUs so do those
     of masked reconstruction in float32 with one law (16 areas at most); other sums there depend on the number of seeds.
     Cells with content queries, a fixed data set, or an objective or rule of your own share no batch. Batches train
-    beside each other, so that every core and GPU is busy.
+    beside each other, so that every core is busy.
 
     ``checkpoint`` is one file for the whole grid, or a sequence of files, one for each cell: as in ``simulate``, and on
-    any number of cores or GPUs. Cells may be in another order than they were, or new: these begin, the others go on.
+    any number of cores. Cells may be in another order than they were, or new: these begin, the others go on.
     The file of one cell is that of ``simulate``.
 
     Raises ``ValueError`` for a bad argument before any work starts, naming the cell. Where cells diverge, all others
@@ -104,14 +104,14 @@ def _simulate(
     require_memory(cells, where)
     specs = _specs(cells, limit, start)
     named = [f"formulas {FORMULAS}, {spec}" for spec in specs]
-    keeper = Keeper(_files_of(checkpoint, len(cells)), named, runtime.checkpoint_seconds)
-    groups = resume(cells, start, where, limit, keeper, anew=runtime.anew)
+    checkpointer = Checkpointer(_files_of(checkpoint, len(cells)), named, runtime.checkpoint_seconds)
+    groups = resume(cells, start, where, limit, checkpointer, anew=runtime.anew)
     total = sum(cell.steps * len(cell.seed_numbers) for cell in cells)
     with shown(runtime.progress, total, "seed-step") as bar:
-        loop = Loop(groups, start, keeper, bar)
+        loop = Loop(groups, start, checkpointer, bar)
         train_all(loop)
     good = [index for index in range(len(cells)) if index not in loop.lost]
-    recorded, works = _join(keeper, good), [max(1, work_of(cell)) for cell in cells]
+    recorded, works = _join(checkpointer, good), [max(1, work_of(cell)) for cell in cells]
     share = (time.monotonic() - began) / sum(works)
     trajectories = {
         index: assemble(
@@ -131,7 +131,7 @@ def _simulate(
         names = [f"cell {index}" for index in range(len(cells))]
         raise DivergenceError(loop.lost, names, [trajectories.get(index) for index in range(len(cells))])
     if not runtime.keep_checkpoint:
-        keeper.remove()
+        checkpointer.remove()
     return tuple(trajectories.values())
 
 
@@ -180,14 +180,16 @@ def _digest(start: Correlations | None) -> str | None:
     return hashlib.sha256(b"".join(block.numpy().tobytes() for block in blocks.values())).hexdigest()
 
 
-def _join(keeper: Keeper, cells: Sequence[int]) -> dict[int, Recorded]:
+def _join(checkpointer: Checkpointer, cells: Sequence[int]) -> dict[int, Recorded]:
     """Return for each cell what its groups recorded; cells of the same groups share it."""
     of_cell: dict[int, list[int]] = {cell: [] for cell in cells}
-    for index, rows in keeper.rows.items():
+    for index, rows in checkpointer.rows.items():
         for cell in {cell for cell, _ in rows} & of_cell.keys():
             of_cell[cell].append(index)
     joined: dict[tuple[int, ...], Recorded] = {}
     for own in map(tuple, of_cell.values()):
         if own not in joined:
-            joined[own] = Recorded.of([(keeper.rows[index], keeper.states[index]) for index in own])
+            joined[own] = Recorded.of(
+                [(checkpointer.rows[index], checkpointer.states[index]) for index in own]
+            )
     return {cell: joined[tuple(own)] for cell, own in of_cell.items()}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from vitdyn._errors import require_kind, wrong
 from vitdyn.dynamics import Runtime, Schedule, Training, estimate_memory, simulate
-from vitdyn.dynamics.memory import all_side_by_side, default_limit, kept_memory, require_memory, split_cells
+from vitdyn.dynamics.memory import concurrent_groups, default_limit, kept_memory, require_memory, split_cells
 from vitdyn.experiments.experiment import Experiment
 
 _TRIAL_SECONDS, _TRIAL_FRAMES = 0.4, 4
@@ -38,7 +38,7 @@ def estimate_cost(experiment: Experiment, *, device: str = "auto") -> Cost:
     where = runtime.place
     require_memory((training,), where)
     groups = split_cells((training,), where, default_limit(where))
-    workers = all_side_by_side(groups)
+    workers = concurrent_groups(groups)
     together = tuple(seed for group in groups[:workers] for seed in group.seeds)
     work = training.generator.layout.patches**2 * training.samples * len(together)
     samples = min(training.samples, max(2, training.samples * _TRIAL_WORK // work))

@@ -1,4 +1,4 @@
-"""Which cells share a batch on GPUs, and how they are dealt out over these (exact; no GPU is needed)."""
+"""Which cells share a batch on a GPU (exact; no GPU is needed)."""
 
 import os
 import sys
@@ -12,8 +12,7 @@ import torch
 from vitdyn.data import Constant, PatchGenerator
 from vitdyn.dynamics import Adam, GradientDescent, Momentum
 from vitdyn.dynamics.captured import fused_engine
-from vitdyn.dynamics.checkpoint import Keeper, packed, stored_state, write_checkpoint
-from vitdyn.dynamics.devices import split_over_devices
+from vitdyn.dynamics.checkpoint import Checkpointer, packed, stored_state, write_checkpoint
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.group import DeviceSteps, Group, steps_of
@@ -117,15 +116,10 @@ class TestWhoSharesABatch:
 
 
 class TestGroups:
-    @pytest.fixture(params=[1, 2, 3, 8])
-    def devices(self, request, monkeypatch):
-        monkeypatch.setattr("torch.cuda.device_count", lambda: request.param)
-        return [torch.device("cuda", index) for index in range(request.param)]
-
     @pytest.mark.parametrize("limit", [2, 5, 1000])
     @pytest.mark.parametrize("seeds", [[1, 1, 1, 1, 1], [8, 8, 8], [3, 7, 2, 1, 4]])
     def test_every_row_once_within_memory_and_each_cell_cut_as_alone(
-        self, seeds, limit, devices, make_training, compiled
+        self, seeds, limit, make_training, compiled
     ):
         cells = [
             make_training(precision="float32", seeds=count, descent=GradientDescent(learning_rate=1 + index))
@@ -136,26 +130,16 @@ class TestGroups:
         assert all(0 < len(group.rows) <= limit for group in groups)
         for index, cell in enumerate(cells):
             found = [tuple(seed for own, seed in group.rows if own == index) for group in groups]
-            parts = split_over_devices(cell.seed_numbers, limit, devices)
-            assert sorted(part for part in found if part) == sorted(part for _, part in parts)
+            alone = [group.seeds for group in split_cells([cell], CUDA, limit_mib)]
+            assert sorted(part for part in found if part) == sorted(alone)
+            assert sorted(seed for part in alone for seed in part) == list(cell.seed_numbers)
+            lengths = [len(part) for part in alone]
+            assert len(alone) == -(-len(cell.seed_numbers) // limit) and max(lengths) - min(lengths) <= 1
         for group in groups:
             assert len(group.observed) == len({cell for cell, _ in group.rows})
-        loads = [sum(len(group.rows) for group in groups if group.device == device) for device in devices]
-        assert sum(loads) == sum(seeds)
-        if limit == 1000:
-            assert len(groups) == min(len(devices), sum(seeds)) == sum(load > 0 for load in loads)
-        if len(set(seeds)) == 1 and sum(seeds) >= len(devices):
-            assert max(loads) - min(loads) <= 1
+        assert limit < 1000 or len(groups) == 1
 
-    @pytest.mark.parametrize("limit", [2, 1000])
-    def test_a_single_cell_is_split_as_ever(self, limit, devices, make_training, compiled):
-        cell = make_training(precision="float32", seeds=(9, 2, 4, 7, 1))
-        groups = split_cells([cell], CUDA, (limit + 0.5) * estimate_memory(cell, "cuda") / 2**20)
-        expected = split_over_devices(cell.seed_numbers, limit, devices)
-        assert [(group.device, group.seeds) for group in groups] == expected
-
-    def test_a_checkpoint_keeps_its_groups(self, devices, make_training, compiled, tmp_path, monkeypatch):
-        """On a machine of other GPUs, too; they are dealt out anew."""
+    def test_a_checkpoint_keeps_its_groups(self, make_training, compiled, tmp_path, monkeypatch):
         cells = tuple(make_training(precision="float32", seeds=count) for count in (2, 5))
         split = [((0, 0), (1, 0), (1, 1)), ((1, 2), (1, 3), (1, 4)), ((0, 1),)]
         specs, path = ["first", "second"], tmp_path / "grid.pt"
@@ -164,8 +148,7 @@ class TestGroups:
         write_checkpoint(path, "first\nsecond", {1: packed(fresh) | {"split": dict(enumerate(split))}})
         monkeypatch.setattr("vitdyn.dynamics.resume.stored_state", lambda path, _: stored_state(path, CPU))
         monkeypatch.setattr("vitdyn.dynamics.resume._require_fit", lambda *_: None)
-        keeper = Keeper({path: range(2)}, specs, 1.0)
-        groups = resume(cells, None, CUDA, 1000.0, keeper)
-        assert keeper.rows == dict(enumerate(split)) and list(keeper.states) == [1]
+        checkpointer = Checkpointer({path: range(2)}, specs, 1.0)
+        groups = resume(cells, None, CUDA, 1000.0, checkpointer)
+        assert checkpointer.rows == dict(enumerate(split)) and list(checkpointer.states) == [1]
         assert [group.rows for group in groups] == split
-        assert [group.device for group in groups] == [devices[index % len(devices)] for index in range(3)]
