@@ -143,4 +143,11 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
 
 def to_text(value: Any) -> str:
     """Write a specification as one line of JSON with sorted keys: equal specs give equal text."""
-    return json.dumps(encode(value), sort_keys=True, allow_nan=False)
+    return text_or_reason(value)[0]
+
+
+def text_or_reason(value: Any) -> tuple[str, str | None]:
+    """Return a specification's text, and why that cannot tell it from others of other numbers (None where it can)."""
+    encoder = _Encoder()
+    text = json.dumps(encoder.encode(value), sort_keys=True, allow_nan=False)
+    return text, next(iter(encoder.unnamed), None)

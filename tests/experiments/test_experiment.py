@@ -25,6 +25,7 @@ from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.group import HostSteps
 from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
+from vitdyn.experiments.identity import key_or_reason
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.trajectory import Trajectory
 
@@ -161,6 +162,16 @@ def test_cost_is_a_positive_number_that_grows_with_the_steps(experiment):
     short, long = (estimate_cost(each, device="cpu") for each in (experiment, longer))
     assert 0 < short.seconds < long.seconds
     assert short.mebibytes == long.mebibytes > 0
+
+
+def test_a_store_computes_the_key_of_a_result_once(experiment, tmp_path, monkeypatch):
+    keys = []
+    counted = lambda training: keys.append(key_or_reason(training)) or keys[-1]  # noqa: E731
+    monkeypatch.setattr("vitdyn.experiments.store.key_or_reason", counted)
+    store = ResultStore(tmp_path)
+    store(experiment)
+    store(experiment)
+    assert [key for key, _ in keys] == [experiment.key] * 2
 
 
 def test_a_store_simulates_what_is_missing_as_one_grid(experiment, tmp_path, monkeypatch):

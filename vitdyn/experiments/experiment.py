@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Iterable
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from vitdyn._errors import as_path, as_tuple, require_callable, require_kind, wrong
-from vitdyn._specs import from_text, to_text, why_unnamed
+from vitdyn._specs import from_text, to_text
 from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import DESCENTS, Runtime, Schedule, Training, simulate
-from vitdyn.experiments.identity import FORMULAS
+from vitdyn.experiments.identity import FORMULAS, key_or_reason
 from vitdyn.lumped import MeanField, integrate
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.observables import Metrics
@@ -63,9 +62,10 @@ class Experiment:
 
         Raises ``ValueError`` where nothing can stand for it (``unnamed``).
         """
-        if reason := self.unnamed:
+        key, reason = key_or_reason(self.training)
+        if reason:
             raise wrong("experiment", self.name, f"cannot be told from others: {reason}")
-        return hashlib.sha256(to_text(self.training).encode()).hexdigest()[:16]
+        return key
 
     @property
     def unnamed(self) -> str | None:
@@ -74,7 +74,7 @@ class Experiment:
         So it is where code of the user's depends on more than can be read off it, a random generator, say. Such an
         experiment runs; its result is not kept under a key, and it is not resumed.
         """
-        return why_unnamed(self.training)
+        return key_or_reason(self.training)[1]
 
     def to_json(self) -> str:
         """Return the experiment as one line of JSON."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from vitdyn._specs import encode
+from vitdyn._specs import encode, text_or_reason
 from vitdyn.trajectory import FORMULAS, Trajectory, unusable, versions
 
-__all__ = ["FORMULAS", "require_result_of", "why_outdated"]
+__all__ = ["FORMULAS", "key_or_reason", "require_result_of", "why_outdated"]
+
+
+def key_or_reason(training: Any) -> tuple[str, str | None]:
+    """Return sixteen hexadecimal digits that stand for a specification, or why nothing can stand for it."""
+    text, reason = text_or_reason(training)
+    return hashlib.sha256(text.encode()).hexdigest()[:16], reason
 
 
 def require_result_of(training: Any, trajectory: Trajectory, path: Path) -> None:

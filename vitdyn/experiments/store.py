@@ -11,7 +11,7 @@ from typing import TypeVar
 from vitdyn._errors import as_path, as_tuple, require_boolean, require_kind, wrong
 from vitdyn.dynamics import DivergenceError, Runtime, Training, simulate_grid
 from vitdyn.experiments.experiment import Experiment, checkpoint_of, described, run
-from vitdyn.experiments.identity import require_result_of, why_outdated
+from vitdyn.experiments.identity import key_or_reason, require_result_of, why_outdated
 from vitdyn.trajectory import Trajectory, require_writable
 
 Name = TypeVar("Name", bound=Hashable)
@@ -53,14 +53,8 @@ class ResultStore:
         An experiment that is ``unnamed`` is run each time, with a warning.
         """
         require_kind("experiment", experiment, Experiment)
-        out = None if (reason := experiment.unnamed) else self.path(experiment)
-        if reason:
-            warnings.warn(f"{experiment.name} is run, and its result is not kept: {reason}", stacklevel=2)
-        elif (found := self._found(experiment)) is not None:
-            return found
-        elif self.redraw:
-            raise wrong("redraw", str(out), "no such result: run without --redraw first")
-        return run(experiment, out=out, runtime=self.runtime)
+        (trajectory,) = self.all((experiment,))
+        return trajectory
 
     def all(self, experiments: Iterable[Experiment]) -> tuple[Trajectory, ...]:
         """Return the trajectories of several experiments in order; missing simulations run as one grid.
@@ -69,29 +63,42 @@ class ResultStore:
         grid it is asked for. Where some diverge, the results of all others are saved before ``DivergenceError``.
         """
         asked = as_tuple("experiments", experiments, Experiment)
-        chosen = [(None if each.unnamed else self.path(each), each) for each in asked]
-        named = {path: each for path, each in chosen if path is not None}
-        kept = {path: self._found(each) for path, each in named.items()}
-        missing = {
-            each.key: each
-            for path, each in named.items()
-            if kept[path] is None and isinstance(each.training, Training)
-        }
-        if len(missing) > 1 and not self.redraw:
-            self._simulate(tuple(missing.values()))
-        return tuple((kept[path] if path else None) or self(each) for path, each in chosen)
+        files = [self._file(each) for each in asked]
+        named = {path: each for path, each in zip(files, asked, strict=True) if path is not None}
+        kept = {path: self._found(each, path) for path, each in named.items()}
+        missing = {path: each for path, each in named.items() if kept[path] is None}
+        simulations = {path: each for path, each in missing.items() if isinstance(each.training, Training)}
+        if missing and self.redraw:
+            raise wrong("redraw", str(next(iter(missing))), "no such result: run without --redraw first")
+        if len(simulations) > 1:
+            self._simulate(simulations)
+            kept |= {path: self._found(each, path) for path, each in simulations.items()}
+        for path, each in missing.items():
+            kept[path] = kept[path] or run(each, out=path, runtime=self.runtime)
+        return tuple(
+            (kept[path] if path else None) or run(each, runtime=self.runtime)
+            for path, each in zip(files, asked, strict=True)
+        )
 
     def named(self, experiments: Mapping[Name, Experiment]) -> dict[Name, Trajectory]:
         """Return the trajectories of experiments, by whatever these go by; missing ones run as in ``all``."""
         require_kind("experiments", experiments, Mapping)
         return dict(zip(experiments, self.all(experiments.values()), strict=True))
 
-    def _found(self, experiment: Experiment) -> Trajectory | None:
+    def _file(self, experiment: Experiment) -> Path | None:
+        """Return the file of an experiment's result; warn where it has none, for want of a key."""
+        key, reason = key_or_reason(experiment.training)
+        if reason:
+            words = f"{experiment.name} is run, and its result is not kept: {reason}"
+            warnings.warn(words, stacklevel=4)
+            return None
+        return self.folder / f"{experiment.name}-{key}.nc"
+
+    def _found(self, experiment: Experiment, path: Path) -> Trajectory | None:
         """Return the stored result, None where there is none of today's formulas.
 
         Raises ``ValueError`` for a file that cannot be believed, and with ``redraw`` for an outdated one.
         """
-        path = self.path(experiment)
         if not path.is_file():
             return None
         try:
@@ -104,32 +111,32 @@ class ResultStore:
             return None
         outdated = why_outdated(found)
         if outdated is None:
-            checkpoint_of(path).unlink(
-                missing_ok=True
-            )  # of a process that was killed once it had saved the result
+            # of a process that was killed once it had saved the result
+            checkpoint_of(path).unlink(missing_ok=True)
             return found
         if self.redraw:
             raise wrong("redraw", str(path), f"{outdated}: run without --redraw")
         warnings.warn(f"{path.name} {outdated}: it is made anew", stacklevel=3)
         return None
 
-    def _simulate(self, experiments: tuple[Experiment, ...]) -> None:
-        paths = [self.path(each) for each in experiments]
-        for path in paths:
+    def _simulate(self, experiments: Mapping[Path, Experiment]) -> None:
+        """Run simulations as one grid, and save their results."""
+        for path in experiments:
             require_writable(path)
         lost: DivergenceError | None = None
         trajectories: Sequence[Trajectory | None]
         try:
             trajectories = simulate_grid(
-                [each.training for each in experiments if isinstance(each.training, Training)],
-                checkpoint=[checkpoint_of(path) for path in paths],
+                [each.training for each in experiments.values() if isinstance(each.training, Training)],
+                checkpoint=[checkpoint_of(path) for path in experiments],
                 runtime=replace(self.runtime, keep_checkpoint=True),
             )
         except DivergenceError as error:
             lost, trajectories = error, error.trajectories
-        for path, each, trajectory in zip(paths, experiments, trajectories, strict=True):
+        for (path, each), trajectory in zip(experiments.items(), trajectories, strict=True):
             if trajectory is not None:
                 described(trajectory, each).save(path)
                 checkpoint_of(path).unlink(missing_ok=True)
         if lost is not None:
-            raise DivergenceError(lost.lost, [each.name for each in experiments], trajectories) from lost
+            names = [each.name for each in experiments.values()]
+            raise DivergenceError(lost.lost, names, trajectories) from lost
