@@ -12,7 +12,11 @@ import xarray
 
 from vitdyn import cli
 from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
+from vitdyn.cli import catalogue
+from vitdyn.data import LAWS
+from vitdyn.dynamics import DESCENTS
 from vitdyn.experiments import ResultStore
+from vitdyn.objectives import OBJECTIVES
 from vitdyn.trajectory import Trajectory
 
 SMALL = [
@@ -340,7 +344,10 @@ def test_list_and_env_say_what_there_is(capsys):
     assert all(word in listed for word in ("mae", "cl", "uniform", "adam", "MAE-AREA", "CL-GLOBAL"))
     assert cli.main(["env"]) == 0
     facts = capsys.readouterr().out
-    assert all(word in facts for word in ("torch", "device", "threads"))
+    assert all(word in facts for word in ("torch", "cores", "GPUs", "--probe"))
+    assert cli.main(["env", "--probe"]) == 0
+    facts = capsys.readouterr().out
+    assert all(word in facts for word in ("device", "engine", "threads"))
 
 
 def test_figures_runs_each_script_in_order_and_stops_at_a_failure(tmp_path, capfd):
@@ -390,10 +397,36 @@ def test_an_interrupt_leaves_a_message_and_status_130(monkeypatch, capsys):
     assert "goes on" in message
 
 
-def test_importing_vitdyn_loads_no_heavy_library():
-    script = (
-        "import sys, vitdyn, vitdyn.cli, vitdyn.data, vitdyn.dynamics, vitdyn.objectives, vitdyn.theory;"
-        "print([n for n in ('matplotlib', 'xarray', 'sympy', 'scipy.integrate', 'distributed') if n in sys.modules])"
-    )
+def test_what_commands_load():
+    """Names and help take no torch: to import it is nine tenths of such a command's time."""
+    script = """if True:
+        import sys
+        from vitdyn import cli
+        def told(*arguments):
+            try:
+                cli.main(list(arguments))
+            except SystemExit:
+                pass
+        for arguments in (["list"], ["env"], ["--help"], ["run", "mae", "--help"], ["flow", "cl", "--help"],
+                          ["check", "--help"], ["inspect", "--help"], ["figures", "--help"], ["run", "byol"]):
+            told(*arguments)
+        heavy = ("torch", "scipy", "numba", "matplotlib", "xarray")
+        print([name for name in heavy if name in sys.modules])
+        import vitdyn.data, vitdyn.dynamics, vitdyn.objectives, vitdyn.theory
+        heavy = ("matplotlib", "xarray", "sympy", "scipy.integrate", "distributed")
+        print([name for name in heavy if name in sys.modules])
+    """
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    assert found.stdout.splitlines()[-2:] == ["[]", "[]"]
+
+
+def test_the_catalogue_tells_what_is_there():
+    assert catalogue.objectives() == tuple(map(catalogue.Entry.of, OBJECTIVES))
+    assert [each.load() for each in catalogue.objectives()] == list(OBJECTIVES)
+    for told, table in ((catalogue.distributions(), LAWS), (catalogue.optimizers(), DESCENTS)):
+        assert [(each.name, each.text) for each in told] == [
+            (name, catalogue.first_line(kind.__doc__)) for name, kind in table.items()
+        ]
+    assert [(each.name, each.text) for each in catalogue.claims()] == [
+        (claim.id, claim.statement) for claim in CLAIMS
+    ]

@@ -16,7 +16,7 @@ from vitdyn._options import one_line_where_wrong
 from vitdyn._terminal import ending
 from vitdyn.cli.check import Check
 from vitdyn.cli.flow import Flow, flow_commands
-from vitdyn.cli.house import Env, Figures, List
+from vitdyn.cli.info import Env, Figures, List
 from vitdyn.cli.inspect import Inspect
 from vitdyn.cli.run import Run, run_commands
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, command_for, law_of
+from vitdyn.cli.objective import LatentOptions, commands, law_of
 
 _TIMED = 50
 
@@ -55,9 +55,7 @@ class Flow:
 
 def flow_commands() -> dict[str, type]:
     """Return one command for each objective."""
-    from vitdyn.objectives import OBJECTIVES
-
-    return {kind.name: command_for(kind, FlowOptions, follow) for kind in OBJECTIVES}
+    return commands(FlowOptions, follow)
 
 
 def follow(objective: Any, options: FlowOptions) -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitdyn._errors import wrong
-from vitdyn.cli.objective import first_line
+from vitdyn._version import version_of
+from vitdyn.cli import catalogue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,16 +17,11 @@ class List:
 
     def __call__(self) -> int:
         """Print the lists."""
-        from vitdyn.claims import CLAIMS
-        from vitdyn.data import LAWS
-        from vitdyn.dynamics import DESCENTS
-        from vitdyn.objectives import OBJECTIVES
-
         sections = {
-            "objectives": {kind.name: f"({kind.family}) {first_line(kind)}" for kind in OBJECTIVES},
-            "laws of the latents": {name: first_line(kind) for name, kind in LAWS.items()},
-            "rules of descent": {name: first_line(kind) for name, kind in DESCENTS.items()},
-            "claims": {claim.id: claim.statement for claim in CLAIMS},
+            "objectives": {each.name: f"({each.family}) {each.text}" for each in catalogue.objectives()},
+            "laws of the latents": {each.name: each.text for each in catalogue.distributions()},
+            "rules of descent": {each.name: each.text for each in catalogue.optimizers()},
+            "claims": {each.name: each.text for each in catalogue.claims()},
         }
         for title, entries in sections.items():
             print(title)
@@ -86,28 +82,47 @@ def _run(script: Path, arguments: list[str]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Env:
-    """Say what this machine and installation are: versions, device, what computes attention, threads."""
+    """Say what this machine and installation are: versions, system, cores, GPUs."""
+
+    probe: bool = False
+    """Load torch too, which takes seconds: the device, kernels and threads that a run takes here."""
 
     def __call__(self) -> int:
         """Print the facts."""
+        import os
         import platform
 
-        import torch
-
-        from vitdyn._version import version_of
-        from vitdyn.attention import engine_name
-        from vitdyn.dynamics import pick_device
-
-        device = pick_device()
+        packages = ("vitdyn", "torch", "numpy", "numba", "scipy", "xarray", "matplotlib")
         facts = {
-            "vitdyn": version_of("vitdyn"),
             "python": platform.python_version(),
-            **{name: version_of(name) for name in ("torch", "numpy", "scipy", "xarray", "matplotlib")},
+            **{name: version_of(name) for name in packages},
             "system": platform.platform(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (no CUDA device)",
-            "engine": engine_name(device.type),
-            "threads": str(torch.get_num_threads()),
+            "cores": str(os.cpu_count()),
+            "GPUs": ", ".join(_gpus()) or "none that NVIDIA's driver knows",
+            **(_probed() if self.probe else {"device": "vitdyn env --probe asks torch, which takes seconds"}),
         }
         for name, value in facts.items():
             print(f"{name:<11} {value}")
         return 0
+
+
+def _gpus() -> list[str]:
+    """Return the models of the GPUs that NVIDIA's driver knows, on Linux."""
+    told = (path.read_text() for path in Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = (line.partition(":") for text in told for line in text.splitlines())
+    return [value.strip() for field, _, value in lines if field == "Model"]
+
+
+def _probed() -> dict[str, str]:
+    """Return what torch and the kernels say of this machine."""
+    import torch
+
+    from vitdyn.attention import engine_name
+    from vitdyn.dynamics import pick_device
+
+    device = pick_device()
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (no CUDA device)",
+        "engine": engine_name(device.type),
+        "threads": str(torch.get_num_threads()),
+    }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Annotated, Any
 
 import tyro
 
 from vitdyn._errors import require_choice
+from vitdyn.cli.catalogue import Entry, objectives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,32 +38,27 @@ def law_of(options: LatentOptions) -> Any:
     return kind(low=options.low, high=options.high)
 
 
-def first_line(kind: type) -> str:
-    """Return what a class says of itself in one line."""
-    return (kind.__doc__ or "").strip().splitlines()[0]
+def commands(options: type, carry_out: Callable[[Any, Any], int]) -> dict[str, type]:
+    """Return a command for each objective: its own fields and ``options``, carried out by a function."""
+    return {each.name: _command(each, options, carry_out) for each in objectives()}
 
 
-def command_for(kind: Any, options: type, carry_out: Callable[[Any, Any], int]) -> type:
-    """Return the command of one objective: the objective's own fields and ``options``, carried out by a function."""
+def _command(objective: Entry, options: type, carry_out: Callable[[Any, Any], int]) -> type:
     own = [
-        (
-            option.name,
-            Annotated[type(option.default), tyro.conf.arg(help=option.metadata.get("help", ""))],
-            option.default,
-        )
-        for option in fields(kind)
+        (each.name, Annotated[type(each.default), tyro.conf.arg(help=each.help)], each.default)
+        for each in objective.options
     ]
 
     def call(self: Any) -> int:
-        return carry_out(kind(**{name: getattr(self, name) for name, *_ in own}), self)
+        return carry_out(objective.load()(**{name: getattr(self, name) for name, *_ in own}), self)
 
     made = make_dataclass(
-        f"{options.__name__}{kind.__name__}",
+        f"{options.__name__}{objective.kind}",
         own,
         bases=(options,),
         frozen=True,
         kw_only=True,
         namespace={"__call__": call},
     )
-    made.__doc__ = f"{first_line(kind)} {options.__doc__}"
+    made.__doc__ = f"{objective.text} {options.__doc__}"
     return made

@@ -11,7 +11,7 @@ from typing import Any
 from vitdyn._errors import require_choice, require_integer
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, command_for, law_of
+from vitdyn.cli.objective import LatentOptions, commands, law_of
 
 LONG_STEP = 2**28
 """P² · samples beyond which the trial that foretells a run's cost takes a while itself, which is then said."""
@@ -69,9 +69,7 @@ class Run:
 
 def run_commands() -> dict[str, type]:
     """Return one command for each objective."""
-    from vitdyn.objectives import OBJECTIVES
-
-    return {kind.name: command_for(kind, RunOptions, run_experiment) for kind in OBJECTIVES}
+    return commands(RunOptions, run_experiment)
 
 
 def run_experiment(objective: Any, options: RunOptions) -> int:

@@ -1,0 +1,132 @@
+"""What there is to name on a command line, read off vitdyn's sources without running them.
+
+To import objectives and claims takes torch, scipy and three seconds; a list of names and a page of help need only what
+stands in the text: tables of names, first lines of docstrings, fields with their defaults and their help.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A field of an objective, as the command line offers it."""
+
+    name: str
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Something that is listed: its name, what it is in one line, and where it is found; an objective's fields."""
+
+    name: str
+    text: str
+    module: str = ""
+    kind: str = ""
+    family: str = ""
+    options: tuple[Option, ...] = ()
+
+    @classmethod
+    def of(cls, kind: Any) -> Entry:
+        """Describe an objective's class that is loaded anyway."""
+        own = [field for field in fields(kind) if field.default is not MISSING]
+        options = [
+            Option(name=each.name, default=each.default, help=each.metadata.get("help", "")) for each in own
+        ]
+        text = first_line(kind.__doc__)
+        return cls(name=kind.name, text=text, module=kind.__module__, kind=kind.__name__, family=kind.family,
+                   options=tuple(options))  # fmt: skip
+
+    def load(self) -> Any:
+        """Import what is described."""
+        return getattr(import_module(self.module), self.kind)
+
+
+def first_line(text: str | None) -> str:
+    """Return what a docstring says in one line."""
+    return (text or "").strip().partition("\n")[0]
+
+
+def objectives() -> tuple[Entry, ...]:
+    """Describe the objectives, in their order."""
+    found = _Sources("objectives")
+    return tuple(found.objective(part) for _, part in found.table("OBJECTIVES"))
+
+
+def distributions() -> tuple[Entry, ...]:
+    """Describe the distributions of the latents."""
+    return _by_name(_Sources("data", "latents.py"), "LAWS")
+
+
+def optimizers() -> tuple[Entry, ...]:
+    """Describe the rules of descent."""
+    return _by_name(_Sources("dynamics", "descent.py"), "DESCENTS")
+
+
+def claims() -> tuple[Entry, ...]:
+    """Describe the claims by id and statement, in the order in which they are reported."""
+    found = _Sources("claims")
+    calls = (found.assigned[part] for _, part in found.table("CLAIMS"))
+    parts = ({each.arg: each.value for each in call.keywords} for call in calls)  # type: ignore[attr-defined]
+    return tuple(
+        Entry(name=ast.literal_eval(part["id"]), text=ast.literal_eval(part["statement"])) for part in parts
+    )
+
+
+def _by_name(found: _Sources, table: str) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(name=name, text=first_line(ast.get_docstring(found.classes[part][1])))
+        for name, part in found.table(table)
+    )
+
+
+class _Sources:
+    """The classes and the assignments at the top of the files of one package."""
+
+    def __init__(self, package: str, pattern: str = "*.py") -> None:
+        self.classes: dict[str, tuple[str, ast.ClassDef]] = {}
+        self.assigned: dict[str, ast.expr] = {}
+        for path in sorted((_PACKAGE / package).glob(pattern)):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    self.classes[node.name] = f"vitdyn.{package}.{path.stem}", node
+                self.assigned |= dict(_assignments([node]))
+
+    def table(self, name: str) -> list[tuple[str, str]]:
+        """Return the entries of a table, a dict of classes by name or a tuple: each name and its variable."""
+        table: Any = self.assigned[name]
+        if isinstance(table, ast.Dict):
+            keys: Any = table.keys
+            return [(key.value, value.id) for key, value in zip(keys, table.values, strict=True)]  # type: ignore[attr-defined]
+        return [(each.id, each.id) for each in table.elts]
+
+    def objective(self, kind: str) -> Entry:
+        """Describe an objective by its class: what it is called, its family, and the fields that have a default."""
+        module, node = self.classes[kind]
+        own = dict(_assignments(node.body))
+        options = [
+            Option(name=name, default=given["default"], help=given.get("metadata", {}).get("help", ""))
+            for name, call in own.items()
+            if isinstance(call, ast.Call)
+            for given in [{each.arg: ast.literal_eval(each.value) for each in call.keywords}]
+        ]
+        name, family = (ast.literal_eval(own[word]) for word in ("name", "family"))
+        text = first_line(ast.get_docstring(node))
+        return Entry(name=name, text=text, module=module, kind=kind, family=family, options=tuple(options))
+
+
+def _assignments(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
+    for node in body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(target, ast.Name) and node.value:
+            yield target.id, node.value
