@@ -13,11 +13,11 @@ import torch
 
 from vitdyn.attention import Correlations
 from vitdyn.data import Beta, PatchGenerator, PatchLayout, Uniform
-from vitdyn.dynamics.batches import knows_views
 from vitdyn.dynamics.captured import CapturedSteps, takes
 from vitdyn.dynamics.descent import Adam, GradientDescent, Momentum
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.objectives import Contrastive, MaskedReconstruction
+from vitdyn.objectives.contract import draws_views_jointly
 
 pytest.importorskip("triton")
 from vitdyn.attention import flash
@@ -130,5 +130,5 @@ def test_what_these_steps_take(make_training):
         {"data_set_size": 64},
     ):
         assert not takes(make_training(**change)), change
-    assert knows_views(Contrastive())
-    assert not knows_views(Own())
+    assert draws_views_jointly(Contrastive())
+    assert not draws_views_jointly(Own())

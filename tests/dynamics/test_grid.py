@@ -67,8 +67,8 @@ class TestBits:
     @pytest.mark.parametrize("rule", RULES)
     def test_every_number_of_objective_and_descent(self, kind, rule, precision, make_training):
         objectives = [
-            kind(**dict(zip(kind.varies, values, strict=True)))
-            for values in product(*(VALUES[name][-2:] for name in kind.varies))
+            kind(**dict(zip(kind.batchable_fields, values, strict=True)))
+            for values in product(*(VALUES[name][-2:] for name in kind.batchable_fields))
         ]
         cells = [
             make_training(objective, descent=rule(**numbers), precision=precision, steps=6)
@@ -79,8 +79,8 @@ class TestBits:
 
     @pytest.mark.parametrize("kind", OBJECTIVES)
     def test_each_field_that_varies_alone(self, kind, make_training):
-        """Else a formula that reads a field past ``per_seed`` could hide behind another."""
-        for name in kind.varies:
+        """Else a formula that reads a field past ``hyperparameter`` could hide behind another."""
+        for name in kind.batchable_fields:
             check([make_training(kind(**{name: value}), steps=4) for value in VALUES[name]])
 
     def test_a_grid_over_kappa_and_the_learning_rate(self, make_training):

@@ -24,7 +24,7 @@ from vitdyn.dynamics.group import DeviceSteps, Group
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.loop import frame_of
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.objectives import MaskedReconstruction, joined, per_seed
+from vitdyn.objectives import MaskedReconstruction, hyperparameter, stack_specs
 from vitdyn.observables import observe
 
 pytest.importorskip("triton")
@@ -116,17 +116,17 @@ class TestSteps:
 
     def test_what_is_constant_is_made_once(self):
         """Else a captured graph would read an array that is gone; what changes from step to step is made anew."""
-        rule = joined([Adam(learning_rate=rate) for rate in (0.1, 0.2)])
+        rule = stack_specs([Adam(learning_rate=rate) for rate in (0.1, 0.2)])
         like = torch.zeros(2, 3)
 
         def place(read):
-            return per_seed(rule, read, like).data_ptr()
+            return hyperparameter(rule, read, like).data_ptr()
 
         read = [lambda one: -one.learning_rate, lambda one: 1 - one.beta1]
         first, second = (place(one) for one in read)
         assert (first, second) == tuple(place(one) for one in read)
         assert first != second
-        factors = [per_seed(rule, lambda one, time=time: 1 - one.beta2**time, like) for time in (1, 2)]
+        factors = [hyperparameter(rule, lambda one, time=time: 1 - one.beta2**time, like) for time in (1, 2)]
         assert [round(float(factor[0]), 6) for factor in factors] == [0.001, 0.001999]
 
 

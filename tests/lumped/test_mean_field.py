@@ -281,7 +281,7 @@ def test_counts_are_the_means_over_every_mask(sizes, name, masked, rng):
         torch.zeros(1, layout.patches, 1, layout.areas, dtype=torch.float64), torch.from_numpy(upsilon)[None]
     )
     forward = forward_pass(model, batch, (visible, visible), {})
-    mean = sample_mean(forward.attention[0], made.counted_queries(forward))[0].numpy().T
+    mean = sample_mean(forward.attention[0], made.loss_queries(forward))[0].numpy().T
     at_local, at_global = mean[own == 1], mean[own == 0]
     truth = [at_local[:, 0], at_local[:, 1], at_local[:, 2], at_global[:, 0], at_global[:, 1]]
     right = spec.right_hand_side

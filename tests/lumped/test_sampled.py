@@ -204,7 +204,7 @@ def test_mean_attention_is_that_of_every_mask(name, kind, rng):
     rows = Rows(symmetry, symmetry.tables(order, 0), np.arange(len(symmetry.cell_sizes)))
     attention, own = mean_attention(rows, drawn, objective)
     forward = forward_pass(symmetry.lift(order), batch, (visible, visible), {})
-    shown, kept = batch.own_area_shown(visible), objective.counted_queries(forward)
+    shown, kept = batch.own_area_shown(visible), objective.loss_queries(forward)
     home = forward.attention[0].gather(2, batch.area[:, :, None])[:, :, 0]
     for cluster in range(symmetry.layout.clusters):
         drawn_here = (batch.cluster == cluster)[..., None]

@@ -1,6 +1,6 @@
 """What it takes to add an objective: one class, here with all the memory that an objective may have.
 
-The toy has a teacher (moving average of the correlations), a centre and a queue, and no adjoint of its own.
+The toy has a teacher (moving average of the correlations), a centre and a queue, and no closed form.
 It is no part of the package, and everything of the package works with it (exact, unless said otherwise).
 """
 
@@ -14,17 +14,12 @@ import torch
 
 from vitdyn._specs import decode, to_text
 from vitdyn.attention import Correlations, area_attention
-from vitdyn.data import LAWS, Constant, PatchGenerator, PatchLayout, Uniform, draw_view_pair, masked_count
+from vitdyn.data import LAWS, Constant, PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics import BatchSource, GradientDescent, Runtime, Schedule, Training, simulate
 from vitdyn.objectives import OBJECTIVES, Objective, contract
 
 LAYOUT = PatchLayout.from_sizes([5, 3, 3])
 RATE, KEEP, DRIFT, LENGTH = 2.0, 0.8, 0.6, 3
-
-
-def outputs(attention, batch):
-    """F(X) in the basis of features: z_j times the mean over queries of A."""
-    return batch.latents * attention.mean(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,47 +28,39 @@ class Toy(Objective):
 
     name: ClassVar[str] = "toy"
     family: ClassVar[str] = "self-distillation"
+    view_count: ClassVar[int] = 2
 
     mask_ratio: float = 0.4
 
-    def check(self, layout, samples):
-        masked_count(layout.patches, self.mask_ratio)
-
-    def draw_views(self, generator, samples, patches):
-        return draw_view_pair(generator, samples, patches, masked_count(patches, self.mask_ratio))
-
     def loss(self, forward):
-        student = outputs(forward.attention[0], forward.batch)
+        student = forward.mean_outputs(0)
         distance = (student - self.target(forward)).square().sum(-1)
-        return 0.5 * distance.mean(1) + torch.einsum("sbj,slj->s", student, forward.memory["queue"])
+        return 0.5 * distance.mean(1) + torch.einsum("sbj,slj->s", student, forward.state["queue"])
 
     def target(self, forward):
-        teacher = Correlations(forward.memory["phi"], forward.memory["upsilon"])
-        return outputs(forward.attend(teacher, 1), forward.batch) - forward.memory["centre"][:, None]
+        teacher = Correlations(forward.state["phi"], forward.state["upsilon"])
+        return forward.mean_outputs(1, teacher) - forward.state["centre"][:, None]
 
-    def bound(self, forward):
+    def lower_bound(self, forward):
         return torch.zeros(len(forward.batch.seeds))
-
-    def counted_queries(self, forward):
-        return torch.ones_like(forward.views[0])
 
     def default_learning_rate(self, layout):
         return RATE
 
-    def init(self, correlations):
+    def initial_state(self, correlations):
         phi, upsilon = correlations.feature_position, correlations.position_position
         start = {"phi": phi.clone(), "upsilon": upsilon.clone()}
         centre = phi.new_zeros(correlations.seeds, phi.shape[-1])
         return {**start, "centre": centre, "queue": centre[:, None].expand(-1, LENGTH, -1)}
 
-    def after_step(self, forward, correlations):
-        seen = outputs(forward.attend(correlations, 1), forward.batch).mean(1)
-        memory = forward.memory
+    def update_state(self, forward, correlations):
+        seen = forward.mean_outputs(1, correlations).mean(1)
+        state = forward.state
         return {
-            "phi": memory["phi"].lerp(correlations.feature_position, 1 - KEEP),
-            "upsilon": memory["upsilon"].lerp(correlations.position_position, 1 - KEEP),
-            "centre": memory["centre"].lerp(seen, 1 - DRIFT),
-            "queue": torch.cat([memory["queue"][:, 1:], seen[:, None]], 1),
+            "phi": state["phi"].lerp(correlations.feature_position, 1 - KEEP),
+            "upsilon": state["upsilon"].lerp(correlations.position_position, 1 - KEEP),
+            "centre": state["centre"].lerp(seen, 1 - DRIFT),
+            "queue": torch.cat([state["queue"][:, 1:], seen[:, None]], 1),
         }
 
 
@@ -94,13 +81,13 @@ def training():
 @pytest.fixture
 def memories(monkeypatch):
     """Every memory that a run leaves behind, in order."""
-    kept, after = [], Toy.after_step
+    kept, after = [], Toy.update_state
 
     def keeping(self, forward, correlations):
         kept.append(after(self, forward, correlations))
         return {name: value.clone() for name, value in kept[-1].items()}
 
-    monkeypatch.setattr(Toy, "after_step", keeping)
+    monkeypatch.setattr(Toy, "update_state", keeping)
     return kept
 
 
@@ -160,7 +147,7 @@ def test_it_trains_and_remembers_as_a_loop_written_by_hand(training, memories):
 
 def test_its_memory_survives_an_interruption(training, tmp_path, monkeypatch):
     whole = simulate(training)
-    path, after, done = tmp_path / "run.pt", contract.next_memory, []
+    path, after, done = tmp_path / "run.pt", contract.next_state, []
 
     def failing(*given):
         done.append(None)
@@ -169,7 +156,7 @@ def test_its_memory_survives_an_interruption(training, tmp_path, monkeypatch):
         return after(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr("vitdyn.dynamics.group.next_memory", failing)
+        patched.setattr("vitdyn.dynamics.group.next_state", failing)
         with pytest.raises(KeyboardInterrupt):
             simulate(training, checkpoint=path, runtime=Runtime(checkpoint_seconds=0))
     state = torch.load(path, weights_only=True)["state"][0]

@@ -18,8 +18,8 @@ from vitdyn.dynamics import GradientDescent, Training, loss_gradient, simulate, 
 from vitdyn.dynamics.grid import batch_key
 from vitdyn.dynamics.memory import estimate_memory
 from vitdyn.lumped import Lumped, MeanField
-from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
-from vitdyn.objectives.contract import bound_of
+from vitdyn.objectives import Contrastive, MaskedReconstruction, MeanPooled, Mixture, Objective, Residual
+from vitdyn.objectives.contract import lower_bound_of
 
 LAYOUT = PatchLayout.from_sizes([9, 4, 3])
 KINDS = (MaskedReconstruction, Contrastive, Mixture)
@@ -27,18 +27,17 @@ EACH = pytest.mark.parametrize("kind", KINDS)
 
 
 def gradient(problem, objective):
-    views = problem.views[:1] if objective.name == "mae" else problem.views
+    views = problem.views[: objective.view_count]
     found, forward = loss_gradient(problem.correlations, objective, problem.batch, views, {})
     return found.map(torch.clone), forward
 
 
 def by_autograd(problem, objective):
     """∂/∂Q of the sum over seeds, through area attention and whatever the loss is."""
-    views = problem.views[:1] if objective.name == "mae" else problem.views
+    views = problem.views[: objective.view_count]
 
     class Plain(Objective):
         name, family = objective.name, "generative"
-        check = draw_views = bound = counted_queries = default_learning_rate = None
 
         def loss(self, forward):
             return objective.loss(forward)
@@ -127,17 +126,17 @@ def test_a_changed_loss_is_what_trains(kind, change, content, make_problem, clos
 
 @EACH
 @pytest.mark.parametrize("change", CHANGED, ids=lambda change: change.__name__)
-def test_a_changed_loss_has_no_bound_of_its_parents(kind, change, make_problem):
+def test_a_changed_loss_has_no_lower_bound_of_its_parents(kind, change, make_problem):
     _, forward = gradient(make_problem(), change(kind))
-    assert bound_of(change(kind), forward).isnan().all()
-    assert bound_of(kind(), forward).isfinite().all()
+    assert lower_bound_of(change(kind), forward).isnan().all()
+    assert lower_bound_of(kind(), forward).isfinite().all()
 
 
 @pytest.mark.parametrize("content", [False, True])
 def test_a_changed_helper_of_the_loss_is_what_trains(content, make_problem, close):
     class Cosine(Contrastive):
-        def _logits(self, batch, means):
-            return super()._logits(batch, [each / each.norm(dim=-1, keepdim=True) for each in means])
+        def _logits(self, batch, *outputs):
+            return super()._logits(batch, *(each / each.norm(dim=-1, keepdim=True) for each in outputs))
 
     class Own(Mixture):
         @property
@@ -161,39 +160,26 @@ def test_what_is_no_part_of_the_loss_keeps_the_closed_forms():
             def draw_views(self, generator, samples, patches):
                 return super().draw_views(generator, samples, patches)
 
-            def counted_queries(self, forward):
+            def loss_queries(self, forward):
                 return torch.ones_like(forward.views[0])
 
-        forms = ("adjoint", "residual_scale", "pooled_adjoint", "bound")
-        assert [Mine().holds(form) for form in forms] == [kind().holds(form) for form in forms]
-        assert any(Mine().holds(form) for form in forms[1:3])
+        assert Mine().holds("closed_form") and Mine().holds("lower_bound")
+        assert kind().holds("reduction") and not Mine().holds("reduction")
 
 
-def test_a_class_may_bring_closed_forms_of_a_loss_of_its_own(make_problem, close):
+def test_a_class_may_bring_a_closed_form_of_a_loss_of_its_own(make_problem, close):
     class Mine(MaskedReconstruction):
         def loss(self, forward):
             return 2 * super().loss(forward)
 
-        def adjoint(self, forward, work):
+        def closed_form(self, batch):
             asked.append(True)
-            (one,) = super().adjoint(forward, work)
-            return (one._replace(value=2 * one.value),)
+            return Residual(2 * super().closed_form(batch).scale)
 
-    class Fused(MaskedReconstruction):
-        def loss(self, forward):
-            return 2 * super().loss(forward)
-
-        def residual_scale(self, batch):
-            asked.append(True)
-            return 2 * super().residual_scale(batch)
-
-    problem = make_problem()
-    for kind in (Mine, Fused):
-        asked = []
-        close(gradient(problem, kind())[0], by_autograd(problem, kind()), 1e-12)
-        assert asked
-    assert (Mine().holds("adjoint"), Mine().holds("residual_scale")) == (True, False)
-    assert (Fused().holds("adjoint"), Fused().holds("residual_scale")) == (False, True)
+    asked, problem = [], make_problem()
+    close(gradient(problem, Mine())[0], by_autograd(problem, Mine()), 1e-12)
+    assert asked
+    assert (Mine().holds("closed_form"), Mine().holds("lower_bound")) == (True, False)
 
 
 def training(objective, **options):
@@ -272,24 +258,35 @@ BAD = {
     "a number": ("loss", lambda right: float(right.sum()), "(3,)"),
     "whole numbers": ("loss", lambda right: right.long(), "(3,)"),
     "a constant": ("loss", lambda right: right.detach(), "differentiable"),
-    "one bound": ("bound", lambda right: right.mean(), "(3,)"),
+    "one bound": ("lower_bound", lambda right: right.mean(), "(3,)"),
     "one decay": ("decay", lambda right: right.sum(), "(3,)"),
-    "queries of one seed": ("counted_queries", lambda right: right[:1], "(3, 6, 16)"),
-    "queries as numbers": ("counted_queries", lambda right: right.double(), "truth values"),
+    "queries of one seed": ("loss_queries", lambda right: right[:1], "(3, 6, 16)"),
+    "queries as numbers": ("loss_queries", lambda right: right.double(), "truth values"),
     "views as one array": ("draw_views", lambda right: right[0], "tuple"),
     "no view": ("draw_views", lambda right: (), "tuple"),
     "a view without samples": ("draw_views", lambda right: (right[0][0],), "(6, 16)"),
     "probabilities as views": ("draw_views", lambda right: (right[0] * 0.5,), "truth values"),
-    "an adjoint alone": ("adjoint", lambda right: right[0], "tuple of 1"),
-    "an adjoint too many": ("adjoint", lambda right: (*right, None), "tuple of 1"),
-    "an adjoint of a sum": (
-        "adjoint",
-        lambda right: (right[0]._replace(value=right[0].value.sum(1)),),
-        "(3, 6",
+    "a view too many": ("draw_views", lambda right: right * 2, "tuple of 1"),
+    "a form that is none": ("closed_form", lambda right: 0.5, "must be a Residual"),
+    "a scale for each sample": (
+        "closed_form",
+        lambda right: Residual(torch.zeros(3, 6, dtype=torch.float64)),
+        "for each seed",
     ),
-    "memory without names": ("init", lambda right: [], "mapping"),
-    "memory without seeds": ("init", lambda right: {"centre": torch.zeros(2)}, "3 seeds"),
-    "memory of numbers": ("after_step", lambda right: {"count": 1.0}, "3 seeds"),
+    "a gradient without means": (
+        "closed_form",
+        lambda right: MeanPooled(lambda means: ()),
+        "one for each view",
+    ),
+    "a gradient of each query": (
+        "closed_form",
+        lambda right: MeanPooled(lambda means: (means[0][..., None],)),
+        "(3, 6, 3)",
+    ),
+    "masks of a number": ("masking", lambda right: 0.5, "must be a Masking"),
+    "memory without names": ("initial_state", lambda right: [], "mapping"),
+    "memory without seeds": ("initial_state", lambda right: {"centre": torch.zeros(2)}, "3 seeds"),
+    "memory of numbers": ("update_state", lambda right: {"count": 1.0}, "3 seeds"),
 }
 
 
@@ -311,18 +308,18 @@ class Teacher(MaskedReconstruction):
     def loss(self, forward):
         from vitdyn.attention import Correlations
 
-        teacher = forward.attend(Correlations(forward.memory["phi"], forward.memory["upsilon"]), 0)
+        teacher = forward.attend(Correlations(forward.state["phi"], forward.state["upsilon"]), 0)
         return super().loss(forward) + (forward.attention[0] - teacher).square().sum((1, 2, 3))
 
     def remember(self, correlations):
         blocks = correlations.map(torch.clone) if self.own else correlations
         return {"phi": blocks.feature_position, "upsilon": blocks.position_position}
 
-    def init(self, correlations):
+    def initial_state(self, correlations):
         return self.remember(correlations)
 
-    def after_step(self, forward, correlations):
-        return forward.memory if self.frozen else self.remember(correlations)
+    def update_state(self, forward, correlations):
+        return forward.state if self.frozen else self.remember(correlations)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -338,11 +335,11 @@ def test_a_teacher_made_of_the_models_own_blocks_is_a_teacher(frozen):
 
 def test_scratch_arrays_may_be_remembered():
     class Remembering(MaskedReconstruction):
-        def init(self, correlations):
+        def initial_state(self, correlations):
             return {"seen": correlations.feature_position.new_zeros(correlations.seeds, 6, LAYOUT.areas, 16)}
 
-        def after_step(self, forward, correlations):
-            kept.append((forward.attention[0].clone(), forward.memory["seen"].clone()))
+        def update_state(self, forward, correlations):
+            kept.append((forward.attention[0].clone(), forward.state["seen"].clone()))
             return {"seen": forward.attention[0]}
 
     kept = []
@@ -451,9 +448,9 @@ def test_stranger_ways_to_change_a_loss(kind, change, make_problem, close):
     close(gradient(problem, mine)[0], parents, 1e-12)
 
 
-@pytest.mark.parametrize("helper", ["__call__", "__power__", "counted_queries", "check", "init"])
+@pytest.mark.parametrize("helper", ["__call__", "__power__", "loss_queries", "check", "initial_state"])
 def test_helpers_of_any_name_count(helper, make_problem, close):
-    """A loss with an adjoint of its own, and below it a class that changes only what both of them call."""
+    """A loss with a closed form of its own, and below it a class that changes only what both of them call."""
 
     def one(self, *arguments):
         return 1.0
@@ -465,17 +462,19 @@ def test_helpers_of_any_name_count(helper, make_problem, close):
         def loss(self, forward):
             return getattr(type(self), helper)(self) * MaskedReconstruction.loss(self, forward)
 
-        def adjoint(self, forward, work):
-            return MaskedReconstruction.adjoint(self, forward, work)
+        def closed_form(self, batch):
+            return MaskedReconstruction.closed_form(self, batch)
 
     source = f"def loss(self, forward):\n    return self.{helper}() * Base.loss(self, forward)\n"
     space = {"Base": MaskedReconstruction}
     exec(source, space)
-    kind = type("Own", (MaskedReconstruction,), {helper: one, "loss": space["loss"], "adjoint": Own.adjoint})
+    kind = type(
+        "Own", (MaskedReconstruction,), {helper: one, "loss": space["loss"], "closed_form": Own.closed_form}
+    )
     below = type("Below", (kind,), {helper: two})
     problem = make_problem()
     plain = gradient(problem, MaskedReconstruction())[0]
-    assert kind().holds("adjoint") and not below().holds("adjoint")
+    assert kind().holds("closed_form") and not below().holds("closed_form")
     close(gradient(problem, kind())[0], plain, 1e-12)
     close(gradient(problem, below())[0], plain.map(lambda block: 2 * block), 1e-12)
 
@@ -526,7 +525,7 @@ def with_a_part_of_its_own():
 
 def with_a_scale(scale):
     class Mine(MaskedReconstruction):
-        varies = MaskedReconstruction.varies
+        batchable_fields = MaskedReconstruction.batchable_fields
         scale = 1.0
 
         def loss(self, forward):

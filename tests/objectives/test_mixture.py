@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.attention import Workspace
 from vitdyn.data import PatchGenerator, PatchLayout, Uniform, masked_count
 from vitdyn.dynamics import Schedule, Training, loss_gradient, simulate
 from vitdyn.dynamics.gradient import forward_pass
-from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, autograd_adjoint
+from vitdyn.objectives import Contrastive, MaskedReconstruction, MeanPooled, Mixture, Residual
 
 FIVE = pytest.mark.parametrize("case", range(5))
 WEIGHTS = pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
@@ -31,34 +30,11 @@ def test_loss_and_bound_mix_those_of_the_parts_per_patch(case, weight, make_prob
     problem = make_problem()
     both, first = parts(problem)
     masked = masked_count(problem.batch.layout.patches, mixture(0.5).mask_ratio)
-    for name in ("loss", "bound"):
+    for name in ("loss", "lower_bound"):
         one, other = getattr(MAE, name)(first), getattr(CL, name)(both)
         expected = (1 - weight) * one / masked + weight * other
         np.testing.assert_allclose(getattr(mixture(weight), name)(both), expected, rtol=1e-12)
-    assert (mixture(weight).loss(both) >= mixture(weight).bound(both) - 1e-12).all()
-
-
-@FIVE
-@WEIGHTS
-@pytest.mark.parametrize("complementary", [False, True])
-def test_the_closed_adjoint_equals_autograd(case, weight, complementary, make_problem, close):
-    both, _ = parts(make_problem(complementary=complementary))
-    closed, second = mixture(weight).adjoint(both, Workspace())
-    automatic, none = autograd_adjoint(mixture(weight), both)
-    assert second is None
-    assert none is None
-    assert closed.weight is None
-    close(closed.value, automatic.value, 1e-12)
-
-
-def test_a_second_adjoint_in_the_same_workspace_is_the_same(make_problem):
-    both, _ = parts(make_problem())
-    work, kept = Workspace(), [attention.clone() for attention in both.attention]
-    (first, _), again = mixture(0.3).adjoint(both, work), None
-    first = first.value.clone()
-    again, _ = mixture(0.3).adjoint(both, work)
-    assert torch.equal(first, again.value)
-    assert all(torch.equal(was, now) for was, now in zip(kept, both.attention, strict=True))
+    assert (mixture(weight).loss(both) >= mixture(weight).lower_bound(both) - 1e-12).all()
 
 
 @FIVE
@@ -76,30 +52,43 @@ def test_the_gradient_mixes_those_of_the_parts(case, content, make_problem, clos
 
 
 @pytest.mark.parametrize("part", ["reconstruction", "contrast"])
-def test_a_part_with_an_adjoint_of_its_own_is_asked_for_it(part, make_problem, close):
-    """Neither part is then left out, nor taken for the one that is known."""
+@pytest.mark.parametrize("known", [True, False])
+def test_a_part_of_ones_own_is_what_trains(part, known, make_problem, close):
+    """By its closed form where it brings one that the mixture can add, else by autograd through its loss."""
     problem = make_problem()
     kind = {"reconstruction": MaskedReconstruction, "contrast": Contrastive}[part]
 
     class Own(kind):
-        def adjoint(self, forward, work):
+        def loss(self, forward):
+            return 2 * super().loss(forward)
+
+        def closed_form(self, batch):
             asked.append(True)
-            return super().adjoint(forward, work)
+            if not known:
+                return None
+            found = super().closed_form(batch)
+            if part == "reconstruction":
+                return Residual(2 * found.scale)
+            return MeanPooled(lambda means: (2 * found.gradient(means)[0], None))
 
     asked, other = [], mixture(0.3)
     vars(other)[part] = Own(**({} if part == "reconstruction" else {"temperature": 0.7}))
-    found, expected = (
-        loss_gradient(problem.correlations, objective, problem.batch, problem.views, {})[0].map(torch.clone)
-        for objective in (other, mixture(0.3))
-    )
+
+    def gradient(objective, views):
+        return loss_gradient(problem.correlations, objective, problem.batch, views, {})[0].map(torch.clone)
+
+    twice = gradient(MAE, problem.views[:1]) if part == "reconstruction" else gradient(CL, problem.views)
+    masked = masked_count(problem.batch.layout.patches, 0.5)
+    factor = 0.7 / masked if part == "reconstruction" else 0.3
+    expected = gradient(mixture(0.3), problem.views).map(lambda one, more: one + factor * more, twice)
+    close(gradient(other, problem.views), expected, 1e-12)
     assert asked
-    close(found, expected, 1e-12)
 
 
-def test_views_rate_and_counted_queries_are_those_of_the_parts(make_problem, rng):
+def test_views_rate_and_loss_queries_are_those_of_the_parts(make_problem, rng):
     problem = make_problem()
     both, _ = parts(problem)
-    assert torch.equal(mixture(0.3).counted_queries(both), ~problem.views[0])
+    assert torch.equal(mixture(0.3).loss_queries(both), ~problem.views[0])
     first, second = Mixture(mask_ratio=0.3, views="complementary").draw_views(rng, 20, 10)
     assert (first == ~second).all()
     assert ((~first).sum(1) == 3).all()

@@ -149,7 +149,7 @@ def test_losses_and_diversity(case, objective, content, frame):
     decay = 0.5 * objective.weight_decay * seen.problem.correlations.squared_norm()
     bare = objective.loss(seen.forward)
     torch.testing.assert_close(seen.found["loss"], bare + decay)
-    torch.testing.assert_close(seen.found["excess_loss"], bare + decay - objective.bound(seen.forward))
+    torch.testing.assert_close(seen.found["excess_loss"], bare + decay - objective.lower_bound(seen.forward))
     assert (seen.found["excess_loss"] >= -1e-12).all()
     maps = attend(seen.problem.correlations, seen.batch, seen.visible)
     for seed in range(len(seen.batch.seeds)):

@@ -61,7 +61,7 @@ def _lead(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
 
 
 def _predicted_lead(case: Case) -> Interval:
-    return around(first_lead(regime_of(case), spec_of(case).objective.mask_ratio).exponent)  # type: ignore[attr-defined]
+    return around(first_lead(regime_of(case), spec_of(case).objective.mask_ratio).exponent)
 
 
 MAE_ORDER = Claim(
@@ -98,7 +98,7 @@ def _at_take_over(case: Case, trajectories: tuple[Trajectory, ...]) -> Measureme
 
 def _take_over(case: Case) -> Interval:
     spec = spec_of(case)
-    return _depth(case, take_over_level(regime_of(case), spec.latents, spec.objective.mask_ratio))  # type: ignore[attr-defined]
+    return _depth(case, take_over_level(regime_of(case), spec.latents, spec.objective.mask_ratio))
 
 
 MAE_PHASES = Claim(
@@ -137,13 +137,13 @@ def _at_end(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
 
 def _end_of_phase_one(case: Case) -> Interval:
     spec = spec_of(case)
-    level = phase_one_level(regime_of(case), spec.latents, spec.objective.mask_ratio)  # type: ignore[attr-defined]
+    level = phase_one_level(regime_of(case), spec.latents, spec.objective.mask_ratio)
     return _depth(case, level, _END_MARGIN)
 
 
 def _later_moment(case: Case) -> Interval:
     spec = spec_of(case)
-    level = take_over_level(regime_of(case), spec.latents, spec.objective.mask_ratio)  # type: ignore[attr-defined]
+    level = take_over_level(regime_of(case), spec.latents, spec.objective.mask_ratio)
     return _depth(case, level, _END_MARGIN)
 
 

@@ -6,7 +6,7 @@ Samples come in the order of their clusters, which changes no law (they are exch
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vitdyn._errors import wrong
 from vitdyn.data import PatchBatch, PatchGenerator
-from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
+from vitdyn.objectives import Objective
+from vitdyn.objectives.contract import draws_views_jointly
 from vitdyn.seeds import Streams, stream
 
 Views = tuple[Bool[Tensor, "seed sample patch"], ...]
@@ -70,12 +71,12 @@ class BatchSource:
     def views(self, step: int, samples: int, purpose: str = "") -> Views:
         """Draw the views of as many samples: of training, or of another ``purpose``."""
         patches, streams = self.generator.layout.patches, Streams(self.seeds, f"{purpose}masks", step)
-        if knows_views(self.objective):
+        if draws_views_jointly(self.objective):
             drawn = self.objective.draw_views(streams, samples, patches)
         else:
             each = [self.objective.draw_views(one, samples, patches) for one in streams.each()]
             for views in each:
-                _require_views(self.objective, views, (samples, patches), len(each[0]))
+                _require_views(self.objective, views, (samples, patches))
             drawn = tuple(np.stack(view).astype(bool, copy=False) for view in zip(*each, strict=True))
         return tuple(torch.from_numpy(np.ascontiguousarray(view)).to(self.device) for view in drawn)
 
@@ -114,11 +115,13 @@ def _require_batch(
         raise wrong(f"{field}.cluster", batch.cluster, f"must lie in 0 to {layout.clusters - 1}")
 
 
-def _require_views(objective: Objective, views: Any, shape: tuple[int, int], count: int) -> None:
-    """Raise ``ValueError`` unless an objective drew a tuple of ``count`` views, each of this shape."""
+def _require_views(objective: Objective, views: Any, shape: tuple[int, int]) -> None:
+    """Raise ``ValueError`` unless an objective drew a tuple of its ``view_count`` views, each of this shape."""
     field = f"{type(objective).__name__}.draw_views"
-    if not isinstance(views, tuple) or not views or len(views) != count:
-        raise wrong(field, type(views).__name__, "must return a tuple of views, as many for every seed")
+    count = objective.view_count
+    if not isinstance(views, tuple) or len(views) != count:
+        found = f"{len(views)} views" if isinstance(views, tuple) else type(views).__name__
+        raise wrong(field, found, f"must return a tuple of {count}, the view_count that its class declares")
     for view in views:
         if getattr(view, "shape", None) != shape or not np.isin(view, (0, 1)).all():
             raise wrong(
@@ -126,9 +129,3 @@ def _require_views(objective: Objective, views: Any, shape: tuple[int, int], cou
                 getattr(view, "shape", view),
                 f"each view must be truth values of shape {shape}: patch visible",
             )
-
-
-def knows_views(objective: Objective) -> TypeGuard[MaskedReconstruction | Contrastive | Mixture]:
-    """Say whether an objective's views are drawn for many seeds at once: the ones it brings, not a subclass's own."""
-    draws = type(objective).draw_views
-    return any(draws is kind.draw_views for kind in (MaskedReconstruction, Contrastive, Mixture))

@@ -24,20 +24,26 @@ from torch import Tensor
 from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.data.counter import on_device_of
-from vitdyn.dynamics.descent import DESCENTS, Adam, Descent, GradientDescent
+from vitdyn.dynamics.descent import Adam, Descent, GradientDescent
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.dynamics.training import Training
-from vitdyn.objectives import MaskedReconstruction, per_seed
-from vitdyn.objectives.contract import residual_scale_of
+from vitdyn.objectives import Residual, hyperparameter, stack_key
+from vitdyn.objectives.contract import (
+    closed_form_kinds,
+    closed_form_of,
+    draws_views_jointly,
+    has_decay,
+    has_state,
+)
 
 
 @dataclass
 class CapturedSteps:
     """The steps of a group of seeds, which change ``correlations`` and ``first_bad`` in place.
 
-    Objective and rule may be joined ones: by the fused kernels a seed has the bits that it has alone, whatever the
+    Objective and rule may be stacked ones: by the fused kernels a seed has the bits that it has alone, whatever the
     learning rates and mask ratios of its neighbours. ``state`` is the rule's. ``first_bad`` (seed, int64) is −1 until
     a seed's correlations stop being finite; then the number of steps done. ``fused`` None takes the fused kernels where
     they run.
@@ -123,7 +129,9 @@ class CapturedSteps:
             tables,
         )
         gradient = flash.empty_gradient(problem, work)
-        scale = residual_scale_of(self.batches.objective, batch)
+        (residual,) = closed_form_of(self.batches.objective, batch)
+        assert isinstance(residual, Residual)
+        scale = residual.scale
         assert isinstance(scale, float)
         if isinstance(self.rule, GradientDescent):
             descent = (self._rates, self.first_bad, self._counter)
@@ -136,18 +144,23 @@ class CapturedSteps:
     @cached_property
     def _rates(self) -> Float[Tensor, " seed"]:
         ones = torch.ones(len(self.first_bad), device=self.first_bad.device)
-        return ones * per_seed(self.rule, lambda one: one.learning_rate, ones)
+        return ones * hyperparameter(self.rule, lambda one: one.learning_rate, ones)
 
     def _note_bad_values(self) -> None:
         self.first_bad.copy_(noted_bad_values(self.correlations, self.first_bad, self._counter + 1))
 
 
 def takes(training: Training) -> bool:
-    """Say whether a cell trains so: masked reconstruction of fresh samples, queries by position, a rule of ours."""
-    objective, samples = training.objective, type(training.generator).sample
-    ours = type(objective) is MaskedReconstruction and type(training.rule) in DESCENTS.values()
-    ours = ours and objective.holds("residual_scale") and samples is PatchGenerator.sample
-    return ours and not training.content_queries and training.data_set_size is None
+    """Return whether a cell trains so: a residual alone, on fresh samples, queries by position, a rule of ours."""
+    objective, generator = training.objective, training.generator
+    if training.content_queries or training.data_set_size is not None:
+        return False
+    if type(generator).sample is not PatchGenerator.sample or not draws_views_jointly(objective):
+        return False
+    if stack_key(objective) is None or stack_key(training.rule) is None:
+        return False
+    bare = not has_decay(objective) and not has_state(objective)
+    return bare and closed_form_kinds(objective, generator.layout) == {Residual}
 
 
 def fused_engine(layout: PatchLayout, dtype: torch.dtype, device: torch.device) -> ModuleType | None:

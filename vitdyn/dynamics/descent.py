@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
 from vitdyn.attention import Correlations
-from vitdyn.objectives import add_scaled, per_seed
+from vitdyn.objectives import add_scaled, hyperparameter
 
 State = dict[str, Correlations]
 """What a rule carries from step to step, by name; every tensor has a leading seed axis."""
@@ -49,6 +49,8 @@ class GradientDescent:
     10.0
     """
 
+    batchable_fields: ClassVar[tuple[str, ...]] = ("learning_rate",)
+
     learning_rate: float
 
     def __post_init__(self) -> None:
@@ -71,6 +73,8 @@ class Momentum:
     0.5
     """
 
+    batchable_fields: ClassVar[tuple[str, ...]] = ("learning_rate", "momentum")
+
     learning_rate: float
     momentum: float = 0.9
 
@@ -86,7 +90,7 @@ class Momentum:
         """Take one step in place."""
         velocity = state["velocity"]
         velocity.map(
-            lambda speed, pull: speed.mul_(per_seed(self, lambda one: one.momentum, speed)).add_(pull),
+            lambda speed, pull: speed.mul_(hyperparameter(self, lambda one: one.momentum, speed)).add_(pull),
             gradient,
         )
         _move_along(correlations, velocity, self)
@@ -102,6 +106,8 @@ class Adam:
     >>> vd.Adam(learning_rate=0.05).beta2
     0.999
     """
+
+    batchable_fields: ClassVar[tuple[str, ...]] = ("learning_rate", "beta1", "beta2", "epsilon")
 
     learning_rate: float
     beta1: float = 0.9
@@ -124,7 +130,7 @@ class Adam:
 
         def move(block: Tensor, pull: Tensor, first: Tensor, second: Tensor) -> Tensor:
             def number(read: Callable[[Adam], float]) -> Any:
-                return per_seed(self, read, block)
+                return hyperparameter(self, read, block)
 
             first.lerp_(pull, number(lambda one: 1 - one.beta1))
             second.mul_(number(lambda one: one.beta2))
@@ -142,7 +148,9 @@ def _move_along(
 ) -> None:
     """Take the step Q ← Q − η · ``direction`` in place."""
     correlations.map(
-        lambda block, part: add_scaled(block, part, per_seed(rule, lambda one: -one.learning_rate, block)),
+        lambda block, part: add_scaled(
+            block, part, hyperparameter(rule, lambda one: -one.learning_rate, block)
+        ),
         direction,
     )
 

@@ -13,19 +13,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vitdyn.data import PatchBatch, PatchGenerator, masked_count
+from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.data.counter import stream_keys, uniforms
 from vitdyn.data.device_latents import draw_latents, draw_on_cpu, has_quantile
 from vitdyn.data.device_masks import visible_patches, visible_words
 from vitdyn.dynamics.batches import Views
-from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective, per_seed
+from vitdyn.objectives import Objective, hyperparameter
 
 
 @dataclass(frozen=True)
 class DeviceBatches:
     """Where the training batches of a group of seeds come from, drawn on ``device``.
 
-    Takes fresh samples at every step; objectives whose views ``knows_views`` of, joined ones too. A step is a number,
+    Takes fresh samples at every step; objectives that ``draws_views_jointly``, stacked ones too. A step is a number,
     or a tensor of one number on the device.
     """
 
@@ -53,9 +53,9 @@ class DeviceBatches:
         """Return the views of a step as bytes in the order of positions."""
         patches, masked = self.generator.layout.patches, self.masked
         first = visible_patches(self._keys["masks"], step, 0, self.samples, patches, masked)
-        if isinstance(self.objective, MaskedReconstruction):
+        if self.objective.view_count == 1:
             return (first,)
-        if isinstance(self.objective, Contrastive | Mixture) and self.objective.views == "complementary":
+        if self.objective.masking().complementary:
             return first, ~first
         return first, visible_patches(self._keys["masks"], step, 1, self.samples, patches, masked)
 
@@ -90,9 +90,8 @@ class DeviceBatches:
     def masked(self) -> Int[Tensor, " seed"]:
         """Masked patches of each seed's first view."""
         objective, patches = self.objective, self.generator.layout.patches
-        assert isinstance(objective, MaskedReconstruction | Contrastive | Mixture)
         ones = torch.ones(len(self.seeds), dtype=torch.int32, device=self.device)
-        return ones * per_seed(objective, lambda one: masked_count(patches, one.mask_ratio), ones)
+        return ones * hyperparameter(objective, lambda one: one.masking().masked(patches), ones)
 
     def _clusters(self, step: int | Tensor) -> Int[Tensor, "seed sample"]:
         """Return sorted clusters, each with a probability within 2^-24 of 1/K; samples are exchangeable."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vitdyn.attention import (
     Correlations,
+    Saved,
     Workspace,
     area_attention,
     factored_forward,
@@ -22,23 +23,34 @@ from vitdyn.attention import (
 )
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
-from vitdyn.objectives import Adjoint, ForwardPass, Memory, Objective, PooledAdjoint
-from vitdyn.objectives.contract import add_decay, adjoint_of, pooled_adjoint_of, residual_scale_of
+from vitdyn.objectives import ForwardPass, MeanPooled, Objective, Residual
+from vitdyn.objectives import State as ObjectiveState
+from vitdyn.objectives.closed_form import Means
+from vitdyn.objectives.contract import (
+    add_decay,
+    attention_gradient,
+    closed_form_of,
+    has_state,
+    mean_gradient_of,
+)
+
+Gradients = tuple[Tensor | None, ...]
+"""∂L/∂A of each view, (seed, sample, area, #query): a query axis of 1 stands for all, None for no dependence."""
 
 
 @dataclass
 class Workspaces:
-    """Scratch arrays of one group of seeds: one set for each view, one for the objective."""
+    """Scratch arrays of one group of seeds: one set for each view, one for a residual."""
 
     views: dict[int, Workspace] = field(default_factory=dict)
-    objective: Workspace = field(default_factory=Workspace)
+    residual: Workspace = field(default_factory=Workspace)
 
     def view(self, index: int) -> Workspace:
         """Return the workspace of one view."""
         return self.views.setdefault(index, Workspace())
 
 
-Pull = Callable[[tuple[Adjoint | None, ...]], Correlations]
+Backward = Callable[[Gradients], Correlations]
 """From ∂L/∂A of each view to ∂L/∂Q."""
 
 
@@ -46,12 +58,12 @@ def forward_pass(
     correlations: Correlations,
     batch: PatchBatch,
     views: Views,
-    memory: Memory,
+    state: ObjectiveState,
     workspaces: Workspaces | None = None,
 ) -> ForwardPass:
     """Return the area attention of the model on every view of a batch, for evaluation."""
     attention, _ = _attend_to_views(correlations, batch, views, workspaces or Workspaces())
-    return ForwardPass(batch, views, attention, memory, _attender(batch, views))
+    return ForwardPass(batch, views, attention, state, _attender(batch, views))
 
 
 def loss_gradient(
@@ -59,53 +71,66 @@ def loss_gradient(
     objective: Objective,
     batch: PatchBatch,
     views: Views,
-    memory: Memory,
+    state: ObjectiveState,
     workspaces: Workspaces | None = None,
 ) -> tuple[Correlations, ForwardPass]:
     """Return ∂/∂Q of the loss with its weight decay, each seed by itself, and the forward pass.
 
-    An objective with a ``residual_scale`` or a ``pooled_adjoint`` goes the fused way, without attention in memory, and
-    the forward pass makes its attention when it is asked for; with ``workspaces`` that must be before the correlations
-    change (else ``RuntimeError``), unless the objective has an ``after_step`` of its own. With other objectives queries
-    by position take the factored forward and its closed-form pull-back, content queries go by autograd. All lies in
-    ``workspaces`` and holds until its next use.
+    An objective with a closed form goes the fused way where the backend has one, without attention in memory, and the
+    forward pass makes its attention when it is asked for; with ``workspaces`` that must be before the correlations
+    change (else ``RuntimeError``), unless the objective has a state of its own. Other objectives are differentiated
+    with respect to attention by autograd; from there queries by position take the closed-form backward of the factored
+    forward, content queries autograd. All lies in ``workspaces`` and holds until its next use.
     """
-    work = workspaces or Workspaces()
-    fused = _fused(correlations, objective, batch, views, work)
+    work, terms = workspaces or Workspaces(), closed_form_of(objective, batch)
+    pooled = [term for term in terms if isinstance(term, MeanPooled)]
     attention: Sequence[Tensor]
-    if fused is not None:
+    if terms and (not pooled or _can_pool(correlations, batch)):
         # a training loop, which brings its workspaces, should not pay for a copy that nobody looks at
-        looked_at = workspaces is None or type(objective).after_step is not Objective.after_step
-        kept = correlations.map(torch.clone) if looked_at else correlations
-        gradient, attention = fused, _OnDemand(kept, batch, views)
-        forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
+        looked_at = workspaces is None or has_state(objective)
+        attention = _OnDemand(correlations.map(torch.clone) if looked_at else correlations, batch, views)
+        means, backward = _pool_views(correlations, batch, views, work) if pooled else ((), None)
     else:
-        attention, pull = _attend_to_views(correlations, batch, views, work)
-        forward = ForwardPass(batch, views, attention, memory, _attender(batch, views))
-        gradient = pull(adjoint_of(objective, forward, work.objective))
+        attention, backward = _attend_to_views(correlations, batch, views, work)
+        means = tuple(each.mean(-1) for each in attention) if pooled else ()
+    forward = ForwardPass(batch, views, attention, state, _attender(batch, views))
+    parts = [
+        _residual(correlations, batch, views[0], term.scale, work.residual)
+        for term in terms
+        if isinstance(term, Residual)
+    ]
+    if backward is not None:
+        gradients = (
+            _of_each_query(objective, pooled, means, batch)
+            if terms
+            else attention_gradient(objective, forward)
+        )
+        parts.append(backward(gradients))
+    gradient = reduce(lambda total, part: total.map(Tensor.add_, part), parts)
     return add_decay(objective, gradient, correlations), forward
 
 
-def _fused(
-    correlations: Correlations, objective: Objective, batch: PatchBatch, views: Views, work: Workspaces
-) -> Correlations | None:
-    """Return the gradient without attention in memory, where the objective has that form."""
-    scale, pooled = residual_scale_of(objective, batch), pooled_adjoint_of(objective, batch)
+def _can_pool(correlations: Correlations, batch: PatchBatch) -> bool:
+    """Return whether the backend takes means of attention over queries without attention in memory."""
     block = correlations.position_position
-    if pooled is not None and (
-        correlations.content_queries or not pools(batch.layout, block.device.type, block.dtype)
-    ):
-        return None
-    parts = [] if scale is None else [_residual(correlations, batch, views[0], scale, work.view(0))]
-    if pooled is not None:
-        parts += _pooled(correlations, batch, views, pooled, work)
-    return reduce(lambda total, part: total.map(Tensor.add_, part), parts) if parts else None
+    return not correlations.content_queries and pools(batch.layout, block.device.type, block.dtype)
+
+
+def _of_each_query(
+    objective: Objective, terms: Sequence[MeanPooled], means: Means, batch: PatchBatch
+) -> Gradients:
+    """Return ∂L/∂A_{p→j} = (1/P) ∂L/∂Ā_j, the same for all queries p."""
+    patches = batch.layout.patches
+    return tuple(
+        None if gradient is None else (gradient / patches)[..., None]
+        for gradient in mean_gradient_of(objective, terms, means)
+    )
 
 
 def _residual(
     correlations: Correlations, batch: PatchBatch, visible: Tensor, scale: float | Tensor, work: Workspace
 ) -> Correlations:
-    """Return the gradient of masked reconstruction of one view, with its ``scale``."""
+    """Return the gradient of a residual on one view, with its ``scale``."""
     given = batch.latents, batch.cluster, visible, batch.layout
     gradient = residual_gradient(correlations, *given, scale, work)
     if not correlations.content_queries:
@@ -113,27 +138,6 @@ def _residual(
     # visible queries alone carry content, and this loss does not count them
     zeros = correlations.map(torch.zeros_like)
     return Correlations(**zeros.named() | gradient.named())
-
-
-def _pooled(
-    correlations: Correlations, batch: PatchBatch, views: Views, adjoint: PooledAdjoint, work: Workspaces
-) -> list[Correlations]:
-    """Return the gradient of each view of a loss that depends on attention through its means over queries."""
-    means, saved = zip(
-        *(
-            pooled_forward(
-                correlations, batch.latents, batch.cluster, visible, batch.layout, work.view(index)
-            )
-            for index, visible in enumerate(views)
-        ),
-        strict=True,
-    )
-    patches = batch.layout.patches
-    return [
-        factored_pullback(kept, (value / patches)[..., None])
-        for kept, value in zip(saved, adjoint(means), strict=True)
-        if value is not None
-    ]
 
 
 class _OnDemand(Sequence[Tensor]):
@@ -171,58 +175,69 @@ def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int], 
 
 def _attend_to_views(
     correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
-) -> tuple[tuple[Tensor, ...], Pull]:
+) -> tuple[tuple[Tensor, ...], Backward]:
     route = _by_autograd if correlations.content_queries else _factored
     return route(correlations, batch, views, work)
 
 
 def _factored(
     correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
-) -> tuple[tuple[Tensor, ...], Pull]:
-    attention, saved = zip(
+) -> tuple[tuple[Tensor, ...], Backward]:
+    return _on_each_view(factored_forward, correlations, batch, views, work)
+
+
+def _pool_views(
+    correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
+) -> tuple[Means, Backward]:
+    return _on_each_view(pooled_forward, correlations, batch, views, work)
+
+
+def _on_each_view(
+    forward: Callable[..., tuple[Tensor, Saved]],
+    correlations: Correlations,
+    batch: PatchBatch,
+    views: Views,
+    work: Workspaces,
+) -> tuple[tuple[Tensor, ...], Backward]:
+    """Return what a factored forward gives on each view, with its backward."""
+    given = batch.latents, batch.cluster
+    values, saved = zip(
         *(
-            factored_forward(
-                correlations, batch.latents, batch.cluster, visible, batch.layout, work.view(index)
-            )
+            forward(correlations, *given, visible, batch.layout, work.view(index))
             for index, visible in enumerate(views)
         ),
         strict=True,
     )
 
-    def pull(adjoints: tuple[Adjoint | None, ...]) -> Correlations:
+    def backward(gradients: Gradients) -> Correlations:
         parts = [
-            factored_pullback(kept, adjoint.value, adjoint.weight)
-            for kept, adjoint in zip(saved, adjoints, strict=True)
-            if adjoint is not None
+            factored_pullback(kept, gradient)
+            for kept, gradient in zip(saved, gradients, strict=True)
+            if gradient is not None
         ]
         return reduce(lambda total, part: total.map(torch.add, part), parts)
 
-    return attention, pull
+    return values, backward
 
 
 def _by_autograd(
     correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
-) -> tuple[tuple[Tensor, ...], Pull]:
+) -> tuple[tuple[Tensor, ...], Backward]:
     leaves = correlations.map(lambda block: block.detach().requires_grad_())
     with torch.enable_grad():
         live = [
             area_attention(leaves, batch.latents, batch.cluster, visible, batch.layout) for visible in views
         ]
 
-    def pull(adjoints: tuple[Adjoint | None, ...]) -> Correlations:
+    def backward(gradients: Gradients) -> Correlations:
         pairs = [
-            (attention, _dense(adjoint, attention))
-            for attention, adjoint in zip(live, adjoints, strict=True)
-            if adjoint is not None
+            (attention, gradient.expand_as(attention))
+            for attention, gradient in zip(live, gradients, strict=True)
+            if gradient is not None
         ]
         names = leaves.named()
         outputs, values = zip(*pairs, strict=True)
-        gradients = torch.autograd.grad(outputs, list(names.values()), values, materialize_grads=True)
-        return Correlations(**dict(zip(names, gradients, strict=True)))
+        found = torch.autograd.grad(outputs, list(names.values()), values, materialize_grads=True)
+        return Correlations(**dict(zip(names, found, strict=True)))
 
-    return tuple(attention.detach() for attention in live), pull
-
-
-def _dense(adjoint: Adjoint, attention: Tensor) -> Tensor:
-    value = adjoint.value if adjoint.weight is None else adjoint.value * adjoint.weight[:, :, None]
-    return value.expand_as(attention)
+    return tuple(attention.detach() for attention in live), backward

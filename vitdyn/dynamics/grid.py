@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import torch
 
 from vitdyn._specs import to_text
 from vitdyn.attention import seeds_apart
 from vitdyn.dynamics.captured import fused_engine, takes
-from vitdyn.dynamics.descent import DESCENTS, Descent
+from vitdyn.dynamics.descent import Descent
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
-from vitdyn.objectives import OBJECTIVES, Objective, is_listed, joined
+from vitdyn.objectives import Objective, stack_key, stack_specs
+from vitdyn.objectives.contract import closed_form_kinds, draws_views_jointly, has_state
 
 Row = tuple[int, int]
 """A cell's index in the grid, and one of its seeds."""
@@ -49,14 +49,14 @@ class Rows:
     def objective(self) -> Objective:
         """The objective of all rows."""
         own = [training.objective for training in self.trainings]
-        return joined(own) if self._joined else own[0]
+        return stack_specs(own) if self._stacked else own[0]
 
     @cached_property
     def rule(self) -> Descent:
         """The rule of descent of all rows."""
         rules = {cell: self.cells[cell].rule for cell, _ in self.rows}
         own = [rules[cell] for cell, _ in self.rows]
-        return joined(own) if self._joined else own[0]
+        return stack_specs(own) if self._stacked else own[0]
 
     def label(self, row: int) -> str:
         """Return how an error names a row."""
@@ -76,7 +76,7 @@ class Rows:
         return [(Rows(self.cells, self.rows[span], self.device), span) for span in spans]
 
     @property
-    def _joined(self) -> bool:
+    def _stacked(self) -> bool:
         # also where one cell is alone, so that its arithmetic is that of a grid
         return batch_key(self.common, self.device) is not None
 
@@ -84,36 +84,33 @@ class Rows:
 def batch_key(training: Training, device: torch.device) -> Hashable | None:
     """Return what cells must share to train in one batch; None for a cell that trains by itself.
 
-    A cell joins others where its bits cannot feel it: with fresh samples, queries by position, a listed objective and a
-    rule of ours, both as they were made, on CPU by the compiled engine. On CUDA by the fused steps of masked
-    reconstruction alone (``captured``), of one law of the latents: whatever else runs there, contrast after the fused
-    forward too, has sums of torch in it, and these depend on how many seeds there are.
+    A cell joins others where its bits cannot feel it: with fresh samples, queries by position, an objective with a
+    closed form and a rule that can both be stacked (``stack_key``), on CPU by the compiled engine. On CUDA by the fused
+    steps of a residual alone (``captured``), of one law of the latents: whatever else runs there, contrast after the
+    fused forward too, has sums of torch in it, and these depend on how many seeds there are.
     """
     objective, rule, layout = training.objective, training.rule, training.generator.layout
     dtype, law = PRECISIONS[training.precision], None
+    keys = stack_key(objective), stack_key(rule)
+    if None in keys or not draws_views_jointly(objective) or has_state(objective):
+        return None
     if device.type == "cpu":
-        alike = type(objective) in OBJECTIVES and is_listed(objective) and _is_ours(rule)
         plain = not training.content_queries and training.data_set_size is None
-        apart = alike and plain and seeds_apart(layout, device.type, dtype)
+        plain = plain and bool(closed_form_kinds(objective, layout))
+        apart = plain and seeds_apart(layout, device.type, dtype)
     else:
         apart = takes(training) and fused_engine(layout, dtype, device) is not None
         law = to_text(training.generator.latents)
     if not apart:
         return None
-    rest = tuple(getattr(objective, name) for name in _fields(objective) if name not in objective.varies)
     recorded = training.schedule.recorded_steps(training.steps)
     counts = (training.samples, training.evaluation_samples, training.precision)
-    return layout, law, type(objective), rest, type(rule), recorded, counts, to_text(training.metrics)
-
-
-def _is_ours(rule: Descent) -> bool:
-    """Return whether a rule of descent is a listed one with nothing put into it but its fields."""
-    return type(rule) in DESCENTS.values() and vars(rule).keys() <= set(_fields(rule))
+    return layout, law, keys, recorded, counts, to_text(training.metrics)
 
 
 def view_key(objective: Objective) -> Hashable:
     """Return what decides the views of a seed, among objectives of one batch."""
-    return tuple(getattr(objective, name) for name in objective.drawn_by)
+    return objective.masking() if draws_views_jointly(objective) else None
 
 
 def batches_of_cells(cells: Sequence[Training], device: torch.device) -> list[tuple[int, ...]]:
@@ -123,7 +120,3 @@ def batches_of_cells(cells: Sequence[Training], device: torch.device) -> list[tu
         key = batch_key(training, device)
         found.setdefault(("alone", index) if key is None else key, []).append(index)
     return [tuple(together) for together in found.values()]
-
-
-def _fields(spec: Any) -> list[str]:
-    return [field.name for field in fields(spec)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch, PatchGenerator
-from vitdyn.dynamics.batches import Views, knows_views
+from vitdyn.dynamics.batches import Views
 from vitdyn.dynamics.captured import CapturedSteps, takes
 from vitdyn.dynamics.checkpoint import State, rows_of_state
 from vitdyn.dynamics.descent import step_in_place
@@ -21,8 +21,8 @@ from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.objectives import Memory
-from vitdyn.objectives.contract import next_memory
+from vitdyn.objectives import State as ObjectiveState
+from vitdyn.objectives.contract import draws_views_jointly, next_state
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Group:
     rows: Rows
     correlations: Correlations
     descent: dict[str, Correlations]
-    memory: Memory
+    memory: ObjectiveState
     first_bad: Tensor
     step: int = 0
     frames: list[dict[str, Tensor]] = field(default_factory=list)
@@ -116,7 +116,7 @@ class HostSteps:
                 group.correlations, objective, batch, views, group.memory, self.workspaces
             )
             step_in_place(rule, group.correlations, gradient, group.descent, group.step)
-            group.memory = next_memory(objective, forward, group.correlations)
+            group.memory = next_state(objective, forward, group.correlations)
             group.step += 1
             group.note_bad_values()
 
@@ -139,7 +139,7 @@ def steps_of(group: Group, source: JointSource, workspaces: Workspaces) -> Steps
     rows, training = group.rows, group.rows.common
     fixed = training.data_set_size is not None
     own = type(training.generator).sample is not PatchGenerator.sample
-    if rows.device.type == "cpu" or fixed or own or not knows_views(training.objective):
+    if rows.device.type == "cpu" or fixed or own or not draws_views_jointly(training.objective):
         return HostSteps(group, source.training, workspaces)
     batches = DeviceBatches(
         training.generator,

@@ -21,7 +21,7 @@ from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import concurrent_groups
 from vitdyn.dynamics.resources import PRECISIONS, machine_of
 from vitdyn.dynamics.training import Training
-from vitdyn.objectives.contract import first_memory
+from vitdyn.objectives.contract import first_state as first_objective_state
 from vitdyn.observables import observe
 
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
@@ -134,7 +134,7 @@ def fresh_group(rows: Rows, start: Correlations | None) -> Group:
             lambda zero, given: zero + given.detach()[places if len(given) > 1 else [0]].to(zero), start
         )
     unset = torch.full((len(rows.rows),), -1, device=rows.device)
-    memory = first_memory(rows.objective, correlations)
+    memory = first_objective_state(rows.objective, correlations)
     return Group(rows, correlations, first_state(rows.rule, correlations), memory, unset)
 
 

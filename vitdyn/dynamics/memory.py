@@ -14,6 +14,8 @@ from vitdyn.attention.composed import forms_maps
 from vitdyn.dynamics.grid import Row, Rows, batch_key, batches_of_cells
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
+from vitdyn.objectives import MeanPooled
+from vitdyn.objectives.contract import closed_form_kinds
 
 GROUP_WORK = 2**24
 """P² · samples of a group on CPU: one seed at P = 256 with 256 samples, 64 seeds at P = 64 with 64."""
@@ -65,7 +67,7 @@ def _estimate(training: Training, device: str, samples: int, evaluation_samples:
     layout, objective = training.generator.layout, training.objective
     patches, areas = layout.patches, layout.areas
     blocks, carried = _blocks(training), _carried(training)
-    views = 2 if objective.family in ("contrastive", "hybrid") else 1
+    views, kinds = objective.view_count, closed_form_kinds(objective, layout)
     evaluated = evaluation_samples * areas * patches
     trained = samples * areas * patches
     stored = 0
@@ -75,10 +77,10 @@ def _estimate(training: Training, device: str, samples: int, evaluation_samples:
             stored = (MAPS + views - 1) * largest * patches**2
         else:
             stored = GRAPH * (views * (trained + evaluated) + patches**2)
-    elif objective.holds("pooled_adjoint"):
+    elif MeanPooled in kinds:
         pooled = pools(layout, device, PRECISIONS[training.precision])
         stored = SIMILARITIES * samples**2 if pooled else views * trained
-    elif not objective.holds("residual_scale"):
+    elif not kinds:
         stored = views * trained
     frame, copy = 3 * evaluated + FRAME_MAPS * patches**2, (1 + carried) * blocks
     numbers = (2 + carried) * blocks + stored + max(frame, copy)

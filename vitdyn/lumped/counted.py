@@ -10,10 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vitdyn._errors import require_choice
-from vitdyn.data import masked_count
 from vitdyn.lumped.symmetry import CellTables, OrderParameters, Symmetry
-from vitdyn.objectives import Objective
+from vitdyn.objectives import Objective, require_reduction
 
 _LARGEST = 2**22
 """Numbers in the largest working array; samples are taken in chunks below it."""
@@ -140,12 +138,14 @@ def counted_gradient(
     is the row of ``order``; the result has one row. Raises ``ValueError`` for an objective that is none of
     masked reconstruction, contrast and their mixture.
     """
-    reconstruction, contrast = _shares(objective, symmetry.layout.patches)
+    reduction = require_reduction(objective)
+    masked = objective.masking().masked(symmetry.layout.patches) if reduction.per_masked_patch else 1
+    reconstruction, contrast = (1 - reduction.contrast) / masked, reduction.contrast
     state, every = symmetry.tables(order, seed), np.arange(len(symmetry.cell_sizes))
     rows = Rows(symmetry, state, every if queries is None else queries)
     pooled = np.zeros_like(batch.latents)
     if contrast:
-        pooled = contrast * _contrast(Rows(symmetry, state, every), batch, objective)
+        pooled = contrast * _contrast(Rows(symmetry, state, every), batch, reduction.temperature)
     total = CellTables(*(np.zeros_like(part[rows.queries]) for part in state))
     for cluster, chosen in rows.chunks(batch):
         latents, visible = batch.latents[chosen], batch.views[0][chosen]
@@ -170,6 +170,7 @@ def mean_attention(
     Counted are all positions for contrast, the hidden ones for the others, as in the full simulation.
     NaN where no sample counts.
     """
+    all_queries = require_reduction(objective).all_queries
     shape = (rows.symmetry.layout.clusters, *rows.feature.shape[::2])
     total, weights = np.zeros(shape), np.zeros(shape[:2])
     own_total, own_weights = np.zeros(shape[:2]), np.zeros(shape[:2])
@@ -177,7 +178,7 @@ def mean_attention(
         latents, visible = batch.latents[chosen], batch.views[0][chosen]
         area = rows.symmetry.cell_areas[:, cluster]
         some = (visible @ np.eye(shape[2])[area] > 0)[:, area[rows.queries]]
-        for shown in (0, 1) if objective.name == "cl" else (0,):
+        for shown in (0, 1) if all_queries else (0,):
             found, weight = rows.attend(cluster, latents, visible, shown), rows.weight(visible, shown)
             total[cluster] += np.einsum("bqj,bq->qj", found.areas, weight)
             weights[cluster] += weight.sum(0)
@@ -187,18 +188,9 @@ def mean_attention(
         return total / weights[..., None], own_total / own_weights
 
 
-def _shares(objective: Objective, patches: int) -> tuple[float, float]:
-    """Return what masked reconstruction and contrast count in the loss."""
-    require_choice("objective.name", objective.name, ("mae", "cl", "mixture"))
-    if objective.name == "mixture":
-        weight = float(objective.weight)  # type: ignore[attr-defined]
-        return (1 - weight) / masked_count(patches, objective.mask_ratio), weight  # type: ignore[attr-defined]
-    return (1.0, 0.0) if objective.name == "mae" else (0.0, 1.0)
-
-
-def _contrast(rows: Rows, batch: CountedBatch, objective: Objective) -> Float[np.ndarray, "sample area"]:
+def _contrast(rows: Rows, batch: CountedBatch, temperature: float) -> Float[np.ndarray, "sample area"]:
     """Return G_j = h_j/P of contrast, which is the same for all queries of a sample."""
-    patches, temperature = rows.symmetry.layout.patches, objective.temperature  # type: ignore[attr-defined]
+    patches = rows.symmetry.layout.patches
     anchor, target = (batch.latents * _pooled(rows, batch, view) for view in (0, 1))
     same: Bool[np.ndarray, "sample sample"] = batch.cluster[:, None] == batch.cluster
     logits = same * (anchor @ target.T) / temperature

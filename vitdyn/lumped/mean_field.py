@@ -13,7 +13,7 @@ from vitdyn.data import AreaSizes, Law, Uniform
 from vitdyn.lumped.attention import ORDER_PARAMETERS, POSITION_PARAMETERS
 from vitdyn.lumped.quadrature import MOST_NODES, quadrature
 from vitdyn.lumped.right_hand_side import RightHandSide
-from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective, require_listed
+from vitdyn.objectives import MaskedReconstruction, Objective, Reduction, require_reduction
 
 LARGEST = 10**15
 """Clusters and negatives: whole numbers up to it are exact in float64."""
@@ -58,7 +58,7 @@ class MeanField:
     def __post_init__(self) -> None:
         if not isinstance(self.sizes, AreaSizes):
             raise wrong("sizes", self.sizes, "must be AreaSizes")
-        require_listed(self.objective, "the mean field was derived for these; simulate any other")
+        _ = self.reduction
         require_boolean("position_correlations", self.position_correlations)
         require_integer("clusters", self.clusters, at_least=1, at_most=LARGEST)
         require_integer("negatives", self.negatives, at_least=1, at_most=LARGEST)
@@ -81,12 +81,12 @@ class MeanField:
 
     def _check_views(self) -> None:
         """Refuse masks of less than a patch, and second views whose counts are not those of the first."""
-        ratio, patches = float(self.objective.mask_ratio), self.sizes.patches  # type: ignore[attr-defined]
+        ratio, patches = float(self.objective.masking().ratio), self.sizes.patches
         if min(ratio, 1 - ratio) * patches < 1:
             raise wrong(
                 "objective.mask_ratio", ratio, f"must hide and show at least one of {patches:g} patches"
             )
-        if getattr(self.objective, "views", "independent") == "complementary" and ratio != 0.5:
+        if self.objective.masking().complementary and ratio != 0.5:
             raise wrong(
                 "objective.views",
                 "complementary",
@@ -94,13 +94,14 @@ class MeanField:
             )
 
     @property
+    def reduction(self) -> Reduction:
+        """The loss as a sum of those that the mean field knows."""
+        return require_reduction(self.objective)
+
+    @property
     def weight(self) -> float:
         """λ, the share of contrast: 0 for masked reconstruction, 1 for contrast."""
-        return (
-            self.objective.weight
-            if isinstance(self.objective, Mixture)
-            else float(isinstance(self.objective, Contrastive))
-        )
+        return self.reduction.contrast
 
     @property
     def parameters(self) -> tuple[str, ...]:

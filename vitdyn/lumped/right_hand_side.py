@@ -12,7 +12,6 @@ import numpy as np
 
 from vitdyn.lumped.attention import Kind, MeanAttention, Number, Queries, Row, Rows, State, along
 from vitdyn.lumped.quadrature import Quadrature, quadrature
-from vitdyn.objectives import Contrastive, Mixture
 
 if TYPE_CHECKING:
     from vitdyn.lumped.mean_field import MeanField
@@ -40,8 +39,8 @@ class RightHandSide(MeanAttention):
     @classmethod
     def of(cls, spec: MeanField) -> RightHandSide:
         """Return that of one run."""
-        sizes, objective = spec.sizes, spec.objective
-        hidden = float(objective.mask_ratio)  # type: ignore[attr-defined]
+        sizes, reduction = spec.sizes, spec.reduction
+        hidden = float(spec.objective.masking().ratio)
         return cls(
             rule=quadrature(spec.latents, spec.nodes),
             hidden=hidden,
@@ -49,12 +48,12 @@ class RightHandSide(MeanAttention):
             global_size=sizes.global_size,
             local_size=sizes.local_size,
             local_areas=sizes.local_areas,
-            contrast_alone=isinstance(objective, Contrastive),
-            temperature=float(getattr(objective, "temperature", 1.0)),
-            decay=float(objective.weight_decay),
+            contrast_alone=reduction.all_queries,
+            temperature=float(reduction.temperature),
+            decay=float(spec.objective.weight_decay),
             weight=spec.weight,
             # The mixture takes the mean over masked patches of the reconstruction error, masked reconstruction its sum.
-            reconstruction_scale=1 / (hidden * sizes.patches) if isinstance(objective, Mixture) else 1.0,
+            reconstruction_scale=1 / (hidden * sizes.patches) if reduction.per_masked_patch else 1.0,
             clusters=float(spec.clusters),
             negatives=float(spec.negatives),
             position_correlations=spec.position_correlations,

@@ -22,11 +22,11 @@ from vitdyn._errors import (
 )
 from vitdyn._memory import LAST_STEP, MOST_FRAMES, require_fits
 from vitdyn._specs import to_text
-from vitdyn.data import Law, PatchGenerator, PatchLayout, Uniform, masked_count
+from vitdyn.data import Law, PatchGenerator, PatchLayout, Uniform
 from vitdyn.lumped.by_cell import Frame, observe_cells
 from vitdyn.lumped.counted import CountedBatch, Rows, counted_gradient, mean_attention
 from vitdyn.lumped.symmetry import OrderParameters, Symmetry
-from vitdyn.objectives import Objective, require_listed
+from vitdyn.objectives import Objective, require_reduction
 from vitdyn.observables import OBSERVABLES
 from vitdyn.seeds import counted_seeds, stream
 from vitdyn.trajectory import SCHEMA, Trajectory, versions
@@ -55,7 +55,7 @@ class Lumped:
 
     def __post_init__(self) -> None:
         PatchGenerator(layout=self.layout, latents=self.latents)
-        require_listed(self.objective, "the reduction was derived for these; simulate any other")
+        require_reduction(self.objective)
         require_integer("steps", self.steps, at_least=0, at_most=LAST_STEP)
         require_integer("samples", self.samples, at_least=1)
         require_integer("frames", self.frames, at_least=2, at_most=MOST_FRAMES)
@@ -118,11 +118,12 @@ def draw_counts(
     Latents and clusters are those of ``generator.sample`` for this seed, step and purpose.
     """
     patches, sizes = symmetry.layout.patches, symmetry.cell_sizes
-    visible = patches - masked_count(patches, objective.mask_ratio)  # type: ignore[attr-defined]
+    masking = objective.masking()
+    visible = patches - masking.masked(patches)
     masks = stream(seed, f"{purpose}masks", step)
     views = [masks.multivariate_hypergeometric(sizes, visible, size=samples, method="marginals")]
-    if objective.name != "mae":
-        if objective.views == "complementary":  # type: ignore[attr-defined]
+    if objective.view_count == 2:
+        if masking.complementary:
             views.append(sizes - views[0])
         else:
             views.append(masks.multivariate_hypergeometric(sizes, visible, size=samples, method="marginals"))
@@ -157,14 +158,14 @@ def sampled_gradient(
     require_kind("symmetry", symmetry, Symmetry)
     require_kind("order", order, OrderParameters)
     require_kind("generator", generator, PatchGenerator)
-    require_listed(objective, "the reduction was derived for these; simulate any other")
+    require_reduction(objective)
     require_integer("samples", samples, at_least=1)
     require_sequence("seeds", seeds, "whole numbers")
     if generator.layout != symmetry.layout:
         raise wrong("generator.layout", generator.layout.describe(), "must be the layout of the symmetry")
     if len(order.feature) != len(seeds):
         raise wrong("seeds", tuple(seeds), f"order has {len(order.feature)} rows: one for each seed")
-    few = symmetry.representatives if queries == "representatives" and objective.name == "mae" else None
+    few = symmetry.representatives if queries == "representatives" and objective.view_count == 1 else None
     parts = []
     for row, seed in enumerate(seeds):
         batch = draw_counts(symmetry, generator, objective, samples, seed, step=step)

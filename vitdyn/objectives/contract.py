@@ -1,12 +1,13 @@
 """What training and records ask of an objective: every answer is checked once, here, and none is a parent's by mistake.
 
 An objective's methods may be anybody's. Closed forms are taken where they are those of its loss (``forms``), shapes are
-compared with what they must be, and what it remembers is copied, so that no teacher is the student itself.
+compared with what they must be, and its state is copied, so that no teacher is the student itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,88 +15,144 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.attention import Correlations, Workspace
-from vitdyn.data import PatchBatch
-from vitdyn.objectives.joined import add_scaled, members, per_seed
-from vitdyn.objectives.objective import (
-    Adjoint,
-    ForwardPass,
-    Memory,
-    Objective,
-    PooledAdjoint,
-    autograd_adjoint,
-    require_tensor,
-    seed_values,
-    shown_shape,
-    unchanged,
-)
+from vitdyn.attention import Correlations
+from vitdyn.data import PatchBatch, PatchLayout
+from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Means, Reduction, Residual
+from vitdyn.objectives.forward import ForwardPass, State, unchanged
+from vitdyn.objectives.objective import Objective
+from vitdyn.objectives.stacked import add_scaled, hyperparameter, unstack
 
 
 def loss_of(objective: Objective, forward: ForwardPass) -> Float[Tensor, " seed"]:
     """Return the loss without weight decay."""
-    with unchanged(objective, "loss", forward) as seen:
-        return seed_values(objective, "loss", objective.loss(seen), forward)
+    field = _named(objective, "loss")
+    with unchanged(field, forward) as lent:
+        return _require_values(field, objective.loss(lent), forward)
 
 
-def bound_of(objective: Objective, forward: ForwardPass) -> Float[Tensor, " seed"]:
+def lower_bound_of(objective: Objective, forward: ForwardPass) -> Float[Tensor, " seed"]:
     """Return the lower bound of the loss; NaN where none is known of the loss that the objective has."""
-    if not objective.holds("bound"):
+    if not objective.holds("lower_bound"):
         return torch.full_like(forward.batch.latents[:, 0, 0], torch.nan)
-    with unchanged(objective, "bound", forward) as seen:
-        return seed_values(objective, "bound", objective.bound(seen), forward)
+    field = _named(objective, "lower_bound")
+    with unchanged(field, forward) as lent:
+        return _require_values(field, objective.lower_bound(lent), forward)
 
 
 def decay_of(
     objective: Objective, correlations: Correlations, forward: ForwardPass
 ) -> Float[Tensor, " seed"]:
     """Return the term of weight decay."""
-    return seed_values(objective, "decay", objective.decay(correlations), forward)
+    return _require_values(_named(objective, "decay"), objective.decay(correlations), forward)
 
 
-def counted_queries_of(objective: Objective, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
+def loss_queries_of(objective: Objective, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
     """Return which queries records speak of."""
-    with unchanged(objective, "counted_queries", forward) as seen:
-        found = objective.counted_queries(seen)
-    shape = tuple(forward.views[0].shape)
+    field, shape = _named(objective, "loss_queries"), tuple(forward.views[0].shape)
+    with unchanged(field, forward) as lent:
+        found = objective.loss_queries(lent)
     if not isinstance(found, Tensor) or tuple(found.shape) != shape or found.dtype != torch.bool:
+        raise wrong(field, _shown(found), f"must be truth values of shape {shape}")
+    return found
+
+
+def attention_gradient(objective: Objective, forward: ForwardPass) -> tuple[Tensor | None, ...]:
+    """Return ∂L/∂A for each view by differentiating the loss; None where it does not depend on a view."""
+    leaves = tuple(attention.detach().clone().requires_grad_() for attention in forward.attention)
+    with torch.enable_grad():
+        values = loss_of(objective, replace(forward, attention=leaves))
+    gradients: tuple[Tensor | None, ...] = ()
+    if values.requires_grad:
+        gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True)
+    if not any(gradient is not None for gradient in gradients):
         raise wrong(
-            _named(objective, "counted_queries"), shown_shape(found), f"must be truth values of shape {shape}"
+            _named(objective, "loss"),
+            "a constant",
+            "must be a differentiable function of the model's outputs",
+        )
+    return gradients
+
+
+def closed_form_of(objective: Objective, batch: PatchBatch) -> tuple[ClosedForm, ...]:
+    """Return the terms of the objective's closed form where that is its loss's; none where it has none."""
+    found = objective.closed_form(batch) if objective.holds("closed_form") else None
+    if found is None:
+        return ()
+    terms = found.terms if isinstance(found, ClosedForm) else (found,)
+    field = _named(objective, "closed_form")
+    for term in terms:
+        if not isinstance(term, Residual | MeanPooled):
+            raise wrong(
+                field, type(term).__name__, "must be a Residual, a MeanPooled, a sum of such, or None"
+            )
+        if isinstance(term, Residual) and not isinstance(term.scale, float | int):
+            _require_tensor(field, term.scale, (len(batch.seeds),), "a scale for each seed")
+    return terms
+
+
+def closed_form_kinds(objective: Objective, layout: PatchLayout) -> frozenset[type[ClosedForm]]:
+    """Return of which kinds the terms of the objective's closed form are, before there is a batch."""
+    latents = torch.zeros(1, 1, layout.areas)
+    return frozenset(
+        map(type, closed_form_of(objective, PatchBatch(layout, (0,), latents[..., 0].long(), latents)))
+    )
+
+
+def mean_gradient_of(
+    objective: Objective, terms: Sequence[MeanPooled], means: Means
+) -> tuple[Tensor | None, ...]:
+    """Return ∂L/∂Ā of each view, the sum of what the mean-pooled terms of the objective's closed form give."""
+    total: list[Tensor | None] = [None] * len(means)
+    for term in terms:
+        found, field = tuple(term.gradient(means)), _named(objective, "closed_form")
+        if len(found) != len(means):
+            raise wrong(field, f"{len(found)} gradients", f"must give {len(means)}, one for each view")
+        for view, part in enumerate(found):
+            if part is not None:
+                _require_tensor(field, part, tuple(means[view].shape), "∂L/∂Ā of a view")
+                before = total[view]
+                total[view] = part if before is None else before + part
+    return tuple(total)
+
+
+def reduction_of(objective: Objective) -> Reduction | None:
+    """Return the objective's reduction where that is its loss's, with its views, its decay and its queries."""
+    return objective.reduction() if objective.holds("reduction") else None
+
+
+def require_reduction(objective: Objective) -> Reduction:
+    """Return the objective's reduction. Raises ``ValueError`` where its loss, as it is, has none."""
+    found = reduction_of(objective) if isinstance(objective, Objective) else None
+    if found is None:
+        raise wrong(
+            "objective",
+            objective,
+            "must be a listed one with its own loss, or give its reduction: simulate any other",
         )
     return found
 
 
-def adjoint_of(objective: Objective, forward: ForwardPass, work: Workspace) -> tuple[Adjoint | None, ...]:
-    """Return ∂L/∂A for each view: by the objective's ``adjoint`` where that is its loss's, else by autograd."""
-    if not objective.holds("adjoint"):
-        return autograd_adjoint(objective, forward)
-    found, field = objective.adjoint(forward, work), _named(objective, "adjoint")
-    if not isinstance(found, tuple) or len(found) != len(forward.views):
-        raise wrong(
-            field, type(found).__name__, f"must be a tuple of {len(forward.views)}, one for each view"
-        )
-    for view, one in enumerate(found):
-        if one is not None:
-            seeds, samples, areas, queries = forward.attention[view].shape
-            last = 1 if one.value.shape[-1:] == (1,) else queries
-            require_tensor(field, one.value, (seeds, samples, areas, last), "∂L/∂A of a view")
-            if one.weight is not None and tuple(one.weight.shape) != (seeds, samples, queries):
-                raise wrong(field, shown_shape(one.weight), f"weights must be {(seeds, samples, queries)}")
-    return found
+def draws_views_jointly(objective: Objective) -> bool:
+    """Return whether an objective's views are drawn as its ``masking`` says, and so for many seeds at once."""
+    return type(objective).draw_views is Objective.draw_views and "draw_views" not in vars(objective)
 
 
-def residual_scale_of(objective: Objective, batch: PatchBatch) -> float | Float[Tensor, " seed"] | None:
-    """Return the objective's ``residual_scale`` where that is its loss's, else None."""
-    return objective.residual_scale(batch) if objective.holds("residual_scale") else None
+def has_decay(objective: Objective) -> bool:
+    """Return whether training adds anything to the loss."""
+    return _has_own_decay(objective) or any(one.weight_decay for one in unstack(objective))
 
 
-def pooled_adjoint_of(objective: Objective, batch: PatchBatch) -> PooledAdjoint | None:
-    """Return the objective's ``pooled_adjoint`` where that is its loss's, else None."""
-    return objective.pooled_adjoint(batch) if objective.holds("pooled_adjoint") else None
+def has_state(objective: Objective) -> bool:
+    """Return whether an objective carries anything from step to step."""
+    kind = type(objective)
+    return (
+        kind.initial_state is not Objective.initial_state or kind.update_state is not Objective.update_state
+    )
 
 
 def add_decay(objective: Objective, gradient: Correlations, correlations: Correlations) -> Correlations:
     """Add the gradient of the objective's ``decay``: λQ, or by autograd for a class with a decay of its own."""
-    if type(objective).decay is not Objective.decay or "decay" in vars(objective):
+    if _has_own_decay(objective):
         leaves = correlations.map(lambda block: block.detach().requires_grad_())
         blocks = leaves.named()
         with torch.enable_grad():
@@ -104,36 +161,41 @@ def add_decay(objective: Objective, gradient: Correlations, correlations: Correl
             return gradient
         found = torch.autograd.grad(total, list(blocks.values()), materialize_grads=True)
         return gradient.map(torch.add, Correlations(**dict(zip(blocks, found, strict=True))))
-    if not any(one.weight_decay for one in members(objective)):
+    if not has_decay(objective):
         return gradient
 
     def add(part: Tensor, block: Tensor) -> Tensor:
-        return add_scaled(part, block, per_seed(objective, lambda one: one.weight_decay, part))
+        return add_scaled(part, block, hyperparameter(objective, lambda one: one.weight_decay, part))
 
     return gradient.map(add, correlations)
 
 
-def first_memory(objective: Objective, correlations: Correlations) -> Memory:
-    """Return what the objective remembers before the first step, in tensors that nobody else changes."""
-    return _owned(objective, "init", objective.init(correlations), {}, correlations.seeds)
+def _has_own_decay(objective: Objective) -> bool:
+    return type(objective).decay is not Objective.decay or "decay" in vars(objective)
 
 
-def next_memory(objective: Objective, forward: ForwardPass, correlations: Correlations) -> Memory:
-    """Return what it remembers after a step, in tensors that nobody else changes."""
-    found = objective.after_step(forward, correlations)
-    return _owned(objective, "after_step", found, forward.memory, correlations.seeds)
+def first_state(objective: Objective, correlations: Correlations) -> State:
+    """Return the objective's state before the first step, in tensors that nobody else changes."""
+    found = objective.initial_state(correlations)
+    return _owned(objective, "initial_state", found, {}, correlations.seeds)
 
 
-def _owned(objective: Objective, field: str, found: Any, before: Memory, seeds: int) -> Memory:
+def next_state(objective: Objective, forward: ForwardPass, correlations: Correlations) -> State:
+    """Return the objective's state after a step, in tensors that nobody else changes."""
+    found = objective.update_state(forward, correlations)
+    return _owned(objective, "update_state", found, forward.state, correlations.seeds)
+
+
+def _owned(objective: Objective, method: str, found: Any, before: State, seeds: int) -> State:
     """Copy what is new: a tensor of the model's, of scratch or of the batch would change behind the objective."""
-    field = _named(objective, field)
+    field = _named(objective, method)
     if not isinstance(found, Mapping):
         raise wrong(field, type(found).__name__, "must be a mapping of names to tensors")
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.shape[:1] != (seeds,):
             raise wrong(
                 f"{field}[{name!r}]",
-                shown_shape(value),
+                _shown(value),
                 f"must be a tensor with an axis of {seeds} seeds first",
             )
     return {
@@ -142,5 +204,23 @@ def _owned(objective: Objective, field: str, found: Any, before: Memory, seeds: 
     }
 
 
-def _named(objective: Objective, field: str) -> str:
-    return f"{type(objective).__name__}.{field}"
+def _named(objective: Objective, method: str) -> str:
+    return f"{type(objective).__name__}.{method}"
+
+
+def _require_values(field: str, found: Any, forward: ForwardPass) -> Float[Tensor, " seed"]:
+    """Return what a method gave. Raises ``ValueError`` unless it is one real number for each seed."""
+    return _require_tensor(field, found, (len(forward.batch.seeds),), "one value for each seed")
+
+
+def _require_tensor(field: str, found: Any, shape: tuple[int, ...], meaning: str) -> Tensor:
+    """Return ``found``. Raises ``ValueError`` unless it is a tensor of floating-point numbers of this shape."""
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape or not found.is_floating_point():
+        raise wrong(field, _shown(found), f"must be a tensor of real numbers of shape {shape}: {meaning}")
+    return found
+
+
+def _shown(found: Any) -> str:
+    """Return how an error names an array: its shape and type, or what it is in place of one."""
+    shape = getattr(found, "shape", None)
+    return type(found).__name__ if shape is None else f"{tuple(shape)} {found.dtype}"

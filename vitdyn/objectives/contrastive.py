@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import require_choice, require_real, wrong
-from vitdyn.attention import Workspace
-from vitdyn.data import PatchBatch, PatchLayout, draw_view_pair, masked_count
+from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.data.views import VIEW_KINDS
-from vitdyn.objectives.joined import per_seed
-from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective, PooledAdjoint
-from vitdyn.seeds import Streams
+from vitdyn.objectives.closed_form import MeanPooled, Means, Reduction
+from vitdyn.objectives.forward import ForwardPass
+from vitdyn.objectives.masking import Masking
+from vitdyn.objectives.objective import Objective
+from vitdyn.objectives.stacked import hyperparameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +39,8 @@ class Contrastive(Objective):
 
     name: ClassVar[str] = "cl"
     family: ClassVar[str] = "contrastive"
-    varies: ClassVar[tuple[str, ...]] = ("mask_ratio", "temperature", "weight_decay")
-    drawn_by: ClassVar[tuple[str, ...]] = ("mask_ratio", "views")
+    view_count: ClassVar[int] = 2
+    batchable_fields: ClassVar[tuple[str, ...]] = ("mask_ratio", "temperature", "weight_decay")
 
     mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches masked in each view."})
     temperature: float = field(default=1.0, metadata={"help": "τ, the temperature of InfoNCE."})
@@ -58,75 +57,70 @@ class Contrastive(Objective):
 
     def check(self, layout: PatchLayout, samples: int) -> None:
         """Raise ``ValueError`` where the ratio masks no patch or all, or a sample would have no negative."""
-        masked_count(layout.patches, self.mask_ratio)
+        super().check(layout, samples)
         if samples < 2:
             raise wrong(
                 "samples", samples, "contrastive training takes its negatives from the batch: at least 2"
             )
 
-    def draw_views(
-        self, generator: np.random.Generator | Streams, samples: int, patches: int
-    ) -> tuple[Bool[np.ndarray, "*seed sample patch"], ...]:
-        """Draw two masked views; of ``Streams`` for all seeds at once."""
-        return draw_view_pair(generator, samples, patches, masked_count(patches, self.mask_ratio), self.views)
+    def masking(self) -> Masking:
+        """Return the masks of both views."""
+        return Masking(ratio=self.mask_ratio, complementary=self.views == "complementary")
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the InfoNCE term, averaged over the samples."""
-        logits = self._logits(forward.batch, _means(forward))
+        logits = self._logits(forward.batch, forward.mean_outputs(0), forward.mean_outputs(1))
         return -torch.log_softmax(logits, -1).diagonal(dim1=1, dim2=2).mean(1)
 
-    def adjoint(self, forward: ForwardPass, work: Workspace) -> tuple[Adjoint | None, ...]:
-        """Return −h_j/P with h_j = (z_j/τ)[(1 − π_b) f⁺⁺_bj − Σ_{c≠b} π_c f⁺⁺_cj], over the number of samples."""
-        pulled = self._pull(forward.batch, _means(forward))
-        return Adjoint((pulled / forward.batch.layout.patches)[..., None]), None
+    def closed_form(self, batch: PatchBatch) -> MeanPooled:
+        """Return −h_j = −(z_j/τ)[(1 − π_b) f⁺⁺_bj − Σ_{c≠b} π_c f⁺⁺_cj], averaged over the samples.
 
-    def pooled_adjoint(self, batch: PatchBatch) -> PooledAdjoint:
-        """Return −h_j over the number of samples."""
-        return lambda means: (self._pull(batch, means), None)
+        f = F(X) in the basis of features, π_c the softmax over the negatives.
+        """
 
-    def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
+        def gradient(means: Means) -> tuple[Tensor, None]:
+            anchor, target = (batch.latents * each for each in means)
+            pull = torch.softmax(self._logits(batch, anchor, target), -1)
+            pull.diagonal(dim1=1, dim2=2).sub_(1)
+            if batch.layout.clusters > 1:
+                pull.mul_(_same_cluster(batch))
+            own = torch.bmm(pull, target)
+            return own * batch.latents * hyperparameter(
+                self, lambda one: 1 / (one.temperature * batch.count), own
+            ), None
+
+        return MeanPooled(gradient)
+
+    def reduction(self) -> Reduction:
+        """Return the InfoNCE term itself."""
+        return Reduction(contrast=1.0, temperature=self.temperature, all_queries=True)
+
+    def lower_bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the mean of log(1 + (B − 1) e^{−max_j z_j² / τ}): all similarity at its bounds.
 
         Not attained where negatives come from a sample's own cluster, whose similarity is positive.
         """
         strongest = forward.batch.latents.amax(-1).square()
-        temperature = per_seed(self, lambda one: one.temperature, strongest)
+        temperature = hyperparameter(self, lambda one: one.temperature, strongest)
         return torch.log1p((forward.batch.count - 1) * torch.exp(-strongest / temperature)).mean(1)
-
-    def counted_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
-        """All patches: the pooled output averages over every query."""
-        return torch.ones_like(forward.views[0])
 
     def default_learning_rate(self, layout: PatchLayout) -> float:
         """Return 4 P K: mean pooling divides the gradient of one position by P, the draw of a cluster by K."""
         return 4.0 * layout.patches * layout.clusters
 
-    def _logits(self, batch: PatchBatch, means: Means) -> Float[Tensor, "seed sample sample"]:
+    def _logits(
+        self,
+        batch: PatchBatch,
+        anchor: Float[Tensor, "seed sample feature"],
+        target: Float[Tensor, "seed sample feature"],
+    ) -> Float[Tensor, "seed sample sample"]:
         """Return s_bc/τ; features of different clusters are orthogonal."""
-        anchor, target = (batch.latents * each for each in means)
         similarity = torch.bmm(anchor, target.detach().transpose(1, 2))
         if batch.layout.clusters > 1:
-            similarity = similarity * _alike(batch)
-        return similarity / per_seed(self, lambda one: one.temperature, similarity)
-
-    def _pull(self, batch: PatchBatch, means: Means) -> Float[Tensor, "seed sample area"]:
-        """Return −h_j over the number of samples."""
-        pull = torch.softmax(self._logits(batch, means), -1)
-        pull.diagonal(dim1=1, dim2=2).sub_(1)
-        if batch.layout.clusters > 1:
-            pull.mul_(_alike(batch))
-        own = torch.bmm(pull, batch.latents * means[1])
-        return own * batch.latents * per_seed(self, lambda one: 1 / (one.temperature * batch.count), own)
+            similarity = similarity * _same_cluster(batch)
+        return similarity / hyperparameter(self, lambda one: one.temperature, similarity)
 
 
-Means = Sequence[Float[Tensor, "seed sample area"]]
-"""Ā_j of both views."""
-
-
-def _means(forward: ForwardPass) -> Means:
-    return [attention.mean(-1) for attention in forward.attention]
-
-
-def _alike(batch: PatchBatch) -> Bool[Tensor, "seed sample sample"]:
-    """Say which samples are of the same cluster."""
+def _same_cluster(batch: PatchBatch) -> Bool[Tensor, "seed sample sample"]:
+    """Return which samples are of the same cluster."""
     return batch.cluster[:, :, None] == batch.cluster[:, None]

@@ -12,42 +12,79 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
-from vitdyn._code import own_state
 from vitdyn._errors import wrong
 
 FORMS: dict[str, tuple[str, ...]] = {
-    "adjoint": (),
-    "residual_scale": ("adjoint",),
-    "pooled_adjoint": ("adjoint",),
-    "bound": (),
+    "closed_form": (),
+    "lower_bound": (),
+    "reduction": ("masking", "draw_views", "loss_queries", "decay"),
 }
-"""The closed forms of a loss, each with the other forms that it stands for."""
+"""What may be known of a loss, each with the methods that it speaks of besides the loss and what serves this."""
 
 _SAYS_NOTHING_OF_THE_LOSS = {
-    *("name", "family", "varies", "drawn_by", "weight_decay", "written_with", "_abc_impl"),
-    *("check", "counted_queries", "decay", "default_learning_rate", "draw_views", "init", "after_step"),
-    *(
-        "__abstractmethods__",
-        "__annotations__",
-        "__dataclass_fields__",
-        "__dataclass_params__",
-        "__delattr__",
-    ),
-    *("__dict__", "__doc__", "__eq__", "__firstlineno__", "__hash__", "__init__", "__init_subclass__"),
-    *("__match_args__", "__module__", "__orig_bases__", "__parameters__", "__post_init__", "__qualname__"),
-    *("__replace__", "__repr__", "__setattr__", "__slots__", "__static_attributes__", "__weakref__"),
+    *("name", "family", "view_count", "batchable_fields", "weight_decay", "written_with", "_abc_impl"),
+    *("check", "loss_queries", "decay", "default_learning_rate", "masking", "draw_views"),
+    *("initial_state", "update_state", "__abstractmethods__", "__annotations__", "__dataclass_fields__"),
+    *("__dataclass_params__", "__delattr__", "__dict__", "__doc__", "__eq__", "__firstlineno__", "__hash__"),
+    *("__init__", "__init_subclass__", "__match_args__", "__module__", "__orig_bases__", "__parameters__"),
+    *("__post_init__", "__qualname__", "__replace__", "__repr__", "__setattr__", "__slots__"),
+    *("__static_attributes__", "__weakref__"),
 }
 """Unless the loss, or what serves it, speaks of them by name."""
 
+Pieces = dict[str, Any]
+"""Methods, properties and constants by name."""
 
-def behaviour(kind: type, root: type) -> dict[str, Any]:
-    """Return by name what may serve the loss of ``kind``, a subclass of ``root``: methods, properties, constants."""
+
+def pieces_of_forms(kind: type, root: type) -> dict[str, Pieces]:
+    """Return for each form what it is written with in ``kind``, a subclass of ``root``: whatever may serve the loss."""
     own = {name for each in kind.__mro__ if each not in root.__mro__ for name in vars(each)}
-    names = (own - _SAYS_NOTHING_OF_THE_LOSS) | FORMS.keys() | {"loss"}
-    spoken = {name for each in names for name in _spoken_by(getattr(kind, each))}
+    names = (own - _SAYS_NOTHING_OF_THE_LOSS - FORMS.keys()) | {"loss"}
+    spoken = {name for each in names | FORMS.keys() for name in _spoken_by(getattr(kind, each))}
     names |= spoken & _SAYS_NOTHING_OF_THE_LOSS & {name for name in dir(kind) if not name.startswith("__")}
-    access = {name: getattr(kind, name, None) for name in ("__getattribute__", "__getattr__")}
-    return {name: getattr(kind, name) for name in names} | access
+    names |= {"__getattribute__", "__getattr__"}
+    return {
+        form: {name: getattr(kind, name, None) for name in sorted(names | {form, *besides})}
+        for form, besides in FORMS.items()
+    }
+
+
+def holds(spec: Any, form: str, root: type) -> bool:
+    """Return whether ``spec`` has a ``form``, other than ``root``'s, that was written for the loss that it has.
+
+    Written for it is a form whose class had the same methods, properties and constants when it was made. Fields are
+    no part of that: loss and form read them off the same object.
+    """
+    kind: Any = type(spec)
+    pieces = _written_with(kind, form, root)
+    return pieces is not None and _has(spec, pieces)
+
+
+@cache
+def _written_with(kind: Any, form: str, root: type) -> Pieces | None:
+    """Return what a class's form was written with, itself among it; None where it has none of its own."""
+    function = kind.written_with[form][form]
+    if function is getattr(root, form):
+        return None
+    of_each = (
+        vars(each)["written_with"][form]
+        for each in reversed(kind.__mro__)
+        if issubclass(each, root) and each is not root
+    )
+    return next(pieces for pieces in of_each if pieces[form] is function)
+
+
+def _has(spec: Any, pieces: Pieces) -> bool:
+    """Return whether all pieces are what the object's class has under their names, and none is overridden in it."""
+    kind, state = type(spec), vars(spec)
+    fields = getattr(kind, "__dataclass_fields__", {})
+    for name, piece in pieces.items():
+        is_value = name in fields and not callable(piece) and not hasattr(type(piece), "__get__")
+        if getattr(kind, name, None) is not piece and not is_value:
+            return False
+        if name in state and isinstance(piece, FunctionType):
+            return False
+    return True
 
 
 def require_effective_fields(kind: type) -> None:
@@ -69,54 +106,3 @@ def _spoken_by(part: Any) -> tuple[str, ...]:
     """Return the names that a method or property speaks of."""
     function = getattr(part, "fget", getattr(part, "func", part))
     return function.__code__.co_names if isinstance(function, FunctionType) else ()
-
-
-def is_unchanged(spec: Any, kind: type) -> bool:
-    """Return whether ``spec``, a ``kind``, has the loss, views, decay and counted queries that ``kind`` has."""
-    served = ("decay", "draw_views", "counted_queries")
-    written: dict[str, Any] = vars(kind)["written_with"]
-    pieces = written | {name: getattr(kind, name) for name in served}
-    names = set(getattr(type(spec), "__dataclass_fields__", ()))
-    extra = own_state(spec).keys() - names
-    return not extra and _has(
-        spec, tuple((name, piece) for name, piece in pieces.items() if name not in FORMS)
-    )
-
-
-def holds(spec: Any, form: str, root: type) -> bool:
-    """Return whether ``spec`` has a ``form``, other than ``root``'s, that was written for the loss that it has.
-
-    Written for it is a form whose class had the same methods, properties and constants when it was made. Fields are
-    no part of that: loss and form read them off the same object.
-    """
-    kind: Any = type(spec)
-    pieces = _written_for(kind, form, root)
-    return pieces is not None and _has(spec, pieces)
-
-
-_Pieces = tuple[tuple[str, Any], ...]
-
-
-@cache
-def _written_for(kind: type, form: str, root: type) -> _Pieces | None:
-    """Return what a class's form was written with, itself among it; None where it has none of its own."""
-    function = vars(kind)["written_with"][form]
-    if function is getattr(root, form):
-        return None
-    of_each = (vars(each).get("written_with", {}) for each in reversed(kind.__mro__))
-    written = next(one for one in of_each if one.get(form) is function)
-    counted = (form, *FORMS[form])
-    return tuple((name, piece) for name, piece in written.items() if name not in FORMS or name in counted)
-
-
-def _has(spec: Any, pieces: _Pieces) -> bool:
-    """Return whether all pieces are what the object's class has under their names, and none is overridden in it."""
-    kind, state = type(spec), vars(spec)
-    fields = getattr(kind, "__dataclass_fields__", {})
-    for name, piece in pieces:
-        is_value = name in fields and not callable(piece) and not hasattr(type(piece), "__get__")
-        if getattr(kind, name, None) is not piece and not is_value:
-            return False
-        if name in state and isinstance(piece, FunctionType):
-            return False
-    return True

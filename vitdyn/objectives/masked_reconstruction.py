@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import require_real
-from vitdyn.attention import Workspace
-from vitdyn.data import PatchBatch, PatchLayout, draw_visible, masked_count
-from vitdyn.objectives.objective import Adjoint, ForwardPass, Objective
-from vitdyn.seeds import Streams
+from vitdyn.data import PatchBatch, PatchLayout
+from vitdyn.objectives.closed_form import Reduction, Residual
+from vitdyn.objectives.forward import ForwardPass
+from vitdyn.objectives.objective import Objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,45 +35,27 @@ class MaskedReconstruction(Objective):
 
     name: ClassVar[str] = "mae"
     family: ClassVar[str] = "generative"
-    varies: ClassVar[tuple[str, ...]] = ("mask_ratio",)
-    drawn_by: ClassVar[tuple[str, ...]] = ("mask_ratio",)
+    batchable_fields: ClassVar[tuple[str, ...]] = ("mask_ratio",)
 
     mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
 
     def __post_init__(self) -> None:
         require_real("mask_ratio", self.mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
 
-    def check(self, layout: PatchLayout, samples: int) -> None:
-        """Raise ``ValueError`` where the ratio masks no patch or every patch."""
-        masked_count(layout.patches, self.mask_ratio)
-
-    def draw_views(
-        self, generator: np.random.Generator | Streams, samples: int, patches: int
-    ) -> tuple[Bool[np.ndarray, "*seed sample patch"], ...]:
-        """Draw one masked view; of ``Streams`` for all seeds at once."""
-        return (draw_visible(generator, samples, patches, masked_count(patches, self.mask_ratio)),)
-
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L, averaged over the samples."""
-        residual = forward.attention[0] - forward.batch.membership
-        errors = (residual.square() * forward.batch.latents.square()[..., None]).sum(2)
+        errors = (forward.outputs() - forward.patches()).square().sum(-1)
         return 0.5 * (errors * ~forward.views[0]).sum((1, 2)) / forward.batch.count
 
-    def adjoint(self, forward: ForwardPass, work: Workspace) -> tuple[Adjoint | None, ...]:
-        """Return z_j² (A_{p→j} − 1{j = a(p)}), weighted by 1{p masked} over the number of samples."""
-        (attention,), batch = forward.attention, forward.batch
-        value = work.take("adjoint", attention, *attention.shape)
-        torch.sub(attention, batch.membership, out=value)
-        value.mul_((batch.latents.square() / batch.count)[..., None])
-        hidden = work.take("hidden", attention, *forward.views[0].shape)
-        torch.logical_not(forward.views[0], out=hidden)
-        return (Adjoint(value, hidden),)
+    def closed_form(self, batch: PatchBatch) -> Residual:
+        """Return the residual, averaged over the samples."""
+        return Residual(1 / batch.count)
 
-    def residual_scale(self, batch: PatchBatch) -> float:
-        """Return 1 over the number of samples."""
-        return 1 / batch.count
+    def reduction(self) -> Reduction:
+        """Return L itself."""
+        return Reduction(contrast=0.0)
 
-    def bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
+    def lower_bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the infimum of L on this batch: ½ z_j² for each patch of an area that is wholly masked.
 
         Such an area cannot be reconstructed; all else can, in the limit of diverging correlations.
@@ -84,8 +64,8 @@ class MaskedReconstruction(Objective):
         lost = (batch.shown_count(forward.views[0]) == 0) * batch.membership.sum(-1) * batch.latents.square()
         return 0.5 * lost.sum((1, 2)) / batch.count
 
-    def counted_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
-        """Masked patches: no other query enters the loss."""
+    def loss_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
+        """Return the masked patches: no other query enters the loss."""
         return ~forward.views[0]
 
     def default_learning_rate(self, layout: PatchLayout) -> float:

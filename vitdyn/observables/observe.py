@@ -13,7 +13,7 @@ from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchLayout
 from vitdyn.metrics import attention_diversity
 from vitdyn.objectives import ForwardPass, Objective
-from vitdyn.objectives.contract import bound_of, counted_queries_of, decay_of, loss_of
+from vitdyn.objectives.contract import decay_of, loss_of, loss_queries_of, lower_bound_of
 from vitdyn.observables.by_area import over_pairs, over_positions
 
 _DIVERSITY_SAMPLES = 2
@@ -26,7 +26,7 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
     exist (areas that a cluster lacks, positions that no sample counted) are NaN.
     """
     batch = forward.batch
-    counted = counted_queries_of(objective, forward)
+    counted = loss_queries_of(objective, forward)
     own_shown = batch.own_area_shown(forward.views[0])
     own = forward.attention[0].gather(2, batch.area[:, :, None])[:, :, 0]
     error = _reconstruction_error(forward)
@@ -46,7 +46,7 @@ def observe(correlations: Correlations, objective: Objective, forward: ForwardPa
     return {
         **{name: torch.stack(values, 1) for name, values in by_cluster.items()},
         "loss": loss,
-        "excess_loss": loss - bound_of(objective, forward),
+        "excess_loss": loss - lower_bound_of(objective, forward),
         "attention_diversity": _diversity(correlations, forward),
     }
 

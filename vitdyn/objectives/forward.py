@@ -1,0 +1,71 @@
+"""What an objective is given: one batch seen through a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vitdyn._errors import wrong
+from vitdyn.attention import Correlations
+from vitdyn.data import PatchBatch
+
+State = Mapping[str, Tensor]
+"""What an objective carries from step to step (teachers, centres, queues); a leading seed axis throughout."""
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """One batch seen through the model: its views, the model's outputs on each, the objective's ``state``.
+
+    Outputs and patches are coordinates in the orthonormal basis of the features v_j of the sample's own cluster; those
+    of different clusters are orthogonal. Underneath lies the area ``attention`` of the model on each view, and
+    ``attend(correlations, view)`` gives that of any other correlations (a teacher's, say).
+    """
+
+    batch: PatchBatch
+    views: tuple[Bool[Tensor, "seed sample patch"], ...]
+    attention: Sequence[Float[Tensor, "seed sample area query"]]
+    state: State
+    attend: Callable[[Correlations, int], Tensor]
+
+    def outputs(
+        self, view: int = 0, teacher: Correlations | None = None
+    ) -> Float[Tensor, "seed sample query feature"]:
+        """Return F_p = Σ_j z_j A_{p→j} v_j of the model, or of a teacher: differentiable in the model's attention."""
+        return (self._attention(view, teacher) * self.batch.latents[..., None]).transpose(-1, -2)
+
+    def mean_outputs(
+        self, view: int = 0, teacher: Correlations | None = None
+    ) -> Float[Tensor, "seed sample feature"]:
+        """Return F = (1/P) Σ_p F_p, the mean of ``outputs`` over queries, without making these."""
+        return self._attention(view, teacher).mean(-1) * self.batch.latents
+
+    def patches(self) -> Float[Tensor, "seed sample patch feature"]:
+        """Return the patches X_p = z_{a(p)} v_{a(p)} themselves, masked or not."""
+        return (self.batch.membership * self.batch.latents[..., None]).transpose(-1, -2)
+
+    def _attention(self, view: int, teacher: Correlations | None) -> Tensor:
+        return self.attention[view] if teacher is None else self.attend(teacher, view)
+
+
+@contextmanager
+def unchanged(method: str, forward: ForwardPass) -> Iterator[ForwardPass]:
+    """Lend a forward pass to a method. Raises ``ValueError`` where it changes it in place: others read it next."""
+    batch = forward.batch
+    given = {
+        "batch.latents": batch.latents,
+        "batch.cluster": batch.cluster,
+        "batch.membership": batch.membership,
+    }
+    given |= {f"views[{index}]": view for index, view in enumerate(forward.views)}
+    if isinstance(forward.attention, tuple):
+        given |= {f"attention[{index}]": part for index, part in enumerate(forward.attention)}
+    versions = {name: part._version for name, part in given.items()}
+    yield forward
+    for name, part in given.items():
+        if part._version != versions[name]:
+            raise wrong(method, f"forward.{name} changed in place", "must copy what it changes")
