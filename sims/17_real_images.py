@@ -12,23 +12,24 @@ Run:    python sims/17_real_images.py [--quick | --full] [--photographs] [--redr
 Takes:  1.5 minutes on two cores, 5 with --photographs, 11 hours (its own estimate) with --full; on a GPU: not measured
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vitdyn.experiments import Experiment
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.practice import draw_practice
 from vitdyn.practice import (
     METHODS,
-    Architecture,
     Digits,
     ImageSet,
     Photographs,
-    PracticeStore,
     Pretraining,
-    Record,
+    SmallViT,
     finding_table,
     findings,
     value_table,
 )
+from vitdyn.trajectory import Trajectory
 
 STEM, SEEDS = "17_real_images", 5
 QUICK_STEPS = {"untrained": 0, "reconstruction": 700, "contrast": 220, "mixture": 240, "supervised": 300}
@@ -43,15 +44,13 @@ class Options(FigureOptions):
     """The default runs on photographs too, in patches of 8 pixels, with plain and with normalised targets."""
 
 
-def quick(
-    images: ImageSet, architecture: Architecture, *, normalised: bool = False
-) -> tuple[Pretraining, ...]:
+def quick(images: ImageSet, vit: SmallViT, *, normalised: bool = False) -> tuple[Pretraining, ...]:
     """Return all methods and seeds; targets of reconstruction are normalised in each patch or not."""
     return tuple(
         Pretraining(
             method=method,
             images=images,
-            architecture=architecture,
+            vit=vit,
             steps=steps,
             normalised_targets=normalised and method in ("reconstruction", "mixture"),
             seed=seed,
@@ -67,9 +66,9 @@ def full(images: ImageSet, patch: int) -> tuple[Pretraining, ...]:
         Pretraining(
             method=method,
             images=images,
-            architecture=Architecture(patch=patch, width=64, layers=6, expansion=4, decoder_width=32),
+            vit=SmallViT(patch=patch, width=64, depth=6, expansion=4, decoder_width=32),
             steps=0 if method == "untrained" else FULL_STEPS,
-            batch=128,
+            batch_size=128,
             learning_rate=2e-3,
             mask=0.75,
             seed=seed,
@@ -83,24 +82,25 @@ def runs(scale: str, *, photographs: bool = False) -> dict[str, tuple[Pretrainin
     """Return the runs by the name of their figure."""
     if scale == "full":
         return {STEM: full(Digits(), 1), f"{STEM}_photographs": full(Photographs(), 4)}
-    found = {STEM: quick(Digits(), Architecture())}
+    found = {STEM: quick(Digits(), SmallViT())}
     if photographs:
-        large = Architecture(patch=8)
+        large = SmallViT(patch=8)
         found[f"{STEM}_photographs"] = quick(Photographs(), large)
         found[f"{STEM}_photographs_normalised"] = quick(Photographs(), large, normalised=True)
     return found
 
 
-def draw(records: list[Record]) -> Drawing:
+def draw(records: Sequence[Trajectory]) -> Drawing:
     """Draw one figure."""
     return draw_practice(records)
 
 
 def main(options: Options) -> None:
     """Train what is not there yet, print the tables and save the figures."""
-    store = PracticeStore(folder=options.results, progress=True, redraw=options.redraw, anew=options.anew)
     for name, specs in runs(options.scale, photographs=options.photographs).items():
-        records = store(specs)
+        records = options.store.all(
+            Experiment(name=f"{spec.method}-{spec.seed}", training=spec) for spec in specs
+        )
         print(value_table(records))
         print()
         print(finding_table(findings(records)))

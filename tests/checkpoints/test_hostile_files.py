@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitdyn.checkpoints import Preprocessing, find_images, forward, measure, measure_heads, read_checkpoint
+from vitdyn.checkpoints import (
+    Preprocessing,
+    find_images,
+    forward,
+    head_metrics,
+    measure_heads,
+    read_checkpoint,
+)
 
 HEADS = 4
 
@@ -273,13 +280,13 @@ def test_what_memory_cannot_hold_is_refused_with_the_number(timm, write, complai
     checkpoint = read_checkpoint(write(timm), heads=HEADS)
     with complaint("number of images", "1 or more"):
         measure_heads(checkpoint, [])
-    need = measure.bytes_per_image(checkpoint.architecture, 4)
-    monkeypatch.setattr(measure, "_memory", lambda device: 3 * need)
+    need = head_metrics.bytes_per_image(checkpoint.architecture, 4)
+    monkeypatch.setattr(head_metrics, "_memory", lambda device: 3 * need)
     with complaint("batch", "take fewer at a time"):
         measure_heads(checkpoint, ["none"] * 8, batch=4)
     with complaint("image", "cannot be read"):
         measure_heads(checkpoint, ["none"] * 8, batch=3)
-    monkeypatch.setattr(measure, "_memory", lambda device: need - 1)
+    monkeypatch.setattr(head_metrics, "_memory", lambda device: need - 1)
     with complaint("batch", "too small for this model"):
         measure_heads(checkpoint, ["none"], batch=8)
 

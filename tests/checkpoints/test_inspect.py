@@ -63,11 +63,11 @@ def test_the_batch_does_not_matter_and_memory_does_not_grow(paths, folder, monke
     checkpoint = read_checkpoint(paths[0], heads=HEADS)
     files = sorted(folder.glob("[0-4].png"))
     sizes = []
-    from vitdyn.checkpoints import measure
+    from vitdyn.checkpoints import head_metrics
 
-    run = measure.forward
+    run = head_metrics.forward
     monkeypatch.setattr(
-        measure,
+        head_metrics,
         "forward",
         lambda model, images, **options: (sizes.append(len(images)), run(model, images, **options))[1],
     )

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.practice import Augmentation, Digits, Photographs
-from vitdyn.practice import images as images_module
+from vitdyn.practice import Augmentation, Digits, Photographs, image_sets
 from vitdyn.practice.augmentation import generator, minibatch
-from vitdyn.practice.images import grey_picture
+from vitdyn.practice.image_sets import grey_picture
 
 FEW = Photographs(train=40, test=30, pictures=("coins", "grass", "rocket"), seed=2)
 
@@ -56,8 +55,8 @@ def test_crops_come_from_the_photograph_that_labels_them():
 def test_what_is_drawn_depends_on_the_seed_alone(spec):
     torch.manual_seed(7)
     first = spec.load()
-    images_module._digits.cache_clear()
-    images_module._crops.cache_clear()
+    image_sets._digits.cache_clear()
+    image_sets._crops.cache_clear()
     torch.manual_seed(8)
     again = spec.load()
     assert torch.equal(again.train, first.train) and torch.equal(again.test, first.test)

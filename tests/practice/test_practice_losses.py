@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vitdyn.practice import Architecture
-from vitdyn.practice.encoder import build, encode, inspect, position_codes
+from vitdyn.checkpoints.functional_vit import run_vit
 from vitdyn.practice.learner import Batch, Learner
-from vitdyn.practice.losses import contrast_loss, move_average, patches_of, reconstruction_loss
-from vitdyn.practice.training import train
+from vitdyn.practice.pretraining_loop import train
+from vitdyn.practice.pretraining_losses import contrast_loss, move_average, patches_of, reconstruction_loss
+from vitdyn.practice.small_vit import SmallViT, build, encode_masked, position_codes
 
 
 def made(spec):
@@ -46,25 +46,48 @@ def test_reconstruction_loss_is_the_mean_over_hidden_patches(rng, normalised):
     assert float(found) == pytest.approx(total / count, rel=1e-12)
 
 
+def tokens(learner, images, encoder=None):
+    return run_vit((encoder or learner.encoder).weights, learner.shape, images).final
+
+
 @pytest.mark.parametrize("normalised", [False, True])
-def test_reconstruction_is_what_the_transformers_package_computes(tiny, normalised):
-    spec = tiny(normalised_targets=normalised)
-    learner, batch = made(spec)
-    whole = learner.model
-    ours = learner.loss(batch).detach()
-    whole.config.norm_pix_loss = normalised
-    whole.vit.config.mask_ratio = spec.mask
-    theirs = whole(batch.plain, noise=batch.noise(16)).loss.detach()
-    assert float(ours) == pytest.approx(float(theirs), rel=1e-10)
+def test_reconstruction_is_what_the_transformers_package_computes(tiny, normalised, reference):
+    """The loss and its gradients, in double precision throughout."""
+    learner, batch = made(tiny(normalised_targets=normalised))
+    whole = reference(learner, norm_pix_loss=normalised, mask_ratio=learner.spec.mask)
+    ours, theirs = learner.loss(batch), whole(batch.plain, noise=batch.noise(16)).loss
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-12)
     assert torch.equal(patches_of(batch.plain, 2), whole.patchify(batch.plain))
+    ours.backward()
+    theirs.backward()
+    found = [learner.encoder.weights["blocks.0.query.weight"], learner.decoder.weights["pixels.weight"]]
+    wanted = [whole.vit.layers[0].attention.q_proj.weight, whole.decoder.decoder_pred.weight]
+    for mine, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-10, atol=1e-14)
 
 
-def test_half_of_the_patches_are_hidden_those_of_largest_noise(tiny):
+def test_maps_and_tokens_are_those_of_the_transformers_package(tiny, reference):
+    learner, batch = made(tiny())
+    found = run_vit(learner.encoder.weights, learner.shape, batch.plain)
+    noise = torch.arange(16.0).expand(8, -1)  # leaves the patches in their order
+    with torch.no_grad():
+        wanted = reference(learner, mask_ratio=0.0).vit(
+            batch.plain, noise=noise, output_attentions=True, output_hidden_states=True
+        )
+    for mine, theirs in zip(found.attention, wanted.attentions, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+    for mine, theirs in zip(found.residual, wanted.hidden_states, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.final, wanted.last_hidden_state, rtol=0, atol=1e-12)
+
+
+def test_half_of_the_patches_are_masked_those_of_largest_noise(tiny):
     learner, batch = made(tiny(mask=0.5))
     noise = batch.noise(16)
-    hidden = encode(learner.encoder, batch.plain, noise=noise, mask=0.5).hidden
+    found = encode_masked(learner.encoder.weights, learner.shape, batch.plain, noise=noise, mask=0.5)
+    assert found.tokens.shape == (8, 9, 16)
     for row in range(8):
-        assert set(hidden[row].nonzero()[:, 0].tolist()) == set(noise[row].argsort()[8:].tolist())
+        assert set(found.masked[row].nonzero()[:, 0].tolist()) == set(noise[row].argsort()[8:].tolist())
 
 
 def test_contrast_loss_is_cross_entropy_times_twice_the_temperature(rng):
@@ -102,9 +125,8 @@ def literal_contrast(learner, batch, *, average_first):
     total = 0.0
     pair = [batch.view(0), batch.view(1)]
     for query, key in ((0, 1), (1, 0)):
-        tokens = encode(start.encoder, pair[query]).tokens[:, 1:].mean(1)
-        q = start.predictor(start.projector(tokens))
-        k = projector(encode(encoder, pair[key]).tokens[:, 1:].mean(1))
+        q = start.predictor(start.projector(tokens(start, pair[query])[:, 1:].mean(1)))
+        k = projector(tokens(start, pair[key], encoder)[:, 1:].mean(1))
         q, k = q / q.norm(dim=1, keepdim=True), k / k.norm(dim=1, keepdim=True)
         scores = q @ k.T / spec.temperature
         total += 2 * spec.temperature * float((scores.logsumexp(1) - scores.diagonal()).mean().detach())
@@ -148,14 +170,14 @@ def test_the_mixture_is_the_weighted_sum(tiny):
 
 def test_supervision_is_cross_entropy_of_one_view(tiny):
     learner, batch = made(tiny("supervised"))
-    scores = learner.head(encode(learner.encoder, batch.view(0)).tokens[:, 1:].mean(1))
+    scores = learner.head(tokens(learner, batch.view(0))[:, 1:].mean(1))
     expected = (scores.logsumexp(1) - scores.gather(1, batch.labels[:, None])[:, 0]).mean()
     assert float(learner.loss(batch).detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
 
 
 def test_the_class_token_can_be_read_instead(tiny):
     learner, batch = made(tiny("supervised", readout="class"))
-    assert torch.equal(learner.read(batch.plain), encode(learner.encoder, batch.plain).tokens[:, 0])
+    assert torch.equal(learner.read(batch.plain), tokens(learner, batch.plain)[:, 0])
 
 
 @pytest.mark.parametrize("method", ["contrast", "mixture"])
@@ -163,8 +185,8 @@ def test_the_patch_projection_stays_frozen_where_there_is_contrast(tiny, method)
     trained = train(tiny(method)).learner.encoder.state_dict()
     start = Learner(tiny(method)).encoder.state_dict()
     moved = {name for name in start if not torch.equal(start[name], trained[name])}
-    assert not any("patch_embeddings" in name or "position" in name for name in moved)
-    assert any("q_proj" in name for name in moved)
+    assert not any("patch" in name or "position" in name for name in moved)
+    assert any("query" in name for name in moved)
 
 
 def test_all_methods_start_from_the_same_encoder_and_seeds_differ(tiny):
@@ -172,13 +194,12 @@ def test_all_methods_start_from_the_same_encoder_and_seeds_differ(tiny):
     for method in ("contrast", "mixture", "supervised", "untrained"):
         other = Learner(tiny(method)).encoder.state_dict()
         assert all(torch.equal(first[name], other[name]) for name in first)
-    assert not torch.equal(first["embeddings.cls_token"],
-                           Learner(tiny(seed=4)).encoder.state_dict()["embeddings.cls_token"])  # fmt: skip
+    assert not torch.equal(first["class_token"], Learner(tiny(seed=4)).encoder.weights["class_token"])
 
 
 def test_positions_are_told_apart_by_encoder_and_decoder():
-    model = build(Architecture(), 8, 0)
-    for codes in (model.vit.embeddings.position_embeddings, model.decoder.decoder_pos_embed):
+    for part in build(SmallViT(), 8, 0):
+        codes = part.weights["positions"]
         apart = torch.cdist(codes[0, 1:], codes[0, 1:]) + 10 * torch.eye(16)
         assert float(apart.min()) > 0.3 and not codes.requires_grad
     found = position_codes(3, 8)
@@ -194,20 +215,3 @@ def test_building_leaves_the_global_generator_alone(tiny):
     before = torch.get_rng_state()
     Learner(tiny("mixture"))
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_inspection_sees_every_depth_and_agrees_with_encoding(tiny):
-    learner, batch = made(tiny())
-    seen = inspect(learner.encoder, batch.plain)
-    assert len(seen.maps) == 2 and len(seen.tokens) == 3
-    for maps in seen.maps:
-        assert maps.shape == (8, 2, 17, 17)
-        torch.testing.assert_close(maps.sum(-1), torch.ones(8, 2, 17, dtype=maps.dtype), rtol=0, atol=1e-6)
-    final = learner.encoder.layernorm(seen.tokens[-1])
-    torch.testing.assert_close(final, encode(learner.encoder, batch.plain).tokens)
-
-
-def test_masking_needs_the_noise(tiny, complaint):
-    learner, batch = made(tiny())
-    with complaint("mask"):
-        encode(learner.encoder, batch.plain, mask=0.5)

@@ -6,52 +6,84 @@ import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from vitdyn import _processes
+from vitdyn._processes import StoppedError, number_of_workers, side_by_side
+from vitdyn._progress import progress
+from vitdyn.dynamics import Runtime
+from vitdyn.experiments import Experiment, ResultStore
 from vitdyn.practice import (
-    Analysis,
-    Architecture,
     Digits,
     Images,
-    PracticeStore,
     Pretraining,
-    Record,
+    SmallViT,
+    by_depth,
+    by_method,
     estimate_seconds,
     findings,
-    run,
+    pretrain,
+    spec_of,
     value_table,
 )
-from vitdyn.practice import store as store_module
-from vitdyn.practice.training import train
+from vitdyn.practice.augmentation import minibatch
+from vitdyn.practice.pretraining_loop import train
 
 ROOT = Path(__file__).parents[2]
+WORK = """
+import os, time
+def work(item, advance):
+    advance(1)
+    open(f"begun-{item}", "w").close()
+    time.sleep(float(item))
+"""
 UNGUARDED = """
 import sys
-from vitdyn.practice import Analysis, Architecture, PracticeStore, Pretraining
-small = Architecture(width=16, layers=2, heads=2, decoder_width=8, decoder_heads=2)
-specs = [Pretraining(method="reconstruction", architecture=small, steps=int(sys.argv[2]), batch=8, seed=seed,
-                     analysis=Analysis(images=24, objects=12, views=10)) for seed in range(2)]
+from vitdyn._processes import side_by_side
+from vitdyn._progress import progress
+from work import work
 print("begun", flush=True)
-print(len(PracticeStore(folder=sys.argv[1], device="cpu", workers=2)(specs)))
+side_by_side(work, sys.argv[1:], 2, progress(False, 2, "step"))
+print("done")
 """
 
 
-def begin(tmp_path, steps):
+def begin(tmp_path, *items):
+    """Run a script without a main guard that works on items side by side."""
     (tmp_path / "script.py").write_text(UNGUARDED)
+    (tmp_path / "work.py").write_text(WORK)
     return subprocess.Popen(
-        [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "results"), str(steps)],
+        [sys.executable, "script.py", *items], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
 
 def test_a_script_needs_no_main_guard(tmp_path):
-    said, complained = begin(tmp_path, 3).communicate(timeout=300)
-    assert (said, complained) == ("begun\n2\n", "")
-    assert len(list((tmp_path / "results").glob("*.nc"))) == 2
+    said, complained = begin(tmp_path, "0", "0.01").communicate(timeout=300)
+    assert (said, complained) == ("begun\ndone\n", "")
+    assert len(list(tmp_path.glob("begun-*"))) == 2
+
+
+def test_another_process_makes_the_same_bits_and_counts_its_steps(tiny, tmp_path, capsys, monkeypatch):
+    pool = _processes.ProcessPoolExecutor  # of one process: to start a second takes as long again
+    monkeypatch.setattr(
+        _processes, "ProcessPoolExecutor", lambda workers, *given, **named: pool(1, *given, **named)
+    )
+    asked = [Experiment(name="a", training=tiny()), Experiment(name="b", training=tiny("untrained"))]
+    store = ResultStore(tmp_path, workers=2, runtime=Runtime(progress=True))
+    threads = torch.get_num_threads()
+    for found, each in zip(store.all(asked), asked, strict=True):
+        for name, values in pretrain(each.training).dataset.data_vars.items():
+            np.testing.assert_array_equal(found.dataset[name], values)
+    said = capsys.readouterr()
+    assert "2 trainings, about" in said.out and "5 of 5 steps" in said.err
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".nc", ".nc"]
+    assert torch.get_num_threads() == threads
 
 
 def children(pid):
@@ -84,8 +116,8 @@ def wait_for(condition, seconds=120):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are read from Linux's /proc")
 def test_processes_leave_when_their_caller_is_killed(tmp_path):
-    caller = begin(tmp_path, 10**6)
-    wait_for(lambda: len(list((tmp_path / "results").glob("*.checkpoint"))) == 2)
+    caller = begin(tmp_path, "600", "601")
+    wait_for(lambda: len(list(tmp_path.glob("begun-*"))) == 2)
     workers = children(caller.pid)
     assert len(workers) == 2
     caller.kill()
@@ -97,25 +129,67 @@ def test_the_callers_script_is_as_it_was(monkeypatch):
     main = sys.modules["__main__"]
     monkeypatch.setattr(main, "__file__", "script.py", raising=False)
     before = main.__spec__
-    with store_module._main_left_alone():
+    with _processes._main_left_alone():
         assert main.__spec__ is None and not hasattr(main, "__file__")
     assert main.__spec__ is before and main.__file__ == "script.py"
 
 
-def test_a_process_that_was_killed_is_one_line(tiny, tmp_path, monkeypatch):
-    class Broken:
-        def result(self):
-            raise BrokenProcessPool("abruptly")
+def test_a_process_counts_its_steps_and_ends_when_the_caller_says_so(monkeypatch):
+    context = get_context("spawn")
+    counter, stop = context.Value("q", 0), context.Event()
+    monkeypatch.setattr(_processes, "_steps_done", counter)
+    monkeypatch.setattr(_processes, "_stop", stop)
+    done = []
 
-    class Pool:
-        __init__ = __exit__ = shutdown = lambda self, *given, **options: None
-        __enter__ = lambda self: self  # noqa: E731
-        submit = lambda self, *given: Broken()  # noqa: E731
+    def work(item, advance):
+        advance(item)
+        done.append(item)
 
-    monkeypatch.setattr(store_module, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(store_module, "wait", lambda waiting, **options: (waiting, set()))
-    with pytest.raises(ChildProcessError, match="was ended from outside, perhaps for lack of memory"):
-        PracticeStore(folder=tmp_path, device="cpu", workers=2)([tiny(), tiny(seed=9)])
+    _processes._counted(work, 5)
+    assert counter.value == 5
+    stop.set()
+    with pytest.raises(StoppedError):
+        _processes._counted(work, 2)
+    assert counter.value == 5 and done == [5]
+
+
+class Pool:
+    """A pool of processes that do nothing: each piece of work ends at once, as ``result`` says."""
+
+    __init__ = __exit__ = lambda self, *given, **options: None
+    __enter__ = lambda self: self  # noqa: E731
+
+    def submit(self, *given):
+        return self
+
+    def shutdown(self, **options):
+        Pool.ended = options
+
+    def result(self):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "ended"),
+    [(BrokenProcessPool("abruptly"), ChildProcessError, None),
+     (ArithmeticError("not finite"), ArithmeticError, {"wait": False, "cancel_futures": True})],
+)  # fmt: skip
+def test_an_error_in_a_process_ends_all_and_one_that_was_killed_is_one_line(
+    error, raised, ended, monkeypatch
+):
+    monkeypatch.setattr(Pool, "error", error, raising=False)
+    monkeypatch.setattr(Pool, "ended", None, raising=False)
+    monkeypatch.setattr(_processes, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(_processes, "wait", lambda waiting, **options: (waiting, set()))
+    with pytest.raises(raised, match=r"not finite|was ended from outside, perhaps for lack of memory"):
+        side_by_side(print, [1, 2], 2, progress(False, 0, "step"))
+    assert Pool.ended == ended
+
+
+def test_as_many_processes_as_cores_or_as_are_asked_for(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(9), raising=False)
+    assert number_of_workers(None, on_gpu=False) == 9
+    assert number_of_workers(None, on_gpu=True) == 4 and number_of_workers(7, on_gpu=True) == 7
 
 
 IMAGES = Digits(test=40).load()
@@ -155,33 +229,33 @@ def test_images_that_cannot_be_learned_from_are_refused(field, make, complaint):
 
 
 SPEC = Pretraining(method="reconstruction")
-LARGE = Pretraining(method="reconstruction", architecture=Architecture(width=4 * 10**7))
+LARGE = Pretraining(method="reconstruction", vit=SmallViT(width=4 * 10**7))
 
 
 @pytest.mark.parametrize(
     ("field", "make"),
     [
-        ("specs", lambda: PracticeStore(folder="x")(SPEC)),
-        ("specs", lambda: PracticeStore(folder="x")("reconstruction")),
-        ("specs", lambda: PracticeStore(folder="x")(None)),
-        ("specs[1]", lambda: PracticeStore(folder="x")([SPEC, None])),
-        ("folder", lambda: PracticeStore(folder=None)),
-        ("redraw", lambda: PracticeStore(folder="x", redraw="no")),
-        ("spec", lambda: run(None)),
-        ("out", lambda: run(SPEC, out=3)),
-        ("device", lambda: run(SPEC, device="tpu")),
+        ("experiments", lambda: ResultStore("x").all(SPEC)),
+        ("experiments[0]", lambda: ResultStore("x").all([SPEC])),
+        ("workers", lambda: ResultStore("x", workers=0)),
+        ("workers", lambda: ResultStore("x", workers="two")),
+        ("training", lambda: Experiment(name="a", training="Digits")),
+        ("spec", lambda: pretrain(None)),
+        ("checkpoint", lambda: pretrain(SPEC, checkpoint=3)),
+        ("runtime", lambda: pretrain(SPEC, runtime="cpu")),
+        ("device", lambda: pretrain(SPEC, runtime=Runtime(device="tpu"))),
         ("workers", lambda: estimate_seconds([SPEC], workers=0)),
-        ("batch", lambda: train(replace(SPEC, batch=1298, steps=1))),
-        ("architecture", lambda: train(LARGE)),
+        ("batch_size", lambda: train(replace(SPEC, batch_size=1298, steps=1))),
+        ("batch_size", lambda: minibatch(0, 0, 8, 7)),
+        ("vit", lambda: train(LARGE)),
         ("steps", lambda: train(replace(SPEC, steps=10**15))),
         ("records", lambda: value_table([])),
         ("records", lambda: findings(3)),
         ("records[0]", lambda: findings([None])),
-        ("pretraining", lambda: Pretraining.from_json(None)),
-        ("pretraining", lambda: Pretraining.from_json("[" * 10**5)),
-        ("pretraining", lambda: Pretraining.from_json('{"steps":' + "1" * 5000 + "}")),
-        ("pretraining", lambda: Pretraining.from_json('{"a":' * 400 + "1" + "}" * 400)),
-        ("kind", lambda: Pretraining.from_json('{"kind": ["Digits"]}')),
+        ("records", lambda: by_method(None, "lidar")),
+        ("name", lambda: by_depth(None, "lidars")),
+        ("trajectory", lambda: by_depth(None, "lidar")),
+        ("trajectory", lambda: spec_of(SPEC)),
     ],
 )
 def test_bad_arguments_are_named(field, make, complaint, tmp_path, monkeypatch):
@@ -191,9 +265,5 @@ def test_bad_arguments_are_named(field, make, complaint, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_texts_and_torchs_devices_are_taken(tiny, tmp_path):
-    record = run(tiny("untrained"), out=str(tmp_path / "one.nc"), device=torch.device("cpu"))
-    assert isinstance(record, Record)
-    assert PracticeStore(folder=str(tmp_path), device=torch.device("cpu"), workers=1)([tiny("untrained")])
+def test_images_of_ones_own_are_taken():
     assert isinstance(Images(IMAGES.train, IMAGES.train_labels, IMAGES.test, IMAGES.test_labels), Images)
-    assert Analysis().images == 256

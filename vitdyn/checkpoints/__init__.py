@@ -1,13 +1,13 @@
 """Published Vision Transformers: read without running what files hold, passed through, measured by head."""
 
 from vitdyn.checkpoints.architecture import Architecture
-from vitdyn.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from vitdyn.checkpoints.families import FAMILIES, Assumed
 from vitdyn.checkpoints.forward import Forward, forward
-from vitdyn.checkpoints.images import ImageFolder, find_images, load_images
-from vitdyn.checkpoints.mapping import KeyReport
-from vitdyn.checkpoints.measure import METRICS, HeadMetrics, measure_heads
+from vitdyn.checkpoints.head_metrics import METRICS, HeadMetrics, measure_heads
+from vitdyn.checkpoints.image_folders import ImageFolder, find_images, load_images
+from vitdyn.checkpoints.key_mapping import KeyReport
 from vitdyn.checkpoints.preprocessing import Preprocessing
+from vitdyn.checkpoints.published import Checkpoint, read_checkpoint
 
 __all__ = [
     "FAMILIES",

@@ -1,8 +1,8 @@
 """Key tables: what published Vision Transformers call each tensor, and what it is called here.
 
 Names here: ``class_token``, ``distillation_token``, ``positions``, ``patch.weight``, ``patch.bias``; in block i,
-``blocks.i.`` and ``norm_attention``, ``query``, ``key``, ``value``, ``merge`` (the map after the heads are joined),
-``norm_mlp``, ``widen``, ``narrow``, each with ``weight`` and ``bias``; at last ``norm``. ``joint`` is query, key
+``blocks.i.`` and ``norm_attention``, ``query``, ``key``, ``value``, ``proj`` (the map after the heads are joined),
+``norm_mlp``, ``fc1``, ``fc2``, each with ``weight`` and ``bias``; at last ``norm``. ``qkv`` is query, key
 and value stacked, a third of the rows each, and is split after reading.
 """
 
@@ -48,15 +48,15 @@ TIMM = Layout(
         *_with_endings(
             ("patch_embed.proj", "patch"),
             (f"{_BLOCK}.norm1", f"{_BLOCK}.norm_attention"),
-            (f"{_BLOCK}.attn.qkv", f"{_BLOCK}.joint"),
-            (f"{_BLOCK}.attn.proj", f"{_BLOCK}.merge"),
+            (f"{_BLOCK}.attn.qkv", f"{_BLOCK}.qkv"),
+            (f"{_BLOCK}.attn.proj", f"{_BLOCK}.proj"),
             (f"{_BLOCK}.norm2", f"{_BLOCK}.norm_mlp"),
-            (f"{_BLOCK}.mlp.fc1", f"{_BLOCK}.widen"),
-            (f"{_BLOCK}.mlp.fc2", f"{_BLOCK}.narrow"),
+            (f"{_BLOCK}.mlp.fc1", f"{_BLOCK}.fc1"),
+            (f"{_BLOCK}.mlp.fc2", f"{_BLOCK}.fc2"),
             ("norm", "norm"),
         ),
     ),
-    optional=("distillation_token", f"{_BLOCK}.joint.bias"),
+    optional=("distillation_token", f"{_BLOCK}.qkv.bias"),
     aside=(
         (r"decoder_(embed|pos_embed|blocks|norm|pred)(\..*)?", "decoder"),
         (r"fc_norm\..*", "norm after pooling"),
@@ -100,9 +100,9 @@ TRANSFORMERS_4 = _transformers(
         "attention.attention.query": "query",
         "attention.attention.key": "key",
         "attention.attention.value": "value",
-        "attention.output.dense": "merge",
-        "intermediate.dense": "widen",
-        "output.dense": "narrow",
+        "attention.output.dense": "proj",
+        "intermediate.dense": "fc1",
+        "output.dense": "fc2",
     },
 )
 
@@ -113,9 +113,9 @@ TRANSFORMERS_5 = _transformers(
         "attention.q_proj": "query",
         "attention.k_proj": "key",
         "attention.v_proj": "value",
-        "attention.o_proj": "merge",
-        "mlp.fc1": "widen",
-        "mlp.fc2": "narrow",
+        "attention.o_proj": "proj",
+        "mlp.fc1": "fc1",
+        "mlp.fc2": "fc2",
     },
 )
 

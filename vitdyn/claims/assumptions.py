@@ -18,7 +18,7 @@ Spec = Training | MeanField
 
 def every_run(sentence: str, met: Callable[[Spec], bool]) -> Assumption:
     """Return the assumption that each run of a case meets a condition."""
-    return Assumption(sentence=sentence, holds=lambda case: all(met(run.training) for run in case.runs))
+    return Assumption(sentence=sentence, holds=lambda case: all(met(spec) for spec in case.specs))
 
 
 def sizes_of(spec: Spec) -> AreaSizes:
@@ -173,7 +173,7 @@ def _have_the_same_data(case: Case) -> bool:
 SAME_DATA = Assumption(sentence="Runs have the same data and seeds.", holds=_have_the_same_data)
 CONTRAST_FIRST = Assumption(
     sentence="Two runs, contrast and masked reconstruction in this order.",
-    holds=lambda case: [run.training.objective.name for run in case.runs] == ["cl", "mae"],
+    holds=lambda case: [spec.objective.name for spec in case.specs] == ["cl", "mae"],
 )
 
 
@@ -205,7 +205,7 @@ def ladder(rungs: int, top: float) -> Assumption:
     """Return the assumption that the runs differ in P alone, rising to no less than ``top``."""
 
     def met(case: Case) -> bool:
-        specs = [run.training for run in case.runs]
+        specs = case.specs
         heights = [sizes_of(spec).patches for spec in specs]
         alike = {(exponents_of(spec), spec.objective, law_of(spec), clusters_of(spec)) for spec in specs}
         rising = all(low < high for low, high in pairwise(heights))

@@ -45,6 +45,16 @@ class Case:
         return cls(name=experiment.name, runs=(experiment,))
 
     @property
+    def specs(self) -> tuple[Training | MeanField, ...]:
+        """What its runs simulate or integrate: no claim is about the training of real Vision Transformers."""
+        found = [run.training for run in self.runs if isinstance(run.training, (Training, MeanField))]
+        if len(found) < len(self.runs):
+            raise wrong(
+                "Case.runs", self.name, "must be simulations and mean-field flows of the theory's layer"
+            )
+        return tuple(found)
+
+    @property
     def basis(self) -> str:
         """What its runs are: full simulation, mean field or both."""
         simulated = {isinstance(run.training, Training) for run in self.runs}

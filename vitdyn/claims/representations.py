@@ -227,7 +227,7 @@ def _between(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
 
 def _of_mixtures(case: Case) -> bool:
     """Say whether the runs are mixtures at λ = 0, in between, and λ = 1."""
-    weights = [getattr(run.training.objective, "weight", None) for run in case.runs]
+    weights = [getattr(spec.objective, "weight", None) for spec in case.specs]
     return len(weights) == 3 and None not in weights and weights[0] == 0 and weights[2] == 1
 
 

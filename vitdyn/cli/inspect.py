@@ -58,7 +58,7 @@ class Inspect:
 
     def __call__(self) -> int:
         """Print the tables; write CSV and picture."""
-        from vitdyn.checkpoints.outside import printable
+        from vitdyn.checkpoints.untrusted import printable
         from vitdyn.dynamics import pick_device
         from vitdyn.plotting import save_figure
         from vitdyn.plotting.heads import draw_heads
@@ -90,7 +90,7 @@ class Inspect:
     def _tried(self, labels: Sequence[str], device: Any) -> tuple[Path, ...]:
         """Read every checkpoint, say what it is, and return the images that all of them can take."""
         from vitdyn.checkpoints import find_images
-        from vitdyn.checkpoints.measure import require_measurable
+        from vitdyn.checkpoints.head_metrics import require_measurable
 
         checkpoints = []
         for label, path in zip(labels, self.checkpoints, strict=True):
@@ -135,7 +135,7 @@ class Inspect:
 
 
 def _say_what_was_found(folder: Any, place: Path) -> None:
-    from vitdyn.checkpoints.outside import printable
+    from vitdyn.checkpoints.untrusted import printable
 
     print(f"{len(folder.paths)} images of {printable(place)}")
     for note in folder.notes:
@@ -148,7 +148,7 @@ def _say_what_was_found(folder: Any, place: Path) -> None:
 
 def _labels(paths: Sequence[Path]) -> list[str]:
     """Return a short label for each checkpoint: its name, with its folder's where names are alike."""
-    from vitdyn.checkpoints.outside import printable
+    from vitdyn.checkpoints.untrusted import printable
 
     names = [path.name.removesuffix(".tar") for path in paths]
     short = [Path(name).stem if not path.is_dir() else name for name, path in zip(names, paths, strict=True)]

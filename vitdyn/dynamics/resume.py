@@ -137,7 +137,7 @@ def _require_fit(piece: Piece, rows: Rows, start: Correlations | None) -> None:
         return
     fresh, found = fresh_group(rows, start), piece.state
     like = fresh.to_state()
-    alien = [name for name in like if not (isinstance(found, dict) and _fits(found.get(name), like[name]))]
+    alien = [name for name in like if not (isinstance(found, dict) and fits(found.get(name), like[name]))]
     if not alien and not 0 <= found["step"] <= rows.common.steps:
         alien = ["step"]
     if not alien and not all(_is_part(part) for part in found["parts"] or [None]):
@@ -146,7 +146,7 @@ def _require_fit(piece: Piece, rows: Rows, start: Correlations | None) -> None:
         recorded = rows.common.schedule.recorded_steps(rows.common.steps)
         done = {sum(step < end for step in recorded) for end in (found["step"], found["step"] + 1)}
         shapes = frame_of(fresh, JointSource(rows), Workspaces()) if found["frames"] else None
-        if len(found["frames"]) not in done or not all(_fits(frame, shapes) for frame in found["frames"]):
+        if len(found["frames"]) not in done or not all(fits(frame, shapes) for frame in found["frames"]):
             alien = ["frames"]
     if alien:
         raise CheckpointError.of(piece.path, f"its {', '.join(alien)} cannot be of this run")
@@ -157,11 +157,11 @@ def _is_part(part: Any) -> bool:
     return isinstance(part, tuple) and tuple(map(type, part)) == (int, str, str)
 
 
-def _fits(found: Any, like: Any) -> bool:
+def fits(found: Any, like: Any) -> bool:
     """Return whether values have the types, names and shapes of others; lists may be of any length."""
     if isinstance(like, Tensor):
         return isinstance(found, Tensor) and (found.shape, found.dtype) == (like.shape, like.dtype)
     if isinstance(like, dict):
         same = isinstance(found, dict) and found.keys() == like.keys()
-        return same and all(_fits(found[name], like[name]) for name in like)
+        return same and all(fits(found[name], like[name]) for name in like)
     return type(found) is type(like)

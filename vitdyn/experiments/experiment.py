@@ -17,6 +17,7 @@ from vitdyn.experiments.identity import FORMULAS, key_or_reason
 from vitdyn.lumped import MeanField, integrate
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.observables import Metrics
+from vitdyn.practice import Pretraining, pretrain
 from vitdyn.trajectory import Trajectory, require_writable
 
 SPEC_KINDS = (
@@ -31,12 +32,15 @@ SPEC_KINDS = (
     *LAWS.values(),
     *OBJECTIVES,
     *DESCENTS.values(),
+    *Pretraining.kinds(),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A run with a name, a simulation or a mean-field flow: everything that decides its numbers, as JSON both ways.
+    """A run with a name: everything that decides its numbers, as JSON both ways.
+
+    ``training`` is a simulation, a mean-field flow, or the training of a small Vision Transformer on real images.
 
     Equal experiments have equal ``key``s, whatever their names, and experiments that can give different numbers have
     different ones: an objective or a distribution of the user's counts with all the code and values that it reaches.
@@ -48,13 +52,13 @@ class Experiment:
     """
 
     name: str
-    training: Training | MeanField
+    training: Training | MeanField | Pretraining
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.+-]+", self.name):
             raise wrong("name", self.name, "must be made of letters, digits and . + - _")
-        if not isinstance(self.training, (Training, MeanField)):
-            raise wrong("training", self.training, "must be a Training or a MeanField")
+        if not isinstance(self.training, (Training, MeanField, Pretraining)):
+            raise wrong("training", self.training, "must be a Training, a MeanField or a Pretraining")
 
     @property
     def key(self) -> str:
@@ -125,10 +129,12 @@ def run(experiment: Experiment, *, out: str | Path | None = None, runtime: Runti
     if checkpoint and (reason := experiment.unnamed):
         warnings.warn(f"{experiment.name} is not resumed if it is interrupted: {reason}", stacklevel=2)
         checkpoint = None
+    until_saved = replace(runtime, keep_checkpoint=True)
     if isinstance(experiment.training, MeanField):  # mostly a second: nothing to resume
         trajectory = integrate(experiment.training, progress=runtime.progress)
+    elif isinstance(experiment.training, Pretraining):
+        trajectory = pretrain(experiment.training, checkpoint=checkpoint, runtime=until_saved)
     else:
-        until_saved = replace(runtime, keep_checkpoint=True)
         trajectory = simulate(experiment.training, checkpoint=checkpoint, runtime=until_saved)
     trajectory = described(trajectory, experiment)
     if target:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from vitdyn._errors import as_path, as_tuple, require_boolean, require_kind, wrong
+from vitdyn._errors import as_path, as_tuple, require_boolean, require_integer, require_kind, wrong
 from vitdyn.dynamics import DivergenceError, Runtime, Training, simulate_grid
 from vitdyn.experiments.experiment import Experiment, checkpoint_of, described, run
 from vitdyn.experiments.identity import key_or_reason, require_result_of, why_outdated
+from vitdyn.experiments.side_by_side import pretrain_all
+from vitdyn.practice import Pretraining
 from vitdyn.trajectory import Trajectory, require_writable
 
 Name = TypeVar("Name", bound=Hashable)
@@ -23,7 +25,8 @@ class ResultStore:
 
     Called with an experiment it returns the stored trajectory, or runs the experiment and stores it; with ``redraw`` it
     never runs anything. A result or checkpoint that cannot be believed (damaged, of another experiment) is an error,
-    or made again where ``runtime`` says ``anew``.
+    or made again where ``runtime`` says ``anew``. ``workers`` processes train small Vision Transformers side by side
+    (None: one to a core, at most four on a GPU).
 
     >>> sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=0.3)
     >>> experiment = vd.Experiment(name="limit", training=vd.MeanField(sizes=sizes))
@@ -36,11 +39,14 @@ class ResultStore:
     folder: Path
     redraw: bool = False
     runtime: Runtime = Runtime()
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", as_path("folder", self.folder))
         require_boolean("redraw", self.redraw)
         require_kind("runtime", self.runtime, Runtime)
+        if self.workers is not None:
+            require_integer("workers", self.workers, at_least=1)
 
     def path(self, experiment: Experiment) -> Path:
         """Return the file of an experiment's result."""
@@ -57,7 +63,9 @@ class ResultStore:
         return trajectory
 
     def all(self, experiments: Iterable[Experiment]) -> tuple[Trajectory, ...]:
-        """Return the trajectories of several experiments in order; missing simulations run as one grid.
+        """Return the trajectories of several experiments in order.
+
+        Missing simulations run as one grid, and missing trainings of Vision Transformers in processes side by side.
 
         The state of each is kept beside its result until that is saved: interrupted, each goes on, alone or in whatever
         grid it is asked for. Where some diverge, the results of all others are saved before ``DivergenceError``.
@@ -67,12 +75,13 @@ class ResultStore:
         named = {path: each for path, each in zip(files, asked, strict=True) if path is not None}
         kept = {path: self._found(each, path) for path, each in named.items()}
         missing = {path: each for path, each in named.items() if kept[path] is None}
-        simulations = {path: each for path, each in missing.items() if isinstance(each.training, Training)}
         if missing and self.redraw:
             raise wrong("redraw", str(next(iter(missing))), "no such result: run without --redraw first")
-        if len(simulations) > 1:
-            self._simulate(simulations)
-            kept |= {path: self._found(each, path) for path, each in simulations.items()}
+        for kind, make in ((Training, self._simulate), (Pretraining, self._pretrain)):
+            alike = {path: each for path, each in missing.items() if isinstance(each.training, kind)}
+            if len(alike) > 1:
+                make(alike)
+                kept |= {path: self._found(each, path) for path, each in alike.items()}
         for path, each in missing.items():
             kept[path] = kept[path] or run(each, out=path, runtime=self.runtime)
         return tuple(
@@ -140,3 +149,8 @@ class ResultStore:
         if lost is not None:
             names = [each.name for each in experiments.values()]
             raise DivergenceError(lost.lost, names, trajectories) from lost
+
+    def _pretrain(self, experiments: Mapping[Path, Experiment]) -> None:
+        for path in experiments:
+            require_writable(path)
+        pretrain_all(experiments, self.runtime, self.workers)

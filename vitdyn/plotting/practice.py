@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from vitdyn._errors import wrong
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import BLUE, GREEN, GREY, PAGE_WIDTH, PURPLE, VERMILLION, panel_title
-from vitdyn.practice import Record, by_method, interval
+from vitdyn.practice import by_method, interval, spec_of
+from vitdyn.trajectory import Trajectory
 
 METHOD_STYLE: dict[str, tuple[str, str, Literal["-", "--"]]] = {
     "untrained": (GREY, "untrained", "--"),
@@ -39,7 +40,7 @@ _OF_MEAN_TOKEN = ("linear_accuracy", "lidar", "rank_me")
 
 
 @drawn_in_style
-def draw_practice(records: Sequence[Record]) -> Drawing:
+def draw_practice(records: Sequence[Trajectory]) -> Drawing:
     """Draw eight metrics by depth, one curve and band (95 % interval over seeds) for each method.
 
     Metrics of attention stand at blocks 1, 2, ...; metrics of tokens at depths 0 (before the first block), 1, ... Those
@@ -49,7 +50,7 @@ def draw_practice(records: Sequence[Record]) -> Drawing:
     if not records:
         raise wrong("records", records, "must hold at least one run")
     drawing = Drawing.of_size(PAGE_WIDTH, 3.9)
-    layers = records[0].spec.architecture.layers
+    layers = spec_of(records[0]).vit.depth
     for index, (metric, title, unit) in enumerate(PANELS):
         axes = drawing.figure.add_subplot(2, 4, index + 1)
         letter = "abcdefgh"[index]
@@ -60,7 +61,7 @@ def draw_practice(records: Sequence[Record]) -> Drawing:
         axes.set_xticks(range(0, layers + 1, 1 if layers < 7 else 2))
         if index >= 4:
             axes.set_xlabel("depth, blocks")
-    shown = {record.spec.method for record in records}
+    shown = {spec_of(record).method for record in records}
     handles = [
         Line2D([], [], color=colour, linestyle=line, marker="o", markersize=3, label=label)
         for method, (colour, label, line) in METHOD_STYLE.items()
@@ -70,12 +71,14 @@ def draw_practice(records: Sequence[Record]) -> Drawing:
     return drawing
 
 
-def _draw_metric(axes: Axes, drawing: Drawing, letter: str, metric: str, records: Sequence[Record]) -> None:
+def _draw_metric(
+    axes: Axes, drawing: Drawing, letter: str, metric: str, records: Sequence[Trajectory]
+) -> None:
     """Draw one metric of all methods; a band that is not finite is left out."""
     for method, values in by_method(records, metric).items():
         colour, label, line = METHOD_STYLE[method]
         mean, low, high = (np.where(np.isfinite(each), each, np.nan) for each in interval(values))
-        last = records[0].spec.architecture.layers
+        last = spec_of(records[0]).vit.depth
         depth = np.arange(last + 1 - len(mean), last + 1)
         if metric in _OF_MEAN_TOKEN:
             depth, mean, low, high = depth[1:], mean[1:], low[1:], high[1:]

@@ -1,11 +1,12 @@
 """Real images and small Vision Transformers of several blocks: what the theory's objectives do in practice.
 
-A :class:`Pretraining` goes in, a :class:`Record` comes out: an encoder of the transformers package is trained by one of
-four methods from one seed and looked at by depth. Needs the packages transformers, scikit-learn and scikit-image.
+A :class:`Pretraining` goes in, a Trajectory comes out: an encoder is trained by one of four methods from one seed and
+evaluated by depth. An Experiment holds one, and a ResultStore keeps its result. Digits need scikit-learn, photographs
+need scikit-image.
 """
 
 from vitdyn.practice.augmentation import Augmentation
-from vitdyn.practice.encoder import Architecture
+from vitdyn.practice.cost import estimate_seconds
 from vitdyn.practice.findings import (
     Finding,
     Interval,
@@ -15,31 +16,32 @@ from vitdyn.practice.findings import (
     interval,
     value_table,
 )
-from vitdyn.practice.images import Digits, Images, ImageSet, Photographs
-from vitdyn.practice.pretraining import METHODS, Analysis, Pretraining
-from vitdyn.practice.record import MEANINGS, Record
-from vitdyn.practice.store import PracticeStore, estimate_seconds, run
+from vitdyn.practice.image_sets import Digits, Images, ImageSet, Photographs
+from vitdyn.practice.pretraining import METHODS, Evaluation, Pretraining
+from vitdyn.practice.pretraining_loop import pretrain
+from vitdyn.practice.results import MEANINGS, by_depth, spec_of
+from vitdyn.practice.small_vit import SmallViT
 
 __all__ = [
     "MEANINGS",
     "METHODS",
-    "Analysis",
-    "Architecture",
     "Augmentation",
     "Digits",
+    "Evaluation",
     "Finding",
     "ImageSet",
     "Images",
     "Interval",
     "Photographs",
-    "PracticeStore",
     "Pretraining",
-    "Record",
+    "SmallViT",
+    "by_depth",
     "by_method",
     "estimate_seconds",
     "finding_table",
     "findings",
     "interval",
-    "run",
+    "pretrain",
+    "spec_of",
     "value_table",
 ]

@@ -19,7 +19,7 @@ def generator(seed: int, purpose: str, step: int) -> torch.Generator:
 
 def minibatch(seed: int, step: int, size: int, among: int) -> Int[Tensor, " sample"]:
     """Return which of ``among`` images a step sees, each at most once. Raises where there are not so many."""
-    require_integer("batch", size, at_least=1, at_most=among)
+    require_integer("batch_size", size, at_least=1, at_most=among)
     return torch.randperm(among, generator=generator(seed, "minibatches", step))[:size]
 
 

@@ -17,7 +17,8 @@ from vitdyn._errors import as_array, require_kind, require_real, require_sequenc
 from vitdyn._statistics import student_interval
 from vitdyn._tables import text_table
 from vitdyn.practice.pretraining import METHODS
-from vitdyn.practice.record import MEANINGS, Record
+from vitdyn.practice.results import MEANINGS, by_depth, spec_of
+from vitdyn.trajectory import Trajectory
 
 CONFIDENCE = 0.95
 
@@ -39,23 +40,23 @@ def interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
     return Interval(*student_interval(array, confidence))
 
 
-def _require_records(records: Sequence[Record]) -> None:
-    require_sequence("records", records, "Record")
+def _require_records(records: Sequence[Trajectory]) -> None:
+    require_sequence("records", records, "Trajectory")
     if not len(records):
-        raise wrong("records", records, "must hold at least one Record")
+        raise wrong("records", records, "must hold at least one Trajectory")
     for index, record in enumerate(records):
-        require_kind(f"records[{index}]", record, Record)
+        require_kind(f"records[{index}]", record, Trajectory)
 
 
-def by_method(records: Sequence[Record], name: str) -> dict[str, Float[np.ndarray, "seed depth"]]:
+def by_method(records: Sequence[Trajectory], name: str) -> dict[str, Float[np.ndarray, "seed depth"]]:
     """Return a variable by method, one row for each seed in rising order; the same seeds for all methods."""
     _require_records(records)
     found: dict[str, dict[int, np.ndarray]] = {}
     for record in records:
-        spec = record.spec
+        spec = spec_of(record)
         if spec.seed in found.setdefault(spec.method, {}):
             raise wrong("records", (spec.method, spec.seed), "must hold each method and seed once")
-        found[spec.method][spec.seed] = record.by_depth(name)
+        found[spec.method][spec.seed] = by_depth(record, name)
     seeds = {method: sorted(rows) for method, rows in found.items()}
     if len({tuple(each) for each in seeds.values()}) > 1:
         raise wrong("records", seeds, "must hold the same seeds for each method")
@@ -64,16 +65,16 @@ def by_method(records: Sequence[Record], name: str) -> dict[str, Float[np.ndarra
     }
 
 
-def value_table(records: Sequence[Record]) -> str:
+def value_table(records: Sequence[Trajectory]) -> str:
     """Return all variables by method and depth, as mean ± half of the interval over seeds."""
     rows = []
     for name in MEANINGS:
         for method, values in by_method(records, name).items():
             mean, _, high = interval(values)
             cells = [f"{m:.3f} ± {h - m:.3f}" for m, h in zip(mean, high, strict=True)]
-            start = "-" if len(mean) == records[0].spec.architecture.layers else None
+            start = "-" if len(mean) == spec_of(records[0]).vit.depth else None
             rows.append((name, method, *([start] if start else []), *cells))
-    depths = range(records[0].spec.architecture.layers + 1)
+    depths = range(spec_of(records[0]).vit.depth + 1)
     return text_table(("metric", "method", *(f"depth {depth}" for depth in depths)), rows)
 
 
@@ -124,7 +125,7 @@ _PREDICTED = (
 )
 
 
-def findings(records: Sequence[Record]) -> list[Finding]:
+def findings(records: Sequence[Trajectory]) -> list[Finding]:
     """Return the predicted differences with their intervals. Raises ``ValueError`` where a method is missing."""
     made = []
     for number, statement, metric, sign, reduce in _PREDICTED:

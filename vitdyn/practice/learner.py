@@ -12,17 +12,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vitdyn.checkpoints.functional_vit import run_vit
 from vitdyn.practice.augmentation import generator, minibatch
-from vitdyn.practice.encoder import PREFIX, build, encode
-from vitdyn.practice.images import Images
-from vitdyn.practice.losses import (
+from vitdyn.practice.image_sets import Images
+from vitdyn.practice.pretraining import Pretraining
+from vitdyn.practice.pretraining_losses import (
     classification_loss,
     contrast_loss,
     move_average,
     patches_of,
     reconstruction_loss,
 )
-from vitdyn.practice.pretraining import Pretraining
+from vitdyn.practice.small_vit import PREFIX, build, decode, encode_masked
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Batch:
     @classmethod
     def draw(cls, spec: Pretraining, images: Images, step: int) -> Batch:
         """Draw the images of a step."""
-        return cls(spec, images, step, minibatch(spec.seed, step, spec.batch, len(images.train)))
+        return cls(spec, images, step, minibatch(spec.seed, step, spec.batch_size, len(images.train)))
 
     @property
     def plain(self) -> Float[Tensor, "image channel side side"]:
@@ -55,36 +56,32 @@ class Batch:
         return self.images.standardised(self.spec.augmentation(self.images.train[self.chosen], draw))
 
     def noise(self, patches: int) -> Float[Tensor, "image patch"]:
-        """The numbers that decide which patches are hidden, the largest first."""
+        """The numbers that decide which patches are masked, the largest first."""
         drawn = torch.rand(len(self.chosen), patches, generator=generator(self.spec.seed, "masks", self.step))
         return drawn.to(self.images.train.device)
 
 
 class Learner(nn.Module):
-    """The encoder ``model.vit`` with its decoder, and heads for contrast or labels where the method has them."""
+    """The encoder with its decoder, and heads for contrast or labels where the method has them."""
 
     def __init__(self, spec: Pretraining) -> None:
         super().__init__()
         self.spec = spec
-        self.model = build(spec.architecture, spec.images.side, spec.seed)
-        self.encoder.train()
-        width = spec.architecture.width
+        side, width = spec.images.side, spec.vit.width
+        self.shape, self.decoder_shape = spec.vit.encoder(side), spec.vit.decoder(side)
+        self.encoder, self.decoder = build(spec.vit, side, spec.seed)
         with torch.random.fork_rng(devices=[]):  # torch's own layers draw from the global generator
             torch.manual_seed(spec.seed)
             if spec.method in ("contrast", "mixture"):
-                self.projector = _perceptron(width, 4 * width, 4 * width, spec.projection)
-                self.predictor = _perceptron(spec.projection, 4 * width, spec.projection)
+                self.projector = mlp_head(width, 4 * width, 4 * width, spec.projection)
+                self.predictor = mlp_head(spec.projection, 4 * width, spec.projection)
                 self.teacher = deepcopy(nn.ModuleList([self.encoder, self.projector])).requires_grad_(False)
-                self.encoder.embeddings.patch_embeddings.requires_grad_(False)
+                # MoCo v3: a projection of patches that is trained makes contrast unstable
+                self.encoder.get_submodule("patch").requires_grad_(False)
             if spec.method == "supervised":
                 self.head = nn.Linear(width, spec.images.classes)
         if spec.method in ("contrast", "supervised"):
-            self.model.decoder.requires_grad_(False)
-
-    @property
-    def encoder(self) -> Any:
-        """The encoder, one class for all methods."""
-        return self.model.vit
+            self.decoder.requires_grad_(False)
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Return the loss of a step; where there is contrast, the moving average moves first."""
@@ -93,18 +90,18 @@ class Learner(nn.Module):
     def reconstruction(self, batch: Batch) -> Float[Tensor, ""]:
         """Masked reconstruction of plain images."""
         spec, images = self.spec, batch.plain
-        noise = batch.noise(spec.architecture.grid(spec.images.side) ** 2)
-        seen = encode(self.encoder, images, noise=noise, mask=spec.mask)
-        predicted = self.model.decoder(seen.tokens, seen.order).logits
-        target = patches_of(images, spec.architecture.patch)
-        return reconstruction_loss(predicted, target, seen.hidden, normalised=spec.normalised_targets)
+        noise = batch.noise(self.shape.patches)
+        encoded = encode_masked(self.encoder.weights, self.shape, images, noise=noise, mask=spec.mask)
+        predicted = decode(self.decoder.weights, self.decoder_shape, encoded)
+        target = patches_of(images, spec.vit.patch)
+        return reconstruction_loss(predicted, target, encoded.masked, normalised=spec.normalised_targets)
 
     def contrast(self, batch: Batch) -> Float[Tensor, ""]:
         """Contrast of two views, either as query against the other as key: the sum of both losses."""
-        move_average(
-            self.teacher, nn.ModuleList([self.encoder, self.projector]), self.spec.momentum_at(batch.step)
-        )
+        student = nn.ModuleList([self.encoder, self.projector])
+        move_average(self.teacher, student, self.spec.momentum_at(batch.step))
         views = torch.cat([batch.view(0), batch.view(1)])
+        # read together, then cut: a batch norm takes its mean over one view
         first, second = (self.predictor(self.projector(each)) for each in self.read(views).chunk(2))
         with torch.no_grad():
             encoder, projector = self.teacher
@@ -121,9 +118,10 @@ class Learner(nn.Module):
         """Labels of one view."""
         return classification_loss(self.head(self.read(batch.view(0))), batch.labels)
 
-    def read(self, images: Tensor, encoder: nn.Module | None = None) -> Float[Tensor, "image width"]:
+    def read(self, images: Tensor, encoder: Any = None) -> Float[Tensor, "image width"]:
         """Return one vector for each image, as the specification's ``readout`` says."""
-        tokens = encode(encoder or self.encoder, images).tokens
+        weights = (encoder or self.encoder).weights
+        tokens = run_vit(weights, self.shape, images, keep_residual=False).final
         return tokens[:, 0] if self.spec.readout == "class" else tokens[:, PREFIX:].mean(1)
 
 
@@ -135,7 +133,7 @@ _LOSSES: dict[str, Callable[[Learner, Batch], Tensor]] = {
 }
 
 
-def _perceptron(*widths: int) -> nn.Sequential:
+def mlp_head(*widths: int) -> nn.Sequential:
     """Return linear maps without offsets, each followed by a batch norm and all but the last by a ReLU."""
     layers: list[nn.Module] = []
     for index, (inputs, outputs) in enumerate(pairwise(widths)):

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from math import cos, pi
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn._specs import from_text, to_text
 from vitdyn.practice.augmentation import Augmentation
-from vitdyn.practice.encoder import Architecture
-from vitdyn.practice.images import IMAGE_SETS, Digits, ImageSet
+from vitdyn.practice.image_sets import IMAGE_SETS, Digits, ImageSet
+from vitdyn.practice.small_vit import SmallViT
 
 METHODS = ("untrained", "reconstruction", "contrast", "mixture", "supervised")
 READOUTS = ("mean", "class")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Analysis:
-    """How a trained encoder is looked at, on ``images`` test images.
+class Evaluation:
+    """How a trained encoder is evaluated, on ``images`` test images.
 
     ``top`` keys of a map count; LiDAR sees ``objects`` test images of ``views`` augmentations each; the probes take so
     many ``neighbours`` and that ridge ``penalty``.
@@ -39,10 +37,10 @@ class Analysis:
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
-    """One encoder trained by one method from one seed, then looked at: what decides its numbers, as JSON both ways.
+    """One encoder trained by one method from one seed, then evaluated: what decides its numbers.
 
     Methods:
-    - "reconstruction" of the share ``mask`` of patches that is hidden (MAE), from plain images;
+    - "reconstruction" of the share ``mask`` of patches that is masked (MAE), from plain images;
     - "contrast" of two augmented views (MoCo v3), keys from a moving average that keeps the share m_t of itself,
       m_t = 1 − (1 − m)(1 + cos(πt/T))/2 with m = ``momentum``;
     - "mixture", (1 − ``weight``) · reconstruction + ``weight`` · contrast on one encoder;
@@ -56,11 +54,11 @@ class Pretraining:
 
     method: str
     images: ImageSet = field(default_factory=Digits)
-    architecture: Architecture = field(default_factory=Architecture)
+    vit: SmallViT = field(default_factory=SmallViT)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    analysis: Analysis = field(default_factory=Analysis)
+    evaluation: Evaluation = field(default_factory=Evaluation)
     steps: int = 300
-    batch: int = 32
+    batch_size: int = 32
     learning_rate: float = 6e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
@@ -79,7 +77,7 @@ class Pretraining:
         for name, kinds in _PARTS.items():
             if not isinstance(getattr(self, name), kinds):
                 raise wrong(name, getattr(self, name), f"must be a {' or '.join(k.__name__ for k in kinds)}")
-        least = {"steps": 0, "batch": 2, "projection": 1, "seed": 0}
+        least = {"steps": 0, "batch_size": 2, "projection": 1, "seed": 0}
         for name, low in least.items():
             require_integer(name, getattr(self, name), at_least=low)
         if (self.method == "untrained") != (self.steps == 0):
@@ -96,19 +94,9 @@ class Pretraining:
         if not isinstance(self.normalised_targets, bool):
             raise wrong("normalised_targets", self.normalised_targets, "must be True or False")
         require_real("mask", self.mask, low=0, high=1, open_low=True, open_high=True)
-        patches = self.architecture.grid(self.images.side) ** 2
+        patches = self.vit.grid(self.images.side) ** 2
         if not 0 < int(patches * (1 - self.mask)) < patches:
-            raise wrong("mask", self.mask, f"must hide at least one of {patches} patches and leave one")
-
-    @property
-    def key(self) -> str:
-        """Sixteen hexadecimal digits that stand for the specification."""
-        return hashlib.sha256(to_text(self).encode()).hexdigest()[:16]
-
-    @property
-    def file_name(self) -> str:
-        """The name of the run's result file."""
-        return f"practice-{type(self.images).__name__.lower()}-{self.method}-{self.seed}-{self.key}.nc"
+            raise wrong("mask", self.mask, f"must mask at least one of {patches} patches and leave one")
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -122,19 +110,15 @@ class Pretraining:
         """Return how much of the moving average a step keeps."""
         return 1 - (1 - self.momentum) * 0.5 * (1 + cos(pi * step / self.steps))
 
-    def to_json(self) -> str:
-        """Return the specification as one line of JSON."""
-        return to_text(self)
-
     @classmethod
-    def from_json(cls, text: str) -> Pretraining:
-        """Build a specification from ``to_json``'s line. Raises ``ValueError`` for anything else."""
-        return from_text("pretraining", text, cls, [kind for kinds in _PARTS.values() for kind in kinds])
+    def kinds(cls) -> tuple[type, ...]:
+        """Return the classes that a specification is made of."""
+        return (cls, *(kind for kinds in _PARTS.values() for kind in kinds))
 
 
 _PARTS: dict[str, tuple[type, ...]] = {
     "images": IMAGE_SETS,
-    "architecture": (Architecture,),
+    "vit": (SmallViT,),
     "augmentation": (Augmentation,),
-    "analysis": (Analysis,),
+    "evaluation": (Evaluation,),
 }

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from vitdyn._errors import require_choice, wrong
-from vitdyn.checkpoints.architecture import Architecture, architecture_of
-from vitdyn.checkpoints.beside import read_beside
-from vitdyn.checkpoints.described import preprocessing_of
+from vitdyn.checkpoints.architecture import Architecture
 from vitdyn.checkpoints.families import Assumed, Told
-from vitdyn.checkpoints.files import read_state_dict
-from vitdyn.checkpoints.grid import with_all_positions
+from vitdyn.checkpoints.key_mapping import KeyReport, Mapped, map_keys, split_qkv
 from vitdyn.checkpoints.key_tables import TIMM
-from vitdyn.checkpoints.mapping import KeyReport, Mapped, map_keys, split_joint
-from vitdyn.checkpoints.outside import listed, naming, printable
+from vitdyn.checkpoints.position_grid import with_all_positions
 from vitdyn.checkpoints.preprocessing import Preprocessing
+from vitdyn.checkpoints.recognition import architecture_of
+from vitdyn.checkpoints.sidecar import read_beside
+from vitdyn.checkpoints.sidecar_preprocessing import preprocessing_of
+from vitdyn.checkpoints.state_files import read_state_dict
+from vitdyn.checkpoints.untrusted import listed, naming, printable
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -97,7 +98,7 @@ def read_checkpoint(
             raise wrong(field, name, "must be a name")
     told, assumed = Told(heads=heads, grid=grid, epsilon=epsilon, family=family), []
     state = read_state_dict(path, branch=branch)
-    mapped = split_joint(map_keys(state, prefix=prefix))
+    mapped = split_qkv(map_keys(state, prefix=prefix))
     if mapped.rivals and branch is None and prefix is None:
         assumed.append(_choice(mapped))
     weights = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.checkpoints.outside import listed
+from vitdyn.checkpoints.untrusted import listed
 
 _SHARING = 16
 """Tensors may share memory, tied weights for one; all of them claim at most so many times what the file holds."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.checkpoints.bounds import require_honest, require_in_memory, require_whole
-from vitdyn.checkpoints.outside import TwiceError, as_path, listed, parsed, printable, read_json
+from vitdyn.checkpoints.declared_sizes import require_honest, require_in_memory, require_whole
+from vitdyn.checkpoints.untrusted import TwiceError, as_path, listed, parsed, printable, read_json
 
 BRANCHES = ("teacher", "student")
 """What a full checkpoint of self-distillation holds; its authors evaluate the teacher."""

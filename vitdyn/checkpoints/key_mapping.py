@@ -11,10 +11,10 @@ from pathlib import Path
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.checkpoints.files import BRANCHES, StateDict
+from vitdyn.checkpoints.key_prefixes import Found, recognised, without_wrappers
 from vitdyn.checkpoints.key_tables import ELSEWHERE, LAYOUTS, NUMBER, Layout
-from vitdyn.checkpoints.outside import listed
-from vitdyn.checkpoints.prefixes import Found, recognised, without_wrappers
+from vitdyn.checkpoints.state_files import BRANCHES, StateDict
+from vitdyn.checkpoints.untrusted import listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,13 +177,13 @@ def _require_plain(keys: Mapping[str, Tensor] | list[str], path: Path) -> None:
                 )
 
 
-def split_joint(mapped: Mapped) -> Mapped:
+def split_qkv(mapped: Mapped) -> Mapped:
     """Return the tensors with stacked queries, keys and values taken apart, a third of the rows each."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in mapped.tensors.items():
-        if ".joint." in name and tensor.ndim and tensor.shape[0] % 3 == 0:
+        if ".qkv." in name and tensor.ndim and tensor.shape[0] % 3 == 0:
             for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                tensors[name.replace("joint", part)] = rows
+                tensors[name.replace("qkv", part)] = rows
         else:
             tensors[name] = tensor
     return replace(mapped, tensors=tensors)

@@ -101,11 +101,12 @@ class Digits:
     seed: int = 0
     side: ClassVar[int] = 8
     classes: ClassVar[int] = 10
+    number: ClassVar[int] = 1797
 
     def __post_init__(self) -> None:
         require_integer("test", self.test, at_least=1)
-        if self.test > 1697:
-            raise wrong("test", self.test, "must leave 100 of the 1797 digits to train on")
+        if self.test > self.number - 100:
+            raise wrong("test", self.test, f"must leave 100 of the {self.number} digits to train on")
         require_integer("seed", self.seed, at_least=0)
 
     def load(self) -> Images:
@@ -145,6 +146,11 @@ class Photographs:
     def classes(self) -> int:
         """How many labels there are."""
         return len(self.pictures)
+
+    @property
+    def number(self) -> int:
+        """How many images there are, for training and for testing."""
+        return self.classes * (self.train + self.test)
 
     def load(self) -> Images:
         """Return the crops. Equal specifications give equal bits."""

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_integer, wrong
-from vitdyn.checkpoints.outside import as_path, printable
 from vitdyn.checkpoints.preprocessing import Preprocessing, require_readable
+from vitdyn.checkpoints.untrusted import as_path, printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image

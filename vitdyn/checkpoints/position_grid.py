@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.checkpoints.beside import Beside, pair
 from vitdyn.checkpoints.families import Assumed, Told
+from vitdyn.checkpoints.sidecar import Beside, pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.checkpoints.beside import Beside
 from vitdyn.checkpoints.families import FAMILIES, HALF, IMAGENET_DEVIATION, IMAGENET_MEAN, Assume, Assumed
-from vitdyn.checkpoints.outside import listed, naming
 from vitdyn.checkpoints.preprocessing import FILTERS, Preprocessing
+from vitdyn.checkpoints.sidecar import Beside
+from vitdyn.checkpoints.untrusted import listed, naming
 
 _SIDES = {"height", "width"}
 

@@ -11,10 +11,12 @@ import torch
 
 from vitdyn.metrics import grid_positions
 from vitdyn.plotting.practice import PANELS, draw_practice
-from vitdyn.practice import MEANINGS, PracticeStore, Record, finding_table, findings, interval, value_table
-from vitdyn.practice.analysis import analyse, pooled, spread
+from vitdyn.practice import MEANINGS, finding_table, findings, interval, spec_of, value_table
+from vitdyn.practice.evaluation import evaluate, pooled, spread
 from vitdyn.practice.findings import by_method
 from vitdyn.practice.learner import Learner
+from vitdyn.practice.pretraining_loop import train
+from vitdyn.practice.results import to_trajectory
 
 
 def silenced(spec, *parts):
@@ -29,7 +31,7 @@ def silenced(spec, *parts):
 
 def test_every_metric_has_its_depths_and_heads(tiny):
     spec = tiny("untrained")
-    found = analyse(spec, Learner(spec).encoder, spec.images.load())
+    found = evaluate(spec, Learner(spec).encoder, spec.images.load())
     assert set(found) == set(MEANINGS)
     for name, values in found.items():
         attention = name.startswith(("attention", "mutual", "top"))
@@ -39,7 +41,7 @@ def test_every_metric_has_its_depths_and_heads(tiny):
 
 def test_an_encoder_without_queries_attends_uniformly(tiny):
     spec = tiny("untrained")
-    found = analyse(spec, silenced(spec, "q_proj"), spec.images.load())
+    found = evaluate(spec, silenced(spec, "query"), spec.images.load())
     places = grid_positions(4, 4, pitch=2.0)
     expected = float(torch.cdist(places, places).mean())
     values = {
@@ -54,7 +56,7 @@ def test_an_encoder_without_queries_attends_uniformly(tiny):
 
 def test_blocks_that_add_nothing_leave_tokens_and_probes_as_they_were(tiny):
     spec = tiny("untrained")
-    found = analyse(spec, silenced(spec, "o_proj", "fc2"), spec.images.load())
+    found = evaluate(spec, silenced(spec, "proj.", "fc2"), spec.images.load())
     for name in (
         "linear_accuracy",
         "neighbour_accuracy",
@@ -69,21 +71,19 @@ def test_blocks_that_add_nothing_leave_tokens_and_probes_as_they_were(tiny):
 def test_pooled_tokens_leave_the_class_token_out(tiny):
     spec = tiny("untrained")
     encoder, images = Learner(spec).encoder, spec.images.load()
-    before = pooled(encoder, images.test[:7])
+    before = pooled(spec, encoder, images.test[:7])
     with torch.no_grad():
-        encoder.embeddings.cls_token.add_(1.0)
-    after = pooled(encoder, images.test[:7])
+        encoder.class_token.add_(1.0)
+    after = pooled(spec, encoder, images.test[:7])
     assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
     assert before.shape == (3, 7, 16)
 
 
 def test_labels_are_read_from_what_labels_trained(tiny):
-    spec = tiny("supervised", steps=150, batch=32)
-    from vitdyn.practice.training import train
-
+    spec = tiny("supervised", steps=150, batch_size=32)
     images = spec.images.load()
-    trained = analyse(spec, train(spec).learner.encoder, images)["neighbour_accuracy"]
-    before = analyse(spec, Learner(spec).encoder, images)["neighbour_accuracy"]
+    trained = evaluate(spec, train(spec).learner.encoder, images)["neighbour_accuracy"]
+    before = evaluate(spec, Learner(spec).encoder, images)["neighbour_accuracy"]
     assert float(trained[-1]) > float(before[-1]) > 0.2
 
 
@@ -110,11 +110,8 @@ def invented(tiny):
                     shape = (2, 2) if name.startswith(("attention", "mutual", "top")) else (3,)
                     found[name] = torch.full(shape, levels[method] + sway * noise.get(name, 0.0))
                     found[name][0] = 0.5
-                records.append(
-                    Record.of(
-                        tiny(method, seed=seed), found, torch.zeros(0), device="CPU", machine="m", seconds=1.0
-                    )
-                )
+                about = {"device": "CPU", "machine": "m", "seconds": 1.0}
+                records.append(to_trajectory(tiny(method, seed=seed), found, torch.zeros(0), **about))
         return records
 
     return make
@@ -139,7 +136,7 @@ def test_findings_state_sign_and_certainty(invented):
     assert found["high_frequency"].status == "open"
     assert float(found["attention_distance"].difference.mean) == pytest.approx(1.0)
     assert found["attention_distance"].mixture_between == "yes"
-    alone = findings([each for each in invented() if each.spec.method != "mixture"])
+    alone = findings([each for each in invented() if spec_of(each).method != "mixture"])
     assert {each.mixture_between for each in alone} == {"-"}
     assert found["linear_accuracy"].mixture_between == "no"
     assert found["linear_accuracy"].status == "open"  # depth 1 and 2 are the same: nothing is gained
@@ -158,7 +155,7 @@ def test_differences_are_paired_by_seed(invented):
 def test_findings_need_all_they_compare(invented, complaint):
     records = invented()
     with complaint("records", "contrast and reconstruction"):
-        findings([each for each in records if each.spec.method != "contrast"])
+        findings([each for each in records if spec_of(each).method != "contrast"])
     with complaint("records", "the same seeds"):
         findings(records[:-1])
     with complaint("records", "once"):
@@ -177,7 +174,7 @@ def test_the_figure_draws_every_method_and_band(invented):
 
 
 def test_a_single_seed_is_drawn_without_a_band(invented, complaint):
-    drawing = draw_practice([each for each in invented() if each.spec.seed == 0])
+    drawing = draw_practice([each for each in invented() if spec_of(each).seed == 0])
     assert all(np.isnan(row[5]) for row in drawing.rows)
     with complaint("records"):
         draw_practice([])
@@ -201,7 +198,7 @@ def test_the_script_trains_prints_draws_and_redraws(tiny, tmp_path, monkeypatch,
         return {"17_real_images": shrunk}
 
     monkeypatch.setattr(module, "runs", few)
-    monkeypatch.setattr(module, "PracticeStore", lambda **options: PracticeStore(**options, workers=1))
+    monkeypatch.setattr("vitdyn.experiments.side_by_side.number_of_workers", lambda *_, **__: 1)
     options = module.Options(out=tmp_path / "figures", results=tmp_path / "results")
     module.main(options)
     drawn = (tmp_path / "figures" / "17_real_images.pdf").read_bytes()

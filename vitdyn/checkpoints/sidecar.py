@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vitdyn._errors import require_integer, wrong
+from vitdyn.checkpoints.key_mapping import Mapped
 from vitdyn.checkpoints.key_tables import TIMM
-from vitdyn.checkpoints.mapping import Mapped
-from vitdyn.checkpoints.outside import printable, read_json
+from vitdyn.checkpoints.untrusted import printable, read_json
 
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _HEADS = ("num_heads", "num_attention_heads")

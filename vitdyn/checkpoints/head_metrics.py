@@ -13,12 +13,12 @@ from torch import Tensor
 
 from vitdyn._errors import require_integer, wrong
 from vitdyn.checkpoints.architecture import Architecture
-from vitdyn.checkpoints.bounds import installed_memory
-from vitdyn.checkpoints.checkpoint import Checkpoint
+from vitdyn.checkpoints.declared_sizes import installed_memory
 from vitdyn.checkpoints.families import Assumed
 from vitdyn.checkpoints.forward import forward
-from vitdyn.checkpoints.images import load_images
-from vitdyn.checkpoints.outside import printable
+from vitdyn.checkpoints.image_folders import load_images
+from vitdyn.checkpoints.published import Checkpoint
+from vitdyn.checkpoints.untrusted import printable
 from vitdyn.metrics.by_depth import attention_by_depth
 
 METRICS = ("attention_distance", "mutual_information", "attention_entropy", "top_key_scores")

@@ -20,11 +20,11 @@ def patches_of(
 def reconstruction_loss(
     predicted: Float[Tensor, "image patch pixel"],
     target: Float[Tensor, "image patch pixel"],
-    hidden: Float[Tensor, "image patch"],
+    masked: Float[Tensor, "image patch"],
     *,
     normalised: bool,
 ) -> Float[Tensor, ""]:
-    """Mean over hidden patches of the mean over pixels of (ŷ − y)².
+    """Mean over masked patches of the mean over pixels of (ŷ − y)².
 
     ``normalised`` targets are (y − mean)/√(variance + 1e-6) of each patch, variance with denominator n − 1. Source: He
     et al. (2022).
@@ -32,7 +32,7 @@ def reconstruction_loss(
     if normalised:
         variance = target.var(-1, keepdim=True)
         target = (target - target.mean(-1, keepdim=True)) / torch.sqrt(variance + 1e-6)
-    return ((predicted - target).square().mean(-1) * hidden).sum() / hidden.sum()
+    return ((predicted - target).square().mean(-1) * masked).sum() / masked.sum()
 
 
 def contrast_loss(
