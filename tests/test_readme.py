@@ -3,15 +3,24 @@
 import re
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 
 
-def test_the_code_runs():
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+def test_the_code_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     space = {"__name__": "readme"}
     for block in blocks:
         exec(block, space)
-    assert len(blocks) >= 5
-    trained, loss = space["trajectory"], space["trajectory"]["loss"]
-    assert trained["excess_loss"].isnull().all()
+    assert len(blocks) >= 7
+    assert {path.name for path in tmp_path.glob("learned.*")} == {"learned.pdf", "learned.png", "learned.csv"}
+    loss = space["steep"]["loss"]
+    assert space["steep"]["excess_loss"].isnull().all()
     assert (loss[-1] < 0.5 * loss[0]).all()
+    assert [verdict.status for verdict in space["verdicts"]] == ["SUPPORTED", "REFUTED"]
+
+
+def test_its_links_and_its_picture_are_there():
+    targets = re.findall(r"\]\(([^)#:]+)[)#]", (ROOT / "README.md").read_text())
+    assert len(targets) > 8
+    assert not [target for target in targets if not (ROOT / target).is_file()]
