@@ -6,6 +6,7 @@ round-off that is said) unless their file says otherwise.
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from vitdyn import _registry
 from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, Uniform, orthonormal_basis
 from vitdyn.dynamics.gradient import forward_pass
@@ -27,6 +29,19 @@ def rng(request):
     """A generator of this test alone, from the seed and the test's name."""
     seed = int(os.environ.get("VITDYN_TEST_SEED", "0"))
     return np.random.default_rng([seed, crc32(request.node.nodeid.encode())])
+
+
+@pytest.fixture
+def registering():
+    """Forget, when the test is over, what it registered and imported by file."""
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in sys.modules.keys() - modules:
+        if not name.startswith("vitdyn"):
+            del sys.modules[name]
+    for table in _registry._TABLES:
+        table.added.clear()
 
 
 @pytest.fixture(scope="session")

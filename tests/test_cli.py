@@ -421,8 +421,10 @@ def test_what_commands_load():
 
 
 def test_the_catalogue_tells_what_is_there():
-    assert catalogue.objectives() == tuple(map(catalogue.Entry.of, OBJECTIVES))
-    assert [each.load() for each in catalogue.objectives()] == list(OBJECTIVES)
+    assert catalogue.objectives() == tuple(
+        catalogue.Entry.of(kind, name) for name, kind in OBJECTIVES.items()
+    )
+    assert [each.load() for each in catalogue.objectives()] == list(OBJECTIVES.values())
     for told, table in ((catalogue.distributions(), LAWS), (catalogue.optimizers(), DESCENTS)):
         assert [(each.name, each.text) for each in told] == [
             (name, catalogue.first_line(kind.__doc__)) for name, kind in table.items()

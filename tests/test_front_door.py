@@ -33,6 +33,7 @@ def test_importing_it_loads_no_library():
     assert found.stdout.strip() == "set()"
 
 
+@pytest.mark.usefixtures("registering")
 @pytest.mark.parametrize("name", ["vitdyn", *(name for name in vd.__all__ if name not in WITHOUT_EXAMPLE)])
 def test_its_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Schedule, Training
     from vitdyn.dynamics.simulate import simulate, simulate_grid
-    from vitdyn.experiments import Experiment, ResultStore, run
+    from vitdyn.experiments import Experiment, ResultStore, register, run
     from vitdyn.lumped import MeanField, integrate
     from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
     from vitdyn.observables import Metrics, Observable, learned_regime
@@ -48,7 +48,7 @@ __all__ = [
     "Custom", "Experiment", "GradientDescent", "MaskedReconstruction", "MeanField", "Measurement",
     "Metrics", "Mixture", "Momentum", "Objective", "Observable", "PatchGenerator", "PatchLayout",
     "ResultStore", "Runtime", "Schedule", "Training", "Trajectory", "TruncatedNormal", "TwoPoint", "Uniform",
-    "check", "integrate", "learned_regime", "metrics", "orthonormal_basis", "over_seeds", "plot", "run",
+    "check", "integrate", "learned_regime", "metrics", "orthonormal_basis", "over_seeds", "plot", "register", "run",
     "simulate", "simulate_grid", "theory",
 ]  # fmt: skip
 

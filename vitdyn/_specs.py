@@ -78,6 +78,11 @@ def kind_name(kind: type) -> str:
     return kind.__name__ if is_of_library(kind) else f"{kind.__module__}:{kind.__qualname__}"
 
 
+def has_only_fields(value: Any) -> bool:
+    """Return whether a specification's object holds nothing but its fields: nothing has been put into it."""
+    return own_state(value).keys() <= getattr(type(value), "__dataclass_fields__", {}).keys()
+
+
 def from_text(field: str, text: Any, kind: type[Spec], parts: Iterable[type]) -> Spec:
     """Build a specification of this kind from ``to_text``'s line; its parts are of the kinds ``parts``.
 

@@ -63,7 +63,7 @@ def check(cells, groups=None):
 
 class TestBits:
     @pytest.mark.parametrize("precision", ["float32", "float64"])
-    @pytest.mark.parametrize("kind", OBJECTIVES)
+    @pytest.mark.parametrize("kind", OBJECTIVES.values())
     @pytest.mark.parametrize("rule", RULES)
     def test_every_number_of_objective_and_descent(self, kind, rule, precision, make_training):
         objectives = [
@@ -77,7 +77,7 @@ class TestBits:
         ]
         check(cells, [2 * len(cells)])
 
-    @pytest.mark.parametrize("kind", OBJECTIVES)
+    @pytest.mark.parametrize("kind", OBJECTIVES.values())
     def test_each_field_that_varies_alone(self, kind, make_training):
         """Else a formula that reads a field past ``hyperparameter`` could hide behind another."""
         for name in kind.batchable_fields:

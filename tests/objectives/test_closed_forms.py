@@ -152,7 +152,7 @@ def through_autograd(problem, objective):
 
 
 def test_every_listed_objective_is_here():
-    assert {kind.name for kind in OBJECTIVES} <= CASES.keys()
+    assert OBJECTIVES.keys() <= CASES.keys()
 
 
 @EACH

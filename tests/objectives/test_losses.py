@@ -102,7 +102,11 @@ class TestComplaints:
     @pytest.mark.parametrize(
         ("kind", "field", "value"),
         [
-            *((kind, "mask_ratio", value) for kind in OBJECTIVES for value in (0.0, 1.0, -0.5, "half", None)),
+            *(
+                (kind, "mask_ratio", value)
+                for kind in OBJECTIVES.values()
+                for value in (0.0, 1.0, -0.5, "half", None)
+            ),
             *((Contrastive, "temperature", value) for value in (0.0, -1.0, float("nan"), True)),
             *((Contrastive, "weight_decay", value) for value in (-1e-9, float("inf"), "0")),
             (Contrastive, "views", "same"),
@@ -114,9 +118,8 @@ class TestComplaints:
 
 
 def test_the_registry():
-    names = [kind.name for kind in OBJECTIVES]
-    assert names == ["mae", "cl", "mixture"]
-    assert {kind.family for kind in OBJECTIVES} <= set(FAMILIES)
+    assert list(OBJECTIVES) == [kind.name for kind in OBJECTIVES.values()] == ["mae", "cl", "mixture"]
+    assert {kind.family for kind in OBJECTIVES.values()} <= set(FAMILIES)
 
 
 def test_how_default_learning_rates_scale():

@@ -25,7 +25,7 @@ KINDS = {
         {"weight": 0.9, "temperature": 2.0, "mask_ratio": 0.6},
     ],
 }
-EACH = pytest.mark.parametrize("kind", OBJECTIVES)
+EACH = pytest.mark.parametrize("kind", OBJECTIVES.values())
 
 
 def cells(kind, seeds):

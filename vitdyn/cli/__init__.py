@@ -1,6 +1,7 @@
 """The command line: ``vitdyn list | run | flow | check | inspect | figures | env``.
 
-Training dynamics of self-supervised Vision Transformers: theory as running, checked simulation.
+Training dynamics of self-supervised Vision Transformers: theory as running, checked simulation. ``--module FILE.py``
+before the command imports a file of yours, which may ``register`` objectives, distributions and optimizers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from vitdyn.cli.check import Check
 from vitdyn.cli.flow import Flow, flow_commands
 from vitdyn.cli.info import Env, Figures, List
 from vitdyn.cli.inspect import Inspect
+from vitdyn.cli.modules import import_modules, split_modules
 from vitdyn.cli.run import Run, run_commands
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -35,7 +37,8 @@ BY_OBJECTIVE: dict[str, Callable[[], dict[str, type]]] = {"run": run_commands, "
 KEEP_CHECKPOINTS = ("run", "check", "figures")
 
 
-def _parse(given: list[str]) -> Callable[[], int]:
+def _parse(given: list[str], modules: list[str]) -> Callable[[], int]:
+    import_modules(modules)
     commands: dict[str, Any] = COMMANDS
     program = "vitdyn"
     if given and not given[0].startswith("-"):
@@ -61,10 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
     that cannot be written (a full disk), 3 inconclusive, 130 interrupted (Ctrl-C), 141 nobody reads the output any
     more, 143 terminated (SIGTERM).
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    modules, given = split_modules(sys.argv[1:] if arguments is None else list(arguments))
     goes_on = (
         "the same command goes on from the last checkpoint"
         if given[:1] and given[0] in KEEP_CHECKPOINTS
         else ""
     )
-    return ending(lambda: _parse(given)(), "vitdyn", goes_on=goes_on)
+    return ending(lambda: _parse(given, modules)(), "vitdyn", goes_on=goes_on)

@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from vitdyn._registry import added
+
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -37,14 +39,14 @@ class Entry:
     options: tuple[Option, ...] = ()
 
     @classmethod
-    def of(cls, kind: Any) -> Entry:
-        """Describe an objective's class that is loaded anyway."""
+    def of(cls, kind: Any, name: str) -> Entry:
+        """Describe an objective's class that is loaded anyway, by the name that it is listed under."""
         own = [field for field in fields(kind) if field.default is not MISSING]
         options = [
             Option(name=each.name, default=each.default, help=each.metadata.get("help", "")) for each in own
         ]
         text = first_line(kind.__doc__)
-        return cls(name=kind.name, text=text, module=kind.__module__, kind=kind.__name__, family=kind.family,
+        return cls(name=name, text=text, module=kind.__module__, kind=kind.__name__, family=kind.family,
                    options=tuple(options))  # fmt: skip
 
     def load(self) -> Any:
@@ -60,17 +62,18 @@ def first_line(text: str | None) -> str:
 def objectives() -> tuple[Entry, ...]:
     """Describe the objectives, in their order."""
     found = _Sources("objectives")
-    return tuple(found.objective(part) for _, part in found.table("OBJECTIVES"))
+    own = tuple(found.objective(part) for _, part in found.table("OBJECTIVES"))
+    return own + tuple(Entry.of(kind, name) for name, kind in added("objective").items())
 
 
 def distributions() -> tuple[Entry, ...]:
     """Describe the distributions of the latents."""
-    return _by_name(_Sources("data", "latents.py"), "LAWS")
+    return _by_name(_Sources("data", "latents.py"), "LAWS", added("distribution"))
 
 
 def optimizers() -> tuple[Entry, ...]:
     """Describe the rules of descent."""
-    return _by_name(_Sources("dynamics", "descent.py"), "DESCENTS")
+    return _by_name(_Sources("dynamics", "descent.py"), "DESCENTS", added("optimizer"))
 
 
 def claims() -> tuple[Entry, ...]:
@@ -83,11 +86,10 @@ def claims() -> tuple[Entry, ...]:
     )
 
 
-def _by_name(found: _Sources, table: str) -> tuple[Entry, ...]:
-    return tuple(
-        Entry(name=name, text=first_line(ast.get_docstring(found.classes[part][1])))
-        for name, part in found.table(table)
-    )
+def _by_name(found: _Sources, table: str, others: dict[str, type]) -> tuple[Entry, ...]:
+    own = {name: ast.get_docstring(found.classes[part][1]) for name, part in found.table(table)}
+    own |= {name: kind.__doc__ for name, kind in others.items()}
+    return tuple(Entry(name=name, text=first_line(text)) for name, text in own.items())
 
 
 class _Sources:
@@ -105,6 +107,8 @@ class _Sources:
     def table(self, name: str) -> list[tuple[str, str]]:
         """Return the entries of a table, a dict of classes by name or a tuple: each name and its variable."""
         table: Any = self.assigned[name]
+        if isinstance(table, ast.Call):  # a Registry, whose last argument is the dict
+            table = table.args[-1]
         if isinstance(table, ast.Dict):
             keys: Any = table.keys
             return [(key.value, value.id) for key, value in zip(keys, table.values, strict=True)]  # type: ignore[attr-defined]

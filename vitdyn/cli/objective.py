@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from typing import Annotated, Any
 
 import tyro
@@ -29,13 +29,14 @@ def law_of(options: LatentOptions) -> Any:
     from vitdyn.data import LAWS, Constant
 
     require_choice("law", options.law, LAWS)
-    kind = LAWS[options.law]
+    kind: Any = LAWS[options.law]
     if kind is Constant:
         return Constant(value=options.low)
     if options.law == "truncated-normal":
         middle, width = (options.low + options.high) / 2, options.high - options.low
         return kind(low=options.low, high=options.high, location=middle, scale=max(width / 4, 1e-12))
-    return kind(low=options.low, high=options.high)
+    support = {"low": options.low, "high": options.high}
+    return kind(**{each.name: support[each.name] for each in fields(kind) if each.name in support})
 
 
 def commands(options: type, carry_out: Callable[[Any, Any], int]) -> dict[str, type]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
-from vitdyn._errors import require_choice, require_integer
+from vitdyn._errors import require_choice, require_integer, wrong
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
 from vitdyn.cli.objective import LatentOptions, commands, law_of
@@ -96,7 +97,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     training = Training(
         generator=PatchGenerator(layout=layout, latents=law_of(options)),
         objective=objective,
-        descent=_descent(options, objective.default_learning_rate(layout)),
+        descent=_descent(options, lambda: objective.default_learning_rate(layout)),
         steps=options.steps,
         samples=options.samples,
         seeds=options.seeds,
@@ -146,10 +147,12 @@ def _metric_table(trajectory: Any, names: tuple[str, ...]) -> str:
     return text_table(("metric", "at the start", "at the end"), rows)
 
 
-def _descent(options: RunOptions, natural: float) -> Any:
+def _descent(options: RunOptions, natural: Callable[[], float]) -> Any:
     from vitdyn.dynamics import DESCENTS
 
     require_choice("descent", options.descent, DESCENTS)
-    default = {"gradient": natural, "momentum": natural / 10, "adam": 0.05}[options.descent]
-    rate = options.learning_rate if options.learning_rate is not None else default
-    return DESCENTS[options.descent](learning_rate=rate)
+    default = {"gradient": natural, "momentum": lambda: natural() / 10, "adam": lambda: 0.05}
+    rate = options.learning_rate
+    if rate is None and options.descent not in default:
+        raise wrong("learning_rate", None, f"{options.descent} has no default: give one")
+    return DESCENTS[options.descent](learning_rate=default[options.descent]() if rate is None else rate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache, partial
 from math import prod
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vitdyn._errors import require_real, wrong
+from vitdyn._registry import Registry, has_all
+from vitdyn._specs import has_only_fields
 from vitdyn.seeds import Streams
 
 
@@ -104,8 +106,8 @@ def draw_of_streams(law: Law, streams: Streams, shape: tuple[int, ...]) -> Float
 
 
 def is_ours(law: Law) -> bool:
-    """Return whether a law is a listed one with nothing put into it but its fields."""
-    return type(law) in LAWS.values() and vars(law).keys() <= {each.name for each in fields(law)}  # type: ignore[arg-type]
+    """Return whether a law is one of vitdyn's with nothing put into it, so that its draws are what it promises."""
+    return type(law) in _OURS and has_only_fields(law)
 
 
 def _checked_draw(field: str, law: Law, drawn: object, shape: tuple[int, ...]) -> np.ndarray:
@@ -375,10 +377,18 @@ class Custom:
         return _checked_draw("Custom.draw", self, self.draw(generator, shape), shape)
 
 
-LAWS: dict[str, type] = {
-    "uniform": Uniform,
-    "two-point": TwoPoint,
-    "truncated-normal": TruncatedNormal,
-    "beta": Beta,
-    "constant": Constant,
-}
+_LAW = ("low", "high", "mean", "second_moment", "sample")
+
+LAWS = Registry(
+    "distribution",
+    lambda kind: has_all(kind, *_LAW),
+    {
+        "uniform": Uniform,
+        "two-point": TwoPoint,
+        "truncated-normal": TruncatedNormal,
+        "beta": Beta,
+        "constant": Constant,
+    },
+)
+
+_OURS = frozenset(LAWS.values())

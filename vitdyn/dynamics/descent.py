@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
+from vitdyn._registry import Registry, has_all
 from vitdyn.attention import Correlations
 from vitdyn.objectives import add_scaled, hyperparameter
 
@@ -179,4 +180,8 @@ def step_in_place(
         )
 
 
-DESCENTS: dict[str, type] = {"gradient": GradientDescent, "momentum": Momentum, "adam": Adam}
+DESCENTS = Registry(
+    "optimizer",
+    lambda kind: has_all(kind, "learning_rate", "init", "step"),
+    {"gradient": GradientDescent, "momentum": Momentum, "adam": Adam},
+)

@@ -47,7 +47,7 @@ class Training:
         if not isinstance(self.generator, PatchGenerator):
             raise wrong("generator", self.generator, "must be a PatchGenerator")
         if not isinstance(self.objective, Objective):
-            known = ", ".join(kind.__name__ for kind in OBJECTIVES)
+            known = ", ".join(kind.__name__ for kind in OBJECTIVES.values())
             raise wrong("objective", self.objective, f"must be an Objective: one of {known}, or your own")
         if self.descent is not None and (
             isinstance(self.descent, type) or not isinstance(self.descent, Descent)
@@ -86,5 +86,6 @@ class Training:
     @property
     def rule(self) -> Descent:
         """The rule of descent, the default one filled in."""
-        rate = self.objective.default_learning_rate(self.generator.layout)
-        return self.descent or GradientDescent(learning_rate=rate)
+        if self.descent is not None:
+            return self.descent
+        return GradientDescent(learning_rate=self.objective.default_learning_rate(self.generator.layout))

@@ -29,11 +29,9 @@ SPEC_KINDS = (
     Training,
     AreaSizes,
     MeanField,
-    *LAWS.values(),
-    *OBJECTIVES,
-    *DESCENTS.values(),
     *Pretraining.kinds(),
 )
+"""What an experiment is made of, besides objectives, distributions and optimizers, to which others may add theirs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +85,12 @@ class Experiment:
     @classmethod
     def from_json(cls, text: str) -> Experiment:
         """Build an experiment from ``to_json``'s line. Raises ``ValueError`` for anything else."""
-        return from_text("experiment", text, cls, SPEC_KINDS)
+        return from_text(
+            "experiment",
+            text,
+            cls,
+            (*SPEC_KINDS, *LAWS.values(), *OBJECTIVES.values(), *DESCENTS.values()),
+        )
 
 
 class Runner(Protocol):

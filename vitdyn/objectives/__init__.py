@@ -1,8 +1,9 @@
-"""What is minimised: each objective is a differentiable function of area attention.
+"""What is minimised: each objective is a differentiable function of a model's outputs.
 
-To add one, write it in a file of its own and name it in ``OBJECTIVES``.
+To add one, write it in a file of its own and ``register`` it: README has the file.
 """
 
+from vitdyn._registry import Registry
 from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Reduction, Residual
 from vitdyn.objectives.contract import require_reduction
 from vitdyn.objectives.contrastive import Contrastive
@@ -13,7 +14,11 @@ from vitdyn.objectives.mixture import Mixture
 from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.stacked import add_scaled, hyperparameter, map_spec, stack_key, stack_specs, unstack
 
-OBJECTIVES: tuple[type[Objective], ...] = (MaskedReconstruction, Contrastive, Mixture)
+OBJECTIVES = Registry(
+    "objective",
+    lambda kind: issubclass(kind, Objective),
+    {"mae": MaskedReconstruction, "cl": Contrastive, "mixture": Mixture},
+)
 
 __all__ = [
     "OBJECTIVES",

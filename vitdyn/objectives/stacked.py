@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from vitdyn._code import own_state
+from vitdyn._specs import has_only_fields
 
 Spec = TypeVar("Spec")
 
@@ -93,10 +93,9 @@ def stack_key(spec: Any) -> Hashable | None:
     ``hyperparameter`` alone, and the object must hold nothing but its fields.
     """
     kind = type(spec)
-    names = {each.name for each in fields(spec)} if hasattr(kind, "__dataclass_fields__") else set()
-    if "batchable_fields" not in vars(kind) or own_state(spec).keys() - names:
+    if "batchable_fields" not in vars(kind) or not has_only_fields(spec):
         return None
-    shared = sorted(names - set(kind.batchable_fields))
+    shared = [each.name for each in fields(spec) if each.name not in kind.batchable_fields]
     return kind, tuple((name, getattr(spec, name)) for name in shared)
 
 
