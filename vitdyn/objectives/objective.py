@@ -34,6 +34,19 @@ class Objective(ABC):
     ``closed_form``, ``lower_bound`` and ``reduction`` speak of the loss with which they were written: in a class that
     overrides ``loss``, or anything that may serve it, the inherited ones are passed over, and autograd gives the
     gradient. Ask for them as ``contract`` does.
+
+    >>> class FourthPower(vd.Objective):
+    ...     name, family = "fourth-power", "generative"
+    ...     def loss(self, forward):
+    ...         error = (forward.outputs() - forward.patches()) * ~forward.views[0][..., None]
+    ...         return error.pow(4).sum((1, 2, 3)) / forward.batch.count
+    >>> layout, rule = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5), vd.Adam(learning_rate=0.05)
+    >>> training = vd.Training(
+    ...     generator=vd.PatchGenerator(layout=layout), objective=FourthPower(), descent=rule, steps=20, seeds=2
+    ... )
+    >>> loss = vd.simulate(training)["loss"]
+    >>> bool((loss[-1] < loss[0]).all())
+    True
     """
 
     name: ClassVar[str]
