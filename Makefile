@@ -30,6 +30,7 @@ bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev,bench]'
 	OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864 \
 		$(VENV)/bin/python -m pytest tests/benchmarks --benchmark-only --benchmark-disable-gc -p no:xdist
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/benchmarks/cost_table.py
 
 # without bytecode of all that is installed: it takes longer than the rest, and what is imported is compiled then
 $(READY): pyproject.toml constraints.txt

@@ -1,5 +1,8 @@
 """What no machine can carry is refused in one line before anything is made; what takes hours is said. Exact."""
 
+import json
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,8 @@ import torch
 from vitdyn import _memory, cli
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout
 from vitdyn.dynamics import Runtime, Schedule, Training, simulate, simulate_grid
-from vitdyn.dynamics.memory import estimate_memory, kept_memory, require_memory
+from vitdyn.dynamics.grid import Rows
+from vitdyn.dynamics.memory import estimate_memory, kept_memory, require_memory, split_cells
 from vitdyn.experiments import Experiment, cost, run
 from vitdyn.lumped import MeanField, flow, integrate
 from vitdyn.objectives import Contrastive, MaskedReconstruction
@@ -170,21 +174,32 @@ class _Bar:
         return None
 
 
-def test_long_steps_are_tried_with_fewer_samples_and_told_in_full(monkeypatch):
-    tried = []
+@pytest.mark.parametrize("seeds", [1, 64])
+def test_time_is_the_work_of_all_groups_shared_by_the_cores(seeds, monkeypatch):
+    run = training(64, seeds=seeds, steps=100, objective=MaskedReconstruction())
+    monkeypatch.setattr("vitdyn.dynamics.memory.LEAST_WORK", 0)
+    groups, times = split_cells((run,), CPU, 4.0), []
+    assert (len(groups) > 1) == (seeds > 1)
+    for count in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        times.append(cost.estimate_seconds(groups))
+    at_once = -(-len(groups) // 2)
+    assert times[1] == pytest.approx(times[0] * at_once / len(groups))
 
-    def simulated(trial, **options):
-        tried.append((trial.samples, trial.steps))
-        frames = len(trial.schedule.recorded_steps(trial.steps))
-        seconds = 2.0 * frames + 0.5 * trial.steps * trial.samples
-        return type("T", (), {"dataset": type("D", (), {"attrs": {"seconds": seconds}})})
 
-    monkeypatch.setattr(cost, "simulate", simulated)
-    large = training(64, samples=2**20, seeds=1, steps=1000, objective=MaskedReconstruction())
-    told = cost.estimate_cost(Experiment(name="x", training=large), device="cpu")
-    assert tried == [(2**16, 0), (2**16, 1)]
-    frames = len(large.schedule.recorded_steps(1000))
-    assert told.seconds == pytest.approx(2.0 * frames + 0.5 * 1000 * 2**20, rel=1e-3)
+def test_no_time_is_told_for_a_gpu():
+    rows = Rows((training(),), ((0, 0),), torch.device("cuda"))
+    assert cost.estimate_seconds([rows]) is None
+
+
+def test_a_slower_machine_takes_longer(monkeypatch):
+    groups, table = split_cells((training(),), CPU, 4.0), json.loads(cost.TABLE.read_text())
+    for factor in (1, 3):
+        monkeypatch.setattr(cost, "pulse", lambda factor=factor: factor * table["pulse"])
+        seconds = cost.estimate_seconds(groups)
+        units = sum((cost.work(group) for group in groups), Counter())
+        told = sum(table["seconds"][name] * count for name, count in units.items())
+        assert seconds == pytest.approx(factor * told)
 
 
 def test_contrast_of_many_samples_counts_its_similarities():

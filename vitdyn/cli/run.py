@@ -14,9 +14,6 @@ from vitdyn._progress import duration
 from vitdyn._tables import text_table
 from vitdyn.cli.objective import LatentOptions, commands, law_of
 
-LONG_STEP = 2**28
-"""P² · samples beyond which the trial that foretells a run's cost takes a while itself, which is then said."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(LatentOptions):
@@ -77,7 +74,6 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     """Carry out ``vitdyn run``."""
     from vitdyn.data import PatchGenerator, PatchLayout
     from vitdyn.dynamics import Runtime, Schedule, Training
-    from vitdyn.dynamics.memory import require_memory
     from vitdyn.experiments import Experiment, run
     from vitdyn.experiments.cost import estimate_cost
     from vitdyn.observables import Metrics, learned_regime
@@ -113,19 +109,14 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         keep_final_state=options.keep_final_state,
         anew=options.anew,
     )
-    require_memory((training,), runtime.place)
     experiment = Experiment(name=objective.name, training=training)
+    expected = estimate_cost(experiment, device=options.device)
     path = options.out / f"{experiment.name}-{experiment.key}.nc"
     for file in (path, *figure_files(path.with_suffix("")).values()):
         require_writable(file)
     print(layout.describe())
-    if options.patches**2 * options.samples > LONG_STEP:
-        print("its first steps are timed", flush=True)
-    expected = estimate_cost(experiment, device=options.device)
-    print(
-        f"{options.seeds} seeds x {options.steps} steps: about {duration(expected.seconds)} and "
-        f"{expected.mebibytes:.0f} MiB"
-    )
+    when = "" if expected.seconds is None else f"about {duration(expected.seconds)} and "
+    print(f"{options.seeds} seeds x {options.steps} steps: {when}{expected.mebibytes:.0f} MiB")
     trajectory = run(experiment, out=path, runtime=runtime)
     picture = save_figure(summary_page(trajectory), path.with_suffix(""))
     regimes = Counter(learned_regime(trajectory))

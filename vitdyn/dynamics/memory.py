@@ -66,7 +66,7 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
 def _estimate(training: Training, device: str, samples: int, evaluation_samples: int, data_set: int) -> int:
     layout, objective = training.generator.layout, training.objective
     patches, areas = layout.patches, layout.areas
-    blocks, carried = _blocks(training), _carried(training)
+    blocks, carried = correlation_count(training), optimizer_arrays(training)
     views, kinds = objective.view_count, closed_form_kinds(objective, layout)
     evaluated = evaluation_samples * areas * patches
     trained = samples * areas * patches
@@ -91,7 +91,7 @@ def _estimate(training: Training, device: str, samples: int, evaluation_samples:
     return numbers * _bytes(training) + masks + drawn
 
 
-def _blocks(training: Training) -> int:
+def correlation_count(training: Training) -> int:
     """Return how many numbers the correlations of a seed are."""
     layout = training.generator.layout
     patches, by_cluster = layout.patches, layout.areas * layout.clusters
@@ -99,8 +99,8 @@ def _blocks(training: Training) -> int:
     return patches**2 + patches * by_cluster + content
 
 
-def _carried(training: Training) -> int:
-    """Return how many arrays like the correlations the rule of descent carries along."""
+def optimizer_arrays(training: Training) -> int:
+    """Return how many arrays like the correlations the rule of descent carries from step to step."""
     return len(training.rule.init(Correlations(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))))
 
 
@@ -113,7 +113,7 @@ def kept_memory(training: Training) -> int:
     layout = training.generator.layout
     frame = layout.clusters * layout.areas**2 * FRAME_PAIRS
     frames = len(training.schedule.recorded_steps(training.steps))
-    each = (3 + _carried(training)) * _blocks(training) + 2 * frames * frame
+    each = (3 + optimizer_arrays(training)) * correlation_count(training) + 2 * frames * frame
     return len(training.seed_numbers) * each * _bytes(training)
 
 

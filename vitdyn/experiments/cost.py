@@ -1,83 +1,123 @@
-"""What a run will cost: time, measured on its own first steps, and memory."""
+"""What a run will cost: memory, and time by a formula whose constants ``make bench`` measures (``cost.json``)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 from math import ceil
+from pathlib import Path
 from typing import NamedTuple
 
-from vitdyn._errors import require_kind, wrong
-from vitdyn.dynamics import Runtime, Schedule, Training, estimate_memory, simulate
-from vitdyn.dynamics.memory import concurrent_groups, default_limit, kept_memory, require_memory, split_cells
-from vitdyn.experiments.experiment import Experiment
+import numpy as np
+import torch
 
-_TRIAL_SECONDS, _TRIAL_FRAMES = 0.4, 4
-_TRIAL_WORK = 2**28
-"""P² · samples · seeds of a step that takes some tenths of a second."""
+from vitdyn._errors import require_kind, wrong
+from vitdyn.dynamics import Runtime, Training, estimate_memory
+from vitdyn.dynamics.grid import Rows
+from vitdyn.dynamics.memory import (
+    concurrent_groups,
+    correlation_count,
+    default_limit,
+    kept_memory,
+    optimizer_arrays,
+    require_memory,
+    split_cells,
+)
+from vitdyn.experiments.experiment import Experiment
+from vitdyn.objectives import MeanPooled, Residual
+from vitdyn.objectives.contract import closed_form_kinds
+
+TABLE = Path(__file__).with_name("cost.json")
+"""Seconds for each unit of ``work``, with the machine that they were measured on and how long its ``pulse`` took."""
 
 
 class Cost(NamedTuple):
-    """Seconds of a run on this machine, and MiB of memory beyond what the program takes at rest."""
+    """Seconds of a run on this machine, and MiB of memory beyond what the program takes at rest.
 
-    seconds: float
+    ``seconds`` is None on a GPU, for which nobody has measured the constants.
+    """
+
+    seconds: float | None
     mebibytes: float
 
 
 def estimate_cost(experiment: Experiment, *, device: str = "auto") -> Cost:
-    """Return what a run will take here, from a trial of its first steps by the seeds that train at the same time.
+    """Return what a run will take here, at once and without running anything.
 
-    Meant to be right within 30 % on a machine that does nothing else. The trial itself takes about two seconds, longer
-    where a few steps do; a first one also compiles. Steps of more than ``_TRIAL_WORK`` multiplications are tried with
-    fewer samples: that foretells hours, roughly and too high rather than too low, without spending them.
+    Meant to be right within a factor of two on a machine that does nothing else. What a first run compiles and metrics
+    are not counted.
 
     Raises ``ValueError`` for a run that needs more memory than there is, and for a mean-field run.
     """
-    training = _simulation(experiment)
-    runtime = Runtime(device=device, keep_final_state=False)
-    where = runtime.place
-    require_memory((training,), where)
-    groups = split_cells((training,), where, default_limit(where))
-    workers = concurrent_groups(groups)
-    together = tuple(seed for group in groups[:workers] for seed in group.seeds)
-    work = training.generator.layout.patches**2 * training.samples * len(together)
-    samples = min(training.samples, max(2, training.samples * _TRIAL_WORK // work))
-
-    def seconds(steps: int, frames: int = 0) -> float:
-        schedule = Schedule(spacing="explicit", steps=tuple(range(1, 1 + frames)))
-        trial = replace(training, steps=steps, samples=samples, seeds=together, schedule=schedule)
-        return simulate(trial, runtime=runtime).dataset.attrs["seconds"]
-
-    few_samples = samples < training.samples
-    start, step, frame = (_long_steps if few_samples else _short_steps)(seconds)
-    step *= training.samples / samples
-    recorded = len(training.schedule.recorded_steps(training.steps))
-    rounds = ceil(len(groups) / workers)
-    one = estimate_memory(training, where.type)
-    memory = max(len(together) * one, kept_memory(training) + one)
-    return Cost(start + rounds * (training.steps * step + recorded * frame), memory / 2**20)
-
-
-def _simulation(experiment: Experiment) -> Training:
     require_kind("experiment", experiment, Experiment)
-    if not isinstance(experiment.training, Training):
+    training = experiment.training
+    if not isinstance(training, Training):
         raise wrong(
             "experiment", experiment.name, "only full simulations are timed; a mean-field run takes a second"
         )
-    return experiment.training
+    where = Runtime(device=device).place
+    require_memory((training,), where)
+    groups = split_cells((training,), where, default_limit(where))
+    together = sum(len(group.rows) for group in groups[: concurrent_groups(groups)])
+    one = estimate_memory(training, where.type)
+    memory = max(together * one, kept_memory(training) + one)
+    return Cost(estimate_seconds(groups), memory / 2**20)
 
 
-def _short_steps(seconds: Callable[..., float]) -> tuple[float, float, float]:
-    """Return the seconds of a start, a step and a frame: from as many steps as fill the time of a trial."""
-    seconds(2)
-    start, few = seconds(0), seconds(8)
-    steps = min(max(8, int(8 * _TRIAL_SECONDS / max(few - start, 1e-3))), 1024)
-    many = seconds(steps)
-    frame = max(seconds(8, _TRIAL_FRAMES) - few, 0.0) / _TRIAL_FRAMES
-    return max(start - frame, 0.0), max(many - start - frame, 0.0) / steps, frame
+def estimate_seconds(groups: Sequence[Rows]) -> float | None:
+    """Return the seconds that groups of seeds take here, None on a GPU: the work of all, shared by the cores."""
+    if groups[0].device.type != "cpu":
+        return None
+    table = json.loads(TABLE.read_text())
+    units = sum((work(group) for group in groups), Counter())
+    seconds = sum(table["seconds"][name] * count for name, count in units.items())
+    rounds = ceil(len(groups) / concurrent_groups(list(groups)))
+    return pulse() / table["pulse"] * seconds * rounds / len(groups)
 
 
-def _long_steps(seconds: Callable[..., float]) -> tuple[float, float, float]:
-    """Return the same from two runs, where a step takes long: of no step (a frame) and of one (two frames)."""
-    start, one = seconds(0), seconds(1)
-    return 0.0, max(one - 2 * start, (one - start) / 2, 0.0), start
+def work(group: Rows) -> Counter[str]:
+    """Return how many units of each kind of work a group does.
+
+    A group of S seeds, B samples, P queries and N areas takes V views through attention at each step: one for a
+    residual, each of its own for a loss of pooled outputs. Each view has an overhead, and for each seed B P masks,
+    B P N pairs of query and area and B P² pairs of query and key. A step moves all correlations, once more for each
+    array of the optimizer. A frame has an overhead, the correlations, and the pairs of query and area of its samples.
+    Float64 counts twice. Content queries, and losses without a closed form, have units of their own.
+    """
+    training, layout = group.common, group.common.generator.layout
+    kinds = closed_form_kinds(training.objective, layout)
+    views = (Residual in kinds) + (MeanPooled in kinds or not kinds) * training.objective.view_count
+    path = "content" if training.content_queries else "closed form" if kinds else "autograd"
+    frames = len(training.schedule.recorded_steps(training.steps))
+    width = len(group.rows) * (2 if training.precision == "float64" else 1)
+    numbers, queries = correlation_count(training), width * layout.patches
+    drawn = queries * training.steps * views * training.samples
+    return Counter(
+        {
+            "run": 1,
+            f"{path}: view": training.steps * views,
+            f"{path}: query": drawn,
+            f"{path}: query and area": drawn * layout.areas,
+            f"{path}: query and key": drawn * layout.patches * (layout.areas if path == "content" else 1),
+            "correlation": width * training.steps * numbers * (1 + optimizer_arrays(training)),
+            "frame": frames,
+            "frame: correlation": width * frames * numbers,
+            "frame: query and area": queries * frames * views * training.evaluation_samples * layout.areas,
+        }
+    )
+
+
+@cache
+def pulse() -> float:
+    """Return the seconds of a little work of both kinds that a run is made of, of the interpreter and of vectors."""
+    numbers, times = np.linspace(-1, 1, 2**14, dtype=np.float32), []
+    for _ in range(30):
+        began = time.perf_counter()
+        for _ in range(200):
+            torch.empty(0)
+        np.exp(np.exp(numbers)).sum()
+        times.append(time.perf_counter() - began)
+    return min(times)  # the least is what nobody else interrupted

@@ -1,0 +1,129 @@
+"""Measure the constants of ``vitdyn.experiments.cost`` on this machine; write them to its table, ``cost.json``.
+
+``python tests/benchmarks/cost_table.py`` (``make bench`` calls it): CPU seconds of short runs on one core, fitted by
+units of work with coefficients of at least 0 and errors relative to each run. What is held out is measured, too, but
+not fitted: the table's word is tested on it.
+"""
+
+import json
+import time
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+
+from vitdyn.data import PatchGenerator, PatchLayout
+from vitdyn.dynamics import Adam, Schedule, Training, simulate
+from vitdyn.dynamics.memory import default_limit, split_cells
+from vitdyn.dynamics.resources import machine_name
+from vitdyn.experiments.cost import TABLE, pulse, work
+from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
+
+
+class Quartic(MaskedReconstruction):
+    """A loss without a closed form."""
+
+    def loss(self, forward):
+        """Return the fourth power of the residual."""
+        masked = ~forward.views[0][:, :, None]
+        residual = forward.batch.latents[..., None] * (forward.attention[0] - forward.batch.membership)
+        return (residual**4 * masked).sum((1, 2, 3)) / forward.batch.count
+
+
+MAE, CL, MIX = MaskedReconstruction(), Contrastive(), Mixture(weight=0.3)
+
+
+def training(patches, objective, steps, *, frames=4, clusters=2, kappa_s=0.4, **changes):
+    """One run, of two seeds where nothing else is said."""
+    layout = PatchLayout.from_exponents(patches, 0.9, kappa_s, clusters=clusters)
+    base = Training(
+        generator=PatchGenerator(layout=layout), objective=objective, steps=steps, seeds=2,
+        schedule=Schedule(frames=frames),
+    )  # fmt: skip
+    return replace(base, **changes)
+
+
+FITTED = {
+    "short": training(64, MAE, 2),
+    "small": training(64, MAE, 800, seeds=1),
+    "mae 64": training(64, MAE, 300, seeds=8, samples=64),
+    "mae 128": training(128, MAE, 300),
+    "mae 256": training(256, MAE, 100, samples=64),
+    "mae 256 float64": training(256, MAE, 60, precision="float64"),
+    "mae 1024": training(1024, MAE, 6),
+    "mae 512, 512 samples": training(512, MAE, 4, samples=512),
+    "cl 1024, 256 samples": training(1024, CL, 2, samples=256, seeds=1),
+    "many areas": training(256, MAE, 100, kappa_s=0.1),
+    "adam 256": training(256, MAE, 100, samples=2, descent=Adam(learning_rate=0.01)),
+    "cl 64": training(64, CL, 200, samples=64),
+    "cl 256": training(256, CL, 60),
+    "mixture 128": training(128, MIX, 100),
+    "own 64": training(64, Quartic(), 100),
+    "own 256": training(256, Quartic(), 20),
+    "content 16": training(16, MAE, 200),
+    "content 64": training(64, CL, 20),
+    "frames 64": training(64, MAE, 60, frames=61),
+    "frames 256": training(256, MAE, 30, frames=31),
+    "frames 512": training(512, CL, 8, frames=9),
+    "evaluation 128": training(128, MAE, 30, frames=31, evaluation_samples=256),
+}
+for _name in ("content 16", "content 64"):
+    FITTED[_name] = replace(FITTED[_name], content_queries=True)
+
+HELD_OUT = {
+    "mae": training(100, MAE, 200, frames=20),
+    "cl": training(144, CL, 80, frames=12, samples=48),
+    "mixture": training(64, MIX, 150, frames=10),
+    "content": training(36, CL, 60, frames=6, content_queries=True),
+    "float64": training(144, CL, 60, frames=8, precision="float64"),
+    "large P": training(784, MAE, 10, frames=6),
+    "many seeds": training(64, MAE, 100, seeds=64),
+    "adam": training(196, MIX, 40, frames=10, descent=Adam(learning_rate=0.01), clusters=4),
+}
+
+
+def units(run):
+    """The units of work of a run."""
+    cpu = torch.device("cpu")
+    return sum((work(group) for group in split_cells((run,), cpu, default_limit(cpu))), Counter())
+
+
+def cpu_seconds(run):
+    """The CPU time of a run, of all its threads, the best of three."""
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        simulate(run)
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+def main():
+    """Measure, fit, write."""
+    torch.set_num_threads(1)
+    for run in (*FITTED.values(), *HELD_OUT.values()):
+        simulate(replace(run, steps=1, schedule=Schedule()))  # compiles what it takes
+    measured = {name: cpu_seconds(run) for name, run in (FITTED | HELD_OUT).items()}
+    fitted = [units(run) for run in FITTED.values()]
+    names = sorted(set().union(*fitted))
+    matrix = np.array([[each[name] for name in names] for each in fitted], dtype=float)
+    matrix /= np.array([measured[name] for name in FITTED])[:, None]
+    scale = matrix.max(0)
+    found, _ = nnls(matrix / scale, np.ones(len(matrix)))
+    table = {
+        "machine": machine_name(),
+        "made by": "python tests/benchmarks/cost_table.py",
+        "pulse": pulse(),
+        "seconds": dict(zip(names, (found / scale).tolist(), strict=True)),
+        "measured": measured,
+    }
+    TABLE.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
+    for name, run in (FITTED | HELD_OUT).items():
+        told = sum(table["seconds"][unit] * count for unit, count in units(run).items())
+        print(f"{name:20} {measured[name]:8.3f} s, told {told:8.3f} s, ratio {told / measured[name]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
