@@ -1,11 +1,12 @@
-"""What it takes to add an objective: one class, here with all the memory that an objective may have.
+"""What it takes to add an objective: one class, here with all the state that an objective may have.
 
-The toy has a teacher (moving average of the correlations), a centre and a queue, and no closed form.
-It is no part of the package, and everything of the package works with it (exact, unless said otherwise).
+The toy has a teacher (moving average of the correlations), a centre, a queue, and a predictor with an optimizer of its
+own, and no closed form. It is no part of the package, and everything of the package works with it (exact, unless said
+otherwise).
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,16 +16,16 @@ import torch
 from vitdyn._specs import decode, to_text
 from vitdyn.attention import Correlations, area_attention
 from vitdyn.data import LAWS, Constant, PatchGenerator, PatchLayout, Uniform
-from vitdyn.dynamics import BatchSource, GradientDescent, Runtime, Schedule, Training, simulate
+from vitdyn.dynamics import BatchSource, GradientDescent, Momentum, Runtime, Schedule, Training, simulate
 from vitdyn.objectives import OBJECTIVES, Objective, contract
 
 LAYOUT = PatchLayout.from_sizes([5, 3, 3])
-RATE, KEEP, DRIFT, LENGTH = 2.0, 0.8, 0.6, 3
+RATE, KEEP, DRIFT, LENGTH, PUSH = 2.0, 0.8, 0.6, 3, 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Toy(Objective):
-    """½‖F − (teacher's F on the other view − centre)‖² plus likeness to the queue."""
+    """½‖W F − (teacher's F on the other view − centre)‖² plus likeness of F to the queue; W is trained."""
 
     name: ClassVar[str] = "toy"
     family: ClassVar[str] = "self-distillation"
@@ -34,7 +35,8 @@ class Toy(Objective):
 
     def loss(self, forward):
         student = forward.mean_outputs(0)
-        distance = (student - self.target(forward)).square().sum(-1)
+        predicted = student @ forward.state["predictor"]
+        distance = (predicted - self.target(forward)).square().sum(-1)
         return 0.5 * distance.mean(1) + torch.einsum("sbj,slj->s", student, forward.state["queue"])
 
     def target(self, forward):
@@ -51,7 +53,16 @@ class Toy(Objective):
         phi, upsilon = correlations.feature_position, correlations.position_position
         start = {"phi": phi.clone(), "upsilon": upsilon.clone()}
         centre = phi.new_zeros(correlations.seeds, phi.shape[-1])
-        return {**start, "centre": centre, "queue": centre[:, None].expand(-1, LENGTH, -1)}
+        predictor = torch.eye(3, dtype=phi.dtype).expand(correlations.seeds, 3, 3)
+        return {
+            **start,
+            "predictor": predictor,
+            "centre": centre,
+            "queue": centre[:, None].expand(-1, LENGTH, -1),
+        }
+
+    def optimizers(self):
+        return {"predictor": Momentum(learning_rate=PUSH, momentum=0.5)}
 
     def update_state(self, forward, correlations):
         seen = forward.mean_outputs(1, correlations).mean(1)
@@ -81,13 +92,13 @@ def training():
 @pytest.fixture
 def memories(monkeypatch):
     """Every memory that a run leaves behind, in order."""
-    kept, after = [], Toy.update_state
+    kept, after = [], contract.next_state
 
-    def keeping(self, forward, correlations):
-        kept.append(after(self, forward, correlations))
+    def keeping(*given):
+        kept.append(after(*given))
         return {name: value.clone() for name, value in kept[-1].items()}
 
-    monkeypatch.setattr(Toy, "update_state", keeping)
+    monkeypatch.setattr("vitdyn.dynamics.group.next_state", keeping)
     return kept
 
 
@@ -102,6 +113,7 @@ def by_hand(training, seed):
         torch.float64,
         torch.device("cpu"),
     )
+    predictor, speed = torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
     phi, upsilon = (torch.zeros(1, 11, *rest, dtype=torch.float64) for rest in ((1, 3), (11,)))
     teacher, centre, queue = (phi, upsilon), phi[0, 0, 0], [phi[0, 0, 0]] * LENGTH
     for step in range(training.steps):
@@ -114,13 +126,15 @@ def by_hand(training, seed):
             return [batch.latents[0, b] * attention[0, b].mean(1) for b in range(training.samples)]
 
         target = [value - centre for value in features(teacher, 1)]
-        live = phi.clone().requires_grad_(), upsilon.clone().requires_grad_()
+        live = [part.clone().requires_grad_() for part in (phi, upsilon, predictor)]
         loss = sum(
-            0.5 * (mine - aim).square().sum() / training.samples + sum(mine @ old for old in queue)
-            for mine, aim in zip(features(live, 0), target, strict=True)
+            0.5 * (mine @ live[2] - aim).square().sum() / training.samples + sum(mine @ old for old in queue)
+            for mine, aim in zip(features(live[:2], 0), target, strict=True)
         )
         pulls = torch.autograd.grad(loss, live)
         phi, upsilon = phi - RATE * pulls[0], upsilon - RATE * pulls[1]
+        speed = 0.5 * speed + pulls[2]
+        predictor = predictor - PUSH * speed
         seen = sum(features((phi, upsilon), 1)) / training.samples
         teacher = KEEP * teacher[0] + (1 - KEEP) * phi, KEEP * teacher[1] + (1 - KEEP) * upsilon
         centre = DRIFT * centre + (1 - DRIFT) * seen
@@ -128,7 +142,14 @@ def by_hand(training, seed):
     return (
         phi,
         upsilon,
-        {"phi": teacher[0], "upsilon": teacher[1], "centre": centre, "queue": torch.stack(queue)},
+        {
+            "phi": teacher[0],
+            "upsilon": teacher[1],
+            "centre": centre,
+            "queue": torch.stack(queue),
+            "predictor": predictor,
+            "predictor.velocity": speed,
+        },
     )
 
 
@@ -160,7 +181,10 @@ def test_its_memory_survives_an_interruption(training, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             simulate(training, checkpoint=path, runtime=Runtime(checkpoint_seconds=0))
     state = torch.load(path, weights_only=True)["state"][0]
-    assert (state["step"], sorted(state["memory"])) == (5, ["centre", "phi", "queue", "upsilon"])
+    assert (state["step"], sorted(state["memory"])) == (
+        5,
+        ["centre", "phi", "predictor", "predictor.velocity", "queue", "upsilon"],
+    )
     resumed = simulate(training, checkpoint=path)
     assert whole.dataset.equals(resumed.dataset)
 
@@ -180,3 +204,29 @@ def test_its_specification_is_rebuilt_from_text(training):
 def test_it_need_not_be_listed_to_be_trained(training):
     assert Toy not in OBJECTIVES.values()
     assert simulate(training).dataset.sizes["frame"] == 4
+
+
+def test_a_part_that_cannot_be_trained_is_refused(training, complaint):
+    class Unknown(Toy):
+        def optimizers(self):
+            return {"prototypes": GradientDescent(learning_rate=0.1)}
+
+    class Unused(Toy):
+        def loss(self, forward):
+            return forward.mean_outputs(0).sum((1, 2))
+
+    class Returning(GradientDescent):
+        def step(self, correlations, gradient, state, count):
+            return correlations
+
+    class Moving(Toy):
+        def optimizers(self):
+            return {"predictor": Returning(learning_rate=0.1)}
+
+    for kind, field, remedy in (
+        (Unknown, "Unknown.optimizers['prototypes']", "a part of initial_state"),
+        (Unused, "Unused.optimizers['predictor']", "that the loss depends on"),
+        (Moving, "Moving.optimizers['predictor'].step", "in place"),
+    ):
+        with complaint(field, remedy):
+            simulate(replace(training, objective=kind()))

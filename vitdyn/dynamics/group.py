@@ -116,7 +116,7 @@ class HostSteps:
                 group.correlations, objective, batch, views, group.memory, self.workspaces
             )
             step_in_place(rule, group.correlations, gradient, group.descent, group.step)
-            group.memory = next_state(objective, forward, group.correlations)
+            group.memory = next_state(objective, forward, group.correlations, group.step)
             group.step += 1
             group.note_bad_values()
 

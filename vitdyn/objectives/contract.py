@@ -21,6 +21,7 @@ from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Means, Reducti
 from vitdyn.objectives.forward import ForwardPass, State, unchanged
 from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.stacked import add_scaled, hyperparameter, unstack
+from vitdyn.objectives.trained import optimizer_states, train_state
 
 
 def loss_of(objective: Objective, forward: ForwardPass) -> Float[Tensor, " seed"]:
@@ -177,13 +178,15 @@ def _has_own_decay(objective: Objective) -> bool:
 def first_state(objective: Objective, correlations: Correlations) -> State:
     """Return the objective's state before the first step, in tensors that nobody else changes."""
     found = objective.initial_state(correlations)
-    return _owned(objective, "initial_state", found, {}, correlations.seeds)
+    state = _owned(objective, "initial_state", found, {}, correlations.seeds)
+    return {**state, **optimizer_states(objective, state)}
 
 
-def next_state(objective: Objective, forward: ForwardPass, correlations: Correlations) -> State:
-    """Return the objective's state after a step, in tensors that nobody else changes."""
+def next_state(objective: Objective, forward: ForwardPass, correlations: Correlations, step: int) -> State:
+    """Return the objective's state after a step, in tensors that nobody else changes; ``step`` were done before it."""
     found = objective.update_state(forward, correlations)
-    return _owned(objective, "update_state", found, forward.state, correlations.seeds)
+    state = _owned(objective, "update_state", found, forward.state, correlations.seeds)
+    return {**state, **train_state(objective, forward, step)}
 
 
 def _owned(objective: Objective, method: str, found: Any, before: State, seeds: int) -> State:

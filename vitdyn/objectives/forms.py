@@ -24,7 +24,14 @@ FORMS: dict[str, tuple[str, ...]] = {
 _SAYS_NOTHING_OF_THE_LOSS = {
     *("name", "family", "view_count", "batchable_fields", "weight_decay", "written_with", "_abc_impl"),
     *("check", "loss_queries", "decay", "default_learning_rate", "masking", "draw_views"),
-    *("initial_state", "update_state", "__abstractmethods__", "__annotations__", "__dataclass_fields__"),
+    *(
+        "initial_state",
+        "update_state",
+        "optimizers",
+        "__abstractmethods__",
+        "__annotations__",
+        "__dataclass_fields__",
+    ),
     *("__dataclass_params__", "__delattr__", "__dict__", "__doc__", "__eq__", "__firstlineno__", "__hash__"),
     *("__init__", "__init_subclass__", "__match_args__", "__module__", "__orig_bases__", "__parameters__"),
     *("__post_init__", "__qualname__", "__replace__", "__repr__", "__setattr__", "__slots__"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -120,9 +121,16 @@ class Objective(ABC):
         return hyperparameter(self, lambda one: 0.5 * one.weight_decay, norm) * norm
 
     def initial_state(self, correlations: Correlations) -> State:
-        """Return what the objective carries before the first step, by name: a teacher, a queue, a centre.
+        """Return what the objective carries before the first step, by name: a teacher, a queue, a predictor.
 
         It is copied, so that blocks of the model may be named.
+        """
+        return {}
+
+    def optimizers(self) -> Mapping[str, Any]:
+        """Return which parts of the state are trained with the model, down the gradient of the loss, and by which rule.
+
+        Such a part is no teacher: ``update_state`` need not return it.
         """
         return {}
 
