@@ -48,7 +48,6 @@ def test_its_example_runs(name, tmp_path, monkeypatch):
 
 
 BEING_REBUILT = {
-    ("vitdyn.data.counter", "vitdyn.data.counter_kernels"),
     ("vitdyn.lumped.right_hand_side", "vitdyn.lumped.mean_field"),
 }
 

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
+from vitdyn._cuda import on_device_of
 from vitdyn.attention.correlations import Correlations
 from vitdyn.attention.flash_forward import attend
 from vitdyn.attention.flash_pack import pack_words
@@ -35,7 +36,6 @@ from vitdyn.attention.flash_pullback import pull_back
 from vitdyn.attention.flash_residual import residual_step
 from vitdyn.attention.workspace import Workspace
 from vitdyn.data import PatchLayout
-from vitdyn.data.counter import on_device_of
 
 INTERPRETED = isinstance(attend, InterpretedFunction)
 """Whether the kernels run under Triton's interpreter, on CPU tensors."""

@@ -11,8 +11,6 @@ Source: Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
@@ -94,8 +92,3 @@ def uniforms(
         else:
             return draw_uniforms(keys, step, view, samples, count)
     return (words(keys, step, view, samples, count) >> 8).to(torch.float32) * 2.0**-24
-
-
-def on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Make a tensor's GPU the current one, on which kernels are launched; nothing for a tensor on CPU."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()

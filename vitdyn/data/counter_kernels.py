@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from vitdyn.data.counter import on_device_of
+from vitdyn._cuda import on_device_of
 
 
 @triton.jit

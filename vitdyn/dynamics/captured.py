@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vitdyn._cuda import on_device_of
 from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
-from vitdyn.data.counter import on_device_of
 from vitdyn.dynamics.descent import Adam, Descent, GradientDescent
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.divergence import noted_bad_values
