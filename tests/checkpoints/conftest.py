@@ -168,3 +168,37 @@ def images():
         return torch.randn(count, 3, height, width, generator=generator, dtype=torch.float64)
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def hollow():
+    """Build timm's tensors of one block, all 0, of a width whose real models would take hundreds of megabytes."""
+
+    def make(width):
+        norms = {f"{name}.{end}": (width,) for name in ("norm", "blocks.0.norm1", "blocks.0.norm2")
+                 for end in ("weight", "bias")}  # fmt: skip
+        shapes = norms | {
+            "cls_token": (1, 1, width), "pos_embed": (1, 17, width), "patch_embed.proj.weight": (width, 3, 4, 4),
+            "patch_embed.proj.bias": (width,), "blocks.0.attn.qkv.weight": (3 * width, width),
+            "blocks.0.attn.qkv.bias": (3 * width,), "blocks.0.attn.proj.weight": (width, width),
+            "blocks.0.attn.proj.bias": (width,), "blocks.0.mlp.fc1.weight": (8, width), "blocks.0.mlp.fc1.bias": (8,),
+            "blocks.0.mlp.fc2.weight": (width, 8), "blocks.0.mlp.fc2.bias": (width,),
+        }  # fmt: skip
+        return {name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}
+
+    return make
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Let `vitdyn inspect` write empty pictures: to draw takes longer than all else that it does."""
+    from vitdyn.plotting import figure_files
+
+    def write(drawing, stem):
+        paths = figure_files(stem)
+        for path in paths.values():
+            path.touch()
+        return paths["pdf"]
+
+    monkeypatch.setattr("vitdyn.plotting.heads.draw_heads", lambda models: None)
+    monkeypatch.setattr("vitdyn.plotting.save_figure", write)

@@ -94,7 +94,7 @@ def test_moving_averages_are_read_where_they_are_asked_for(average, timm, other,
     assert any(each.field == "branch" and average in each.reason for each in found.assumed)
     asked = read_checkpoint(path, heads=HEADS, branch=average)
     assert is_read(asked, other) and asked.report.container == f"['{average}']"
-    assert asked.report.beside == ("model", "epoch")
+    assert asked.report.others == ("model", "epoch")
     assert is_read(read_checkpoint(write({average: other}), heads=HEADS), other)
 
 

@@ -41,16 +41,13 @@ def test_the_architecture_is_read_off_the_shapes(make_source, names, write):
 
 
 @pytest.mark.parametrize(("width", "heads"), [(64, 1), (128, 2), (192, 3), (320, 5), (384, 6), (1280, 16)])
-def test_heads_follow_the_convention_of_the_width(width, heads, make_source, names, write):
+def test_heads_follow_the_convention_of_the_width(width, heads, hollow, write):
     """64 dimensions a head, but ViT-H (width 1280), whose heads have 80."""
-    source = make_source(hidden_size=width, num_attention_heads=4)
-    path = write(names.timm(source.state_dict()))
-    assert read_checkpoint(path).architecture.heads == heads
+    assert read_checkpoint(write(hollow(width))).architecture.heads == heads
 
 
-def test_moco_gives_its_small_model_twelve_heads(make_source, names, write):
-    path = write(names.moco(names.timm(make_source(hidden_size=384).state_dict())))
-    assert read_checkpoint(path).architecture.heads == 12
+def test_moco_gives_its_small_model_twelve_heads(hollow, names, write):
+    assert read_checkpoint(write(names.moco(hollow(384)))).architecture.heads == 12
 
 
 def test_heads_that_nothing_tells_are_asked_for(timm, write, complaint):
@@ -79,7 +76,7 @@ def test_the_teacher_is_read_unless_the_student_is_asked_for(timm, names, write)
     for branch, wanted in (("teacher", timm), ("student", {k: v + 1 for k, v in timm.items()})):
         found = read_checkpoint(path, heads=HEADS, branch=branch)
         torch.testing.assert_close(found.weights["class_token"], wanted["cls_token"], rtol=0, atol=0)
-        assert len(found.report.beside) == 1
+        assert len(found.report.others) == 1
     with pytest.raises(ValueError, match="branch = 'both'"):
         read_checkpoint(path, heads=HEADS, branch="both")
 

@@ -2,12 +2,12 @@
 
 from vitdyn.checkpoints.architecture import Architecture
 from vitdyn.checkpoints.families import FAMILIES, Assumed
-from vitdyn.checkpoints.forward import Forward, forward
+from vitdyn.checkpoints.functional_vit import Forward
 from vitdyn.checkpoints.head_metrics import METRICS, HeadMetrics, measure_heads
 from vitdyn.checkpoints.image_folders import ImageFolder, find_images, load_images
 from vitdyn.checkpoints.key_mapping import KeyReport
 from vitdyn.checkpoints.preprocessing import Preprocessing
-from vitdyn.checkpoints.published import Checkpoint, read_checkpoint
+from vitdyn.checkpoints.published import Checkpoint, forward, read_checkpoint
 
 __all__ = [
     "FAMILIES",

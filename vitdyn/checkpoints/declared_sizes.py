@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitdyn._errors import wrong
-from vitdyn.checkpoints.untrusted import listed
+from vitdyn._memory import machine_memory
+from vitdyn.checkpoints.untrusted import listed, refused
 
 _SHARING = 16
 """Tensors may share memory, tied weights for one; all of them claim at most so many times what the file holds."""
@@ -19,16 +18,10 @@ _SHARING = 16
 
 def require_in_memory(file: Path) -> None:
     """Raise for a file that is larger than the memory of this machine; one of holes takes no room on a disk."""
-    if (size := file.stat().st_size) > (held := installed_memory()):
+    size, held = file.stat().st_size, machine_memory()
+    if held is not None and size > held:
         shown = f"{size / 2**30:,.1f} GiB, and this machine has {held / 2**30:,.1f} of memory"
-        raise wrong(
-            "checkpoint", str(file), f"has {shown}: read it on a larger one, or save its encoder alone"
-        )
-
-
-def installed_memory() -> int:
-    """Return how many bytes of memory this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        raise refused(file, f"has {shown}: read it on a larger one, or save its encoder alone")
 
 
 def require_whole(file: Path) -> None:
@@ -44,16 +37,15 @@ def require_whole(file: Path) -> None:
     with archive:
         claimed, held = sum(part.file_size for part in archive.infolist()), file.stat().st_size
         if claimed > 2 * held + 2**16:
-            raise wrong(
-                "checkpoint",
-                str(file),
+            raise refused(
+                file,
                 f"is compressed, and {held:,} bytes claim to unpack to {claimed:,}: "
                 "load it where you trust it, and save its state_dict anew",
             )
         for part in archive.infolist():
             if part.CRC and not _fits_checksum(archive, part):
                 what = f"damaged: {listed([part.filename])} does not fit its checksum"
-                raise wrong("checkpoint", str(file), f"{what}: fetch it again")
+                raise refused(file, f"{what}: fetch it again")
 
 
 def _fits_checksum(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
@@ -72,12 +64,12 @@ def require_honest(tensors: Mapping[str, Tensor], file: Path) -> None:
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
             continue  # refused by kind where it is read as a weight
+        # by the shape, not by the storage: a stride of 0 repeats one number
         claimed = tensor.numel() * tensor.element_size()
         total += claimed
         if claimed > tensor.untyped_storage().nbytes() or total > _SHARING * held:
-            raise wrong(
-                "checkpoint",
-                str(file),
+            raise refused(
+                file,
                 f"{listed([name])} of shape {tuple(tensor.shape)} claims more numbers than the file's "
                 f"{held:,} bytes hold: fetch it again",
             )

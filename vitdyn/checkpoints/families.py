@@ -31,6 +31,7 @@ class Family:
     deviation: tuple[float, ...] = IMAGENET_DEVIATION
 
 
+# the official scripts of each family; a head of MAE-H has 80 dimensions and not 64
 _LARGE = {768: 12, 1024: 16, 1280: 16}
 _SMALL = {192: 3, 384: 6, 768: 12}
 
@@ -40,11 +41,7 @@ FAMILIES = {
     "dino": Family(words="DINO", heads=_SMALL),
     "deit": Family(words="DeiT", heads=_SMALL),
     "augreg": Family(
-        words="timm's augreg ViTs",
-        heads=_SMALL | {1024: 16},
-        part=(9, 10),
-        mean=HALF,
-        deviation=HALF,
+        words="timm's augreg ViTs", heads=_SMALL | {1024: 16}, part=(9, 10), mean=HALF, deviation=HALF
     ),
 }
 """MoCo v3 gives its ViT-S twelve heads of 32 dimensions and evaluates with torchvision's default, bilinear."""
@@ -52,13 +49,10 @@ FAMILIES = {
 HEADS_BY_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
 """Heads of ViT-Ti, S, B, L, H, g and G. All have 64 dimensions a head but the last three: 80, 88 and 104."""
 
-EPSILON = 1e-6
-"""The ε of the norms of all these families."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What a caller says of a checkpoint beyond its shapes; None leaves it to be found.
+class Overrides:
+    """What a caller says of a checkpoint, whatever else is known of it; None leaves it to be found.
 
     ``grid`` is (rows, columns), and ``family`` one of ``FAMILIES``.
     """
@@ -108,6 +102,7 @@ def sine_positions(
     """
     if width % 4:
         return None
+    # in double precision: the positions of a file are compared with these
     omega = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     row = torch.arange(rows, dtype=torch.float64).repeat_interleave(columns)[:, None] * omega
     column = torch.arange(columns, dtype=torch.float64).repeat(rows)[:, None] * omega
@@ -120,6 +115,7 @@ def family_of_positions(positions: Tensor, grid: tuple[int, int]) -> str | None:
 
     They are at most a tenth of their norm away; those that were learned from noise are about their norm away.
     """
+    # MAE and MoCo v3 fix their positions, so a file tells by them who trained it
     found = positions.detach().to(torch.float64)
     for family, row_first in (("mae", False), ("moco-v3", True)):
         wanted = sine_positions(*grid, positions.shape[-1], row_first=row_first)

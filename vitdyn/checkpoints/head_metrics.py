@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_integer, wrong
+from vitdyn._memory import machine_memory
 from vitdyn.checkpoints.architecture import Architecture
-from vitdyn.checkpoints.declared_sizes import installed_memory
 from vitdyn.checkpoints.families import Assumed
-from vitdyn.checkpoints.forward import forward
 from vitdyn.checkpoints.image_folders import load_images
-from vitdyn.checkpoints.published import Checkpoint
-from vitdyn.checkpoints.untrusted import printable
+from vitdyn.checkpoints.published import Checkpoint, forward
+from vitdyn.checkpoints.untrusted import printable, refused
 from vitdyn.metrics.by_depth import attention_by_depth
 
 METRICS = ("attention_distance", "mutual_information", "attention_entropy", "top_key_scores")
@@ -71,19 +72,18 @@ def measure_heads(
     shape = checkpoint.architecture
 
     def reduce(maps: Tensor) -> dict[str, Tensor]:
+        # block by block: so the block of origin is told, and no NaN reaches a mean
         if not bool(maps.isfinite().all()):
             remedy = "its attention overflows: weights and constants of images are too large for each other"
-            raise wrong("checkpoint", str(checkpoint.path), remedy)
-        return attention_by_depth(
-            [maps], (shape.rows, shape.columns), pitch=shape.patch, prefix=shape.prefix, top=top
-        )
+            raise refused(checkpoint.path, remedy)
+        grid = shape.rows, shape.columns
+        return attention_by_depth([maps], grid, pitch=shape.patch, prefix=shape.prefix, top=top)
 
     parts = []
     for start in range(0, len(images), batch):
         chosen = images[start : start + batch]
-        passed = forward(
-            checkpoint, load_images(chosen, checkpoint.preprocessing), reduce=reduce, keep_residual=False
-        )
+        pixels = load_images(chosen, checkpoint.preprocessing)
+        passed = forward(checkpoint, pixels, reduce=reduce, keep_residual=False)
         parts.append({name: torch.cat([each[name] for each in passed.attention]).cpu() for name in METRICS})
         if progress:
             progress(start + len(chosen))
@@ -91,8 +91,8 @@ def measure_heads(
     return HeadMetrics(
         label=label or checkpoint.path.stem,
         values=values,
-        top=min(top, shape.rows * shape.columns),
-        patches=shape.rows * shape.columns,
+        top=min(top, shape.patches),
+        patches=shape.patches,
         assumed=checkpoint.assumed,
     )
 
@@ -102,10 +102,10 @@ def require_measurable(checkpoint: Checkpoint, *, images: int, batch: int, devic
     require_integer("batch", batch, at_least=1)
     require_integer("number of images", images, at_least=1)
     checkpoint.require_colours()
+    # refused before an image is read; an allocator may kill the process instead of raising
     together, held = min(batch, images), _memory(device)
-    needed = together * bytes_per_image(
-        checkpoint.architecture, checkpoint.weights["positions"].element_size()
-    )
+    size_of_number = checkpoint.weights["positions"].element_size()
+    needed = together * bytes_per_image(checkpoint.architecture, size_of_number)
     if needed > held:
         what = f"images of {checkpoint.architecture.tokens:,} tokens in {printable(checkpoint.path.name)}"
         advice = "take fewer at a time" if together > 1 else "this machine is too small for this model"
@@ -121,14 +121,15 @@ def bytes_per_image(shape: Architecture, element_size: int) -> int:
     return (maps + stream + pixels) * element_size
 
 
-def _memory(device: torch.device) -> int:
+def _memory(device: torch.device) -> float:
+    """Return the bytes that are free on a GPU, else those of this machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return installed_memory()
+    return machine_memory() or inf
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
     """Return the mean of the numbers along an axis, NaN left out; NaN where there is nothing else."""
-    present = ~np.isnan(values)
-    count = present.sum(axis)
-    return np.where(count > 0, np.where(present, values, 0).sum(axis) / np.maximum(count, 1), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a mean over nothing, which is NaN here
+        return np.nanmean(values, axis)

@@ -88,6 +88,7 @@ def _walked(root: Path) -> tuple[list[Path], list[tuple[Path, str]], int]:
     def unread(error: OSError) -> None:
         skipped.append((Path(error.filename), f"cannot be opened ({error.strerror})"))
 
+    # not followed: a linked folder may lead out of the tree, or round in a circle
     for place, folders, names in os.walk(root, onerror=unread):
         here, shown = Path(place), [name for name in folders if not name.startswith(".")]
         hidden += len(folders) - len(shown) + sum(name.startswith(".") for name in names)
@@ -108,6 +109,7 @@ def _walked(root: Path) -> tuple[list[Path], list[tuple[Path, str]], int]:
 
 def _once(files: Sequence[Path]) -> list[Path]:
     """Return the files in order, without the links to one of the others, or to what another link leads to."""
+    # the same picture twice would weigh twice in every mean
     double, links = set(), [path for path in sorted(files) if path.is_symlink()]
     seen = {path.resolve() for path in files if not path.is_symlink()} if links else set()
     for path in links:
@@ -141,11 +143,13 @@ def _decoded(path: Path, preprocessings: Iterable[Preprocessing]) -> tuple[Image
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # oddities of metadata; what cannot be decoded is an error
         with Image.open(path, formats=FORMATS) as image:
+            # the header alone is read so far
             require_readable(image)
             for preprocessing in preprocessings:
                 preprocessing.require_fits(image)
             notes = _notes(image)  # before it is decoded, which forgets how; asking may move to another frame
             image.load()
+            # figures of our own lie in folders of results and are no photographs
             if image.info.get("Source") == "vitdyn":
                 raise wrong("image", path.name, "a picture that vitdyn drew")
             if _asks_to_rotate(image):

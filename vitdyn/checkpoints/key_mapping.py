@@ -14,7 +14,7 @@ from vitdyn._errors import wrong
 from vitdyn.checkpoints.key_prefixes import Found, recognised, without_wrappers
 from vitdyn.checkpoints.key_tables import ELSEWHERE, LAYOUTS, NUMBER, Layout
 from vitdyn.checkpoints.state_files import BRANCHES, StateDict
-from vitdyn.checkpoints.untrusted import listed
+from vitdyn.checkpoints.untrusted import listed, refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class KeyReport:
     prefix: str
     read: int
     set_aside: tuple[tuple[str, int], ...]
-    beside: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
 
     def describe(self) -> str:
@@ -40,8 +40,8 @@ class KeyReport:
             parts[0] += f" behind {self.prefix!r}"
         if self.set_aside:
             parts.append("set aside: " + ", ".join(f"{words} ({count})" for words, count in self.set_aside))
-        if self.beside:
-            parts.append("beside them, not read: " + listed(self.beside))
+        if self.others:
+            parts.append("beside them, not read: " + listed(self.others))
         return "; ".join([*parts, *self.absent])
 
 
@@ -70,10 +70,12 @@ def map_keys(state: StateDict, *, prefix: str | None = None) -> Mapped:
     """
     found = _recognised(state, prefix)
     layout, names = found.layout, found.names
+    # whatever is no part of the encoder must be known by name: nothing is dropped in silence
     asides = {key: _aside(key, found, state.tensors) for key in state.tensors if key not in names}
     if prefix is not None:
         outside = f"outside {prefix!r}"
         asides = {key: words if key.startswith(prefix) else words or outside for key, words in asides.items()}
+    # the deepest block that is named; _missing finds the gaps below it
     depth = 1 + max(int(match[1]) for match in map(_NUMBERED.match, names.values()) if match)
     missing, absent = _missing(layout, depth, names, pooled="norm after pooling" in asides.values())
     unknown = [key for key, words in asides.items() if words is None]
@@ -84,9 +86,8 @@ def map_keys(state: StateDict, *, prefix: str | None = None) -> Mapped:
             advice = ": it is one of several files, so name their index, or their folder"
         elif unknown and prefix is None:
             advice = ": --prefix names the part to read, if it is one"
-        raise wrong(
-            "checkpoint",
-            str(state.path),
+        raise refused(
+            state.path,
             f"read as {layout.name} names behind {found.prefix!r}, it lacks {listed(missing)} and holds unknown "
             f"keys {listed(unknown)}{advice}",
         )
@@ -96,7 +97,7 @@ def map_keys(state: StateDict, *, prefix: str | None = None) -> Mapped:
         prefix=found.prefix,
         read=len(names),
         set_aside=tuple(sorted(Counter(str(words) for words in asides.values()).items())),
-        beside=state.beside,
+        others=state.others,
         absent=absent,
     )
     tensors = {ours: state.tensors[theirs] for theirs, ours in names.items()}
@@ -105,6 +106,7 @@ def map_keys(state: StateDict, *, prefix: str | None = None) -> Mapped:
 
 def _family(state: StateDict, found: Found) -> str | None:
     """Return whose training script alone names tensors as this file does; None where several do."""
+    # MoCo v3 alone wraps its two encoders so; MAE alone has a decoder, DeiT a second token
     words = found.prefix.split(".")
     if "base_encoder" in words or "momentum_encoder" in words:
         return "moco-v3"
@@ -120,6 +122,7 @@ _NUMBERED = re.compile(r"blocks\.(\d+)\.")
 
 
 def _recognised(state: StateDict, prefix: str | None) -> Found:
+    # models that no table reads are named for what they are before keys are called unknown
     found = recognised(state.tensors, branch=state.branch, prefix=prefix)
     if found is not None:
         return found
@@ -130,9 +133,8 @@ def _recognised(state: StateDict, prefix: str | None) -> Found:
             held = f"{state.container} holds {listed(list(state.tensors))}"
             places = f", and encoders may stand under {listed(state.rivals)}" if state.rivals else ""
             raise wrong(field, value, f"leads to no Vision Transformer: {held}{places}")
-    raise wrong(
-        "checkpoint",
-        str(state.path),
+    raise refused(
+        state.path,
         f"no Vision Transformer that {', '.join(each.name for each in LAYOUTS)} name: its keys are "
         f"{listed(list(state.tensors))}",
     )
@@ -155,6 +157,7 @@ def _missing(
 ) -> tuple[list[str], tuple[str, ...]]:
     """Return the keys, as the layout names them, that should be there, and in words what is rightly absent."""
     have, missing, absent = set(found.values()), [], []
+    # models that pool first have their norm after pooling, and none on the stream
     without_norm = pooled and not have & {"norm.weight", "norm.bias"}
     for theirs, ours in layout.keys:
         numbers = range(depth) if NUMBER in ours else range(1)
@@ -172,15 +175,14 @@ def _require_plain(keys: Mapping[str, Tensor] | list[str], path: Path) -> None:
     for pattern, words in ELSEWHERE:
         for key in keys:
             if re.fullmatch(pattern, key):
-                raise wrong(
-                    "checkpoint", str(path), f"has {words}, as {listed([key])}: only plain ViTs are read"
-                )
+                raise refused(path, f"has {words}, as {listed([key])}: only plain ViTs are read")
 
 
 def split_qkv(mapped: Mapped) -> Mapped:
     """Return the tensors with stacked queries, keys and values taken apart, a third of the rows each."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in mapped.tensors.items():
+        # a stack that is no multiple of three stays whole, and its shape is refused later
         if ".qkv." in name and tensor.ndim and tensor.shape[0] % 3 == 0:
             for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
                 tensors[name.replace("qkv", part)] = rows

@@ -30,6 +30,7 @@ def recognised(tensors: Mapping[str, Tensor], *, branch: str | None, prefix: str
     Among prefixes that name about as many (nine tenths), those without a word of ``SECOND`` go before. ``branch``
     asks for a prefix that holds this word, and ``prefix`` for itself alone.
     """
+    # each layout with each prefix that stands before a key it knows, and the keys so explained
     tries: dict[tuple[str, str], dict[str, str]] = {}
     for layout in LAYOUTS:
         ours_for = _names(layout)
@@ -44,9 +45,11 @@ def recognised(tensors: Mapping[str, Tensor], *, branch: str | None, prefix: str
         for (start, name), names in tries.items()
         if any(ours.startswith("blocks.") for ours in names.values())
     ]
+    # a branch may be a place in the file or, as here, a word of the prefix
     asked = [each for each in found if branch is None or branch in each.prefix.split(".")]
     if not asked:
         return None
+    # teacher and student have as many keys but for a head or a mask token
     enough = 0.9 * max(len(each.names) for each in asked)
     best = min(
         (each for each in asked if len(each.names) >= enough),
@@ -69,6 +72,7 @@ def _splits(key: str, prefix: str | None) -> Iterator[tuple[str, str]]:
         if key.startswith(prefix):
             yield prefix, key[len(prefix) :]
         return
+    # wrappers may be nested: "module.base_encoder." of parallel training and MoCo v3
     at = 0
     yield "", key
     while (dot := key.find(".", at)) >= 0 and key[at:dot] in WRAPPERS:
@@ -79,6 +83,7 @@ def _splits(key: str, prefix: str | None) -> Iterator[tuple[str, str]]:
 def _names(layout: Layout) -> Callable[[str], str | None]:
     """Return the function from a layout's names to ours."""
     table = dict(layout.keys)
+    # four digits at most: a file must not make us count to a number that it names
     start = next(theirs.split(NUMBER)[0] for theirs in table if NUMBER in theirs)
     block = re.compile(re.escape(start) + r"(0|[1-9]\d{0,3})\.(.+)", re.DOTALL)
 

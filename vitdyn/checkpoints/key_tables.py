@@ -38,6 +38,7 @@ def _with_endings(*pairs: tuple[str, str]) -> tuple[tuple[str, str], ...]:
 
 _BLOCK = f"blocks.{NUMBER}"
 
+# MAE, MoCo v3, DINO and DeiT build on timm, and so all of them write its names
 TIMM = Layout(
     name="timm",
     epsilon=1e-6,
@@ -66,6 +67,7 @@ TIMM = Layout(
 )
 
 
+# the versions differ in how they call the maps of a block, and in nothing else
 def _transformers(name: str, block: str, names: dict[str, str]) -> Layout:
     theirs = f"{block}.{NUMBER}"
     return Layout(

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.checkpoints.families import Assumed, Told
-from vitdyn.checkpoints.sidecar import Beside, pair
+from vitdyn.checkpoints.families import Assumed, Overrides
+from vitdyn.checkpoints.sidecar import SidecarConfigs, pair
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class PositionGrid:
     """Rows and columns of patches, whether the tokens before them have positions too, and what of it is assumed."""
 
     grid: tuple[int, int]
@@ -27,22 +27,25 @@ class Layout:
         return self.grid[0] * self.grid[1]
 
 
-def grid_of(positions: int, prefix: int, side: int, *, beside: Beside, told: Told) -> Layout:
+def grid_of(
+    positions: int, prefix: int, side: int, *, sidecar: SidecarConfigs, overrides: Overrides
+) -> PositionGrid:
     """Return how ``positions`` lie, of patches of ``side`` pixels with ``prefix`` tokens before them.
 
     Given a grid, they count its patches with or without those tokens. Left out, config.json decides, or the one
     of both numbers that is a square: no two squares are 1 or 2 apart. Raises ``ValueError`` where nothing fits.
     """
+    # most models give the class token a position; timm's no_embed_class gives it none
     counts = {positions - prefix: False, positions: True}
-    if (bare := beside.config.get("no_embed_class")) is not None:
+    if (bare := sidecar.config.get("no_embed_class")) is not None:
         if not isinstance(bare, bool):
             raise wrong("no_embed_class", bare, "must be true or false")
         counts = {number: each for number, each in counts.items() if each == bare}
-    given = told.grid
-    if given is None and (size := beside.config.get("image_size")) is not None:
+    given = overrides.grid
+    if given is None and (size := sidecar.config.get("image_size")) is not None:
         height, width = pair("image_size", size)
         given = height // side, width // side
-        if given[0] * given[1] not in counts and "hidden_size" not in beside.config:
+        if given[0] * given[1] not in counts and "hidden_size" not in sidecar.config:
             # timm's files keep the size of the original when a model was resized
             return _square(counts, positions, prefix, f"config.json's {height}×{width} does not fit")
     if given is None:
@@ -50,32 +53,26 @@ def grid_of(positions: int, prefix: int, side: int, *, beside: Beside, told: Tol
     if given[0] * given[1] not in counts:
         wanted = " or, if the class token has none, ".join(map(str, counts))
         raise wrong("grid", given, f"must have as many patches as there are positions, {wanted}")
-    chosen = counts[given[0] * given[1]]
-    doubtful = (
-        told.grid is not None and not chosen and isqrt(positions) ** 2 == positions and positions in counts
-    )
-    other = f"{isqrt(positions)} {isqrt(positions)}"
-    reason = f"one of {positions} is the class token's, though so many are a square without it"
-    doubt = Assumed("positions", f"{given[0]}×{given[1]} and {prefix}", reason, f"--grid {other}")
-    return Layout(grid=(given[0], given[1]), bare=chosen, assumed=doubt if doubtful else None)
+    # both readings fit: a grid that was given decides, and the other is said
+    side_without, bare = isqrt(positions), counts[given[0] * given[1]]
+    assumed = None
+    if overrides.grid is not None and not bare and side_without**2 == positions and positions in counts:
+        reason = f"one of {positions} is the class token's, though so many are a square without it"
+        shown = f"{given[0]}×{given[1]} and {prefix}"
+        assumed = Assumed("positions", shown, reason, f"--grid {side_without} {side_without}")
+    return PositionGrid(grid=(given[0], given[1]), bare=bare, assumed=assumed)
 
 
-def _square(counts: dict[int, bool], positions: int, prefix: int, why: str) -> Layout:
+def _square(counts: dict[int, bool], positions: int, prefix: int, why: str) -> PositionGrid:
+    # at most one of both is a square, for no squares of whole numbers are 1 or 2 apart
     for number, bare in counts.items():
         side = isqrt(number)
         if side and side**2 == number:
-            reason = f"a square, for {why}; {positions} positions"
-            reason += (
-                ", none for the class token" if bare else f", {prefix} for the tokens before the patches"
-            )
-            return Layout(
-                grid=(side, side), bare=bare, assumed=Assumed("grid", f"{side}×{side}", reason, "--grid")
-            )
-    raise wrong(
-        "grid",
-        positions - prefix,
-        "so many patches form no square: give the grid, (rows, columns)",
-    )
+            rest = ", none for the class token" if bare else f", {prefix} for the tokens before the patches"
+            reason = f"a square, for {why}; {positions} positions{rest}"
+            assumed = Assumed("grid", f"{side}×{side}", reason, "--grid")
+            return PositionGrid(grid=(side, side), bare=bare, assumed=assumed)
+    raise wrong("grid", positions - prefix, "so many patches form no square: give the grid, (rows, columns)")
 
 
 def with_all_positions(positions: Tensor, tokens: int) -> Tensor:

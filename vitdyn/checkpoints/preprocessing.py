@@ -43,6 +43,7 @@ class Preprocessing:
     source: str = "given"
 
     def __post_init__(self) -> None:
+        # one length stands for the shorter side; its square bounds what it can make of any image
         square = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
         for field, lengths in (("resize", (1, 1) if square is None else square), ("crop", self.crop)):
             if not isinstance(lengths, (tuple, list)) or len(lengths) != 2:
@@ -68,6 +69,7 @@ class Preprocessing:
         self.require_fits(image)
         colours = image if image.mode == "RGB" else image.convert("RGB")  # converting copies, needed or not
         small = _centre(self._resized(colours), self.crop)
+        # in single precision step by step, as torchvision and transformers do
         values = np.asarray(small, dtype=np.float32) * np.float32(self.scale)
         normal = (values - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
         return torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1)))
@@ -75,6 +77,7 @@ class Preprocessing:
     def require_fits(self, image: Image) -> None:
         """Raise ``ValueError`` for an image that cannot be taken, or would make too many pixels; decode nothing."""
         require_readable(image)
+        # the shorter side is fixed, so a thin image grows without bound along the other
         width, height = self._resized_to(image)
         if width * height > MOST_PIXELS:
             shown = f"{image.width}×{image.height}"
@@ -99,6 +102,7 @@ class Preprocessing:
         if self.resize is None:
             return width, height
         if isinstance(self.resize, int):
+            # rounded down, as torchvision does
             short = min(width, height)
             return self.resize * width // short, self.resize * height // short
         return self.resize[1], self.resize[0]

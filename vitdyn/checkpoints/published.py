@@ -1,26 +1,29 @@
-"""A published Vision Transformer: its weights, its architecture, and what was read and what was not."""
+"""A published Vision Transformer: its weights, its architecture, what was read and what was not, its forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_choice, wrong
 from vitdyn.checkpoints.architecture import Architecture
-from vitdyn.checkpoints.families import Assumed, Told
+from vitdyn.checkpoints.families import Assumed, Overrides
+from vitdyn.checkpoints.functional_vit import Forward, run_vit
 from vitdyn.checkpoints.key_mapping import KeyReport, Mapped, map_keys, split_qkv
 from vitdyn.checkpoints.key_tables import TIMM
 from vitdyn.checkpoints.position_grid import with_all_positions
 from vitdyn.checkpoints.preprocessing import Preprocessing
 from vitdyn.checkpoints.recognition import architecture_of
-from vitdyn.checkpoints.sidecar import read_beside
+from vitdyn.checkpoints.sidecar import read_sidecar
 from vitdyn.checkpoints.sidecar_preprocessing import preprocessing_of
 from vitdyn.checkpoints.state_files import read_state_dict
-from vitdyn.checkpoints.untrusted import listed, naming, printable
+from vitdyn.checkpoints.untrusted import listed, naming, printable, refused
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -51,9 +54,8 @@ class Checkpoint:
         """Raise ``ValueError`` unless the model takes images of three colours, as image files give them."""
         if (channels := self.architecture.channels) != 3:
             count = f"{channels} channel{'s' if channels > 1 else ''}"
-            raise wrong(
-                "checkpoint",
-                str(self.path),
+            raise refused(
+                self.path,
                 f"takes images of {count}, and image files are read as three colours: only RGB models are measured",
             )
 
@@ -96,7 +98,8 @@ def read_checkpoint(
     for field, name in (("branch", branch), ("prefix", prefix)):
         if not isinstance(name, str | None):
             raise wrong(field, name, "must be a name")
-    told, assumed = Told(heads=heads, grid=grid, epsilon=epsilon, family=family), []
+    overrides, assumed = Overrides(heads=heads, grid=grid, epsilon=epsilon, family=family), []
+    # from file to names to numbers; each step refuses before the next makes anything large
     state = read_state_dict(path, branch=branch)
     mapped = split_qkv(map_keys(state, prefix=prefix))
     if mapped.rivals and branch is None and prefix is None:
@@ -105,13 +108,14 @@ def read_checkpoint(
         name: _number(name, value, state.path, PRECISIONS[precision])
         for name, value in mapped.tensors.items()
     }
-    mapped, beside = replace(mapped, tensors=weights), read_beside(state.path, mapped)
+    mapped, sidecar = replace(mapped, tensors=weights), read_sidecar(state.path, mapped)
     architecture, source, recognised = architecture_of(
-        mapped, state.path, beside=beside, told=told, assume=assumed.append
+        mapped, state.path, sidecar=sidecar, overrides=overrides, assume=assumed.append
     )
+    # a complaint about the size of images is one about this file
     with naming(f"for {printable(state.path.name)}"):
         preprocessing = preprocessing_of(
-            architecture.image_size, beside, told=family, recognised=recognised, timm=mapped.layout is TIMM,
+            architecture.image_size, sidecar, asked=family, recognised=recognised, timm=mapped.layout is TIMM,
             assume=assumed.append,
         )  # fmt: skip
     positions = with_all_positions(weights["positions"], architecture.tokens)
@@ -123,7 +127,7 @@ def read_checkpoint(
         report=mapped.report,
         heads_from=source,
         assumed=tuple(assumed),
-        passed_over=beside.passed_over,
+        passed_over=sidecar.passed_over,
     )
 
 
@@ -137,12 +141,35 @@ def _choice(mapped: Mapped) -> Assumed:
 def _number(name: str, tensor: Tensor, path: Path, dtype: torch.dtype) -> Tensor:
     """Return a weight in the precision asked for, detached from whatever file and graph it came with."""
     if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
-        raise wrong(
-            "checkpoint",
-            str(path),
-            f"{name} holds {tensor.dtype}, {tensor.layout}: real numbers belong there",
-        )
+        raise refused(path, f"{name} holds {tensor.dtype}, {tensor.layout}: real numbers belong there")
+    # half precision widens exactly; double may overflow, which the next line sees
     value = tensor.detach().to(dtype).contiguous()
     if not bool(value.isfinite().all()):
-        raise wrong("checkpoint", str(path), f"{name} holds numbers that are not finite")
+        raise refused(path, f"{name} holds numbers that are not finite")
     return value
+
+
+@torch.no_grad()
+def forward(
+    checkpoint: Checkpoint,
+    images: Float[Tensor, "image channel height width"],
+    *,
+    reduce: Callable[[Tensor], Any] | None = None,
+    keep_residual: bool = True,
+) -> Forward:
+    """Run preprocessed images through a checkpoint, in its precision (equations: ``run_vit``).
+
+    ``reduce`` is called with the attention of each block, (image, head, query, key), and what it returns is kept
+    in place of it: maps of twelve blocks of a ViT-B/16 take 22 MB an image. Raises ``ValueError`` for images of
+    another size, and for numbers in them that are not finite.
+    """
+    shape = checkpoint.architecture
+    wanted = (shape.channels, *shape.image_size)
+    if not isinstance(images, Tensor):
+        raise wrong("images", type(images).__name__, "must be a tensor, as load_images returns")
+    if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
+        must = f"must be (image, channel, height, width) with {wanted}"
+        raise wrong("shape of images", tuple(images.shape), must)
+    if not bool(images.isfinite().all()):
+        raise wrong("images", tuple(images.shape), "hold numbers that are not finite")
+    return run_vit(checkpoint.weights, shape, images, reduce=reduce, keep_residual=keep_residual)

@@ -1,4 +1,4 @@
-"""What stands beside a file of weights: ``config.json`` and ``preprocessor_config.json``, in two dialects."""
+"""The configs beside a file of weights: ``config.json`` and ``preprocessor_config.json``, in two dialects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ARGUMENTS = {"embed_dim": "width", "depth": "depth", "patch_size": "side", "in_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
+class SidecarConfigs:
     """Descriptions of a model, empty where there are none.
 
     ``config`` has transformers' names in either dialect, of which ``theirs`` gives timm's; ``preprocessor`` is
@@ -37,7 +37,7 @@ class Beside:
         return f"{self.theirs.get(field, field)} of {_CONFIG}"
 
 
-def read_beside(file: Path, mapped: Mapped) -> Beside:
+def read_sidecar(file: Path, mapped: Mapped) -> SidecarConfigs:
     """Return the descriptions beside ``file`` in the dialect of its layout; those of the other are passed over.
 
     Raises ``ValueError`` for a description that is no JSON object, or of another model (width, depth, patch,
@@ -48,15 +48,17 @@ def read_beside(file: Path, mapped: Mapped) -> Beside:
     facts = {"width": width, "depth": mapped.depth, "side": side, "colours": colours}
     if mapped.layout is TIMM:
         return _of_timm(config, preprocessor, facts)
+    # transformers always writes it: without it the file is of another library
     if "hidden_size" not in config:
         strange = (f"{_CONFIG}, which is not transformers'{_heads_said(config)}",) if config else ()
-        return Beside(preprocessor=preprocessor, passed_over=strange)
+        return SidecarConfigs(preprocessor=preprocessor, passed_over=strange)
     names = {
         "hidden_size": "width",
         "num_hidden_layers": "depth",
         "patch_size": "side",
         "num_channels": "colours",
     }
+    # a config of another model beside a file is a mistake that gives wrong numbers: refused
     for name, fact in names.items():
         if config.get(name, facts[fact]) not in (facts[fact], [facts[fact]] * 2):
             raise wrong(
@@ -66,20 +68,24 @@ def read_beside(file: Path, mapped: Mapped) -> Beside:
                 f"{facts[fact]}",
             )
     _require_gelu("hidden_act", config.get("hidden_act", "gelu"))
-    return Beside(config=config, preprocessor=preprocessor)
+    return SidecarConfigs(config=config, preprocessor=preprocessor)
 
 
-def _of_timm(config: Mapping[str, Any], preprocessor: Mapping[str, Any], facts: Mapping[str, int]) -> Beside:
+def _of_timm(
+    config: Mapping[str, Any], preprocessor: Mapping[str, Any], facts: Mapping[str, int]
+) -> SidecarConfigs:
     """Read timm's ``config.json``; the older form has no ``pretrained_cfg`` and its fields at the top."""
     passed = [_PREPROCESSOR] if preprocessor else []
+    # timm has changed its form, and both are in circulation
     flat = "pretrained_cfg" not in config and "architecture" in config
     pretrained = config if flat else config.get("pretrained_cfg")
     if not isinstance(pretrained, Mapping):
         passed += [f"{_CONFIG}, which is not timm's{_heads_said(config)}"] if config else []
-        return Beside(passed_over=tuple(passed))
+        return SidecarConfigs(passed_over=tuple(passed))
     arguments = config.get("model_args") or {}
     if not isinstance(arguments, Mapping):
         raise wrong("model_args", arguments, f"must be an object ({_CONFIG})")
+    # a timm config of another model is common (folders with many files): it is passed over and said
     claims = [
         ("num_features", config.get("num_features"), "width"),
         *((name, arguments.get(name), fact) for name, fact in _ARGUMENTS.items()),
@@ -87,19 +93,19 @@ def _of_timm(config: Mapping[str, Any], preprocessor: Mapping[str, Any], facts: 
     for name, claim, fact in claims:
         if claim is not None and claim not in (facts[fact], [facts[fact]] * 2):
             other = f"{_CONFIG}, which describes another model ({name} {printable(repr(claim))[:40]})"
-            return Beside(passed_over=(*passed, other))
+            return SidecarConfigs(passed_over=(*passed, other))
     if said := _heads_said(config):
         passed.append(f"part of {_CONFIG}{said}: timm has num_heads in model_args")
     _require_gelu("act_layer", arguments.get("act_layer") or "gelu")
     size, own = pretrained.get("input_size"), arguments.get("img_size")
-    told = {
+    named = {
         "num_attention_heads": arguments.get("num_heads"),
         "image_size": own or (size[1:] if isinstance(size, list) else size),
         "no_embed_class": arguments.get("no_embed_class"),
         "architecture": config.get("architecture") or pretrained.get("architecture"),
     }
-    return Beside(
-        config={name: value for name, value in told.items() if value is not None},
+    return SidecarConfigs(
+        config={name: value for name, value in named.items() if value is not None},
         theirs={"num_attention_heads": "num_heads", "image_size": "img_size" if own else "input_size"},
         pretrained=pretrained,
         passed_over=tuple(passed),

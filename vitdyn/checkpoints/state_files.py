@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vitdyn._errors import wrong
 from vitdyn.checkpoints.declared_sizes import require_honest, require_in_memory, require_whole
-from vitdyn.checkpoints.untrusted import TwiceError, as_path, listed, parsed, printable, read_json
+from vitdyn.checkpoints.untrusted import TwiceError, as_path, listed, parsed, printable, read_json, refused
 
 BRANCHES = ("teacher", "student")
 """What a full checkpoint of self-distillation holds; its authors evaluate the teacher."""
@@ -40,7 +39,7 @@ class StateDict(NamedTuple):
     tensors: dict[str, Tensor]
     path: Path
     container: str
-    beside: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
     branch: str | None = None
 
@@ -64,47 +63,48 @@ def read_state_dict(path: str | Path, *, branch: str | None = None) -> StateDict
         return StateDict(_safetensors(file), file, "the file", branch=branch)
     stored = _pickled(file)
     place, tensors, rivals = _inside(stored, file, branch)
+    # under a name of a container there may be anything, an optimizer for one
     strange = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if strange:
-        raise wrong("checkpoint", str(file), f"{place} holds more than tensors: {listed(strange)}")
+        raise refused(file, f"{place} holds more than tensors: {listed(strange)}")
     named = {str(name): value for name, value in tensors.items()}
+    # before a single number is read: strided tensors are cheap until they are copied
     require_honest(named, file)
-    beside = () if tensors is stored else tuple(str(name) for name in stored if f"[{name!r}]" not in place)
+    others = () if tensors is stored else tuple(str(name) for name in stored if f"[{name!r}]" not in place)
     unused = None if branch is not None and f"[{branch!r}]" in place else branch
-    return StateDict(named, file, place, beside, rivals, unused)
+    return StateDict(named, file, place, others, rivals, unused)
 
 
 def _file(path: Path) -> Path:
     if path.is_dir():
         found = [path / name for name in _IN_FOLDERS if (path / name).is_file()]
         if not found:
-            raise wrong("checkpoint", str(path), f"this folder holds neither {' nor '.join(_IN_FOLDERS)}")
+            raise refused(path, f"this folder holds neither {' nor '.join(_IN_FOLDERS)}")
         return found[0]
     if not path.is_file():
-        raise wrong("checkpoint", str(path), "no such file")
+        raise refused(path, "no such file")
     require_in_memory(path)
     return path
 
 
 def _shards(index: Path) -> dict[str, Tensor]:
     """Return the tensors of all files that an index names; they stand beside it and each holds what it should."""
-    told = read_json(index).get("weight_map")
-    if not isinstance(told, Mapping) or not told or not all(isinstance(name, str) for name in told.values()):
-        raise wrong("checkpoint", str(index), "has no weight_map from tensors to files: fetch it again")
-    names = sorted(set(told.values()))
-    inside = [name for name in names if Path(name).name == name and name not in ("", ".", "..")]
-    if inside != names:
-        outside = [name for name in names if name not in inside]
-        raise wrong("checkpoint", str(index), f"names files outside its folder, {listed(outside)}: refused")
+    weight_map = read_json(index).get("weight_map")
+    named = isinstance(weight_map, Mapping) and all(isinstance(name, str) for name in weight_map.values())
+    if not named or not weight_map:
+        raise refused(index, "has no weight_map from tensors to files: fetch it again")
+    names = sorted(set(weight_map.values()))
+    # an index from elsewhere must not lead to files of this machine
+    outside = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
+    if outside:
+        raise refused(index, f"names files outside its folder, {listed(outside)}: refused")
     tensors: dict[str, Tensor] = {}
     for name in names:
         part = read_state_dict(_file(index.parent / name)).tensors
-        wanted = {key for key, file in told.items() if file == name}
+        wanted = {key for key, file in weight_map.items() if file == name}
         if part.keys() != wanted:
             differ = sorted(part.keys() ^ wanted)
-            raise wrong(
-                "checkpoint", str(index), f"and {name} disagree on {listed(differ)}: fetch both again"
-            )
+            raise refused(index, f"and {name} disagree on {listed(differ)}: fetch both again")
         tensors |= part
     return tensors
 
@@ -113,18 +113,16 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ModuleNotFoundError as error:
-        raise wrong("checkpoint", str(file), "needs the package safetensors: install it") from error
+        raise refused(file, "needs the package safetensors: install it") from error
     try:
         tensors = load_file(file)
         _require_once(file)
         return tensors
     except TwiceError as error:
-        raise wrong("checkpoint", str(file), f"has {listed([error])} twice: fetch it again") from error
+        raise refused(file, f"has {listed([error])} twice: fetch it again") from error
     except Exception as error:  # the reader's own error, OSError, or ValueError for an unknown type of number
-        raise wrong(
-            "checkpoint",
-            str(file),
-            f"truncated, or no safetensors file ({_first_line(error)}): fetch it again",
+        raise refused(
+            file, f"truncated, or no safetensors file ({_first_line(error)}): fetch it again"
         ) from error
 
 
@@ -132,9 +130,10 @@ def _begins_as_safetensors(file: Path) -> bool:
     """Return whether a file, whatever it is called, begins with the length of a header, and with the header."""
     try:
         with file.open("rb") as stored:
+            # eight bytes of length, then JSON: no archive and no pickle begins so
             start = stored.read(9)
     except OSError as error:
-        raise wrong("checkpoint", str(file), f"cannot be read: {error.strerror}") from error
+        raise refused(file, f"cannot be read: {error.strerror}") from error
     return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < file.stat().st_size
 
 
@@ -148,17 +147,19 @@ def _require_once(file: Path) -> None:
 def _pickled(file: Path) -> Mapping[Any, Any]:
     require_whole(file)
     try:
+        # options of training scripts, which would be refused otherwise; it runs nothing
         with torch.serialization.safe_globals([argparse.Namespace]):
             stored = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # broken files fail in the reader of archives, of pickles or of tensors alike
-        raise wrong("checkpoint", str(file), _refusal(error)) from error
+        raise refused(file, _refusal(error)) from error
     if not isinstance(stored, Mapping):
-        raise wrong("checkpoint", str(file), f"holds a {type(stored).__name__} where tensors by name belong")
+        raise refused(file, f"holds a {type(stored).__name__} where tensors by name belong")
     return stored
 
 
 def _refusal(error: Exception) -> str:
     """Return why a file was not read; torch's own words advise to run the code, and are left out."""
+    # torch names what a pickle wanted to call
     asked = re.search(r"GLOBAL ([\w.]+)", str(error))
     if asked:
         return f"asks for {asked[1]} to be run: refused, and nothing of it was run; only files of tensors are read"
@@ -181,10 +182,8 @@ def _inside(
         return "the file", stored, ()
     else:
         known = ", ".join(repr(name) for name in (*_CONTAINERS, *_AVERAGES))
-        raise wrong(
-            "checkpoint",
-            str(file),
-            f"holds no tensors by name at the top nor under {known}, but {listed(list(stored))}",
+        raise refused(
+            file, f"holds no tensors by name at the top nor under {known}, but {listed(list(stored))}"
         )
     rivals = tuple(words[-1] for words in places if words != chosen)
     return "".join(f"[{name!r}]" for name in chosen), places[chosen], rivals
@@ -196,6 +195,7 @@ def _places(stored: Mapping[Any, Any], above: tuple[str, ...] = ()) -> list[tupl
     for name in (*_CONTAINERS, *_AVERAGES):
         value, words = stored.get(name), (*above, name)
         if isinstance(value, Mapping):
+            # three names suffice for any known file, and a hostile one cannot nest for ever
             deeper = [] if len(words) == 3 or _has_tensors(value) else _places(value, words)
             found += deeper or [(words, value)]
     return sorted(found, key=lambda each: not _has_tensors(each[1]))

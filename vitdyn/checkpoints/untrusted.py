@@ -14,8 +14,14 @@ from vitdyn._errors import wrong
 _LARGEST_JSON = 2**24
 
 
+def refused(path: Path, reason: str) -> ValueError:
+    """Build the error for a checkpoint that is not read."""
+    return wrong("checkpoint", str(path), reason)
+
+
 def printable(name: object) -> str:
     """Return a name as it can stand in any output: what is no printable character is escaped, line ends too."""
+    # terminals act on escape codes, and a line end would forge a line of our report
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in str(name)
     )

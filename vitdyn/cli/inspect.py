@@ -17,7 +17,7 @@ from vitdyn._errors import require_integer, wrong
 from vitdyn._progress import progress
 from vitdyn._tables import text_table
 
-_TOLD = ("heads", "grid", "epsilon", "family", "branch", "prefix")
+_OVERRIDES = ("heads", "grid", "epsilon", "family", "branch", "prefix")
 HEADER = ("block", "attention distance (px)", "mutual information", "entropy (nats)", "top key scores")
 
 
@@ -110,7 +110,7 @@ class Inspect:
     def _read(self, path: Path) -> Any:
         from vitdyn.checkpoints import read_checkpoint
 
-        return read_checkpoint(path, **{name: getattr(self, name) for name in _TOLD})
+        return read_checkpoint(path, **{name: getattr(self, name) for name in _OVERRIDES})
 
     def _measured(self, path: Path, label: str, images: Sequence[Path], device: Any) -> Any:
         from vitdyn.checkpoints import measure_heads
@@ -130,7 +130,7 @@ class Inspect:
         """Return a short name for what is measured: where checkpoints and images are, and the options."""
         files = [str(path.resolve()) for path in (*self.checkpoints, *images)]
         options: list[Any] = [self.heads, self.grid, self.top]
-        options += [[name, getattr(self, name)] for name in _TOLD[2:] if getattr(self, name) is not None]
+        options += [[name, getattr(self, name)] for name in _OVERRIDES[2:] if getattr(self, name) is not None]
         return hashlib.sha256(json.dumps([files, options]).encode()).hexdigest()[:12]
 
 
@@ -159,8 +159,10 @@ def _labels(paths: Sequence[Path]) -> list[str]:
         for name, path in zip(short, paths, strict=True)
     ]
     again = Counter(long)
-    told = [f"{label} ({index})" if again[label] > 1 else label for index, label in enumerate(long, start=1)]
-    return [printable(label) for label in told]
+    numbered = [
+        f"{label} ({index})" if again[label] > 1 else label for index, label in enumerate(long, start=1)
+    ]
+    return [printable(label) for label in numbered]
 
 
 def _indented(text: str) -> str:

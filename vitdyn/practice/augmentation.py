@@ -53,6 +53,7 @@ class Augmentation:
         """Return one random view of each image; numbers are drawn on the CPU, whatever the images' device."""
         count = len(images)
         moved = _sample(images, self._maps(count, draw).to(images))
+        # the order of draws is part of the numbers: maps, gains, noise
         gain, offset = self.contrast * _uniform(draw, 2, count, 1, 1, 1).to(images)
         noise = torch.randn(images.shape, generator=draw).to(images)
         middle = moved.mean((1, 2, 3), keepdim=True)
@@ -62,6 +63,7 @@ class Augmentation:
         """Return the affine maps from places in the view to places in the image, both from −1 to 1."""
         down, across, zoom, turn, side = _uniform(draw, 5, count)
         size, angle = 1 + self.scale * zoom, self.turn * turn
+        # the fifth number is drawn whether images are mirrored or not, so the others stay
         flip = torch.where(side < 0, -1.0, 1.0) if self.mirror else torch.ones(count)
         first = torch.stack([size * angle.cos() * flip, -size * angle.sin(), 2 * self.shift * across], 1)
         second = torch.stack([size * angle.sin() * flip, size * angle.cos(), 2 * self.shift * down], 1)
@@ -70,6 +72,7 @@ class Augmentation:
 
 def _sample(images: Tensor, maps: Tensor) -> Tensor:
     """Read images at mapped places, bilinearly."""
+    # align_corners=False: −1 and 1 are the outer edges of the outermost pixels
     places = torch.nn.functional.affine_grid(maps, list(images.shape), align_corners=False)
     return torch.nn.functional.grid_sample(images, places, padding_mode="border", align_corners=False)
 

@@ -29,6 +29,7 @@ def evaluate(spec: Pretraining, encoder: Parameters, images: Images) -> dict[str
     views are the augmentations of the specification. The class token is left out everywhere.
     """
     asked, grid = spec.evaluation, spec.vit.grid(spec.images.side)
+    # attention and tokens of all depths at once are large: a part of the images suffices
     test = images.standardised(spread(images.test, asked.images))
     passes = list(_passed(spec, encoder, test))
     maps = [torch.cat(parts) for parts in zip(*(each.attention for each in passes), strict=True)]

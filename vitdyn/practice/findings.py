@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import as_array, require_kind, require_real, require_sequence, wrong
+from vitdyn._errors import as_array, as_tuple, require_real, wrong
 from vitdyn._statistics import student_interval
 from vitdyn._tables import text_table
 from vitdyn.practice.pretraining import METHODS
@@ -40,19 +40,16 @@ def interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
     return Interval(*student_interval(array, confidence))
 
 
-def _require_records(records: Sequence[Trajectory]) -> None:
-    require_sequence("records", records, "Trajectory")
-    if not len(records):
+def _as_records(records: Sequence[Trajectory]) -> tuple[Trajectory, ...]:
+    if not (found := as_tuple("records", records, Trajectory)):
         raise wrong("records", records, "must hold at least one Trajectory")
-    for index, record in enumerate(records):
-        require_kind(f"records[{index}]", record, Trajectory)
+    return found
 
 
 def by_method(records: Sequence[Trajectory], name: str) -> dict[str, Float[np.ndarray, "seed depth"]]:
     """Return a variable by method, one row for each seed in rising order; the same seeds for all methods."""
-    _require_records(records)
     found: dict[str, dict[int, np.ndarray]] = {}
-    for record in records:
+    for record in _as_records(records):
         spec = spec_of(record)
         if spec.seed in found.setdefault(spec.method, {}):
             raise wrong("records", (spec.method, spec.seed), "must hold each method and seed once")
@@ -60,21 +57,19 @@ def by_method(records: Sequence[Trajectory], name: str) -> dict[str, Float[np.nd
     seeds = {method: sorted(rows) for method, rows in found.items()}
     if len({tuple(each) for each in seeds.values()}) > 1:
         raise wrong("records", seeds, "must hold the same seeds for each method")
-    return {
-        method: np.stack([found[method][s] for s in seeds[method]]) for method in METHODS if method in found
-    }
+    present = [method for method in METHODS if method in found]
+    return {method: np.stack([found[method][seed] for seed in seeds[method]]) for method in present}
 
 
 def value_table(records: Sequence[Trajectory]) -> str:
     """Return all variables by method and depth, as mean ± half of the interval over seeds."""
-    rows = []
+    rows, depths = [], range(spec_of(_as_records(records)[0]).vit.depth + 1)
     for name in MEANINGS:
         for method, values in by_method(records, name).items():
             mean, _, high = interval(values)
             cells = [f"{m:.3f} ± {h - m:.3f}" for m, h in zip(mean, high, strict=True)]
-            start = "-" if len(mean) == spec_of(records[0]).vit.depth else None
-            rows.append((name, method, *([start] if start else []), *cells))
-    depths = range(spec_of(records[0]).vit.depth + 1)
+            before = ["-"] * (len(depths) - len(cells))  # attention has no depth 0: it starts in block 1
+            rows.append((name, method, *before, *cells))
     return text_table(("metric", "method", *(f"depth {depth}" for depth in depths)), rows)
 
 
@@ -92,6 +87,7 @@ class Finding:
     @property
     def status(self) -> str:
         """Whether the interval lies on the predicted side of 0, on the other side, or on neither."""
+        # turned so that the predicted side is the positive one
         low, high = (self.sign * end for end in (self.difference.low, self.difference.high))
         if max(low, high) < 0:
             return "opposite"
@@ -147,15 +143,12 @@ def findings(records: Sequence[Trajectory]) -> list[Finding]:
 
 def finding_table(found: Sequence[Finding]) -> str:
     """Return the findings as a table."""
-    require_sequence("found", found, "Finding")
-    for index, each in enumerate(found):
-        require_kind(f"found[{index}]", each, Finding)
     rows = [
         (each.number, each.statement, each.metric, "+" if each.sign > 0 else "-", *map(float, each.difference),
          each.status, each.mixture_between)
-        for each in found
+        for each in as_tuple("found", found, Finding)
     ]  # fmt: skip
-    header = (
+    columns = (
         "finding",
         "contrast against reconstruction",
         "metric",
@@ -164,4 +157,4 @@ def finding_table(found: Sequence[Finding]) -> str:
         "low",
         "high",
     )
-    return text_table((*header, "status", "mixture between"), rows)
+    return text_table((*columns, "status", "mixture between"), rows)

@@ -74,9 +74,7 @@ def _require_images(field: str, images: object, side: int) -> None:
     if bad.any():
         count, first = int(bad.sum()), bad.nonzero()[0].tolist()
         raise wrong(
-            f"{field}{first}",
-            float(images[tuple(first)]),
-            f"{count} values are not in [0, 1], this first",
+            f"{field}{first}", float(images[tuple(first)]), f"{count} values are not in [0, 1], this first"
         )
 
 
@@ -162,10 +160,12 @@ class Photographs:
         """Return the top left corners of the training and of the test crops of photograph ``index``."""
         shape = [size // self.block for size in picture.shape]
         rows, columns = np.indices(shape).reshape(2, -1)
+        # diagonals: each row and column of blocks gives both parts about a third
         held_out = (rows + columns) % 3 == 2
         draw = stream(self.seed, "clusters", index)
         parts = []
         for count, chosen in ((self.train, ~held_out), (self.test, held_out)):
+            # drawn all at once, so that what is flat moves no later place
             tries = _TRIES * count
             block = np.stack([rows, columns], 1)[chosen][draw.integers(chosen.sum(), size=tries)]
             places = block * self.block + draw.integers(self.block - self.side + 1, size=(tries, 2))
@@ -190,6 +190,7 @@ def _digits(spec: Digits) -> Images:
         from sklearn.datasets import load_digits
 
     found = load_digits()
+    # grey values run from 0 to 16
     images = torch.from_numpy(found.images).float()[:, None] / 16
     labels = torch.from_numpy(found.target).long()
     order = torch.from_numpy(stream(spec.seed, "clusters").permutation(len(images)))

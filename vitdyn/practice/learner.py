@@ -99,6 +99,7 @@ class Learner(nn.Module):
     def contrast(self, batch: Batch) -> Float[Tensor, ""]:
         """Contrast of two views, either as query against the other as key: the sum of both losses."""
         student = nn.ModuleList([self.encoder, self.projector])
+        # before the keys are taken, as MoCo v3 does: the other order gives another loss
         move_average(self.teacher, student, self.spec.momentum_at(batch.step))
         views = torch.cat([batch.view(0), batch.view(1)])
         # read together, then cut: a batch norm takes its mean over one view

@@ -80,6 +80,7 @@ class Pretraining:
         least = {"steps": 0, "batch_size": 2, "projection": 1, "seed": 0}
         for name, low in least.items():
             require_integer(name, getattr(self, name), at_least=low)
+        # an untrained encoder is one of no steps, so that it has one key and not many
         if (self.method == "untrained") != (self.steps == 0):
             raise wrong(
                 "steps", self.steps, "must be 0 for the method untrained, and 1 or more for the others"

@@ -118,6 +118,7 @@ def train(
 def _require_memory(spec: Pretraining) -> None:
     """Raise where weights with their moments, attention maps of a batch and of the evaluation, or losses do not fit."""
     vit = spec.vit
+    # each weight with its gradient and two moments; maps with their gradients, and as much again
     tokens = vit.encoder(spec.images.side).tokens
     weights = 4 * vit.depth * (4 + 2 * vit.expansion) * vit.width**2
     maps = vit.depth * vit.heads * tokens**2 * (3 * spec.batch_size + spec.evaluation.images)
@@ -189,6 +190,7 @@ class _Run:
 
     def _require_own(self, path: Path, state: State) -> None:
         """Raise unless a state is one that this run can have written: names, shapes, types, steps with losses."""
+        # validated as a whole before anything is taken over
         like = self.state(0)
         alien = [name for name in like if not fits(state.get(name), like[name])]
         if not alien and not 0 < state["step"] <= self.spec.steps:

@@ -13,6 +13,7 @@ def patches_of(
     """Cut images into patches, row by row; within a patch by row, column, then channel."""
     count, channels, side, _ = images.shape
     grid = side // patch
+    # (image, channel, row, pixel row, column, pixel column)
     cut = images.reshape(count, channels, grid, patch, grid, patch).permute(0, 2, 4, 3, 5, 1)
     return cut.reshape(count, grid * grid, patch * patch * channels)
 
@@ -43,6 +44,7 @@ def contrast_loss(
     The factor 2τ keeps the size of the gradient independent of τ. Keys take no gradient. Source: Chen, Xie and He
     (2021).
     """
+    # keys come from the moving average, which learns from no gradient
     q, k = (nn.functional.normalize(each, dim=-1) for each in (queries, keys.detach()))
     same = torch.arange(len(q), device=q.device)
     return 2 * temperature * nn.functional.cross_entropy(q @ k.mT / temperature, same)
@@ -60,4 +62,5 @@ def move_average(average: nn.Module, towards: nn.Module, momentum: float) -> Non
     """Move each parameter θ' of a moving average to momentum · θ' + (1 − momentum) · θ."""
     old: list[Tensor] = list(average.parameters())
     new: list[Tensor] = list(towards.parameters())
+    # one call for all parameters, most of which are small
     torch._foreach_lerp_(old, new, 1 - momentum)

@@ -42,6 +42,7 @@ def to_trajectory(
     """Label what was measured at the end, and ``training_loss``, the loss before each step."""
     import xarray
 
+    # one frame and one seed: the axes that every trajectory has
     variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]] = {
         name: (
             (FRAME, SEED, BLOCK, HEAD) if values.ndim == 2 else (FRAME, SEED, DEPTH),

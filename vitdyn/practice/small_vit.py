@@ -113,6 +113,7 @@ class Parameters(nn.Module):
 
 def build(spec: SmallViT, side: int, seed: int) -> tuple[Parameters, Parameters]:
     """Return an untrained encoder and its decoder, all weights drawn from one stream of the seed."""
+    # one stream for all weights: the order of tensors is part of the numbers
     draw, grid = generator(seed, "basis", 0), spec.grid(side)
     encoder = {
         name: each for name, each in spec.encoder(side).shapes().items() if name != "distillation_token"
@@ -175,6 +176,7 @@ def encode_masked(
 ) -> Encoded:
     """Return the tokens of images, the share ``mask`` of whose patches, those of largest ``noise``, is left out."""
     visible = int(shape.patches * (1 - mask))
+    # patches in rising order of noise: the first are visible (MAE)
     shuffled = noise.argsort(1)
     order = shuffled.argsort(1)  # of each patch, its place among the shuffled: the inverse permutation
     tokens = run_vit(weights, shape, images, visible=shuffled[:, :visible], keep_residual=False).final
