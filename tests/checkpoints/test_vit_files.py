@@ -64,7 +64,7 @@ def test_every_key_is_accounted_for(timm, names, write):
     moco = read_checkpoint(write(names.moco(timm)), heads=HEADS).report
     assert (moco.prefix, moco.container) == ("module.base_encoder.", "['state_dict']")
     assert dict(moco.set_aside) == {"head": 1, "momentum encoder and predictor": len(timm) + 1}
-    assert moco.beside == ("epoch", "arch", "optimizer")
+    assert moco.others == ("epoch", "arch", "optimizer")
     full = read_checkpoint(write({"model": names.with_decoder(timm)}), heads=HEADS).report
     assert dict(full.set_aside) == {"decoder": 7}
     assert "set aside: decoder (7)" in full.describe()
