@@ -107,3 +107,18 @@ def test_env_names_the_engine_and_says_when_the_compiled_one_is_dropped(tmp_path
     assert done.stderr.startswith("vitdyn: plain torch computes attention")
     assert done.stderr.count("\n") == 1
     assert "NUMBA_CACHE_DIR" in done.stderr
+
+
+def test_without_a_folder_what_needs_none_is_compiled_in_each_process(monkeypatch):
+    njit = _compiler.numba.njit
+
+    def no_folder(*, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(_compiler.numba, "njit", no_folder)
+    made = _compiler.compiled(needs_folder=False)(twice)
+    assert made(21) == 42 and made.nopython_signatures
+    with pytest.raises(RuntimeError, match="no locator"):
+        _compiler.compiled()(twice)

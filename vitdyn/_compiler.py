@@ -19,14 +19,20 @@ _DIGEST = 32
 _said: set[str] = set()
 
 
-def compiled(**options: Any) -> Callable[[Any], Any]:
+def compiled(*, needs_folder: bool = True, **options: Any) -> Callable[[Any], Any]:
     """Return what compiles a function to code that releases the interpreter's lock and is kept on disk.
 
-    Raises ``RuntimeError`` where no folder can be written that could hold it.
+    Where no folder can be written that could hold it, raises ``RuntimeError``; or, without ``needs_folder``, each
+    process compiles it for itself, as befits what takes a second.
     """
 
     def compile_function(function: Any) -> Any:
-        made = numba.njit(nogil=True, cache=True, **options)(function)
+        try:
+            made = numba.njit(nogil=True, cache=True, **options)(function)
+        except RuntimeError:
+            if needs_folder:
+                raise
+            return numba.njit(nogil=True, **options)(function)
         made._cache = _Cautious(function)
         return made
 

@@ -33,16 +33,11 @@ def starting(monkeypatch):
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    """Switch to what runs where there is no numba."""
+    """Run the loops as plain Python, which checks what compiled code takes on trust: bounds and overflow."""
 
     def switch():
-        monkeypatch.setattr(subsets, "_start", subsets.start)
-        monkeypatch.setattr(subsets, "_repair", subsets.repair)
-        monkeypatch.setattr(
-            subsets, "draw", getattr(subsets._start_and_repair, "py_func", subsets._start_and_repair)
-        )
-        monkeypatch.setattr(subsets, "go_on", subsets.repair)
-        monkeypatch.setattr(subsets, "draw_of_seeds", None)
+        for name in ("start", "repair", "start_and_repair"):
+            monkeypatch.setattr(subsets, name, getattr(subsets, name).py_func)
 
     return switch
 
@@ -84,7 +79,7 @@ def test_the_law_is_uniform_whatever_the_start(starting, generator, statistics, 
 def test_a_start_has_the_probability_that_was_asked(generator, statistics, depth, numerator):
     words = masking._words(generator, 40 * 250 // 64 * depth + depth)
     members, counts = np.empty((40, 250), dtype=np.uint8), np.empty(40, dtype=np.int64)
-    subsets._start(words, depth, numerator, members, counts)
+    subsets.start(words, depth, numerator, members, counts)
     statistics.assert_mean(members.ravel().astype(float), numerator / 2**depth)
     assert (counts == members.sum(1)).all()
 
@@ -115,7 +110,7 @@ def test_places_have_no_bias_at_all(patches):
     each = 2**16 // patches
     members, counts = np.zeros((each * patches, patches), dtype=np.uint8), np.zeros(each * patches, dtype=int)
     chunks = np.arange(2**16, dtype=np.uint16)
-    assert subsets.go_on(members, counts, 1, chunks, 16, 0, 0) == len(members)
+    assert subsets.repair(members, counts, 1, chunks, 16, 0, 0) == len(members)
     assert (members.sum(1) == 1).all()
     assert (members.sum(0) == each).all()
 
@@ -129,11 +124,9 @@ def test_the_same_bits_compiled_and_not(uncompiled, samples, patches, masked):
 
 
 @pytest.mark.parametrize(("samples", "patches", "masked"), SHAPES)
-def test_seeds_together_draw_what_each_draws_alone(uncompiled, samples, patches, masked):
+def test_seeds_together_draw_what_each_draws_alone(samples, patches, masked):
     streams = Streams((5, 0, 2**40), "masks", 3)
     alone = [draw_visible(one, samples, patches, masked) for one in streams.each()]
-    assert np.array_equal(draw_visible(streams, samples, patches, masked), alone)
-    uncompiled()
     assert np.array_equal(draw_visible(streams, samples, patches, masked), alone)
 
 
@@ -156,18 +149,6 @@ def test_pairs_of_views_of_seeds_together(kind):
         assert np.array_equal(view, alone)
 
 
-def test_where_nothing_can_be_compiled_functions_stay_as_they_are(monkeypatch):
-    import numba
-
-    def no_folder(**options):
-        raise RuntimeError("cannot cache function: no locator available")
-
-    monkeypatch.setattr(numba, "njit", no_folder)
-    assert subsets._compiled(subsets.repair) is subsets.repair
-    monkeypatch.setitem(__import__("sys").modules, "numba", None)
-    assert subsets._compiled(subsets.repair) is subsets.repair
-
-
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_words_that_run_out_are_drawn_anew(scarce, generator, statistics, count):
     """The size stays exact and the law uniform where each sample takes several draws of words."""
@@ -184,9 +165,9 @@ def test_a_sample_goes_on_where_it_stopped():
     whole, counts = np.zeros((12, 96), dtype=np.uint8), np.zeros(12, dtype=np.int64)
     whole[::2], counts[::2] = 1, 96
     part, done, at = whole.copy(), 0, 0
-    assert subsets.go_on(whole, counts.copy(), 40, chunks, 16, 0, 0) == 12
+    assert subsets.repair(whole, counts.copy(), 40, chunks, 16, 0, 0) == 12
     while done < 12:
-        done = subsets.go_on(part, counts, 40, chunks[at : at + 1], 16, 0, done)
+        done = subsets.repair(part, counts, 40, chunks[at : at + 1], 16, 0, done)
         at += 1
     assert (part.sum(1) == 40).all()
     assert np.array_equal(whole, part)

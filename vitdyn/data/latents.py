@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from math import prod
 from typing import Any, Protocol, runtime_checkable
 
@@ -124,23 +124,12 @@ def _checked_draw(field: str, law: Law, drawn: object, shape: tuple[int, ...]) -
 
 
 def _uniforms(streams: Streams, shape: tuple[int, ...]) -> Float[np.ndarray, "seed ..."]:
-    """Return what ``generator.random(shape)`` would of each stream: in one compiled call where there is a compiler."""
-    fill_uniforms = _compiled_uniforms()
-    if fill_uniforms is None:
-        return np.stack([generator.random(shape) for generator in streams.each()])
+    """Return what ``generator.random(shape)`` would of each stream, in one compiled call."""
+    from vitdyn.data.stream_words import fill_uniforms
+
     numbers = np.empty((len(streams.seeds), prod(shape)))
     fill_uniforms(streams.keys, streams.step, numbers)
     return numbers.reshape(-1, *shape)
-
-
-@cache
-def _compiled_uniforms() -> Callable[..., None] | None:
-    """Return what fills arrays with uniform numbers, None where there is no compiler: asked once, not at each step."""
-    try:
-        from vitdyn.data.stream_words import fill_uniforms
-    except (ImportError, RuntimeError):
-        return None
-    return fill_uniforms
 
 
 @dataclass(frozen=True, kw_only=True)

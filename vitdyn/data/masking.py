@@ -71,20 +71,18 @@ def draw_visible(
     plan = _plan(int(samples), int(patches), int(masked))
     kind, width, size = plan.kind, plan.width, patches - masked
     if isinstance(generator, Streams):
-        if subsets.draw_of_seeds is None:
-            return np.stack([draw_visible(one, samples, patches, masked) for one in generator.each()])
         members = np.empty((len(generator.seeds), samples, patches), dtype=np.uint8)
         start = plan.need, plan.depth, plan.numerator
         subsets.draw_of_seeds(generator.keys, generator.step, *start, members, size, width)
         return members.view(bool)
     words = _words(generator, plan.words)
     shown, counts = np.empty((samples, patches), dtype=np.uint8), np.empty(samples, dtype=np.int64)
-    done = subsets.draw(
+    done = subsets.start_and_repair(
         words, plan.need, plan.depth, plan.numerator, shown, counts, size, words.view(kind), width
     )
     while done < samples:
         spare = _words(generator, _budget(samples - done, plan.tries, width)).view(kind)
-        done = subsets.go_on(shown, counts, size, spare, width, 0, done)
+        done = subsets.repair(shown, counts, size, spare, width, 0, done)
     return shown.view(bool)
 
 

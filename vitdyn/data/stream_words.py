@@ -6,7 +6,7 @@ ten rounds of
     (c_0, c_1, c_2, c_3) ← (high(M_1 c_2) ⊕ c_1 ⊕ k_0,  low(M_1 c_2),  high(M_0 c_0) ⊕ c_3 ⊕ k_1,  low(M_0 c_0)),
 
 the key growing by two constants between rounds. A generator for each seed costs some seven microseconds before it draws
-anything; a word costs two to four nanoseconds here. Needs numba.
+anything; a word costs two to four nanoseconds here.
 
 Source: Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3 (2011).
 """
@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from vitdyn._compiler import compiled
 
-_compiled = compiled()
+_compiled = compiled(needs_folder=False)
 
 BLOCK = 4
 """Words that come from one counter."""
