@@ -45,6 +45,7 @@ def cells(objective: Objective, scale: str) -> list[MeanField]:
             objective=objective,
             clusters=clusters,
             nodes=12,
+            tolerance=1e-4,
         )
         for kappa_s in up
         for kappa_c in across

@@ -288,11 +288,11 @@ DOORS |= {
     "integrate": (lumped.integrate, {"spec": FIELD, "progress": False}),
     "integrate_batch": (
         lumped.integrate_batch,
-        {"cells": [FIELD], "levels": (0.5,), "tolerance": 1e-2, "lanes": 1, "paths": False},
+        {"specs": [FIELD], "levels": (0.5,), "max_active": 1, "paths": False},
     ),
     "integrate_descents": (
         lumped.integrate_descents,
-        {"cells": [replace(FIELD, learning_rate=1.0, steps=1)]},
+        {"specs": [replace(FIELD, learning_rate=1.0, steps=1)]},
     ),
     "crossing_time": (lumped.crossing_time, {"trajectory": PATH, "values": TIMES, "level": 0.5}),
     "when_reached": (lumped.when_reached, {"values": TIMES, "other": TIMES, "level": 0.5}),

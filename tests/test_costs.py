@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from vitdyn.dynamics import Runtime, Schedule, Training, simulate, simulate_grid
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.memory import estimate_memory, kept_memory, require_memory, split_cells
 from vitdyn.experiments import Experiment, cost, run
-from vitdyn.lumped import MeanField, flow, integrate
+from vitdyn.lumped import MeanField, descent, integrate
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 CPU = torch.device("cpu")
@@ -123,17 +122,15 @@ def test_a_job_that_has_less_memory_than_its_machine_is_heard(monkeypatch, tmp_p
 
 
 def test_more_frames_than_moments_take_no_memory(complaint):
-    times, states = np.arange(5.0), np.arange(10.0).reshape(5, 2)
-    few, many = (flow._thin(times, states, frames) for frames in (10**3, 10**12))
-    assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=True))
-    assert len(few[0]) == 6
+    spec = MeanField(sizes=AreaSizes.from_exponents(1e3, 0.9, 0.4), nodes=2, until=0.3, frames=10**5)
+    assert integrate(spec).dataset.sizes["frame"] < 1000
     with complaint("steps"):
         integrate(MeanField(sizes=AreaSizes.from_exponents(1e6, 0.9, 0.4), learning_rate=1.0, steps=10**16))
 
 
 def test_long_descents_are_said_beforehand_and_shown(tmp_path, capsys, monkeypatch):
     shown = []
-    monkeypatch.setattr(flow, "shown", lambda show, total, unit: _Bar(shown, show, total))
+    monkeypatch.setattr(descent, "shown", lambda show, total, unit: _Bar(shown, show, total))
     endless = [
         "flow",
         "mae",

@@ -217,7 +217,7 @@ def test_a_flow_that_does_not_arrive_decides_nothing(monkeypatch):
         runs = tuple(replace(each, training=replace(each.training, clusters=1)) for each in case.runs)
         return replace(case, runs=runs)
 
-    monkeypatch.setattr("vitdyn.lumped.flow.MOST_STEPS", 300)
+    monkeypatch.setattr("vitdyn.lumped.integrator.MOST_STEPS", 300)
     for name in ("CL-LOCAL-LOST",):
         claim = BY_NAME[name]
         broken = replace(

@@ -82,12 +82,15 @@ def flow():
 
 CALLS = {
     "integrate of a text": (lambda flow: integrate("mae"), "spec"),
-    "batch of one spec": (lambda flow: integrate_batch(MeanField(sizes=SIZES)), "cells"),
-    "batch of a text": (lambda flow: integrate_batch(["mae"]), "cells"),
-    "descents of nothing": (lambda flow: integrate_descents(None), "cells"),
+    "batch of one spec": (lambda flow: integrate_batch(MeanField(sizes=SIZES)), "specs"),
+    "batch of a text": (lambda flow: integrate_batch(["mae"]), "specs"),
+    "descents of nothing": (lambda flow: integrate_descents(None), "specs"),
     "one level": (lambda flow: integrate_batch([MeanField(sizes=SIZES, nodes=4)], levels=0.5), "levels"),
     "paths": (lambda flow: integrate_batch([MeanField(sizes=SIZES, nodes=4)], paths="no"), "paths"),
-    "lanes": (lambda flow: integrate_batch([MeanField(sizes=SIZES, nodes=4)], lanes=0), "lanes"),
+    "max_active": (
+        lambda flow: integrate_batch([MeanField(sizes=SIZES, nodes=4)], max_active=0),
+        "max_active",
+    ),
     "descend of a layout": (lambda flow: descend(LAYOUT), "spec"),
     "law": (lambda flow: quadrature("uniform", 4), "latents"),
     "count": (lambda flow: quadrature(Uniform(), 0), "nodes"),
@@ -150,7 +153,7 @@ def test_a_call_that_cannot_be(name, flow, complaint):
 def test_a_batch_that_does_not_fit_is_refused_before_anything_is_made(monkeypatch, complaint):
     monkeypatch.setattr("vitdyn._memory.machine_memory", lambda: 2**20)
     spec = MeanField(sizes=SIZES, objective=Contrastive(), clusters=8, nodes=100, learning_rate=1.0, steps=2)
-    with complaint("cells", "nodes"):
+    with complaint("specs", "nodes"):
         integrate_descents([spec] * 4)
 
 

@@ -208,9 +208,9 @@ def test_attention_of_any_state_is_finite_and_adds_up(objective, value):
         state = np.zeros(5)
         state[entry] = value
         assert np.isfinite(right(state)).all()
-        (local, row), _ = right.rows(state).counted
-        np.testing.assert_allclose(row.rest + row.to_own, 1, rtol=1e-12)
-        shown = row.to_own + row.to_global + local.others * row.other * right.moment(0, row.tilt)
+        (local, row), _ = right.rows(state).loss_queries
+        np.testing.assert_allclose(row.complement + row.to_own, 1, rtol=1e-12)
+        shown = row.to_own + row.to_global + local.others * row.to_other * right.moment(0, row.boost)
         assert (shown <= 1 + 1e-12).all() and (shown > 0).all()
 
 
@@ -285,7 +285,7 @@ def test_counts_are_the_means_over_every_mask(sizes, name, masked, rng):
     at_local, at_global = mean[own == 1], mean[own == 0]
     truth = [at_local[:, 0], at_local[:, 1], at_local[:, 2], at_global[:, 0], at_global[:, 1]]
     right = spec.right_hand_side
-    found = right.attention(right.rows(state).counted)
+    found = right.attention(right.rows(state).loss_queries)
     np.testing.assert_allclose(found, [each.mean() for each in truth], rtol=1e-12, atol=1e-15)
     assert all(np.ptp(each) < 1e-12 for each in truth)
 
@@ -295,7 +295,7 @@ def test_an_area_of_one_patch_is_never_learned():
     sizes = AreaSizes(patches=1e4, global_size=3e3, local_size=1.0)
     right = MeanField(sizes=sizes, position_correlations=True).right_hand_side
     state = np.array([0.1, 2.0, 0.3, 0.4, 0.5, 0.1, 0.2, 0.3, 0.4, 0.5])
-    assert right.attention(right.rows(state).counted)[1] == 0
+    assert right.attention(right.rows(state).loss_queries)[1] == 0
     drift = right(state)
     assert np.isfinite(drift).all() and drift[1] == 0
     assert MeanField(sizes=sizes, objective=Contrastive()).right_hand_side(state[:5])[1] != 0

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import re
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
 
 import torch
 
 from vitdyn._errors import wrong
+from vitdyn.trajectory import machine_name
+
+__all__ = ["PRECISIONS", "device_name", "machine_name", "machine_of", "pick_device"]
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -34,18 +33,6 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 def device_name(device: torch.device) -> str:
     """Return what to write into a result: the name of the GPU, or "CPU"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-
-@cache
-def machine_name() -> str:
-    """Return the kind of processor and system, as a result names them; no name of the host."""
-    processor = platform.processor()
-    with suppress(OSError):
-        listed = re.search(
-            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.M
-        )
-        processor = listed.group(1).strip() if listed else processor
-    return ", ".join(filter(None, (processor, platform.machine(), platform.system())))
 
 
 def machine_of(device: torch.device) -> str:

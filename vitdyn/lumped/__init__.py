@@ -1,9 +1,14 @@
 """The reduction to order parameters: exact in expectation with drawn counts, of leading order in the mean field."""
 
-from vitdyn.lumped.batched import Flows, integrate_batch
-from vitdyn.lumped.events import PhaseOneEnd, local_correlations, phase_one_end, when_reached
-from vitdyn.lumped.flow import StalledFlowError, crossing_time, integrate, integrate_descents
-from vitdyn.lumped.mean_field import MeanField
+from vitdyn.lumped.events import (
+    PhaseOneEnd,
+    crossing_time,
+    local_correlations,
+    phase_one_end,
+    when_reached,
+)
+from vitdyn.lumped.flow import Flows, integrate, integrate_batch, integrate_descents
+from vitdyn.lumped.mean_field import MeanField, StalledFlowError
 from vitdyn.lumped.quadrature import quadrature
 from vitdyn.lumped.sampled import Lumped, descend, sampled_gradient
 from vitdyn.lumped.symmetry import OrderParameters, Symmetry

@@ -21,68 +21,69 @@ Number = Float[np.ndarray, "..."] | float
 """One number for a run, or one for each of many."""
 
 
-class Row(NamedTuple):
+class AttentionRow(NamedTuple):
     """Attention of one kind of query; axes (z of the global area, z of the query's own area), then that of runs.
 
-    ``left`` is what the own local area leaves, 1 for a global query. Of that, shares go to the global area, to another
-    one (without its factor ``tilt`` = e^{zφ_o}, which is scaled to 1 at its largest) and to one hidden key, where
-    e^{−Υ} is left out; they do not depend on z of the own area. ``rest`` is 1 − A_own, free of cancellation.
+    ``one_minus_own`` is what the own local area leaves to the others, 1 for a global query. Of that, shares go to the
+    global area, to another local one (without its factor ``boost`` = e^{zφ_o}, which is scaled to 1 at its largest)
+    and to one masked key (without its factor e^{Υ}); they do not depend on z of the own area. ``complement`` is
+    1 − A_own for either kind of query, a sum of the other terms and so free of cancellation.
     """
 
     share_global: Float[np.ndarray, "node ..."]
     share_other: Float[np.ndarray, "node ..."]
     share_key: Float[np.ndarray, "node ..."]
-    left: np.ndarray
+    one_minus_own: np.ndarray
     to_own: np.ndarray
-    rest: np.ndarray
-    tilt: Float[np.ndarray, "node ..."]
+    complement: np.ndarray
+    boost: Float[np.ndarray, "node ..."]
 
     @property
     def to_global(self) -> np.ndarray:
         """A_1."""
-        return self.share_global[:, None] * self.left
+        return self.share_global[:, None] * self.one_minus_own
 
     @property
-    def other(self) -> np.ndarray:
-        """A_o without its factor ``tilt``."""
-        return self.share_other[:, None] * self.left
+    def to_other(self) -> np.ndarray:
+        """A_o without its factor ``boost``."""
+        return self.share_other[:, None] * self.one_minus_own
 
 
-class Kind(NamedTuple):
+class Query(NamedTuple):
     """One kind of query: its correlations, the number of other local areas, and the keys that it finds on average.
 
     ``keys`` counts those of the global, of its own and of another local area: all of them, or, where the query is
-    hidden, those beside itself. ``shown`` is the share of them that is visible.
+    masked, those beside itself. ``visible`` is the share of them that is visible.
     """
 
     phi_global: Number
     phi_own: Number
     phi_other: Number
-    position: tuple[Number, Number, Number]
+    upsilon: tuple[Number, Number, Number]
     others: Number
     keys: tuple[Number, Number, Number]
-    shown: Number
+    visible: Number
     local: bool
-    hidden: bool
+    masked: bool
 
 
-Rows = tuple[tuple[Kind, Row], tuple[Kind, Row]]
+Rows = tuple[tuple[Query, AttentionRow], tuple[Query, AttentionRow]]
 """The local and the global query, with their attention."""
 
 
-class Queries(NamedTuple):
-    """Rows of hidden queries, whose error reconstruction counts, and of all queries, over which contrast pools.
+class QueryRows(NamedTuple):
+    """Rows of masked queries, whose error reconstruction counts, and of all queries, over which contrast pools.
 
     None where the objective asks for no such rows.
     """
 
-    hidden: Rows | None
-    every: Rows | None
+    masked: Rows | None
+    pooled: Rows | None
 
     @property
-    def counted(self) -> Rows:
-        """The rows that a record reads: hidden queries, or all of them where the objective is contrast alone."""
-        rows = self.hidden or self.every
+    def loss_queries(self) -> Rows:
+        """The rows that a record reads: masked queries, or all of them where the objective is contrast alone."""
+        rows = self.masked or self.pooled
         assert rows is not None
         return rows
 
@@ -97,7 +98,7 @@ class MeanAttention:
     """
 
     rule: Quadrature
-    hidden: Number
+    mask_ratio: Number
     patches: Number
     global_size: Number
     local_size: Number
@@ -109,94 +110,111 @@ class MeanAttention:
         """The natural logarithm of P."""
         return np.log(self.patches)
 
-    def kinds(self, state: State, *, hidden: bool) -> tuple[Kind, Kind]:
-        """Return the local and the global query of a state, hidden or of whatever visibility.
+    def queries(self, state: State, *, masked: bool) -> tuple[Query, Query]:
+        """Return the local and the global query of a state, masked or averaged over its own visibility.
 
-        In the mean over all queries of an area, its visible patches are (1 − γ)C. A hidden query is none of them: the
+        In the mean over all queries of an area, its visible patches are (1 − γ)C. A masked query is none of them: the
         others, C − 1, are visible with probability (1 − γ)P/(P − 1).
         """
-        position = state[5:] if self.position_correlations else np.zeros(5)
-        shown = (1 - self.hidden) * (self.patches / (self.patches - 1) if hidden else 1.0)
-        area, centre = self.local_size, self.global_size
-        local = Kind(
+        upsilon = state[5:] if self.position_correlations else np.zeros(5)
+        visible = (1 - self.mask_ratio) * (self.patches / (self.patches - 1) if masked else 1.0)
+        local = Query(
             phi_global=state[0],
             phi_own=state[1],
             phi_other=state[2],
-            position=(position[0], position[1], position[2]),
+            upsilon=(upsilon[0], upsilon[1], upsilon[2]),
             others=self.local_areas - 1,
-            keys=(centre, area - hidden, area),
-            shown=shown,
+            keys=(self.global_size, self.local_size - masked, self.local_size),
+            visible=visible,
             local=True,
-            hidden=hidden,
+            masked=masked,
         )
-        central = Kind(
+        global_query = Query(
             phi_global=state[3],
             phi_own=0.0,
             phi_other=state[4],
-            position=(position[3], 0.0, position[4]),
+            upsilon=(upsilon[3], 0.0, upsilon[4]),
             others=self.local_areas,
-            keys=(centre - hidden, 0.0 * area, area),
-            shown=shown,
+            keys=(self.global_size - masked, 0.0 * self.local_size, self.local_size),
+            visible=visible,
             local=False,
-            hidden=hidden,
+            masked=masked,
         )
-        return local, central
+        return local, global_query
 
-    def rows_of(self, state: State, *, hidden: bool) -> Rows:
+    def rows_of(self, state: State, *, masked: bool) -> Rows:
         """Return both kinds of query with their attention."""
-        local, central = self.kinds(state, hidden=hidden)
-        return (local, self._row(local)), (central, self._row(central))
+        local, global_query = self.queries(state, masked=masked)
+        return (local, self._row(local)), (global_query, self._row(global_query))
 
-    def _row(self, kind: Kind) -> Row:
+    def _row(self, query: Query) -> AttentionRow:
+        """Return the softmax over the keys of a query, with the own local area apart from the rest."""
         z, _ = self.rule
-        to_global, to_own, to_other = kind.position
-        visible, unseen, one_other = self._masses(kind)
-        on_global = visible[0] + to_global + z * kind.phi_global
-        on_own = visible[1] + to_own + z * kind.phi_own
-        peak = (z * kind.phi_other).max(0)
-        tilt = np.exp(z * kind.phi_other - peak)
-        on_others = visible[2] + to_other + peak + np.log(self.moment(0, tilt))
-        unseen = [mass + up for mass, up in zip(unseen, kind.position, strict=True)]
-        shift = np.maximum(on_global.max(0), on_own.max(0))
-        for each in (on_others, *unseen):
+        up_global, up_own, up_other = query.upsilon
+        visible, masked, one_other = self._log_keys(query)
+        on_global = visible[0] + up_global + z * query.phi_global
+        peak = (z * query.phi_other).max(0)
+        boost = np.exp(z * query.phi_other - peak)
+        on_others = visible[2] + up_other + peak + np.log(self.moment(0, boost))
+        on_masked = [keys + up for keys, up in zip(masked, query.upsilon, strict=True)]
+        shift = on_global.max(0)
+        for each in (on_others, *on_masked):
             shift = np.maximum(shift, each)
+        if query.local:
+            on_own = visible[1] + up_own + z * query.phi_own
+            shift = np.maximum(shift, on_own.max(0))
         from_global = np.exp(on_global - shift)
-        from_rest = np.exp(on_others - shift) + sum(np.exp(each - shift) for each in unseen)
-        scale = 1 / (from_global + from_rest)
-        left = 1 / (1 + np.exp(on_own - shift)[None, :] * scale[:, None])
+        from_others = np.exp(on_others - shift) + sum(np.exp(each - shift) for each in on_masked)
+        scale = 1 / (from_global + from_others)
         share_global = from_global * scale
-        return Row(
+        if query.local:
+            # With x = own term/all others: A_own = x/(1 + x), and 1 − A_own = 1/(1 + x) without a difference.
+            own_to_others = np.exp(on_own - shift)[None, :] * scale[:, None]
+            one_minus_own = complement = 1 / (1 + own_to_others)
+            to_own = own_to_others * one_minus_own
+        else:
+            one_minus_own, complement = np.ones_like(z[:1, None]), (from_others * scale)[:, None]
+            to_own = share_global[:, None]
+        return AttentionRow(
             share_global=share_global,
-            share_other=np.exp(one_other + to_other + peak - shift) * scale,
+            share_other=np.exp(one_other + up_other + peak - shift) * scale,
             share_key=np.exp(-self.log_patches - shift) * scale,
-            left=left if kind.local else np.ones_like(z[:1, None]),
-            to_own=np.exp(on_own - shift)[None, :] * scale[:, None] * left
-            if kind.local
-            else share_global[:, None],
-            rest=left if kind.local else (from_rest * scale)[:, None],
-            tilt=tilt,
+            one_minus_own=one_minus_own,
+            to_own=to_own,
+            complement=complement,
+            boost=boost,
         )
 
-    def _masses(self, kind: Kind) -> tuple[list[Number], list[Number], Number]:
-        """Return log(number/P) of visible and of hidden keys: global, own, all others; and of one other's visible ones.
+    def _log_keys(self, query: Query) -> tuple[list[Number], list[Number], Number]:
+        """Return log(number/P) of visible and of masked keys: global, own, all others; and of one other's visible ones.
 
         Υ_self stands for one key of a row; it is taken for that of the query's area.
         """
-        centre, own, other = kind.keys
-        keys = np.array([centre, own, other * kind.others])
+        kind = query.local, query.masked
+        if kind not in self._keys_by_kind:  # of no state: once for all steps
+            self._keys_by_kind[kind] = self._count_keys(query)
+        return self._keys_by_kind[kind]
+
+    @cached_property
+    def _keys_by_kind(self) -> dict[tuple[bool, bool], tuple[list[Number], list[Number], Number]]:
+        return {}
+
+    def _count_keys(self, query: Query) -> tuple[list[Number], list[Number], Number]:
+        size_global, own, other = query.keys
+        keys = np.array([size_global, own, other * query.others])
         itself = np.zeros_like(keys)
-        itself[1 if kind.local else 0] += kind.hidden
+        itself[1 if query.local else 0] += query.masked
         with np.errstate(divide="ignore"):  # an area without keys: log 0 = −∞, no attention
-            visible = np.log(keys * kind.shown / self.patches)
-            hidden = np.log((keys * (1 - kind.shown) + itself) / self.patches)
-            return list(visible), list(hidden), np.log(other * kind.shown / self.patches)
+            visible = np.log(keys * query.visible / self.patches)
+            masked = np.log((keys * (1 - query.visible) + itself) / self.patches)
+            return list(visible), list(masked), np.log(other * query.visible / self.patches)
 
     def attention(self, rows: Rows) -> State:
         """Return mean attention, in the order of ``ORDER_PARAMETERS``."""
-        (_, local), (_, central) = rows
-        home, own, away = self.mean(central.to_global), self.mean(local.to_own), self.mean(local.to_global)
-        others = [self.mean(row.other) * self.moment(0, row.tilt) for _, row in rows]
-        return np.array([away, own, others[0], home, others[1]])
+        (_, local), (_, global_query) = rows
+        to_others = [self.mean(row.to_other) * self.moment(0, row.boost) for _, row in rows]
+        to_global, to_own = self.mean(local.to_global), self.mean(local.to_own)
+        return np.array([to_global, to_own, to_others[0], self.mean(global_query.to_global), to_others[1]])
 
     def moment(self, power: int, factor: Float[np.ndarray, "node ..."]) -> Number:
         """Return E z^power factor(z)."""

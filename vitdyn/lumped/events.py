@@ -1,4 +1,4 @@
-"""Moments of a run of masked reconstruction, read off any trajectory: the end of phase I, and levels at a moment."""
+"""Events of a run, read off any trajectory: when a level is crossed, and where the first phase ends."""
 
 from __future__ import annotations
 
@@ -48,6 +48,23 @@ def phase_one_end(trajectory: Trajectory) -> PhaseOneEnd | None:
     share = -speed[end - 1] / (speed[end] - speed[end - 1])
     moment = float(middle[end - 1] + share * (middle[end] - middle[end - 1]))
     return PhaseOneEnd(moment, float(np.interp(moment, time, away)), float(np.interp(moment, time, own)))
+
+
+def crossing_time(trajectory: Trajectory, values: Float[np.ndarray, " frame"], level: float) -> float:
+    """Return the first time at which recorded values pass a level, by interpolation in log time; NaN if never."""
+    require_kind("trajectory", trajectory, Trajectory)
+    clock, values = trajectory["time"].to_numpy(), as_numbers("values", values)
+    if values.shape != clock.shape:
+        raise wrong("values.shape", values.shape, f"must be one number for each of {len(clock)} frames")
+    require_real("level", level, low=-1e300, high=1e300)
+    above = np.flatnonzero(values >= level)
+    if not len(above) or above[0] == 0:
+        return float("nan") if not len(above) else float(clock[0])
+    last = above[0]
+    if clock[last - 1] == 0:
+        return float(clock[last])
+    share = (level - values[last - 1]) / (values[last] - values[last - 1])
+    return float(np.exp(np.log(clock[last - 1]) + share * np.log(clock[last] / clock[last - 1])))
 
 
 def when_reached(

@@ -19,6 +19,17 @@ LARGEST = 10**15
 """Clusters and negatives: whole numbers up to it are exact in float64."""
 
 
+class StalledFlowError(ArithmeticError):
+    """A flow that did not get where it was asked to go: it stalled, went stiff or left the finite numbers.
+
+    ``spec`` is the run, ``time`` how far it was followed without reaching its aim.
+    """
+
+    def __init__(self, message: str, spec: MeanField, time: float) -> None:
+        super().__init__(message)
+        self.spec, self.time = spec, time
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeanField:
     """A training run in the limit of many patches, as an ordinary differential equation for order parameters.
@@ -34,8 +45,9 @@ class MeanField:
 
     The flow ends where the attention that the objective is about reaches ``until`` (None: where nothing moves
     any more); ``learning_rate`` asks for plain gradient descent with a finite step instead. ``nodes`` is
-    the number of quadrature nodes for each latent, ``tolerance`` the relative error that the flow's integrator
-    allows a step, ``frames`` how many moments are recorded. Source: our notes, ``mean_field.md``.
+    the number of quadrature nodes for each latent, ``tolerance`` the error that a step of the flow may have in log t
+    and in an order parameter, relative to 1 + |entry|, ``frames`` how many time points are recorded.
+    Source: our notes, ``mean_field.md``.
 
     >>> sizes = vd.AreaSizes.from_exponents(1e16, kappa_c=0.9, kappa_s=0.3)
     >>> vd.MeanField(sizes=sizes, until=0.9).until
@@ -52,7 +64,7 @@ class MeanField:
     learning_rate: float | None = None
     steps: int = 10_000
     nodes: int = 24
-    tolerance: float = 1e-7
+    tolerance: float = 1e-5
     frames: int = 96
 
     def __post_init__(self) -> None:
@@ -118,29 +130,34 @@ ARRAYS = 60
 """Arrays of a number for each pair of nodes that are in memory at once while a drift is evaluated."""
 
 
-def require_alike(cells: Sequence[MeanField], *shared: str, lanes: int | None = None) -> None:
-    """Raise ``ValueError`` unless the cells can go in one batch; ``shared`` names further fields that must agree.
+def require_alike(specs: Sequence[MeanField], *shared: str, max_active: int | None = None) -> None:
+    """Raise ``ValueError`` unless runs can go in one batch; ``shared`` names further fields that must agree.
 
-    ``lanes`` is how many of them are held at once, if not all.
+    ``max_active`` is how many of them are held at once, if not all.
     """
-    require_sequence("cells", cells, "MeanField")
-    if not len(cells):
-        raise wrong("cells", cells, "must be one or more")
-    for spec in cells:
+    require_sequence("specs", specs, "MeanField")
+    if not len(specs):
+        raise wrong("specs", specs, "must be one or more")
+    for spec in specs:
         if not isinstance(spec, MeanField):
-            raise wrong("cells", spec, "must be MeanField, all of them")
+            raise wrong("specs", spec, "must be MeanField, all of them")
     together: dict[str, set[Any]] = {
-        "objective": {spec.objective.name for spec in cells},
-        "nodes": {spec.right_hand_side.rule.nodes.size for spec in cells},
+        "objective": {spec.objective.name for spec in specs},
+        "nodes": {spec.right_hand_side.rule.nodes.size for spec in specs},
     }
     for name in ("position_correlations", *shared):
-        together[name] = {getattr(spec, name) for spec in cells}
+        together[name] = {getattr(spec, name) for spec in specs}
     for name, values in together.items():
         if len(values) > 1:
             raise wrong(
-                f"cells.{name}", sorted(values), "must be the same in all cells: take one batch for each"
+                f"specs.{name}", sorted(values), "must be the same in all runs: take one batch for each"
             )
-    nodes = cells[0].right_hand_side.rule.nodes.size
-    side_by_side, field = (len(cells), "cells") if lanes is None else (min(lanes, len(cells)), "lanes")
-    needed = 8.0 * ARRAYS * nodes**2 * side_by_side
-    require_fits(field, side_by_side, needed, f"take fewer at once, or fewer than {nodes} nodes")
+    nodes = specs[0].right_hand_side.rule.nodes.size
+    held = len(specs) if max_active is None else min(max_active, len(specs))
+    needed = 8.0 * ARRAYS * nodes**2 * held
+    require_fits(
+        "specs" if max_active is None else "max_active",
+        held,
+        needed,
+        f"take fewer at once, or fewer than {nodes} nodes",
+    )

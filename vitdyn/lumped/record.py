@@ -1,78 +1,125 @@
-"""What a mean-field state means in the words of a trajectory."""
+"""What a mean-field state means in the words of a trajectory, and the trajectory of any run of this package."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from vitdyn._axes import FRAME, STATISTICS
+from vitdyn._axes import FRAME, GLOBAL_AREA, SEED, STATISTIC, STATISTICS
+from vitdyn._specs import to_text
 from vitdyn.lumped.attention import State
 from vitdyn.lumped.mean_field import MeanField
+from vitdyn.lumped.right_hand_side import RightHandSide
 from vitdyn.observables import OBSERVABLES
+from vitdyn.trajectory import SCHEMA, Trajectory, machine_name, versions
 
-_PAIRS = ((3, 4, 4), (0, 1, 2), (0, 2, 1))
+_PAIRS = np.array(((3, 4, 4), (0, 1, 2), (0, 2, 1)))
 """Which order parameter stands between representative areas: query area by key area, both (global, local, local)."""
+_MOST_AT_ONCE = 64
 
 
-def observe_mean_field(spec: MeanField, states: np.ndarray) -> dict[str, Any]:
-    """Return the variables of a trajectory, frame by frame, with the axes and attributes of ``OBSERVABLES``."""
-    pairs = np.array(_PAIRS)
-    by_name: dict[str, list[np.ndarray]] = {}
-    for state in states:
-        for name, value in _frame(spec, state).items():
-            by_name.setdefault(name, []).append(value)
-    columns = {name: np.stack(values) for name, values in by_name.items()}
-    columns["feature_position"] = states[:, pairs]
+def assemble(
+    spec: Any,
+    variables: Mapping[str, np.ndarray],
+    steps: np.ndarray,
+    time: np.ndarray,
+    *,
+    seeds: tuple[int, ...] = (0,),
+    engine: str,
+    seconds: float,
+) -> Trajectory:
+    """Return the trajectory of a run, its variables labelled as ``OBSERVABLES`` says after the axis of frames."""
+    import xarray
+
+    labelled = {
+        name: (
+            (FRAME, *OBSERVABLES[name].axes),
+            values,
+            {"symbol": OBSERVABLES[name].symbol, "long_name": OBSERVABLES[name].meaning},
+        )
+        for name, values in variables.items()
+    }
+    coordinates = {
+        "step": (FRAME, steps, {"long_name": "steps of descent done; of a flow: the number of the frame"}),
+        "time": (FRAME, time, {"symbol": "t", "long_name": "learning rate times step; of a flow: its time"}),
+        SEED: (SEED, np.array(seeds)),
+        STATISTIC: (STATISTIC, list(STATISTICS)),
+    }
+    about = {
+        "schema": SCHEMA,
+        "spec": to_text(spec),
+        "device": "cpu",
+        "engine": engine,
+        "machine": machine_name(),
+        "seconds": seconds,
+        "versions": versions("vitdyn", "numpy", "scipy", "xarray"),
+        "global_area": GLOBAL_AREA,
+    }
+    return Trajectory(xarray.Dataset(labelled, coordinates, about))
+
+
+def observe_mean_field(spec: MeanField, states: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the variables of a trajectory from its states (frame, parameter), with the axes of ``OBSERVABLES``."""
+    parts = np.array_split(states, max(1, -(-len(states) // _MOST_AT_ONCE)))
+    frames = [_observe(spec, part.T) for part in parts]
+    columns = {name: np.concatenate([frame[name] for frame in frames]) for name in frames[0]}
+    columns["feature_position"] = states[:, _PAIRS]
     if spec.position_correlations:
-        columns["position_position"] = states[:, 5 + pairs]
-    variables = {}
+        columns["position_position"] = states[:, 5 + _PAIRS]
     for name, values in columns.items():
-        about = OBSERVABLES[name]
-        values = values[:, None] if "cluster" not in about.axes else values[:, None, None]
-        if "statistic" in about.axes:
-            values = np.repeat(values[..., None], len(STATISTICS), -1)
-        variables[name] = ((FRAME, *about.axes), values, {"symbol": about.symbol, "long_name": about.meaning})
-    return variables
+        # One seed, one cluster that stands for all, and positions that are all alike: mean, least and largest agree.
+        axes = OBSERVABLES[name].axes
+        values = values[:, None] if "cluster" not in axes else values[:, None, None]
+        columns[name] = np.repeat(values[..., None], len(STATISTICS), -1) if STATISTIC in axes else values
+    return columns
 
 
-def _squared_norm(spec: MeanField, state: State) -> float:
+def _squared_norm(spec: MeanField, state: State) -> np.ndarray:
     """Return ‖Φ‖² over all queries, clusters and areas; Υ is left out."""
     sizes, others = spec.sizes, spec.sizes.local_areas
     local = state[0] ** 2 + state[1] ** 2 + (others - 1) * state[2] ** 2
-    central = state[3] ** 2 + others * state[4] ** 2
-    return spec.clusters * float(sizes.global_size * central + (sizes.patches - sizes.global_size) * local)
+    of_global = state[3] ** 2 + others * state[4] ** 2
+    return spec.clusters * (sizes.global_size * of_global + (sizes.patches - sizes.global_size) * local)
 
 
-def _frame(spec: MeanField, state: State) -> dict[str, np.ndarray]:
-    """Return area attention, reconstruction error and losses at one state.
+def _observe(spec: MeanField, states: State) -> dict[str, np.ndarray]:
+    """Return area attention, reconstruction error and losses at states (parameter, frame), frames first.
 
-    The error is that of hidden queries whatever the objective, as in a full simulation.
+    The error is that of masked queries whatever the objective, as in a full simulation.
     """
-    right = spec.right_hand_side
-    queries = right.rows(state)
-    away, own, other_l, home, other_c = right.attention(queries.counted)
-    (local, local_row), (central, central_row) = queries.hidden or right.rows_of(state, hidden=True)
+    right = RightHandSide.together([spec] * states.shape[1])
+    rows = right.rows(states)
+    to_global, own, other, own_global, other_global = right.attention(rows.loss_queries)
+    (local, local_row), (of_global, global_row) = rows.masked or right.rows_of(states, masked=True)
     z = right.rule.nodes
-    spread_l = local.others * local_row.other**2 * right.moment(2, local_row.tilt**2)
-    spread_c = central.others * central_row.other**2 * right.moment(2, central_row.tilt**2)
-    missing = z[None, :] ** 2 * local_row.rest**2 + z[:, None] ** 2 * local_row.to_global**2 + spread_l
+    others = local.others * local_row.to_other**2 * right.moment(2, local_row.boost**2)
+    missing = z[None, :] ** 2 * local_row.complement**2 + z[:, None] ** 2 * local_row.to_global**2 + others
     error_local = 0.5 * right.mean(missing)
-    error_global = 0.5 * right.mean(z[:, None] ** 2 * central_row.rest**2 + spread_c)
+    others = of_global.others * global_row.to_other**2 * right.moment(2, global_row.boost**2)
+    error_global = 0.5 * right.mean(z[:, None] ** 2 * global_row.complement**2 + others)
     share, weight = right.share_global, spec.weight
-    per_patch = right.hidden * (share * error_global + (1 - share) * error_local)
+    per_patch = right.mask_ratio * (share * error_global + (1 - share) * error_local)
     excess = (1 - weight) * right.reconstruction_scale * per_patch * spec.sizes.patches
     loss = excess
     if weight > 0:
-        assert queries.every is not None
-        contrast = float(right.rule.weights @ right.repulsion(*right.pooled(queries.every))[-1])
+        assert rows.pooled is not None
+        minus_log = right.negatives_softmax(*right.pooled(rows.pooled))[-1]
+        contrast = (right.rule.weights * minus_log).sum(0)
         bound = np.log1p(spec.negatives * np.exp(-(spec.latents.high**2) / right.temperature))
-        decay = 0.5 * right.decay * _squared_norm(spec, state)
+        decay = 0.5 * right.decay * _squared_norm(spec, states)
         loss, excess = loss + weight * contrast + decay, excess + weight * (contrast - bound) + decay
-    return {
-        "area_attention": np.array([[home, other_c, other_c], [away, own, other_l], [away, other_l, own]]),
-        "own_area_attention": np.array([home, own, own]),
-        "reconstruction_error": np.array([error_global, error_local, error_local]),
-        "loss": np.array(loss),
-        "excess_loss": np.array(excess),
+    attention = [
+        [own_global, other_global, other_global],
+        [to_global, own, other],
+        [to_global, other, own],
+    ]
+    found = {
+        "area_attention": attention,
+        "own_area_attention": [own_global, own, own],
+        "reconstruction_error": [error_global, error_local, error_local],
+        "loss": loss,
+        "excess_loss": excess,
     }
+    return {name: np.moveaxis(np.array(values), -1, 0) for name, values in found.items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitdyn.lumped.attention import Kind, MeanAttention, Number, Queries, Row, Rows, State, along
+from vitdyn.lumped.attention import AttentionRow, MeanAttention, Number, Query, QueryRows, Rows, State, along
 from vitdyn.lumped.quadrature import Quadrature, quadrature
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class RightHandSide(MeanAttention):
     """−∂L/∂(order parameters), for masked reconstruction, contrast and their mixture.
 
     Called with a state it returns the drift, of one run (``of``) or of many at once (``together``). All formulas are
-    those of ``gradients.md`` with sums replaced as ``MeanField`` says.
+    those of ``gradients.md`` with sums replaced as ``MeanField`` says; the losses of ``objectives`` are sums over the
+    samples of a batch, of which nothing is left here, so that their closed forms cannot serve.
     """
 
     contrast_alone: bool
@@ -40,10 +41,10 @@ class RightHandSide(MeanAttention):
     def of(cls, spec: MeanField) -> RightHandSide:
         """Return that of one run."""
         sizes, reduction = spec.sizes, spec.reduction
-        hidden = float(spec.objective.masking().ratio)
+        ratio = float(spec.objective.masking().ratio)
         return cls(
             rule=quadrature(spec.latents, spec.nodes),
-            hidden=hidden,
+            mask_ratio=ratio,
             patches=sizes.patches,
             global_size=sizes.global_size,
             local_size=sizes.local_size,
@@ -53,7 +54,7 @@ class RightHandSide(MeanAttention):
             decay=float(spec.objective.weight_decay),
             weight=spec.weight,
             # The mixture takes the mean over masked patches of the reconstruction error, masked reconstruction its sum.
-            reconstruction_scale=1 / (hidden * sizes.patches) if reduction.per_masked_patch else 1.0,
+            reconstruction_scale=1 / (ratio * sizes.patches) if reduction.per_masked_patch else 1.0,
             clusters=float(spec.clusters),
             negatives=float(spec.negatives),
             position_correlations=spec.position_correlations,
@@ -77,6 +78,16 @@ class RightHandSide(MeanAttention):
         numbers: dict[str, Any] = {name: getattr(self, name)[chosen] for name in self._numbers()}
         return replace(self, rule=Quadrature(*(array[:, chosen] for array in self.rule)), **numbers)
 
+    @cached_property
+    def _repeats(self) -> dict[int, RightHandSide]:
+        return {}
+
+    def repeated(self, times: int) -> RightHandSide:
+        """Return that of all runs, so many times one after the other."""
+        if times not in self._repeats:
+            self._repeats[times] = self.take(np.tile(np.arange(len(np.atleast_1d(self.patches))), times))
+        return self._repeats[times]
+
     @classmethod
     def _numbers(cls) -> list[str]:
         """Return the names of what is a number for each run."""
@@ -86,22 +97,22 @@ class RightHandSide(MeanAttention):
         """Return the drift at a state."""
         return self.drift(state, self.rows(state))
 
-    def rows(self, state: State) -> Queries:
+    def rows(self, state: State) -> QueryRows:
         """Return the rows of attention that the objective asks for."""
-        return Queries(
-            hidden=None if self.contrast_alone else self.rows_of(state, hidden=True),
-            every=self.rows_of(state, hidden=False) if self._contrasts else None,
+        return QueryRows(
+            masked=None if self.contrast_alone else self.rows_of(state, masked=True),
+            pooled=self.rows_of(state, masked=False) if self._contrasts else None,
         )
 
-    def drift(self, state: State, queries: Queries) -> State:
+    def drift(self, state: State, rows: QueryRows) -> State:
         """Return the drift at a state whose rows of attention are known."""
         total = np.zeros(state.shape)
         if self._reconstructs:
-            assert queries.hidden is not None
-            total += (1 - self.weight) * self.reconstruction_scale * self._reconstruction(queries.hidden)
+            assert rows.masked is not None
+            total += (1 - self.weight) * self.reconstruction_scale * self._reconstruction(rows.masked)
         if self._contrasts:
-            assert queries.every is not None
-            total += self.weight * self._contrast(queries.every)
+            assert rows.pooled is not None
+            total += self.weight * self._contrast(rows.pooled)
         return total - self.decay * state if self._decays else total
 
     @cached_property
@@ -126,115 +137,114 @@ class RightHandSide(MeanAttention):
     def _decays(self) -> bool:
         return bool(np.any(self.decay))
 
-    def apart(self, count: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-        """Return order parameters that may be moved at once, and which drifts each of them changes.
+    def jacobian_colouring(self, count: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+        """Return groups of order parameters that may be moved at once, and which drifts each of them changes.
 
-        Without contrast the two kinds of query do not see each other.
+        Without contrast the two kinds of query do not see each other, so that one of each may move together.
         """
         every = np.arange(count)
         if self._contrasts:
             return [(every[entry : entry + 1], [every]) for entry in range(count)]
-        local, central = every[every % 5 < 3], every[every % 5 > 2]
-        pairs = zip(local, central, strict=False)
-        found = [(np.array(pair), [local, central]) for pair in pairs]
-        return found + [(local[entry : entry + 1], [local]) for entry in range(len(central), len(local))]
+        local, of_global = every[every % 5 < 3], every[every % 5 > 2]
+        found = [(np.array(pair), [local, of_global]) for pair in zip(local, of_global, strict=False)]
+        return found + [(local[entry : entry + 1], [local]) for entry in range(len(of_global), len(local))]
 
-    def watched(self, queries: Queries) -> Number:
+    def target_attention(self, rows: QueryRows) -> Number:
         """Return the attention that the run is about, in the kind of query that has least of it.
 
         Own-area attention for masked reconstruction, attention to the global area for contrast, the larger of
         the two for a mixture: which of them takes over is its question.
         """
-        (_, local), (_, central) = queries.counted
-        home = self.mean(central.to_global)
-        to_own = np.minimum(self.mean(local.to_own), home)
-        to_global = np.minimum(self.mean(local.to_global), home)
+        (_, local), (_, global_query) = rows.loss_queries
+        of_global = self.mean(global_query.to_global)
+        to_own = np.minimum(self.mean(local.to_own), of_global)
+        to_global = np.minimum(self.mean(local.to_global), of_global)
         larger = np.maximum(to_own, to_global)
         return np.where(
             np.equal(self.weight, 1), to_global, np.where(np.equal(self.weight, 0), to_own, larger)
         )
 
     def _reconstruction(self, rows: Rows) -> State:
-        """Return γ/K E[z_j A_j (g_j − ḡ)] for Φ and γ/K E[attn (u g − ḡ)] for Υ."""
+        """Return γ/K E[z_j A_j (G_j − Ḡ)] for Φ and γ/K E[attn (u G − Ḡ)] for Υ, with G of a masked query."""
         square = self.rule.nodes**2
         drifts = []
-        seen: Number
-        for kind, row in rows:
-            # Σ_o z_o² A_o², per left²
-            spread = kind.others * row.share_other**2 * self.moment(2, row.tilt**2)
-            if kind.local:
-                left_square = row.left**2
-                held = left_square * row.to_own
-                seen = self.over_own(left_square)
+        kept: Number
+        for query, row in rows:
+            # Σ_o z_o² A_o² over (1 − A_own)²: the other areas enter only through this sum.
+            spread = query.others * row.share_other**2 * self.moment(2, row.boost**2)
+            if query.local:
+                kept_square = row.one_minus_own**2
+                own = kept_square * row.to_own
+                kept = self.over_own(kept_square)
                 level = square * row.share_global**2 + spread
-                mean_push = self.over_own(held, 2) - level * self.over_own(left_square * row.left)
-                to_global = -square * row.share_global * seen - mean_push
+                mean = self.over_own(own, 2) - level * self.over_own(kept_square * row.one_minus_own)
+                to_global = -square * row.share_global * kept - mean
                 to_own = [
-                    self.moment(0, self.over_own(held, power + 2) + level * self.over_own(held, power))
-                    for power in self._needed
+                    self.moment(0, self.over_own(own, power + 2) + level * self.over_own(own, power))
+                    for power in self._powers_of_z
                 ]
             else:
-                rest, seen, to_own = row.rest[:, 0], 1.0, [0.0, 0.0]
-                mean_push = square * row.share_global * rest - spread
-                to_global = square * rest**2 + spread
+                error, kept, to_own = row.complement[:, 0], 1.0, [0.0, 0.0]
+                mean = square * row.share_global * error - spread
+                to_global = square * error**2 + spread
             to_other = [
-                -row.share_other * seen * self.moment(power + 2, row.tilt**2) for power in self._needed
+                -row.share_other * kept * self.moment(power + 2, row.boost**2) for power in self._powers_of_z
             ]
-            drifts.append(self._drift(kind, row, to_global, to_own, to_other, mean_push))
-        return self.hidden / self.clusters * self._join(drifts)
+            drifts.append(self._drift(query, row, to_global, to_own, to_other, mean))
+        return self.mask_ratio / self.clusters * self._join(drifts)
 
     def _contrast(self, rows: Rows) -> State:
         """Return 1/(PK) E[z_j A_j (h_j − h̄)] for Φ and its like for Υ."""
         z, weights = self.rule
-        pull_global, pull_local = self.similarity_pull(rows)
+        h_global, h_local = self.similarity_gradient(rows)
         drifts = []
-        for kind, row in rows:
-            raised = weights * row.tilt
-            weighted = [along(pull_local, raised * z if power else raised) for power in (1, 0)]
-            through = row.share_global * pull_global + kind.others * row.share_other * weighted[1]
-            seen = self.over_own(row.left)
-            mean_pull = self.over_own(row.left**2) * through
+        for query, row in rows:
+            raised = weights * row.boost
+            to_others = [along(h_local, raised * z if power else raised) for power in (1, 0)]
+            through = row.share_global * h_global + query.others * row.share_other * to_others[1]
+            kept = self.over_own(row.one_minus_own)
+            mean = self.over_own(row.one_minus_own**2) * through
             to_own: list[Number] = [0.0, 0.0]
-            if kind.local:
-                held = row.left * row.to_own
-                pulled = held * pull_local
-                mean_pull = mean_pull + self.over_own(pulled)
+            if query.local:
+                own = row.one_minus_own * row.to_own
+                weighted = own * h_local
+                mean = mean + self.over_own(weighted)
                 to_own = [
-                    self.moment(0, self.over_own(pulled, power) - through * self.over_own(held, power))
-                    for power in self._needed
+                    self.moment(0, self.over_own(weighted, power) - through * self.over_own(own, power))
+                    for power in self._powers_of_z
                 ]
-            to_other = [seen * each for each in weighted]
-            drifts.append(self._drift(kind, row, pull_global * seen - mean_pull, to_own, to_other, mean_pull))
+            to_other = [kept * each for each in to_others]
+            drifts.append(self._drift(query, row, h_global * kept - mean, to_own, to_other, mean))
         return np.exp(-self.log_patches) / self.clusters * self._join(drifts)
 
     @property
-    def _needed(self) -> tuple[int, ...]:
+    def _powers_of_z(self) -> tuple[int, ...]:
         """Powers of z in the drifts: 1 for Φ, 0 for Υ."""
         return (1, 0) if self.position_correlations else (1,)
 
     def pooled(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return the coordinates z_j Ā_j of the pooled output: global (z_1), and of a local area (z_1, z_j)."""
         z = self.rule.nodes
-        (_, local_row), (_, central_row) = rows
-        share, seen = self.share_global, self.over_own(local_row.left)
-        on_global = share * central_row.share_global + (1 - share) * local_row.share_global * seen
-        elsewhere = (1 - share - self.share_local) * local_row.share_other * seen
-        on_local = self.share_local * local_row.to_own + elsewhere[:, None] * local_row.tilt
-        on_local += (share * central_row.share_other)[:, None] * central_row.tilt
+        (_, local), (_, global_query) = rows
+        share, kept = self.share_global, self.over_own(local.one_minus_own)
+        on_global = share * global_query.share_global + (1 - share) * local.share_global * kept
+        elsewhere = (1 - share - self.share_local) * local.share_other * kept
+        on_local = self.share_local * local.to_own + elsewhere[:, None] * local.boost
+        on_local += (share * global_query.share_other)[:, None] * global_query.boost
         return z * on_global, z * on_local
 
-    def similarity_pull(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    def similarity_gradient(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return h_1(z_1) and h_j(z_1, z_j)."""
         z, _ = self.rule
         on_global, on_local = self.pooled(rows)
-        away, repel_global, repel_local, _ = self.repulsion(on_global, on_local)
+        missing, repel_global, repel_local, _ = self.negatives_softmax(on_global, on_local)
         scale = z / self.temperature
         return (
-            scale * (away * on_global - repel_global),
-            scale * (away[:, None] * on_local - repel_local[:, None]),
+            scale * (missing * on_global - repel_global),
+            scale * (missing[:, None] * on_local - repel_local[:, None]),
         )
 
-    def repulsion(self, on_global: np.ndarray, on_local: np.ndarray) -> tuple[np.ndarray, ...]:
+    def negatives_softmax(self, on_global: np.ndarray, on_local: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return 1 − π_+, the repelling means along the global and a local feature, and −log π_+; axis z_1."""
         weights, clusters = self.rule.weights, self.clusters
         typical = self.over_own(on_local)
@@ -250,34 +260,38 @@ class RightHandSide(MeanAttention):
 
     def _drift(
         self,
-        kind: Kind,
-        row: Row,
+        query: Query,
+        row: AttentionRow,
         to_global: np.ndarray,
         to_own: list[Number],
         to_other: list[np.ndarray],
-        mean_push: np.ndarray,
+        mean: np.ndarray,
     ) -> list[Number]:
         """Return the drifts of φ (global, own, other) and of Υ (the same).
 
-        With E over z of the own area, ``to_global`` is E[left (G_1 − Ḡ)], ``mean_push`` E[left Ḡ] and ``to_other``,
-        for the powers 1 and 0 of z, E[left z^power e^{zφ_o} G_o]; ``to_own`` is E[z^power A_a (G_a − Ḡ)], over both.
+        With E over z of the own area and r = 1 − A_own, ``to_global`` is E[r (G_1 − Ḡ)], ``mean`` E[r Ḡ] and
+        ``to_other``, for the powers 1 and 0 of z, E[r z^power e^{zφ_o} G_o]; ``to_own`` is E[z^power A_a (G_a − Ḡ)],
+        over both latents.
         """
         drift: list[Number] = []
-        for power, own, other in zip(self._needed, to_own, to_other, strict=False):
-            beyond = other - mean_push * self.moment(power, row.tilt)
+        for power, own, other in zip(self._powers_of_z, to_own, to_other, strict=False):
+            above_mean = other - mean * self.moment(power, row.boost)
             drift += [
                 self.moment(power, row.share_global * to_global),
                 own,
-                self.moment(0, row.share_other * beyond) * (kind.others > 0),
+                self.moment(0, row.share_other * above_mean) * (query.others > 0),
             ]
         if self.position_correlations:
-            unseen = (1 - kind.shown) * self.moment(0, row.share_key * mean_push)
+            masked = (1 - query.visible) * self.moment(0, row.share_key * mean)
             drift[3:] = [
-                each / np.where(np.equal(size, 0), inf, size) - np.exp(up) * unseen
-                for each, size, up in zip(drift[3:], kind.keys, kind.position, strict=True)
+                each / np.where(np.equal(size, 0), inf, size) - np.exp(up) * masked
+                for each, size, up in zip(drift[3:], query.keys, query.upsilon, strict=True)
             ]
         return drift
 
     def _join(self, drifts: list[list[Number]]) -> State:
-        local, central = drifts
-        return np.array([*local[:3], central[0], central[2], *local[3:], *(central[3:4] + central[5:6])])
+        """Return the drifts of both kinds of query in the order of the state."""
+        local, of_global = drifts
+        return np.array(
+            [*local[:3], of_global[0], of_global[2], *local[3:], *(of_global[3:4] + of_global[5:6])]
+        )

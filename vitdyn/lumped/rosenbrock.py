@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-Points = Float[np.ndarray, "entry cell"]
+Points = Float[np.ndarray, "entry run"]
 
 GAMMA = 0.25
-STARTS = np.array(
+# The tableau in the transformed variables U of Hairer and Wanner: no product of a matrix with a stage is needed.
+A = np.array(
     [
         [0, 0, 0, 0, 0],
         [1.544, 0, 0, 0, 0],
@@ -21,7 +22,7 @@ STARTS = np.array(
         [1.221224509226641, 6.019134481288629, 12.53708332932087, -0.6878860361058950, 1],
     ]
 )
-COUPLINGS = np.array(
+C = np.array(
     [
         [0, 0, 0, 0, 0],
         [-5.6688, 0, 0, 0, 0],
@@ -31,7 +32,7 @@ COUPLINGS = np.array(
         [8.083246795921522, -7.981132988064893, -31.52159432874371, 16.31930543123136, -6.058818238834054],
     ]
 )
-INSIDE = np.array(
+DENSE_OUTPUT = np.array(
     [
         [10.12623508344586, -7.487995877610167, -34.80091861555747, -7.992771707568823, 1.025137723295662, 0],
         [-0.6762803392806898, 6.087714651680015, 16.43084320892478, 24.76722511418386, -6.594389125716872, 0],
@@ -40,32 +41,31 @@ INSIDE = np.array(
 
 
 class Step(NamedTuple):
-    """Steps by Δ from where they began: the increment, the error of order 3, and two bows for the inside.
+    """Steps by Δ from where they began: the increment, the error of order 3, and coefficients D of dense output.
 
-    Within a step, at the share x of it, the point is begin + xΔ + x(1 − x)(bow_0 + x bow_1), of order 3.
+    Within a step, at the share x of it, the point is begin + xΔ + x(1 − x)(D_0 + x D_1), of order 3.
     """
 
     increment: Points
     error: Points
-    bows: Float[np.ndarray, "2 entry cell"]
+    interior: Float[np.ndarray, "2 entry run"]
 
-    def inside(self, share: Float[np.ndarray, " cell"]) -> Points:
+    def inside(self, share: float | Float[np.ndarray, " run"]) -> Points:
         """Return the increment up to a share of the step."""
-        bow = self.bows[0] + share * self.bows[1]
-        return share * (self.increment + (1 - share) * bow)
+        return share * (self.increment + (1 - share) * (self.interior[0] + share * self.interior[1]))
 
 
 def rodas(
     slope: Callable[[Points], Points],
     begin: Points,
     first: Points,
-    jacobian: Float[np.ndarray, "entry entry cell"],
-    length: Float[np.ndarray, " cell"],
+    jacobian: Float[np.ndarray, "entry entry run"],
+    length: Float[np.ndarray, " run"],
 ) -> Step:
     """Return one step of each system du/dσ = slope(u) from u = begin, where ``first`` is the slope there.
 
-    Stage i solves (1/(hγ) − J) U_i = slope(begin + Σ a_ij U_j) + Σ (c_ij/h) U_j; the last U is the estimate of the
-    error. Systems whose matrix is not finite or singular give NaN, the others are not touched by it.
+    Stage i solves (1/(hγ) − J) U_i = slope(begin + Σ_j a_ij U_j) + Σ_j (c_ij/h) U_j; the last U estimates the error.
+    A system whose matrix is singular or not finite gives NaN and does not touch the others.
     Source: E. Hairer and G. Wanner, Solving Ordinary Differential Equations II, section IV.7, RODAS.
     """
     size = len(begin)
@@ -74,25 +74,25 @@ def rodas(
     stages = np.zeros((6, *begin.shape))
     for stage in range(6):
         before = stages.reshape(6, -1)[:stage]
-        pushed = first
+        value = first
         if stage:
-            pushed = slope(begin + (STARTS[stage, :stage] @ before).reshape(begin.shape))
-            pushed = pushed + (COUPLINGS[stage, :stage] @ before).reshape(begin.shape) / length
-        stages[stage] = np.einsum("cij,jc->ic", solve, pushed)
+            value = slope(begin + (A[stage, :stage] @ before).reshape(begin.shape))
+            value = value + (C[stage, :stage] @ before).reshape(begin.shape) / length
+        stages[stage] = np.einsum("cij,jc->ic", solve, value)
     flat = stages.reshape(6, -1)
-    increment = (STARTS[5] @ flat[:5]).reshape(begin.shape) + stages[5]
-    return Step(increment, stages[5], (INSIDE @ flat).reshape(2, *begin.shape))
+    increment = (A[5] @ flat[:5]).reshape(begin.shape) + stages[5]
+    return Step(increment, stages[5], (DENSE_OUTPUT @ flat).reshape(2, *begin.shape))
 
 
-def _inverse(matrices: Float[np.ndarray, "cell entry entry"]) -> Float[np.ndarray, "cell entry entry"]:
+def _inverse(matrices: Float[np.ndarray, "run entry entry"]) -> Float[np.ndarray, "run entry entry"]:
     """Return inverses, NaN where there is none."""
-    sound = np.isfinite(matrices).all((1, 2))
-    safe = np.where(sound[:, None, None], matrices, np.eye(matrices.shape[1]))
+    finite = np.isfinite(matrices).all((1, 2))
+    safe = np.where(finite[:, None, None], matrices, np.eye(matrices.shape[1]))
     try:
         found = np.linalg.inv(safe)
     except np.linalg.LinAlgError:
         found = np.stack([_inverse_of_one(each) for each in safe])
-    found[~sound] = np.nan
+    found[~finite] = np.nan
     return found
 
 
@@ -104,12 +104,12 @@ def _inverse_of_one(matrix: np.ndarray) -> np.ndarray:
 
 
 def root_within(
-    gap: Callable[[Float[np.ndarray, " cell"]], Float[np.ndarray, " cell"]], count: int
-) -> Float[np.ndarray, " cell"]:
+    gap: Callable[[Float[np.ndarray, " run"]], Float[np.ndarray, " run"]], count: int
+) -> Float[np.ndarray, " run"]:
     """Return where in [0, 1] each gap changes from negative to positive, by the Illinois form of false position."""
     low, high = np.zeros(count), np.ones(count)
     below, above = gap(low), gap(high)
-    done: Bool[np.ndarray, " cell"] = above <= 0
+    done: Bool[np.ndarray, " run"] = above <= 0
     for _ in range(60):
         share = np.where(done, high, (low * above - high * below) / (above - below))
         value = gap(share)
