@@ -17,7 +17,7 @@ from vitdyn.data import Beta, Constant, TruncatedNormal, TwoPoint, Uniform
 from vitdyn.data.counter import philox, stream_keys, uniforms, words
 from vitdyn.data.device_latents import draw_latents, draw_on_cpu, has_quantile, quantile
 from vitdyn.data.device_masks import (
-    draw_hidden,
+    draw_masked,
     runs_kernels,
     visible_patches,
     visible_words,
@@ -67,7 +67,7 @@ def test_uniforms_are_uniform(statistics):
 
 @pytest.mark.parametrize(("patches", "masked"), [(5, 2), (6, 3)])
 def test_masks_are_uniform_among_subsets(patches, masked, statistics):
-    hidden = draw_hidden(stream_keys(range(4), "masks"), 2, 0, 2000, patches, masked, key_bits=6)
+    hidden = draw_masked(stream_keys(range(4), "masks"), 2, 0, 2000, patches, masked, key_bits=6)
     codes = (hidden.flatten(0, 1).long() << torch.arange(patches)).sum(-1)
     _, counts = codes.unique(return_counts=True)
     assert len(counts) == comb(patches, masked)
@@ -76,12 +76,12 @@ def test_masks_are_uniform_among_subsets(patches, masked, statistics):
 
 def test_masks_have_the_exact_count_and_know_no_neighbour(complaint):
     keys = stream_keys([2, 5, 11], "masks")
-    hidden = draw_hidden(keys, 7, 0, 9, 33, 20)
+    hidden = draw_masked(keys, 7, 0, 9, 33, 20)
     assert (hidden.sum(-1) == 20).all()
-    assert torch.equal(hidden[1:2, :4], draw_hidden(keys[1:2], 7, 0, 4, 33, 20))
+    assert torch.equal(hidden[1:2, :4], draw_masked(keys[1:2], 7, 0, 4, 33, 20))
     for masked in (0, 33):
         with complaint("masked"):
-            draw_hidden(keys, 7, 0, 9, 33, masked)
+            draw_masked(keys, 7, 0, 9, 33, masked)
     with complaint("patches"):
         visible_patches(keys, 7, 0, 1, 2**14 + 1, torch.ones(3, dtype=torch.int32))
 
@@ -112,7 +112,7 @@ def test_kernel_draws_the_masks_of_torch_to_the_bit(samples, patches, masked, bi
         row[torch.randperm(slots, generator=places)[:patches]] = torch.arange(patches, dtype=torch.int32)
     cluster = torch.randint(0, 2, (2, samples), generator=places)
     keys = stream_keys([3, 8], "masks")
-    expected = draw_hidden(keys, 6, 1, samples, patches, masked, key_bits=bits)
+    expected = draw_masked(keys, 6, 1, samples, patches, masked, key_bits=bits)
     moved = (part.to(device) for part in (cluster, position))
     counts = torch.full((2,), masked, dtype=torch.int32, device=device)
     drawn = module.draw_words(keys.to(device), 6, 1, *moved, patches, counts, bits)
@@ -124,20 +124,20 @@ def test_each_seed_masks_as_many_as_it_is_told(kernels):
     _, device = kernels
     counts, keys = (1, 20, 36, 11), stream_keys([4, 4, 6, 9], "masks")
     told = torch.tensor(counts, dtype=torch.int32)
-    together = draw_hidden(keys, 3, 0, 7, 37, told, key_bits=7)
+    together = draw_masked(keys, 3, 0, 7, 37, told, key_bits=7)
     for seed, count in enumerate(counts):
-        alone = draw_hidden(keys[seed : seed + 1], 3, 0, 7, 37, count, key_bits=7)
+        alone = draw_masked(keys[seed : seed + 1], 3, 0, 7, 37, count, key_bits=7)
         assert (alone.sum(-1) == count).all()
         assert torch.equal(together[seed], alone[0])
     shown = visible_patches(keys.to(device), 3, 0, 7, 37, told.to(device))
-    assert torch.equal(shown.cpu(), ~draw_hidden(keys, 3, 0, 7, 37, told))
+    assert torch.equal(shown.cpu(), ~draw_masked(keys, 3, 0, 7, 37, told))
 
 
 def test_packed_and_plain_masks_are_the_same(kernels):
     _, device = kernels
     keys = stream_keys([1], "masks", device)
     shown = visible_patches(keys, 0, 0, 3, 40, 25)
-    assert torch.equal(shown.cpu(), ~draw_hidden(keys.cpu(), 0, 0, 3, 40, 25))
+    assert torch.equal(shown.cpu(), ~draw_masked(keys.cpu(), 0, 0, 3, 40, 25))
     position = torch.arange(64, device=device, dtype=torch.int32)[None]
     position = torch.where(position < 40, position, -1)
     cluster = torch.zeros(1, 3, dtype=torch.int64, device=device)

@@ -1,14 +1,13 @@
-"""The data model: which patch lies in which area, how strong each area is, which patches are seen.
+"""The data model: which patch lies in which area, how strong each area is, which patches are visible.
 
 Importable on its own: nothing here knows attention, training or any theory of them.
 """
 
 from vitdyn.data.latents import LAWS, Beta, Constant, Custom, Law, TruncatedNormal, TwoPoint, Uniform
 from vitdyn.data.layout import PatchLayout, information_gap
-from vitdyn.data.masking import draw_visible, masked_count
+from vitdyn.data.masking import draw_view_pair, draw_visible, masked_count
 from vitdyn.data.patches import Basis, PatchBatch, PatchGenerator, orthonormal_basis
 from vitdyn.data.sizes import AreaSizes
-from vitdyn.data.views import draw_view_pair
 
 __all__ = [
     "LAWS",

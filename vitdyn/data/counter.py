@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer
-from vitdyn.seeds import PURPOSES
+from vitdyn._errors import require_choice
+from vitdyn.seeds import PURPOSES, as_seeds
 
 _WORD = 0xFFFFFFFF
 _FACTORS = (0xD2511F53, 0xCD9E8D57)
@@ -38,10 +38,10 @@ def stream_keys(
     Raises ``ValueError`` for a negative seed or an unknown purpose (``vitdyn.seeds.PURPOSES``).
     """
     require_choice("purpose", purpose, PURPOSES)
-    for seed in seeds:
-        require_integer("seeds", seed, at_least=0)
     place = (PURPOSES.index(purpose), 1)  # 1 keeps clear of the keys of numpy's streams
-    keys = [np.random.SeedSequence(int(seed), spawn_key=place).generate_state(1, np.uint64) for seed in seeds]
+    keys = [
+        np.random.SeedSequence(seed, spawn_key=place).generate_state(1, np.uint64) for seed in as_seeds(seeds)
+    ]
     return torch.from_numpy(np.concatenate(keys).view(np.int64)).to(device)
 
 

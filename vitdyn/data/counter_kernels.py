@@ -58,13 +58,15 @@ def mask_kernel(
     zero = tl.zeros((ROWS, QUARTER), tl.int32)
     key = tl.load(keys + seed)
     step = tl.load(step_pointer).to(tl.int32)
-    hidden = zero
+    # bit o of chosen says of position o · quarter + index, whose key is output o of that counter, whether it is masked
+    chosen = zero
     done = tl.zeros((ROWS,), tl.int32)
     attempt = 0
     while tl.min(done, 0) == 0:
         drawn = tl.philox(key, zero + index, zero + row[:, None], zero + step, zero + view * 65536 + attempt)
         threshold = tl.zeros((ROWS,), tl.uint32)
         below = tl.zeros((ROWS,), tl.int32)
+        # the largest threshold with at most ``masked`` keys below it, from its highest bit down, until all rows fit
         bit = KEY_BITS - 1
         while (bit >= 0) & (tl.max((below != masked).to(tl.int32), 0) > 0):
             trial = threshold | (tl.full((ROWS,), 1, tl.uint32) << bit)
@@ -76,22 +78,24 @@ def mask_kernel(
             threshold = tl.where(count <= masked, trial, threshold)
             below = tl.where(count <= masked, count, below)
             bit -= 1
+        # a row that fits keeps its first set of masked patches, whatever later attempts draw for the others
         fresh = (below == masked) & (done == 0)
-        found = zero
+        fits = zero
         for part in tl.static_range(4):
             smaller = (drawn[part] >> (32 - KEY_BITS)) < threshold[:, None]
-            found |= smaller.to(tl.int32) << part
-        hidden = tl.where(fresh[:, None], found, hidden)
+            fits |= smaller.to(tl.int32) << part
+        chosen = tl.where(fresh[:, None], fits, chosen)
         done = tl.where(fresh, 1, done)
         attempt += 1
+    # from the order of positions to the order of slots, 32 to a word
     own = tl.load(cluster + seed * samples + row, mask=row < samples, other=0).to(tl.int32)
     slot = tl.arange(0, SLOTS)
     place = own[:, None] * (key_tiles * 32) + slot[None, :]
     spot = tl.load(position + place, mask=(slot < key_tiles * 32)[None, :], other=-1)
     real = tl.maximum(spot, 0)
-    nibble = tl.gather(hidden, real % quarter, 1)
-    seen = (spot >= 0) & (((nibble >> (real // quarter)) & 1) == 0)
-    bits = tl.reshape(seen.to(tl.int32), (ROWS, SLOTS // 32, 32))
+    nibble = tl.gather(chosen, real % quarter, 1)
+    visible = (spot >= 0) & (((nibble >> (real // quarter)) & 1) == 0)
+    bits = tl.reshape(visible.to(tl.int32), (ROWS, SLOTS // 32, 32))
     word = tl.sum(bits << tl.arange(0, 32)[None, None, :], 2)
     tile = tl.arange(0, SLOTS // 32)
     target = words + (seed * key_tiles + tile[None, :]) * samples + row[:, None]

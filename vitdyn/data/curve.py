@@ -21,11 +21,12 @@ def _strokes(
     length, breadth = abs(sum(along)), abs(sum(across))
     step = tuple(_sign(part) for part in along)
     side = tuple(_sign(part) for part in across)
-    if length == 1 or breadth == 1:
+    if length == 1 or breadth == 1:  # a strip: walk along it
         move = step if breadth == 1 else side
         for index in range(max(length, breadth)):
             yield start[0] + index * move[0], start[1] + index * move[1]
         return
+    # an odd half would end in a corner that touches no cell of the next stroke
     half = _half(along, step, length // 2, even=2 * length > 3 * breadth)
     if 2 * length > 3 * breadth:
         yield from _strokes(start, half, across)

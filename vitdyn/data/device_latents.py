@@ -18,7 +18,7 @@ _LEAST_TAIL = 1e-200
 
 
 def has_quantile(law: Law) -> bool:
-    """Say whether a law is drawn on the device; Beta, Custom and far tails of the normal law are drawn on CPU."""
+    """Return whether a law is drawn on the device; Beta, Custom and far tails of the normal law are drawn on CPU."""
     if not is_ours(law):
         return False
     if isinstance(law, TruncatedNormal):
@@ -44,7 +44,7 @@ def quantile(law: Law, uniform: Tensor) -> Tensor:
     if isinstance(law, TruncatedNormal) and has_quantile(law):
         low, high = _ends(law)
         sign = -1.0 if low > 0 else 1.0
-        if sign < 0:
+        if sign < 0:  # Φ(a) and Φ(b) both round to 1 in the upper tail, where the lower one keeps all digits
             low, high = -high, -low
         start, stop = _below(low), _below(high)
         drawn = torch.special.ndtri(start + uniform.double() * (stop - start))

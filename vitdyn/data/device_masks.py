@@ -22,7 +22,7 @@ _MOST_PATCHES = 2**14
 """Positions whose words one program of the kernel holds in registers."""
 
 
-def draw_hidden(
+def draw_masked(
     keys: Int[Tensor, " seed"],
     step: int | Tensor,
     view: int,
@@ -42,7 +42,7 @@ def draw_hidden(
     index = torch.arange(quarter, device=keys.device)
     seed = torch.arange(len(keys), device=keys.device).repeat_interleave(samples)
     sample = torch.arange(samples, device=keys.device).repeat(len(keys))
-    hidden = torch.empty(len(seed), patches, dtype=torch.bool, device=keys.device)
+    chosen = torch.empty(len(seed), patches, dtype=torch.bool, device=keys.device)
     pending = torch.arange(len(seed), device=keys.device)
     attempt = 0
     while len(pending):
@@ -51,10 +51,11 @@ def draw_hidden(
         ranked = drawn.sort(-1).values
         count = counts[seed[pending], None]
         boundary = ranked.gather(1, count)
-        hidden[pending] = drawn < boundary
+        chosen[pending] = drawn < boundary
+        # a tie at the boundary leaves too few below it: those samples are drawn again
         pending = pending[(ranked.gather(1, count - 1) == boundary)[:, 0]]
         attempt += 1
-    return hidden.view(len(keys), samples, patches)
+    return chosen.view(len(keys), samples, patches)
 
 
 def visible_words(
@@ -76,8 +77,8 @@ def visible_words(
         from vitdyn.data.counter_kernels import draw_words
 
         return draw_words(keys, step, view, cluster, position, patches, counts)
-    hidden = draw_hidden(keys, step, view, cluster.shape[1], patches, counts)
-    return words_of_visible(~hidden, cluster, position)
+    masks = draw_masked(keys, step, view, cluster.shape[1], patches, counts)
+    return words_of_visible(~masks, cluster, position)
 
 
 def visible_patches(
@@ -90,15 +91,15 @@ def visible_patches(
 ) -> Bool[Tensor, "seed sample patch"]:
     """Draw which patches are visible, one byte each: the same masks as ``visible_words``, in order of position."""
     if not runs_kernels(keys.device):
-        return ~draw_hidden(keys, step, view, samples, patches, masked)
+        return ~draw_masked(keys, step, view, samples, patches, masked)
     slots = -(-patches // 32) * 32
     position = torch.arange(slots, dtype=torch.int32, device=keys.device)
     position = torch.where(position < patches, position, -1)[None]
     cluster = torch.zeros(len(keys), samples, dtype=torch.int64, device=keys.device)
     drawn = visible_words(keys, step, view, cluster, position, patches, masked)
     bit = torch.arange(32, dtype=torch.int32, device=keys.device)
-    shown = (drawn.transpose(1, 2)[..., None] >> bit) & 1
-    return shown.flatten(2)[..., :patches] > 0
+    visible = (drawn.transpose(1, 2)[..., None] >> bit) & 1
+    return visible.flatten(2)[..., :patches] > 0
 
 
 def words_of_visible(
@@ -108,13 +109,13 @@ def words_of_visible(
 ) -> Int[Tensor, "seed tile sample"]:
     """Pack which patches are visible into words of 32 slots each, in torch."""
     own = position.long()[cluster]
-    shown = visible.gather(2, own.clamp(min=0)) & (own >= 0)
+    slots = visible.gather(2, own.clamp(min=0)) & (own >= 0)
     bit = torch.arange(32, device=visible.device)
-    return (shown.unflatten(-1, (-1, 32)).long() << bit).sum(-1).int().transpose(1, 2).contiguous()
+    return (slots.unflatten(-1, (-1, 32)).long() << bit).sum(-1).int().transpose(1, 2).contiguous()
 
 
 def runs_kernels(device: torch.device) -> bool:
-    """Say whether kernels draw on this device: on CUDA with Triton, on CPU only under Triton's interpreter."""
+    """Return whether kernels draw on this device: on CUDA with Triton, on CPU only under Triton's interpreter."""
     try:
         from vitdyn.data import counter_kernels
     except ImportError:

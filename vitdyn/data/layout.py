@@ -98,6 +98,7 @@ class PatchLayout:
         require_real("global_fraction", global_fraction, low=0.0, high=1.0, open_low=True, open_high=True)
         areas = _areas_from_exponents(patches, kappa_c, kappa_s, global_fraction)
         if areas is None:
+            # the remedy names a P that works: the least power of two
             enough = next(
                 count
                 for power in range(2, 1000)

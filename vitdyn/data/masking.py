@@ -1,4 +1,4 @@
-"""Masks of an exact size, uniform among all subsets of that size."""
+"""Masks of an exact size, uniform among all subsets of that size, and pairs of masked views of one sample."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from vitdyn._errors import require_integer, require_real, wrong
+from vitdyn._errors import require_choice, require_integer, require_real, wrong
 from vitdyn.seeds import Streams
+
+VIEW_KINDS = ("independent", "complementary")
 
 _MOST_PATCHES = 2**31 - 1
 _MOST_DEPTH = 8
@@ -47,8 +49,8 @@ def draw_visible(
 
     Of ``Streams`` each seed draws what its own stream would, all in one call.
 
-    Each patch is first shown with probability k/2^d near (P − m)/P, independently, by d random bits. Then,
-    until exactly P − m are shown, a uniform one of those in excess (shown or hidden) changes sides. The law is
+    Each patch is first visible with probability k/2^d near (P − m)/P, independently, by d random bits. Then,
+    until exactly P − m are visible, a uniform one of those in excess (visible or masked) changes sides. The law is
     exactly uniform whatever k/2^d is: given its size a set of independent members is uniform among the sets of
     that size, and to remove (add) a uniform member of a uniform set leaves a uniform set. Positions are chosen
     by multiplication with rejection (Lemire, 2019, doi:10.1145/3230636), which has no bias either.
@@ -66,7 +68,7 @@ def draw_visible(
         raise wrong(
             "masked", masked, f"must leave one of {patches} patches visible; {_MOST_PATCHES} patches at most"
         )
-    from vitdyn.data import subsets
+    from vitdyn.data import subsets  # which loads the compiler
 
     plan = _plan(int(samples), int(patches), int(masked))
     kind, width, size = plan.kind, plan.width, patches - masked
@@ -76,14 +78,35 @@ def draw_visible(
         subsets.draw_of_seeds(generator.keys, generator.step, *start, members, size, width)
         return members.view(bool)
     words = _words(generator, plan.words)
-    shown, counts = np.empty((samples, patches), dtype=np.uint8), np.empty(samples, dtype=np.int64)
+    visible, counts = np.empty((samples, patches), dtype=np.uint8), np.empty(samples, dtype=np.int64)
     done = subsets.start_and_repair(
-        words, plan.need, plan.depth, plan.numerator, shown, counts, size, words.view(kind), width
+        words, plan.need, plan.depth, plan.numerator, visible, counts, size, words.view(kind), width
     )
-    while done < samples:
+    while done < samples:  # rare: the plan brings words for more tries than nearly every batch needs
         spare = _words(generator, _budget(samples - done, plan.tries, width)).view(kind)
-        done = subsets.repair(shown, counts, size, spare, width, 0, done)
-    return shown.view(bool)
+        done = subsets.repair(visible, counts, size, spare, width, 0, done)
+    return visible.view(bool)
+
+
+def draw_view_pair(
+    generator: np.random.Generator | Streams,
+    samples: int,
+    patches: int,
+    masked: int,
+    kind: str = "independent",
+) -> tuple[Bool[np.ndarray, "*seed sample patch"], Bool[np.ndarray, "*seed sample patch"]]:
+    """Draw which patches each of two views shows.
+
+    ``independent``: two masks of the same size, drawn independently. ``complementary``: the second view
+    shows exactly what the first one hides (so it hides ``patches − masked``). Of ``Streams`` all seeds at once.
+    """
+    require_choice("views", kind, VIEW_KINDS)
+    require_integer("samples", samples, at_least=0)
+    if kind == "complementary":
+        first = draw_visible(generator, samples, patches, masked)
+        return first, ~first
+    both = draw_visible(generator, 2 * samples, patches, masked)
+    return both[..., :samples, :], both[..., samples:, :]
 
 
 class _Plan(NamedTuple):
@@ -119,7 +142,7 @@ def _start(patches: int, masked: int) -> tuple[int, int, float]:
     for depth in range(1, _MOST_DEPTH + 1):
         aim = visible / patches * 2**depth
         for numerator in {floor(aim), ceil(aim)}:
-            if numerator % 2:
+            if numerator % 2:  # an even one is the same probability at a lesser depth
                 found.append((depth, numerator, _tries(patches, visible, numerator / 2**depth)))
     return min(found, key=lambda one: one[0] * patches / 64 + _WORDS_FOR_A_TRY * one[2])
 
@@ -135,6 +158,7 @@ def _tries(patches: int, visible: int, share: float) -> float:
 def _budget(samples: int, tries: float, width: int) -> int:
     """Return a number of words that nearly always suffices for the positions that are tried."""
     expected = samples * tries
+    # 7 % for rejected chunks, and six standard deviations of a sum of waiting times
     chunks = 1.07 * expected + 6 * sqrt(expected * (tries + 1)) + 16
     return ceil(chunks * width / 64)
 

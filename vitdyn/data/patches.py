@@ -89,6 +89,7 @@ def orthonormal_basis(
 def _orthonormal_rows(count: int, size: int, seed: int | None) -> Float[Tensor, "row feature"]:
     if seed is None:
         return torch.eye(count, size, dtype=torch.float64)
+    # the signs of R's diagonal make the set uniform (Haar), which a bare QR is not
     normal = stream(seed, "basis").standard_normal((size, count))
     orthogonal, triangular = np.linalg.qr(normal)
     return torch.from_numpy((orthogonal * np.sign(np.diag(triangular))).T.copy())
@@ -141,7 +142,7 @@ class PatchBatch:
         return (self.membership @ visible.to(self.latents)[..., None])[..., 0]
 
     def own_area_shown(self, visible: Tensor) -> Bool[Tensor, "seed sample patch"]:
-        """Say for each patch whether a view shows any patch of its area."""
+        """Return for each patch whether a view shows any patch of its area."""
         return self.shown_count(visible).gather(2, self.area) > 0
 
     def patches(self, basis: Basis) -> Float[Tensor, "seed sample patch feature"]:
@@ -216,7 +217,7 @@ class PatchGenerator:
 
     @cached_property
     def _absent(self) -> Bool[np.ndarray, "cluster area"] | None:
-        """Say which areas clusters do not have; None where each has all."""
+        """Which areas clusters do not have; None where each has all."""
         absent = self.layout.sizes == 0
         return absent if absent.any() else None
 
@@ -246,6 +247,7 @@ class PatchGenerator:
         require_fits("count", count, len(own) * count * (8 + 12 * self.layout.areas), "take fewer samples")
         cluster = np.zeros((len(own), count), dtype=np.int64)
         if clusters > 1:
+            # whole numbers below K need a generator: how many words one takes depends on what is drawn
             for row, generator in enumerate(Streams(own, f"{purpose}clusters", step).each()):
                 drawn = generator.integers(0, clusters, count)
                 cluster[row] = np.sort(drawn) if by_cluster else drawn

@@ -47,6 +47,7 @@ def _block(context: Any, counter: Any, step: Any, first: Any, second: Any) -> An
                 product, word
             )
 
+        # LLVM has products of 128 bits, numba's types have none
         c0, c1, c2, c3 = args[0], constant(0), constant(0), args[1]
         for round_ in range(_ROUNDS):
             k0, k1 = (

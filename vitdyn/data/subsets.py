@@ -85,6 +85,7 @@ def repair(
                 return sample
             product = np.int64(chunks[used]) * places
             used += 1
+            # Lemire's rejection: the low bits tell chunks that would favour some places
             if product & ones >= unfair:
                 place = product >> width
                 left -= row[place] == side

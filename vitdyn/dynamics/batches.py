@@ -64,6 +64,7 @@ class BatchSource:
         batch = generator.sample(
             count, self.seeds, **stream, by_cluster=True, dtype=self.dtype, device=self.device
         )
+        # a generator of the user's own, a subclass or one with a function put into it, is not taken on trust
         if getattr(generator.sample, "__func__", None) is not PatchGenerator.sample:
             _require_batch(generator, batch, (self.seeds, count), self.dtype)
         return batch
@@ -86,7 +87,7 @@ class BatchSource:
         for row, seed in enumerate(self.seeds):
             picking = stream(seed, "minibatches", step)
             picks[row] = picking.choice(data_set.count, self.samples, replace=False, shuffle=False)
-        picks.sort(axis=1)
+        picks.sort(axis=1)  # the data set lies in the order of its clusters, and so does each minibatch
         rows = torch.arange(len(self.seeds), device=self.device)[:, None]
         columns = torch.from_numpy(picks).to(self.device)
         return replace(

@@ -66,7 +66,7 @@ def stored_state(path: Path, device: torch.device) -> tuple[str, State] | None:
         return None
     except DamagedFileError as error:
         raise CheckpointError.of(path, f"unreadable ({error})") from error
-    try:
+    try:  # weights_only: a file from elsewhere must not be able to run code
         stored = torch.load(BytesIO(contents), map_location=device, weights_only=True)
         written, state = stored["spec"], stored["state"]
     except Exception as error:  # torch.load raises whatever its unpickler meets
@@ -103,6 +103,7 @@ class Checkpointer:
 
     def should_save(self, group: int) -> bool:
         """Return whether a group should save its state now."""
+        # a group's first question starts its clock: what it has not trained yet needs no saving
         return bool(self.files) and time.monotonic() - self.last.setdefault(
             group, time.monotonic()
         ) >= self.seconds + min(20 * self.took, 5 * self.seconds)
@@ -118,6 +119,7 @@ class Checkpointer:
             for path, own in self.files.items():
                 if not cells.isdisjoint(own):
                     self._write(path, list(own))
+            # of what saving takes, ``should_save`` makes at most a twentieth of a run
             self.last[group] = time.monotonic()
             self.took = self.last[group] - began
 
@@ -137,7 +139,7 @@ class Checkpointer:
         states: dict[int, State] = {}
         for group, rows in self.rows.items():
             places = [place for place, (cell, _) in enumerate(rows) if cell in own and cell not in self.lost]
-            if not places:
+            if not places:  # a group without a row of this file's cells
                 continue
             split[group] = [(own.index(rows[place][0]), rows[place][1]) for place in places]
             if group in self.packed:

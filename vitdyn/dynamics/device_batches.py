@@ -98,6 +98,7 @@ class DeviceBatches:
         clusters = self.generator.layout.clusters
         if clusters == 1:
             return torch.zeros(len(self.seeds), self.samples, dtype=torch.int64, device=self.device)
+        # u · K can round up to K where u is the largest number below 1
         drawn = uniforms(self._keys["clusters"], step, 0, self.samples, 1)[..., 0]
         return (drawn * clusters).long().clamp_(max=clusters - 1).sort(1).values
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Int
@@ -22,11 +23,35 @@ from vitdyn.dynamics.training import Training
 
 
 @dataclass(frozen=True)
-class _Shared:
-    """Sources that each draw for seeds of their own, and which of their rows, one after the other, each row takes."""
+class SourcesByKey:
+    """One source for each different key, which draws for the different seeds of its rows.
+
+    ``index`` says of each row where it is among what all sources drew, one after the other; None: as they come.
+    """
 
     sources: tuple[BatchSource, ...]
     index: Int[Tensor, " row"] | None
+
+    @classmethod
+    def of(cls, rows: Rows, key: Callable[[Training], object]) -> SourcesByKey:
+        """Collect the different (key, seed) of the rows."""
+        labels = {id(training): _label(key(training)) for training in rows.trainings}
+        seeds: dict[object, dict[int, int]] = {}
+        first: dict[object, Training] = {}
+        for training, seed in zip(rows.trainings, rows.seeds, strict=True):
+            own = labels[id(training)]
+            first.setdefault(own, training)
+            places = seeds.setdefault(own, {})
+            places.setdefault(seed, len(places))
+        counts = [len(places) for places in seeds.values()]
+        starts = dict(zip(seeds, accumulate(counts, initial=0), strict=False))  # the last sum starts nothing
+        order = [
+            starts[labels[id(training)]] + seeds[labels[id(training)]][seed]
+            for training, seed in zip(rows.trainings, rows.seeds, strict=True)
+        ]
+        sources = tuple(_source(first[own], tuple(places), rows.device) for own, places in seeds.items())
+        same = order == list(range(sum(counts)))  # as in a run of one cell, which then copies nothing
+        return cls(sources, None if same else torch.tensor(order, device=rows.device))
 
     def join(self, parts: list[Tensor]) -> Tensor:
         """Return what each row takes of what the sources drew."""
@@ -43,8 +68,8 @@ class JointSource:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self._samples = _share(rows, lambda training: training.generator)
-        self._views = _share(rows, lambda training: view_key(training.objective))
+        self._samples = SourcesByKey.of(rows, lambda training: training.generator)
+        self._views = SourcesByKey.of(rows, lambda training: view_key(training.objective))
         self._data_set = self._samples.sources[0].data_set()
 
     def training(self, step: int) -> tuple[PatchBatch, Views]:
@@ -64,25 +89,6 @@ class JointSource:
         views = zip(*(source.views(step, samples, purpose) for source in self._views.sources), strict=True)
         shown = tuple(self._views.join(list(view)) for view in views)
         return PatchBatch(parts[0].layout, self.rows.seeds, cluster, latents), shown
-
-
-def _share(rows: Rows, key: Callable[[Training], object]) -> _Shared:
-    """Collect the different (key, seed) of the rows: one source for each key."""
-    known: dict[object, Training] = {}
-    label = {id(training): _label(key(training)) for training in rows.trainings}
-    for training in rows.trainings:
-        known.setdefault(label[id(training)], training)
-    places_of_kinds = {one: place for place, one in enumerate(known)}
-    kinds = [places_of_kinds[label[id(training)]] for training in rows.trainings]
-    wanted = list(zip(kinds, rows.seeds, strict=True))
-    places = {one: index for index, one in enumerate(sorted(dict.fromkeys(wanted), key=lambda one: one[0]))}
-    order = [places[one] for one in wanted]
-    sources = tuple(
-        _source(training, tuple(seed for own, seed in places if own == kind), rows.device)
-        for kind, training in enumerate(known.values())
-    )
-    same = order == list(range(len(places)))
-    return _Shared(sources, None if same else torch.tensor(order, device=rows.device))
 
 
 def _label(drawn_from: object) -> object:

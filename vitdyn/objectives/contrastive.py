@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_choice, require_real, wrong
 from vitdyn.data import PatchBatch, PatchLayout
-from vitdyn.data.views import VIEW_KINDS
+from vitdyn.data.masking import VIEW_KINDS
 from vitdyn.objectives.closed_form import MeanPooled, Means, Reduction
 from vitdyn.objectives.forward import ForwardPass
 from vitdyn.objectives.masking import Masking
