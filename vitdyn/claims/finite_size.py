@@ -32,7 +32,7 @@ def twins(
     Reconstruction has one cluster, and Υ moves in the mean field too. Contrast has ``CLUSTERS`` of them and batches of
     ``NEGATIVES`` + 1; its Υ, which several clusters share, is of order φ_1/C_1 and left out of the mean field.
     """
-    contrast = isinstance(objective, Contrastive)
+    contrast = objective.view_count == 2
     clusters, samples = (CLUSTERS, NEGATIVES + 1) if contrast else (1, 32)
     layout = PatchLayout.from_exponents(patches, *kappa, clusters=clusters)
     rate = rate * clusters * (patches if contrast else 1)

@@ -43,7 +43,7 @@ def flow(
         sizes=AreaSizes.from_exponents(patches, kappa_c, kappa_s),
         objective=objective,
         latents=latents or Uniform(),
-        clusters=1 if isinstance(objective, MaskedReconstruction) else clusters,
+        clusters=1 if objective.view_count == 1 else clusters,
         **options,  # type: ignore[arg-type]
     )
     return Experiment(name=f"{objective.name}-flow", training=spec)

@@ -70,7 +70,7 @@ def follow(objective: Any, options: FlowOptions) -> int:
     sizes = AreaSizes.from_exponents(
         options.patches, options.kappa_c, options.kappa_s, outside=options.outside
     )
-    alone = objective.family == "generative"
+    alone = objective.view_count == 1
     spec = MeanField(
         sizes=sizes,
         objective=objective,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
@@ -35,12 +36,27 @@ class Descent(Protocol):
         ...
 
 
-def _require_learning_rate(kind: str, value: object) -> None:
-    require_real(f"{kind}.learning_rate", value, low=0.0, high=1e12)
+@dataclass(frozen=True, kw_only=True)
+class _Optimizer:
+    """What the three have in common: a learning rate, and a state that is 0 before the first step."""
+
+    carried: ClassVar[tuple[str, ...]] = ()
+
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        self._require("learning_rate", high=1e12)
+
+    def _require(self, name: str, high: float = 1.0, **ends: bool) -> None:
+        require_real(f"{type(self).__name__}.{name}", getattr(self, name), low=0.0, high=high, **ends)
+
+    def init(self, correlations: Correlations) -> State:
+        """Return the state before the first step: zeros."""
+        return {name: correlations.map(torch.zeros_like) for name in self.carried}
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientDescent:
+class GradientDescent(_Optimizer):
     """Plain gradient descent: Q ← Q − η ∂L/∂Q.
 
     >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
@@ -52,22 +68,13 @@ class GradientDescent:
 
     batchable_fields: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
-    learning_rate: float
-
-    def __post_init__(self) -> None:
-        _require_learning_rate("GradientDescent", self.learning_rate)
-
-    def init(self, correlations: Correlations) -> State:
-        """Return the empty state."""
-        return {}
-
     def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
         """Take one step in place."""
         _move_along(correlations, gradient, self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Momentum:
+class Momentum(_Optimizer):
     """Heavy-ball momentum: V ← μV + ∂L/∂Q, Q ← Q − ηV, with V = 0 at the start and no dampening.
 
     >>> vd.Momentum(learning_rate=0.5, momentum=0.95).learning_rate
@@ -75,17 +82,13 @@ class Momentum:
     """
 
     batchable_fields: ClassVar[tuple[str, ...]] = ("learning_rate", "momentum")
+    carried: ClassVar[tuple[str, ...]] = ("velocity",)
 
-    learning_rate: float
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        _require_learning_rate("Momentum", self.learning_rate)
-        require_real("Momentum.momentum", self.momentum, low=0.0, high=1.0, open_high=True)
-
-    def init(self, correlations: Correlations) -> State:
-        """Return V = 0."""
-        return {"velocity": correlations.map(_zeros)}
+        super().__post_init__()
+        self._require("momentum", open_high=True)
 
     def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
         """Take one step in place."""
@@ -98,7 +101,7 @@ class Momentum:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adam:
+class Adam(_Optimizer):
     """Adam (Kingma & Ba 2015), a step of its own size for every correlation.
 
     With g = ∂L/∂Q and t = 1, 2, ...: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g²,
@@ -109,21 +112,17 @@ class Adam:
     """
 
     batchable_fields: ClassVar[tuple[str, ...]] = ("learning_rate", "beta1", "beta2", "epsilon")
+    carried: ClassVar[tuple[str, ...]] = ("first", "second")
 
-    learning_rate: float
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        _require_learning_rate("Adam", self.learning_rate)
-        require_real("Adam.beta1", self.beta1, low=0.0, high=1.0, open_high=True)
-        require_real("Adam.beta2", self.beta2, low=0.0, high=1.0, open_high=True)
-        require_real("Adam.epsilon", self.epsilon, low=0.0, high=1.0, open_low=True)
-
-    def init(self, correlations: Correlations) -> State:
-        """Return m = v = 0."""
-        return {"first": correlations.map(_zeros), "second": correlations.map(_zeros)}
+        super().__post_init__()
+        self._require("beta1", open_high=True)
+        self._require("beta2", open_high=True)
+        self._require("epsilon", open_low=True)
 
     def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
         """Take one step in place."""
@@ -154,10 +153,6 @@ def _move_along(
         ),
         direction,
     )
-
-
-def _zeros(block: Tensor) -> Tensor:
-    return block.new_zeros(block.shape)
 
 
 def first_state(rule: Descent, correlations: Correlations) -> State:

@@ -135,25 +135,22 @@ def require_reduction(objective: Objective) -> Reduction:
 
 def draws_views_jointly(objective: Objective) -> bool:
     """Return whether an objective's views are drawn as its ``masking`` says, and so for many seeds at once."""
-    return type(objective).draw_views is Objective.draw_views and "draw_views" not in vars(objective)
+    return not _overrides(objective, "draw_views")
 
 
 def has_decay(objective: Objective) -> bool:
     """Return whether training adds anything to the loss."""
-    return _has_own_decay(objective) or any(one.weight_decay for one in unstack(objective))
+    return _overrides(objective, "decay") or any(one.weight_decay for one in unstack(objective))
 
 
 def has_state(objective: Objective) -> bool:
     """Return whether an objective carries anything from step to step."""
-    kind = type(objective)
-    return (
-        kind.initial_state is not Objective.initial_state or kind.update_state is not Objective.update_state
-    )
+    return _overrides(objective, "initial_state") or _overrides(objective, "update_state")
 
 
 def add_decay(objective: Objective, gradient: Correlations, correlations: Correlations) -> Correlations:
     """Add the gradient of the objective's ``decay``: λQ, or by autograd for a class with a decay of its own."""
-    if _has_own_decay(objective):
+    if _overrides(objective, "decay"):
         leaves = correlations.map(lambda block: block.detach().requires_grad_())
         blocks = leaves.named()
         with torch.enable_grad():
@@ -171,8 +168,9 @@ def add_decay(objective: Objective, gradient: Correlations, correlations: Correl
     return gradient.map(add, correlations)
 
 
-def _has_own_decay(objective: Objective) -> bool:
-    return type(objective).decay is not Objective.decay or "decay" in vars(objective)
+def _overrides(objective: Objective, method: str) -> bool:
+    """Return whether an objective, by its class or by what was put into it, has another method than all have."""
+    return getattr(type(objective), method) is not getattr(Objective, method) or method in vars(objective)
 
 
 def first_state(objective: Objective, correlations: Correlations) -> State:

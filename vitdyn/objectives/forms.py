@@ -7,7 +7,7 @@ do all of that.
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -21,34 +21,30 @@ FORMS: dict[str, tuple[str, ...]] = {
 }
 """What may be known of a loss, each with the methods that it speaks of besides the loss and what serves this."""
 
-_SAYS_NOTHING_OF_THE_LOSS = {
-    *("name", "family", "view_count", "batchable_fields", "weight_decay", "written_with", "_abc_impl"),
-    *("check", "loss_queries", "decay", "default_learning_rate", "masking", "draw_views"),
-    *(
-        "initial_state",
-        "update_state",
-        "optimizers",
-        "__abstractmethods__",
-        "__annotations__",
-        "__dataclass_fields__",
-    ),
-    *("__dataclass_params__", "__delattr__", "__dict__", "__doc__", "__eq__", "__firstlineno__", "__hash__"),
-    *("__init__", "__init_subclass__", "__match_args__", "__module__", "__orig_bases__", "__parameters__"),
-    *("__post_init__", "__qualname__", "__replace__", "__repr__", "__setattr__", "__slots__"),
-    *("__static_attributes__", "__weakref__"),
-}
-"""Unless the loss, or what serves it, speaks of them by name."""
-
 Pieces = dict[str, Any]
 """Methods, properties and constants by name."""
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A class that has nothing but what every dataclass has."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None: ...
+
+
+_COMMON = {"name", "family", "__orig_bases__", "__parameters__"} | vars(_Plain).keys()
 
 
 def pieces_of_forms(kind: type, root: type) -> dict[str, Pieces]:
     """Return for each form what it is written with in ``kind``, a subclass of ``root``: whatever may serve the loss."""
     own = {name for each in kind.__mro__ if each not in root.__mro__ for name in vars(each)}
-    names = (own - _SAYS_NOTHING_OF_THE_LOSS - FORMS.keys()) | {"loss"}
+    # What any objective has says nothing of the loss, unless the loss, or what serves it, speaks of it by name.
+    common = _COMMON | vars(root).keys()
+    names = (own - common) | {"loss"}
     spoken = {name for each in names | FORMS.keys() for name in _spoken_by(getattr(kind, each))}
-    names |= spoken & _SAYS_NOTHING_OF_THE_LOSS & {name for name in dir(kind) if not name.startswith("__")}
+    names |= {name for name in spoken & common & set(dir(kind)) - FORMS.keys() if not name.startswith("__")}
     names |= {"__getattribute__", "__getattr__"}
     return {
         form: {name: getattr(kind, name, None) for name in sorted(names | {form, *besides})}
