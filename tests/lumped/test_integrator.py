@@ -82,7 +82,7 @@ def test_the_error_falls_with_the_tolerance(rng):
 def test_drifts_of_many_cells_are_those_of_each(name, rng):
     specs = [draw(rng, name, patches) for patches in PATCHES]
     states = rng.standard_normal((5, len(specs)))
-    together = RightHandSide.together(specs)
+    together = RightHandSide.together([spec.right_hand_side for spec in specs])
     single = np.stack([spec.right_hand_side(state) for spec, state in zip(specs, states.T, strict=True)], 1)
     np.testing.assert_allclose(together(states), single, rtol=1e-9)
     np.testing.assert_allclose(

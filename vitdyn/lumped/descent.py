@@ -20,7 +20,11 @@ def recorded_steps(steps: int, frames: int) -> list[int]:
 def descend_together(specs: Sequence[MeanField], show: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the steps and the states (frame, parameter) of the frames of each run, all runs in step."""
     first = specs[0]
-    right = first.right_hand_side if len(specs) == 1 else RightHandSide.together(specs)
+    right = (
+        first.right_hand_side
+        if len(specs) == 1
+        else RightHandSide.together([spec.right_hand_side for spec in specs])
+    )
     rates = np.array([float(spec.learning_rate or 0.0) for spec in specs])
     aims = np.array([np.nan if spec.until is None else spec.until for spec in specs])
     recorded = set(recorded_steps(first.steps, first.frames))

@@ -137,7 +137,7 @@ class Integrator:
     def __init__(
         self, specs: Sequence[MeanField], levels: Sequence[float], max_active: int, keep_steps: bool
     ) -> None:
-        self.right = RightHandSide.together(specs)
+        self.right = RightHandSide.together([spec.right_hand_side for spec in specs])
         self.aims = np.array([np.nan if spec.until is None else spec.until for spec in specs])
         self.levels = np.vstack([np.repeat(np.array(levels)[:, None], len(specs), 1), self.aims])
         self.tolerance = np.array([spec.tolerance for spec in specs])

@@ -123,7 +123,25 @@ class MeanField:
     @cached_property
     def right_hand_side(self) -> RightHandSide:
         """The −gradient of the objective as a function of the state."""
-        return RightHandSide.of(self)
+        sizes, reduction = self.sizes, self.reduction
+        ratio = float(self.objective.masking().ratio)
+        return RightHandSide(
+            rule=quadrature(self.latents, self.nodes),
+            mask_ratio=ratio,
+            patches=sizes.patches,
+            global_size=sizes.global_size,
+            local_size=sizes.local_size,
+            local_areas=sizes.local_areas,
+            contrast_alone=reduction.all_queries,
+            temperature=float(reduction.temperature),
+            decay=float(self.objective.weight_decay),
+            weight=self.weight,
+            # The mixture takes the mean over masked patches of the reconstruction error, masked reconstruction its sum.
+            reconstruction_scale=1 / (ratio * sizes.patches) if reduction.per_masked_patch else 1.0,
+            clusters=float(self.clusters),
+            negatives=float(self.negatives),
+            position_correlations=self.position_correlations,
+        )
 
 
 ARRAYS = 60

@@ -89,7 +89,7 @@ def _observe(spec: MeanField, states: State) -> dict[str, np.ndarray]:
 
     The error is that of masked queries whatever the objective, as in a full simulation.
     """
-    right = RightHandSide.together([spec] * states.shape[1])
+    right = RightHandSide.together([spec.right_hand_side] * states.shape[1])
     rows = right.rows(states)
     to_global, own, other, own_global, other_global = right.attention(rows.loss_queries)
     (local, local_row), (of_global, global_row) = rows.masked or right.rows_of(states, masked=True)

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from vitdyn.lumped.attention import AttentionRow, MeanAttention, Number, Query, QueryRows, Rows, State, along
-from vitdyn.lumped.quadrature import Quadrature, quadrature
-
-if TYPE_CHECKING:
-    from vitdyn.lumped.mean_field import MeanField
+from vitdyn.lumped.quadrature import Quadrature
 
 _OF_ALL = ("position_correlations", "contrast_alone")
 """What runs that go together share."""
@@ -24,7 +21,7 @@ _OF_ALL = ("position_correlations", "contrast_alone")
 class RightHandSide(MeanAttention):
     """−∂L/∂(order parameters), for masked reconstruction, contrast and their mixture.
 
-    Called with a state it returns the drift, of one run (``of``) or of many at once (``together``). All formulas are
+    Called with a state it returns the drift, of one run or of many at once (``together``). All formulas are
     those of ``gradients.md`` with sums replaced as ``MeanField`` says; the losses of ``objectives`` are sums over the
     samples of a batch, of which nothing is left here, so that their closed forms cannot serve.
     """
@@ -38,32 +35,8 @@ class RightHandSide(MeanAttention):
     negatives: Number
 
     @classmethod
-    def of(cls, spec: MeanField) -> RightHandSide:
-        """Return that of one run."""
-        sizes, reduction = spec.sizes, spec.reduction
-        ratio = float(spec.objective.masking().ratio)
-        return cls(
-            rule=quadrature(spec.latents, spec.nodes),
-            mask_ratio=ratio,
-            patches=sizes.patches,
-            global_size=sizes.global_size,
-            local_size=sizes.local_size,
-            local_areas=sizes.local_areas,
-            contrast_alone=reduction.all_queries,
-            temperature=float(reduction.temperature),
-            decay=float(spec.objective.weight_decay),
-            weight=spec.weight,
-            # The mixture takes the mean over masked patches of the reconstruction error, masked reconstruction its sum.
-            reconstruction_scale=1 / (ratio * sizes.patches) if reduction.per_masked_patch else 1.0,
-            clusters=float(spec.clusters),
-            negatives=float(spec.negatives),
-            position_correlations=spec.position_correlations,
-        )
-
-    @classmethod
-    def together(cls, cells: Sequence[MeanField]) -> RightHandSide:
+    def together(cls, parts: Sequence[RightHandSide]) -> RightHandSide:
         """Return that of many runs, which have the same parameters and the same number of nodes."""
-        parts = [spec.right_hand_side for spec in cells]
         joined: dict[str, Any] = {
             name: np.array([getattr(part, name) for part in parts]) for name in cls._numbers()
         }
