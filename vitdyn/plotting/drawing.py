@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 from vitdyn.plotting.arguments import checked
@@ -18,6 +19,8 @@ from vitdyn.plotting.style import styled
 from vitdyn.trajectory import writable_beside
 
 P, R = ParamSpec("P"), TypeVar("R")
+
+PICTURE_DPI = 250
 
 COLUMNS = ("panel", "series", "x", "y", "value", "low", "high")
 """Columns of the table of drawn numbers. Curves fill x, value and (bands) low, high; pictures x, y and value."""
@@ -94,14 +97,16 @@ def save_figure(drawing: Drawing, stem: Path) -> Path:
     `vitdyn inspect` knows it among images. Raises ``ValueError`` where the folder
     cannot be written.
     """
-    paths = figure_files(stem)
+    paths, figure = figure_files(stem), drawing.figure
     with styled():
-        drawing.figure.draw_without_rendering()
-        drawing.figure.set_layout_engine("none")  # the layout is found: do not search it again for each file
+        figure.get_layout_engine().execute(figure)  # the layout is found once, for both files
+        figure.set_layout_engine("none")
+        # print_pdf and print_png draw once each; savefig draws a figure twice, the first time to find its layout
         with writable_beside(paths["pdf"]) as scratch:
-            drawing.figure.savefig(scratch, format="pdf", metadata={"CreationDate": None})
+            FigureCanvasPdf(figure).print_pdf(scratch, metadata={"CreationDate": None})
         with writable_beside(paths["png"]) as scratch:
-            drawing.figure.savefig(scratch, format="png", metadata={"Source": "vitdyn"})
+            figure.set_dpi(PICTURE_DPI)
+            FigureCanvasAgg(figure).print_png(scratch, metadata={"Source": "vitdyn"})
     with writable_beside(paths["csv"]) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *drawing.table()])
     return paths["pdf"]
