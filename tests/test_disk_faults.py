@@ -27,18 +27,26 @@ def refused(capsys):
     return carry_out
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a run and a flow write where there is room, by the name of their command and the kind of file."""
+    made = {}
+    for command in (RUN, FLOW):
+        folder = tmp_path_factory.mktemp(command[0])
+        assert cli.main([*command, "--out", str(folder)]) == 0
+        made[command[0]] = {path.suffix: path for path in folder.iterdir()}
+    return made
+
+
 def kinds(folder):
     return sorted(path.suffix for path in folder.iterdir())
 
 
-def test_a_result_does_not_fit(refused, tmp_path):
+def test_a_result_does_not_fit(refused, whole, tmp_path):
     """What was trained is kept: the same command ends at once when there is room."""
     out = ["--out", str(tmp_path)]
-    assert cli.main([*RUN, *out]) == 0
-    (result,) = tmp_path.glob("*.nc")
-    size, whole = result.stat().st_size, Trajectory.load(result).dataset.drop_attrs()
-    for path in tmp_path.iterdir():
-        path.unlink()
+    result = whole["run"][".nc"]
+    size, expected = result.stat().st_size, Trajectory.load(result).dataset.drop_attrs()
     with pytest.MonkeyPatch.context() as patch:  # the checkpoint is larger than the result: let it find room
         deposit = Checkpointer.save
 
@@ -55,7 +63,7 @@ def test_a_result_does_not_fit(refused, tmp_path):
         patch.setattr("vitdyn.experiments.cost.estimate_cost", lambda *_, **__: NOTHING)
         assert cli.main([*RUN, *out]) == 0
     (result,) = tmp_path.glob("*.nc")
-    assert Trajectory.load(result).dataset.drop_attrs().identical(whole)
+    assert Trajectory.load(result).dataset.drop_attrs().identical(expected)
 
 
 class NOTHING:
@@ -68,13 +76,10 @@ def test_a_checkpoint_does_not_fit(refused, tmp_path):
 
 
 @pytest.mark.parametrize("command", [RUN, FLOW], ids=["run", "flow"])
-def test_a_picture_does_not_fit(command, refused, tmp_path):
+def test_a_picture_does_not_fit(command, refused, whole, tmp_path):
     """The result is there; of the picture no part is."""
-    assert cli.main([*command, "--out", str(tmp_path)]) == 0
-    sizes = {path.suffix: path.stat().st_size for path in tmp_path.iterdir()}
-    assert kinds(tmp_path) == [".csv", ".nc", ".pdf", ".png"]
-    for path in tmp_path.iterdir():
-        path.unlink()
+    size = whole[command[0]][".pdf"].stat().st_size
+    assert sorted(whole[command[0]]) == [".csv", ".nc", ".pdf", ".png"]
     with pytest.MonkeyPatch.context() as patch:
         save = Trajectory.save
 
@@ -84,7 +89,7 @@ def test_a_picture_does_not_fit(command, refused, tmp_path):
 
         patch.setattr(Trajectory, "save", with_room)
         patch.setattr(Checkpointer, "save", _with_room(Checkpointer.save))
-        line = refused([*command, "--out", str(tmp_path)], sizes[".pdf"] // 2)
+        line = refused([*command, "--out", str(tmp_path)], size // 2)
     assert ".pdf" in line and "cannot be written" in line
     assert kinds(tmp_path) == [".nc"]
 
@@ -103,24 +108,19 @@ def test_a_flow_does_not_fit(refused, tmp_path):
 
 
 @pytest.mark.parametrize("command", [RUN, FLOW], ids=["run", "flow"])
-@pytest.mark.parametrize("kind", ["nc", "pdf", "png", "csv"])
+@pytest.mark.parametrize("kind", [".nc", ".pdf", ".png", ".csv"])
 def test_a_folder_where_a_file_is_meant_is_refused_before_the_work(
-    command, kind, refused, tmp_path, monkeypatch
+    command, kind, refused, whole, tmp_path, monkeypatch
 ):
-    assert cli.main([*command, "--out", str(tmp_path)]) == 0
-    (path,) = tmp_path.glob(f"*.{kind}")
-    for each in tmp_path.iterdir():
-        each.unlink()
+    path = tmp_path / whole[command[0]][kind].name
     path.mkdir()
     monkeypatch.setattr("vitdyn.experiments.run", lambda *_, **__: pytest.fail("worked"))
     assert "is a folder, where a file is to be written" in refused([*command, "--out", str(tmp_path)])
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_damaged_checkpoint_is_refused_and_left_on_request(refused, tmp_path):
-    assert cli.main([*RUN, "--out", str(tmp_path)]) == 0
-    (result,) = tmp_path.glob("*.nc")
-    checkpoint = result.with_name(result.name + ".checkpoint")
+def test_a_damaged_checkpoint_is_refused_and_left_on_request(refused, whole, tmp_path):
+    checkpoint = tmp_path / f"{whole['run']['.nc'].name}.checkpoint"
     checkpoint.write_bytes(b"damaged")
     line = refused([*RUN, "--out", str(tmp_path)])
     assert str(checkpoint) in line and "--anew" in line

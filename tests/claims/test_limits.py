@@ -1,4 +1,8 @@
-"""The limits of training at their full scale: 32 seeds at P = 256, both signs of Δ, each claim with its controls."""
+"""The limits of training at P = 256, at both signs of Δ, each claim with its controls.
+
+The scale is the quick one, of eight seeds: their intervals lie as clearly on one side of the margin as those of the
+full scale's 32 (MAE-AREA at least 0.94, CL-GLOBAL at least 0.99, against 0.8), at a quarter of the time.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +19,7 @@ def store(tmp_path_factory):
 
 
 def test_claims_hold_and_controls_are_refuted(store):
-    verdicts = check((MAE_AREA, MAE_LOSS, CL_GLOBAL), store, scale="full")
+    verdicts = check((MAE_AREA, MAE_LOSS, CL_GLOBAL), store, scale="quick")
     told = "\n".join(f"{verdict.claim} on {verdict.case}: {verdict.status}" for verdict in verdicts)
     assert all(verdict.status == verdict.expected for verdict in verdicts), told
     assert passes(verdicts)
@@ -23,7 +27,7 @@ def test_claims_hold_and_controls_are_refuted(store):
 
 def test_first_phase_comes_first_iff_the_gap_is_positive(store):
     """φ_1 of local queries falls below −1 before their own φ_a passes half its final value, or never does."""
-    for case in MAE_AREA.cases("full"):
+    for case in MAE_AREA.cases("quick"):
         (experiment,) = case.runs
         phi = store(experiment)["feature_position"].sel(statistic="mean").mean("cluster")
         areas = range(1, phi.sizes["key_area"])

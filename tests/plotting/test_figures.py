@@ -82,7 +82,7 @@ def test_a_figure_is_saved_in_three_forms(trajectory, tmp_path):
 
 def test_drawing_twice_gives_the_same_bytes(trajectory, tmp_path):
     for name in ("first", "second"):
-        save_figure(summary_page(trajectory), tmp_path / name)
+        save_figure(draw_dynamics(columns_of(trajectory)), tmp_path / name)
     for kind in ("pdf", "png", "csv"):
         assert (tmp_path / f"first.{kind}").read_bytes() == (tmp_path / f"second.{kind}").read_bytes()
 
