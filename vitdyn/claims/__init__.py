@@ -62,24 +62,7 @@ CLAIMS: tuple[Claim, ...] = (
 """All claims, in the order in which they are reported."""
 
 __all__ = [
-    "CLAIMS",
-    "CL_GLOBAL",
-    "INCONCLUSIVE",
-    "MAE_AREA",
-    "REFUTED",
-    "SCALES",
-    "SUPPORTED",
-    "Assumption",
-    "Case",
-    "Claim",
-    "Control",
-    "Measurement",
-    "Verdict",
-    "check",
-    "contradicted",
-    "judge",
-    "moved",
-    "over_seeds",
-    "overall",
-    "passes",
-]
+    "CLAIMS", "CL_GLOBAL", "INCONCLUSIVE", "MAE_AREA", "REFUTED", "SCALES", "SUPPORTED", "Assumption",
+    "Case", "Claim", "Control", "Measurement", "Verdict", "check", "contradicted", "judge", "moved",
+    "over_seeds", "overall", "passes",
+]  # fmt: skip

@@ -188,7 +188,7 @@ def recording(*names: str) -> Assumption:
 
 
 def _is_connected(spec: Spec) -> bool:
-    """Say whether each area is one region of the grid, by steps along rows and columns."""
+    """Return whether each area is one region of the grid, by steps along rows and columns."""
     from scipy.ndimage import label
 
     layout = None if isinstance(spec, MeanField) else spec.generator.layout

@@ -81,12 +81,14 @@ def _reseeded(run: Experiment, seed: int) -> Experiment:
 
 
 def passes(verdicts: Iterable[Verdict]) -> bool:
-    """Say whether every case supports its claim and every control refutes it, and there is a case.
+    """Return whether every case supports its claim and every control refutes it, and there is a case.
 
     What shows nothing does not pass: no verdict, an inconclusive one, or controls alone.
     """
-    told = as_tuple("verdicts", verdicts, Verdict)
-    return any(not each.is_control for each in told) and all(each.status == each.expected for each in told)
+    judged = as_tuple("verdicts", verdicts, Verdict)
+    return any(not each.is_control for each in judged) and all(
+        each.status == each.expected for each in judged
+    )
 
 
 def contradicted(verdicts: Iterable[Verdict]) -> bool:
@@ -102,11 +104,11 @@ def overall(verdicts: Iterable[Verdict]) -> str:
     REFUTED where a case refutes it. SUPPORTED where every case supports it and every control refutes it, and
     there is a case. Else INCONCLUSIVE: a check that its own control passes has shown nothing.
     """
-    told = as_tuple("verdicts", verdicts, Verdict)
-    cases = [verdict.status for verdict in told if not verdict.is_control]
+    judged = as_tuple("verdicts", verdicts, Verdict)
+    cases = [verdict.status for verdict in judged if not verdict.is_control]
     if REFUTED in cases:
         return REFUTED
-    sound = all(verdict.status == verdict.expected for verdict in told)
+    sound = all(verdict.status == verdict.expected for verdict in judged)
     return SUPPORTED if cases and sound else INCONCLUSIVE
 
 
@@ -147,7 +149,7 @@ def _unmet(claim: Claim, case: Case) -> str:
 
 
 def _too_late(claim: Claim, error: ArithmeticError) -> bool:
-    """Say whether a flow was followed beyond the time by which it should have arrived."""
+    """Return whether a flow was followed beyond the time by which it should have arrived."""
     if not isinstance(error, StalledFlowError) or claim.latest is None:
         return False
     return error.time > claim.latest(error.spec)

@@ -10,7 +10,6 @@ from vitdyn.claims import assumptions as assume
 from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, moved
 from vitdyn.claims.flows import (
     CLUSTERS,
-    TOLERANCE,
     around,
     contrast_ladder,
     exponent,
@@ -53,10 +52,7 @@ CL_TIME = Claim(
     surrogate="T is the time at which every query gives 0.9 of its attention to the global area; its slope in log "
     "P between 1e32 and 1e40, with the change of slope from the rung below as interval, within 0.01.",
     symbol="d log T/d log P",
-    predicted=lambda case: (
-        contrastive_time(regime_of(case)).exponent - TOLERANCE,
-        contrastive_time(regime_of(case)).exponent + TOLERANCE,
-    ),
+    predicted=lambda case: around(contrastive_time(regime_of(case)).exponent),
     measure=lambda case, runs: exponent(case, runs, final_time),
     cases=lambda scale: tuple(
         contrast_ladder(kappa_c, 0.3)
@@ -77,19 +73,19 @@ def _single(objective: Contrastive | MaskedReconstruction, kappa_c: float, until
     )
 
 
-_RUNGS = (1e4, 1e6, 1e8)
-"""Higher up φ_o is too small to be told from the integrator's error."""
-_SLACK = 0.05
+_PATCHES = (1e4, 1e6, 1e8)
+"""At larger P φ_o is too small to be told from the integrator's error."""
+_LOG_MARGIN = 0.05
 """For the factor log P of the bound, whose own slope is 1/log P."""
 
 
 def _lost(objective: Contrastive | MaskedReconstruction, kappa_c: float) -> Case:
-    runs = tuple(flow(patches, kappa_c, 0.3, objective, until=0.99) for patches in _RUNGS)
+    runs = tuple(flow(patches, kappa_c, 0.3, objective, until=0.99) for patches in _PATCHES)
     return Case(name=f"{objective.name} κ=({kappa_c:g}, 0.3), P = 1e4 to 1e8", runs=runs)
 
 
 def _below_lost(case: Case) -> Interval:
-    return -inf, lost_correlation_exponent(regime_of(case)).exponent + _SLACK
+    return -inf, lost_correlation_exponent(regime_of(case)).exponent + _LOG_MARGIN
 
 
 def _largest_local(trajectory: Trajectory) -> float:
@@ -109,14 +105,14 @@ CL_LOCAL_LOST = Claim(
         assume.ladder(3, 1e8),
     ),
     surrogate="The slope in log P of the larger of |φ_a| and |φ_o| at a global attention of 0.99, between P = 1e6 and "
-    f"1e8, with the change from the rung below as interval, is below that of the bound plus {_SLACK}.",
+    f"1e8, with the change from the rung below as interval, is below that of the bound plus {_LOG_MARGIN}.",
     symbol="d log max(|φ_a|, |φ_o|)/d log P",
     predicted=_below_lost,
     measure=lambda case, runs: exponent(case, runs, _largest_local),
     cases=lambda scale: tuple(_lost(_CL, kappa_c) for kappa_c in (0.9, 0.8, 0.6)),
     controls=lambda scale: (
         *(_lost(_MAE, kappa_c) for kappa_c in (0.9, 0.6)),
-        *moved((_lost(_CL, 0.9), _lost(_CL, 0.8)), _below_lost, -2 * _SLACK, "bound lower by 0.1"),
+        *moved((_lost(_CL, 0.9), _lost(_CL, 0.8)), _below_lost, -2 * _LOG_MARGIN, "bound lower by 0.1"),
     ),
 )
 
@@ -133,6 +129,11 @@ def _loss_ratio(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement
 
 _LOSS_MARGIN = 0.02
 
+
+def _near_one(case: Case) -> Interval:
+    return around(1.0, _LOSS_MARGIN)
+
+
 CL_LOSS = Claim(
     id="CL-LOSS",
     statement="InfoNCE comes down to the loss of full collapse, although local attention is lost. (It does not reach "
@@ -145,26 +146,15 @@ CL_LOSS = Claim(
         assume.LATENTS_BOUNDED,
         assume.clusters_at_least(3),
     ),
-    surrogate="Loss at a global attention of 0.999, at P = 1e12, over the loss of full "
-    "collapse, within 0.02 of 1.",
+    surrogate="Loss at a global attention of 0.999, at P = 1e12, over the loss of full collapse, within 0.02 of 1.",
     symbol="L/L_collapse",
-    predicted=lambda case: around(1.0, _LOSS_MARGIN),
+    predicted=_near_one,
     measure=_loss_ratio,
     cases=lambda scale: tuple(_single(_CL, kappa_c, 0.999) for kappa_c in (0.9, 0.6)),
     controls=lambda scale: (
         _single(_CL, 0.9, 0.5),
-        *moved(
-            (_single(_CL, 0.9, 0.999),),
-            lambda case: around(1.0, _LOSS_MARGIN),
-            2 * _LOSS_MARGIN,
-            "ratio + 0.04",
-        ),
-        *moved(
-            (_single(_CL, 0.6, 0.999),),
-            lambda case: around(1.0, _LOSS_MARGIN),
-            -2 * _LOSS_MARGIN,
-            "ratio − 0.04",
-        ),
+        *moved((_single(_CL, 0.9, 0.999),), _near_one, 2 * _LOSS_MARGIN, "ratio + 0.04"),
+        *moved((_single(_CL, 0.6, 0.999),), _near_one, -2 * _LOSS_MARGIN, "ratio − 0.04"),
     ),
 )
 

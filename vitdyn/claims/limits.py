@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
+
+import numpy as np
 
 from vitdyn._errors import require_choice
 from vitdyn.claims import assumptions as assume
-from vitdyn.claims.claim import SCALES, Case, Claim, Control, Measurement
+from vitdyn.claims.claim import SCALES, Assumption, Case, Claim, Control, Measurement
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import Training
@@ -44,45 +47,32 @@ def limit_experiments(
     )
 
 
-def _reconstruction(scale: str) -> tuple[Case, ...]:
-    return tuple(map(Case.of, limit_experiments(MaskedReconstruction(), scale)))
+_MAE, _CL = MaskedReconstruction(), Contrastive()
 
 
-def _contrast(scale: str) -> tuple[Case, ...]:
-    return tuple(map(Case.of, limit_experiments(Contrastive(), scale)))
+def _cases(objective: Objective, scale: str) -> tuple[Case, ...]:
+    return tuple(map(Case.of, limit_experiments(objective, scale)))
 
 
-def _stopped_early(scale: str) -> tuple[Control, ...]:
-    """Return masked reconstruction that has had about the time P^{1−κ_s} of MAE-TIME, without its logarithm."""
-    runs = limit_experiments(MaskedReconstruction(), scale, steps=_EARLY)
-    return tuple(Control(name=f"{run.name}, {_EARLY} steps", runs=(run,)) for run in runs)
+def _controls(
+    words: str, runs: tuple[Experiment, ...], removes: Assumption | None = None
+) -> tuple[Control, ...]:
+    """Return the runs as near controls, ``words`` saying what each lacks."""
+    return tuple(Control(name=f"{run.name}, {words}", runs=(run,), removes=removes) for run in runs)
 
 
 def _three_clusters(scale: str) -> tuple[Case, ...]:
-    runs = limit_experiments(Contrastive(), scale, clusters=3)
+    runs = limit_experiments(_CL, scale, clusters=3)
     return tuple(Case(name=f"{run.name}, K = 3", runs=(run,)) for run in runs)
-
-
-def _one_cluster(scale: str) -> tuple[Control, ...]:
-    """Return contrast whose negatives are all of the sample's own cluster."""
-    runs = limit_experiments(Contrastive(), scale, clusters=1)
-    return tuple(
-        Control(name=f"{run.name}, K = 1", runs=(run,), removes=assume.ENOUGH_CLUSTERS) for run in runs
-    )
 
 
 def _above_margin(case: Case) -> tuple[float, float]:
     return _MARGIN, inf
 
 
-def _least_own(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    (trajectory,) = trajectories
-    return over_seeds(least_own_area_attention(trajectory)[-1])
-
-
-def _least_global(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    (trajectory,) = trajectories
-    return over_seeds(least_global_attention(trajectory)[-1])
+def _at_the_end(attention: Callable[[Trajectory], np.ndarray]) -> Callable[..., Measurement]:
+    """Return the measurement of the last frame of an attention (frame, seed) over seeds."""
+    return lambda case, trajectories: over_seeds(attention(trajectories[0])[-1])
 
 
 _ON_SIMULATIONS = (
@@ -108,9 +98,13 @@ MAE_AREA = Claim(
     "some of its area; the expected value over seeds, by a 99.9 % interval. One P shows a level and no limit.",
     symbol="min_p A_own",
     predicted=_above_margin,
-    measure=_least_own,
-    cases=_reconstruction,
-    controls=lambda scale: (*_stopped_early(scale), *_contrast(scale)),
+    measure=_at_the_end(least_own_area_attention),
+    cases=lambda scale: _cases(_MAE, scale),
+    controls=lambda scale: (
+        # about the time P^{1−κ_s} of MAE-TIME, without its logarithm
+        *_controls(f"{_EARLY} steps", limit_experiments(_MAE, scale, steps=_EARLY)),
+        *_cases(_CL, scale),
+    ),
 )
 
 CL_GLOBAL = Claim(
@@ -126,7 +120,11 @@ CL_GLOBAL = Claim(
     "field has none. That queries attend alike is an identity here; where they attend is what is measured.",
     symbol="min_p A_global",
     predicted=_above_margin,
-    measure=_least_global,
-    cases=lambda scale: (*_contrast(scale), *_three_clusters(scale)),
-    controls=lambda scale: (*_one_cluster(scale), *_reconstruction(scale)),
+    measure=_at_the_end(least_global_attention),
+    cases=lambda scale: (*_cases(_CL, scale), *_three_clusters(scale)),
+    controls=lambda scale: (
+        # all negatives are of the sample's own cluster
+        *_controls("K = 1", limit_experiments(_CL, scale, clusters=1), removes=assume.ENOUGH_CLUSTERS),
+        *_cases(_MAE, scale),
+    ),
 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf, log
+from typing import Any
 
 import numpy as np
 
 from vitdyn.claims import assumptions as assume
-from vitdyn.claims.claim import Case, Claim, Control, Measurement, moved
+from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, moved
 from vitdyn.claims.flows import (
     TOLERANCE,
     around,
@@ -30,7 +30,6 @@ from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import limit_experiments
 from vitdyn.data import Constant, TwoPoint, Uniform
 from vitdyn.dynamics import Training
-from vitdyn.experiments import Experiment
 from vitdyn.lumped import crossing_time
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.theory import (
@@ -44,8 +43,6 @@ from vitdyn.trajectory import Trajectory
 
 _MAE, _CL = MaskedReconstruction(), Contrastive()
 _OURS = "vitdyn's notes, leading order"
-
-
 _LADDER = assume.ladder(3, 1e40)
 
 
@@ -85,9 +82,13 @@ MAE_TIME = Claim(
 )
 
 
-def _below_bound(case: Case) -> tuple[float, float]:
+def _below_bound(case: Case) -> Interval:
     bound = local_area_time_bound(regime_of(case), spec_of(case).latents)
     return -inf, bound.exponent + TOLERANCE
+
+
+def _spread(high: float) -> Case:
+    return ladder(0.9, 0.3, _MAE, latents=TwoPoint(low=1.0, high=high))
 
 
 MAE_TIME_BOUND = Claim(
@@ -100,18 +101,10 @@ MAE_TIME_BOUND = Claim(
     symbol="d log T/d log P",
     predicted=_below_bound,
     measure=lambda case, runs: exponent(case, runs, final_time),
-    cases=lambda scale: tuple(
-        ladder(0.9, 0.3, _MAE, latents=TwoPoint(low=1.0, high=high))
-        for high in ((1.5, 4.0) if scale == "quick" else (1.2, 1.5, 2.0, 3.0, 4.0))
-    ),
+    cases=lambda scale: tuple(map(_spread, (1.5, 4.0) if scale == "quick" else (1.2, 1.5, 2.0, 3.0, 4.0))),
     controls=lambda scale: (
         *_contrast(scale),
-        *moved(
-            (ladder(0.9, 0.3, _MAE, latents=TwoPoint(low=1.0, high=1.5)),),
-            _below_bound,
-            -2 * TOLERANCE,
-            "bound lower by 0.02",
-        ),
+        *moved((_spread(1.5),), _below_bound, -2 * TOLERANCE, "bound lower by 0.02"),
     ),
 )
 
@@ -135,34 +128,34 @@ MAE_GLOBAL_TIME = Claim(
 )
 
 
+_ATOM: dict[str, Any] = {"latents": Constant(value=1.2)}
+_LONG: dict[str, Any] = {"until": 1 - 3e-6, "frames": 400}
+
+
 def _tail(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
+    """Return the slope of log T in log 1/ε, T the time until a local query's attention is within ε of 1."""
     trajectory = trajectories[-1]
-    contrast = spec_of(case).weight == 1
-    own = (
-        trajectory["own_area_attention"]
-        .sel(statistic="mean")
-        .isel(seed=0, cluster=0, query_area=1)
-        .to_numpy()
-    )
-    away = (
-        trajectory["area_attention"].sel(statistic="mean").isel(seed=0, cluster=0, query_area=1, key_area=0)
-    )
-    attention = away.to_numpy() if contrast else own
+    name = "area_attention" if spec_of(case).weight == 1 else "own_area_attention"
+    attention = trajectory[name].sel(statistic="mean").isel(seed=0, cluster=0, query_area=1)
+    if name == "area_attention":
+        attention = attention.isel(key_area=0)
+    digits = -np.log1p(-np.minimum(attention.to_numpy(), 1 - 1e-15))
     ends = (1e-4, 3e-5, 1e-5)
-    times = [
-        log(crossing_time(trajectory, -np.log1p(-np.minimum(attention, 1 - 1e-15)), -log(end)))
-        for end in ends
-    ]
+    times = [log(crossing_time(trajectory, digits, -log(end))) for end in ends]
     slopes = -np.diff(times) / np.diff(np.log(ends))
     change = abs(float(slopes[1] - slopes[0]))
     of = "slope's change from the ε before"
     return Measurement(float(slopes[1]), slopes[1] - change, slopes[1] + change, len(ends), of)
 
 
+def _near_two(case: Case) -> Interval:
+    return around(2.0, 0.15)
+
+
 def _tails(scale: str) -> tuple[Case, ...]:
     return (
-        single_flow(0.8, 0.3, 1e8, latents=Constant(value=1.2), until=1 - 3e-6, frames=400),
-        single_flow(0.6, 0.3, 1e8, latents=TwoPoint(), until=1 - 3e-6, frames=400),
+        single_flow(0.8, 0.3, 1e8, **_ATOM, **_LONG),
+        single_flow(0.6, 0.3, 1e8, latents=TwoPoint(), **_LONG),
     )
 
 
@@ -180,16 +173,13 @@ MAE_TAIL = Claim(
     ),
     surrogate="Slope of log T in log 1/ε between ε = 3e-5 and 1e-5 at P = 1e8, within 0.15 of 2.",
     symbol="−d log T/d log ε",
-    predicted=lambda case: around(2.0, 0.15),
+    predicted=_near_two,
     measure=_tail,
     cases=_tails,
     controls=lambda scale: (
-        *moved(_tails(scale)[:1], lambda case: around(2.0, 0.15), 0.3, "exponent 2.3"),
-        *moved(_tails(scale)[1:], lambda case: around(2.0, 0.15), -0.3, "exponent 1.7"),
-        Case(
-            name="cl κ=(0.8, 0.3), P = 1e+08",
-            runs=(flow(1e8, 0.8, 0.3, _CL, latents=Constant(value=1.2), until=1 - 3e-6, frames=400),),
-        ),
+        *moved(_tails(scale)[:1], _near_two, 0.3, "exponent 2.3"),
+        *moved(_tails(scale)[1:], _near_two, -0.3, "exponent 1.7"),
+        Case(name="cl κ=(0.8, 0.3), P = 1e+08", runs=(flow(1e8, 0.8, 0.3, _CL, **_ATOM, **_LONG),)),
     ),
 )
 
@@ -206,6 +196,10 @@ def _per_key(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     return single(trajectories, reading)
 
 
+def _near_one(case: Case) -> Interval:
+    return around(1.0, _PP_MARGIN)
+
+
 def _positions(scale: str) -> tuple[Case, ...]:
     return tuple(
         single_flow(0.9, kappa_s, 1e12, position_correlations=True, until=0.9)
@@ -213,10 +207,10 @@ def _positions(scale: str) -> tuple[Case, ...]:
     )
 
 
-def _itself_counted(case: Case) -> tuple[float, float]:
+def _itself_counted(case: Case) -> Interval:
     """Return the prediction of a formula with C_s keys, the query among them, in place of C_s − 1."""
     size = spec_of(case).sizes.local_size
-    low, high = around(1.0, _PP_MARGIN)
+    low, high = _near_one(case)
     return low * (size - 1) / size, high * (size - 1) / size
 
 
@@ -230,7 +224,7 @@ MAE_PP = Claim(
     surrogate="Υ_a/φ_a over the formula when local queries give 0.9 of their attention to their own area, at P = 1e12, "
     f"is within {_PP_MARGIN} of 1, for areas of four patches and up.",
     symbol="Υ_a/φ_a over formula",
-    predicted=lambda case: around(1.0, _PP_MARGIN),
+    predicted=_near_one,
     measure=_per_key,
     cases=_positions,
     controls=lambda scale: (
@@ -239,12 +233,7 @@ MAE_PP = Claim(
             runs=_positions(scale)[0].runs,
             predicted=_itself_counted,
         ),
-        *moved(
-            _positions(scale)[-1:],
-            lambda case: around(1.0, _PP_MARGIN),
-            2 * _PP_MARGIN,
-            "ratio larger by 0.1",
-        ),
+        *moved(_positions(scale)[-1:], _near_one, 2 * _PP_MARGIN, "ratio larger by 0.1"),
     ),
 )
 
@@ -258,12 +247,6 @@ def _reconstruction_loss(case: Case, trajectories: tuple[Trajectory, ...]) -> Me
     losses = ratio * np.nansum(errors * layout.sizes, -1).mean(-1)
     excess = losses - reconstruction_infimum(layout, ratio, law)
     return over_seeds(excess[-1] / excess[0])
-
-
-def _cut_short(run: Experiment) -> Experiment:
-    """Return a run that ends after 5 of its steps, before local areas are learned."""
-    assert isinstance(run.training, Training)
-    return replace(run, name=f"{run.name}-short", training=replace(run.training, steps=5))
 
 
 MAE_LOSS = Claim(
@@ -288,8 +271,8 @@ MAE_LOSS = Claim(
     controls=lambda scale: (
         *map(Case.of, limit_experiments(_CL, scale)),
         *(
-            Control(name=f"{run.name}, 5 steps", runs=(_cut_short(run),))
-            for run in limit_experiments(_MAE, scale)
+            Control(name=f"{run.name}, 5 steps", runs=(run,))  # before local areas are learned
+            for run in limit_experiments(_MAE, scale, steps=5)
         ),
     ),
 )

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from vitdyn.claims import assumptions as assume
-from vitdyn.claims.claim import Assumption, Case, Claim, Control, Measurement
+from vitdyn.claims.claim import Assumption, Case, Claim, Control, Interval, Measurement
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import EXPONENTS
 from vitdyn.data import PatchGenerator, PatchLayout
@@ -62,10 +62,12 @@ def measured_run(
     )
 
 
+_MAE, _CL = MaskedReconstruction(), Contrastive()
+
+
 def _pair(gap: str, scale: str, arrangement: str = "contiguous") -> tuple[Experiment, ...]:
     """Return contrast and masked reconstruction on the same data."""
-    objectives = (Contrastive(), MaskedReconstruction())
-    return tuple(measured_run(each, gap, scale, arrangement=arrangement) for each in objectives)
+    return tuple(measured_run(each, gap, scale, arrangement=arrangement) for each in (_CL, _MAE))
 
 
 def _with_contents(objective: Objective, gap: str, scale: str, *, steps: int = 80) -> Experiment:
@@ -78,14 +80,12 @@ def _with_contents(objective: Objective, gap: str, scale: str, *, steps: int = 8
 
 def _contents_pair(gap: str, scale: str, *, steps: int = 80) -> tuple[Experiment, ...]:
     """Return contrast, after so many steps, and masked reconstruction on the same data."""
-    return (
-        _with_contents(Contrastive(), gap, scale, steps=steps),
-        _with_contents(MaskedReconstruction(), gap, scale),
-    )
+    return _with_contents(_CL, gap, scale, steps=steps), _with_contents(_MAE, gap, scale)
 
 
-def _final(trajectory: Trajectory, name: str) -> Float[np.ndarray, " seed"]:
-    return trajectory.final[name].to_numpy()
+def _final(trajectories: tuple[Trajectory, ...], name: str) -> list[Float[np.ndarray, " seed"]]:
+    """Return a metric at the end of each run."""
+    return [trajectory.final[name].to_numpy() for trajectory in trajectories]
 
 
 _FROM_PARK = "Park et al. (2023), of trained ViT-B/16; asked here of the theory's layer, surrogate ours"
@@ -114,9 +114,7 @@ PARK_DISTANCE = Claim(
     "the grid.",
     symbol="d(CL) − d(MAE)",
     predicted=lambda case: (1.0, inf),
-    measure=lambda case, runs: over_seeds(
-        _final(runs[0], "attention_distance") - _final(runs[1], "attention_distance")
-    ),
+    measure=lambda case, runs: over_seeds(np.subtract(*_final(runs, "attention_distance"))),
     cases=lambda scale: tuple(Case(name=f"cl and mae, {gap}", runs=_pair(gap, scale)) for gap in EXPONENTS),
     controls=lambda scale: tuple(
         Control(
@@ -147,9 +145,7 @@ PARK_HOMOGENEITY = Claim(
     "(With position queries it is 0 at every step by symmetry, which is no finding.) The control stops contrast early.",
     symbol="NMI(CL)/NMI(MAE)",
     predicted=lambda case: (-inf, 0.05),
-    measure=lambda case, runs: over_seeds(
-        _final(runs[0], "mutual_information") / _final(runs[1], "mutual_information")
-    ),
+    measure=lambda case, runs: over_seeds(np.divide(*_final(runs, "mutual_information"))),
     cases=lambda scale: tuple(
         Case(name=f"cl and mae, {gap}", runs=_contents_pair(gap, scale)) for gap in EXPONENTS
     ),
@@ -160,7 +156,7 @@ PARK_HOMOGENEITY = Claim(
 )
 
 
-def _areas_spectrum(case: Case) -> tuple[float, float]:
+def _areas_spectrum(case: Case) -> Interval:
     """Return the level of the areas' own spectrum, and the margin on either side."""
     training = case.runs[-1].training
     assert isinstance(training, Training)
@@ -168,13 +164,13 @@ def _areas_spectrum(case: Case) -> tuple[float, float]:
     return level - 0.1, level + 0.1
 
 
-def _spectrum_of(other: Case, case: Case) -> tuple[float, float]:
+def _spectrum_of(other: Case, case: Case) -> Interval:
     """Return what another case predicts, whatever the case."""
     return _areas_spectrum(other)
 
 
 def _reconstructed(gap: str, scale: str, arrangement: str = "contiguous") -> Case:
-    return Case.of(measured_run(MaskedReconstruction(), gap, scale, arrangement=arrangement))
+    return Case.of(measured_run(_MAE, gap, scale, arrangement=arrangement))
 
 
 def _frequency_controls(scale: str) -> tuple[Case, ...]:
@@ -183,12 +179,12 @@ def _frequency_controls(scale: str) -> tuple[Case, ...]:
     for gap in EXPONENTS:
         case, scattered = _reconstructed(gap, scale), _reconstructed(gap, scale, "scattered")
         name = f"{case.name}, areas taken for scattered"
-        early = measured_run(MaskedReconstruction(), gap, scale, steps=_EARLY)
+        early = measured_run(_MAE, gap, scale, steps=_EARLY)
         made += [
             Control(name=name, runs=case.runs, predicted=partial(_spectrum_of, scattered)),
             Control(name=f"{early.name}, {_EARLY} steps", runs=(early,)),
         ]
-    return *made, Case.of(_with_contents(Contrastive(), "gap-positive", scale))
+    return *made, Case.of(_with_contents(_CL, "gap-positive", scale))
 
 
 PARK_FREQUENCY = Claim(
@@ -205,7 +201,7 @@ PARK_FREQUENCY = Claim(
     "queries its representations are equal, have no amplitude but at 0, and what one reads is round-off.",
     symbol="Δlog amp",
     predicted=_areas_spectrum,
-    measure=lambda case, runs: over_seeds(_final(runs[-1], "high_frequency")),
+    measure=lambda case, runs: over_seeds(_final(runs, "high_frequency")[-1]),
     cases=lambda scale: tuple(
         _reconstructed(gap, scale, arrangement)
         for gap in EXPONENTS
@@ -221,12 +217,12 @@ def mixture_runs(gap: str, scale: str, weights: tuple[float, ...]) -> tuple[Expe
 
 
 def _between(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    none, some, all_contrast = (_final(each, "attention_distance") for each in trajectories)
+    none, some, all_contrast = _final(trajectories, "attention_distance")
     return over_seeds((some - none) / (all_contrast - none))
 
 
 def _of_mixtures(case: Case) -> bool:
-    """Say whether the runs are mixtures at λ = 0, in between, and λ = 1."""
+    """Return whether the runs are mixtures at λ = 0, in between, and λ = 1."""
     weights = [getattr(spec.objective, "weight", None) for spec in case.specs]
     return len(weights) == 3 and None not in weights and weights[0] == 0 and weights[2] == 1
 
@@ -255,10 +251,7 @@ PARK_MIXTURE = Claim(
     predicted=lambda case: (0.05, 0.95),
     measure=_between,
     cases=lambda scale: (_mixtures("gap-positive", scale, 0.7),),
-    controls=lambda scale: (
-        _mixtures("gap-positive", scale, 0.2),
-        _mixtures("gap-negative", scale, 0.7),
-    ),
+    controls=lambda scale: (_mixtures("gap-positive", scale, 0.2), _mixtures("gap-negative", scale, 0.7)),
 )
 
 
@@ -285,11 +278,11 @@ def over_models(trajectories: tuple[Trajectory, ...], name: str) -> Float[torch.
 
 def _better_order(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     quality = over_models(trajectories, "local_determination")
-    lidar, rank_me = (
+    agreement = (
         rank_agreement(over_models(trajectories, name), quality).value.numpy()
         for name in ("lidar", "rank_me")
     )
-    return over_seeds(lidar - rank_me)
+    return over_seeds(np.subtract(*agreement))
 
 
 COMPARABLE_AREAS = assume.global_exponent(0.5005, 0.7)
@@ -306,9 +299,8 @@ def _not_ordered(scale: str) -> tuple[Control, ...]:
         runs=ordered_runs("gap-negative", scale, within_cluster=False),
         removes=WITHIN_CLUSTER,
     )
-    large = Control(
-        name="grid, gap-positive", runs=ordered_runs("gap-positive", scale), removes=COMPARABLE_AREAS
-    )
+    runs = ordered_runs("gap-positive", scale)
+    large = Control(name="grid, gap-positive", runs=runs, removes=COMPARABLE_AREAS)
     return (together, large) if scale == "full" else (together,)
 
 

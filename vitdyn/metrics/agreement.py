@@ -10,20 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, wrong
-from vitdyn.metrics.arrays import Array, double
-from vitdyn.metrics.measured import Convention, Measured, chosen
+from vitdyn._errors import require_integer, wrong
+from vitdyn.metrics.arrays import Array, as_float64
+from vitdyn.metrics.measured import Convention, Measured, one_of, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementConvention(Convention):
     """Which coefficient: "spearman", ρ of average ranks, or "kendall", τ_b."""
 
-    coefficient: str = "spearman"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("coefficient", self.coefficient, ("spearman", "kendall"))
+    coefficient: str = one_of("spearman", "kendall")
 
 
 _MOST_RESAMPLES = 10**6
@@ -46,16 +42,16 @@ def rank_agreement(
     NaN where all models tie in either, or a number is not finite: these are metrics of models, of which one may have
     none. Memory: a few arrays (model, model). Raises ``ValueError`` for fewer than two models.
     """
-    used = chosen(convention, AGREEMENT)
-    first = double("scores", scores, "model", (2,), finite=False)
-    second = double("quality", quality, "model", (2,), finite=False, beside=first)
+    convention = resolve(convention, AGREEMENT)
+    first = as_float64("scores", scores, "model", (2,), finite=False)
+    second = as_float64("quality", quality, "model", (2,), finite=False, beside=first)
     if first.shape != second.shape:
         raise wrong("shape of quality", tuple(second.shape), f"must be that of scores, {tuple(first.shape)}")
     models = first.shape[-1]
     together = torch.stack([first, second]).reshape(2, -1, models)
     rows = max(1, _PAIRS_AT_ONCE // models**2)
-    found = [_correlation(part, used.coefficient) for part in together.split(rows, 1)]
-    return Measured(torch.cat(found).reshape(first.shape[:-1]), used)
+    found = [_correlation(part, convention.coefficient) for part in together.split(rows, 1)]
+    return Measured(torch.cat(found).reshape(first.shape[:-1]), convention)
 
 
 def _correlation(values: Float[Tensor, "side row model"], coefficient: str) -> Float[Tensor, " row"]:
@@ -83,8 +79,8 @@ def agreement_interval(
     if resamples > _MOST_RESAMPLES:
         raise wrong("resamples", resamples, f"must be {_MOST_RESAMPLES} or less")
     require_integer("seed", seed, at_least=0)
-    first = double("scores", scores, "seed model", (1, 2), finite=False).detach()
-    second = double("quality", quality, "seed model", (1, 2), finite=False, beside=first).detach()
+    first = as_float64("scores", scores, "seed model", (1, 2), finite=False).detach()
+    second = as_float64("quality", quality, "seed model", (1, 2), finite=False, beside=first).detach()
     value = float(rank_agreement(first, second, convention=convention).value.mean())
     if isnan(value):
         return nan, nan, nan

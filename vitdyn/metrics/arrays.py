@@ -52,7 +52,7 @@ def real(
     return tensor if beside is None else tensor.to(beside.device)
 
 
-def double(
+def as_float64(
     field: str,
     array: Any,
     names: str,

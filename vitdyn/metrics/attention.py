@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.metrics.arrays import Array, double, real
-from vitdyn.metrics.measured import Convention, Measured, blockwise, chosen
+from vitdyn._errors import require_integer, require_real, wrong
+from vitdyn.metrics.arrays import Array, as_float64, real
+from vitdyn.metrics.measured import Convention, Measured, blockwise, number, one_of, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +28,9 @@ class MapConvention(Convention):
     without any row to count measures NaN.
     """
 
-    offset: float = 0.0
+    offset: float = number(0.0, 1)
     renormalised: bool = True
-    empty: str = "omitted"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_real("offset", self.offset, low=0, high=1)
-        require_choice("empty", self.empty, ("omitted", "zero"))
+    empty: str = one_of("omitted", "zero")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +51,7 @@ class EntropyConvention(MapConvention):
 class ScoreConvention(MapConvention):
     """Rows, and what is returned of the largest scores: their "mean" or "each", the largest first."""
 
-    returned: str = "mean"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("returned", self.returned, ("mean", "each"))
+    returned: str = one_of("mean", "each")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,19 +106,19 @@ def attention_distance(
     uniform; ``walmer`` (Walmer et al. 2023) measures on the unit square, its unit being pitch · (side − 1), and
     counts an empty row as 0. Raises ``ValueError`` if the positions are not as many as queries and keys.
     """
-    used = chosen(convention, DISTANCE)
+    convention = resolve(convention, DISTANCE)
     attention = _maps(attention, prefix)
     places = _places(positions, pitch, (attention.shape[-2] - prefix, attention.shape[-1] - prefix))
-    if used.unit_square:
+    if convention.unit_square:
         extent = places.amax(0) - places.amin(0)
         places = places / torch.where(extent > 0, extent, 1.0)
     apart = torch.linalg.vector_norm(places[:, None] - places, dim=-1).to(attention.device)
 
     def measure(maps: Tensor) -> Tensor:
-        rows, counted = _rows(maps, prefix, used)
+        rows, counted = _rows(maps, prefix, convention)
         return _mean_over_queries((rows * apart).sum(-1), counted)
 
-    return Measured(blockwise(measure, attention, 2), used)
+    return Measured(blockwise(measure, attention, 2), convention)
 
 
 def mutual_information(
@@ -145,18 +136,18 @@ def mutual_information(
     Convention ``cl-vs-mim`` (Park et al. 2023) adds 1e-8 to every entry before the rows are normalised, which
     keeps identity of 196 patches below 0.999993; the rounding of its last step to float32 is left out.
     """
-    used = chosen(convention, MUTUAL_INFORMATION)
+    convention = resolve(convention, MUTUAL_INFORMATION)
     attention = _maps(attention, prefix)
 
     def measure(maps: Tensor) -> Tensor:
-        rows, counted = _rows(maps, prefix, used)
+        rows, counted = _rows(maps, prefix, convention)
         number = counted.sum(-1, dtype=torch.float64)
         keys = _entropy(rows.sum(-2) / number[..., None])
         information = (keys - _mean_over_queries(_entropy(rows), counted)).clamp_min(0)
         scale = torch.sqrt(number.log() * keys)
         return torch.where(scale == 0, 0.0, information / torch.where(scale == 0, 1.0, scale))
 
-    return Measured(blockwise(measure, attention, 2), used)
+    return Measured(blockwise(measure, attention, 2), convention)
 
 
 def attention_entropy(
@@ -169,16 +160,16 @@ def attention_entropy(
 
     Value: (*batch), in nats or (``normalised``) in parts of log K.
     """
-    used = chosen(convention, ENTROPY)
+    convention = resolve(convention, ENTROPY)
     attention = _maps(attention, prefix)
     keys = attention.shape[-1] - prefix
-    unit = (log(keys) if keys > 1 else 1.0) if used.normalised else 1.0
+    unit = (log(keys) if keys > 1 else 1.0) if convention.normalised else 1.0
 
     def measure(maps: Tensor) -> Tensor:
-        rows, counted = _rows(maps, prefix, used)
+        rows, counted = _rows(maps, prefix, convention)
         return _mean_over_queries(_entropy(rows), counted) / unit
 
-    return Measured(blockwise(measure, attention, 2), used)
+    return Measured(blockwise(measure, attention, 2), convention)
 
 
 def top_key_scores(
@@ -198,18 +189,18 @@ def top_key_scores(
     concentrate on the same regions is certain; the average over queries first, the number (ten) and the mean
     over the largest are not. ``huang-as-recalled`` leaves rows as they are after tokens are dropped.
     """
-    used = chosen(convention, SCORES)
+    convention = resolve(convention, SCORES)
     require_integer("top", top, at_least=1)
     attention = _maps(attention, prefix)
     keys = attention.shape[-1] - prefix
 
     def measure(maps: Tensor) -> Tensor:
-        rows, counted = _rows(maps, prefix, used)
+        rows, counted = _rows(maps, prefix, convention)
         scores = rows.sum(-2) / counted.sum(-1, dtype=torch.float64)[..., None]
         largest = scores.topk(min(top, keys), dim=-1).values
-        return largest.mean(-1) if used.returned == "mean" else largest
+        return largest.mean(-1) if convention.returned == "mean" else largest
 
-    return Measured(blockwise(measure, attention, 2), used)
+    return Measured(blockwise(measure, attention, 2), convention)
 
 
 def attention_diversity(
@@ -237,15 +228,15 @@ def head_deviation(
 
     Rows are taken as they are. Source: Walmer et al. (2023), whose denominator is n − 1 (``walmer``).
     """
-    used = chosen(convention, DEVIATION)
+    convention = resolve(convention, DEVIATION)
     require_integer("prefix", prefix, at_least=0)
-    least = (1 + used.unbiased, int(prefix) + 1, int(prefix) + 1)
+    least = (1 + convention.unbiased, int(prefix) + 1, int(prefix) + 1)
     attention = real("attention", attention, "head query key", least)
 
     def measure(maps: Tensor) -> Tensor:
-        return _deviation(maps[..., prefix:, prefix:], -3, used).mean((-2, -1))
+        return _deviation(maps[..., prefix:, prefix:], -3, convention).mean((-2, -1))
 
-    return Measured(blockwise(measure, attention, 3), used)
+    return Measured(blockwise(measure, attention, 3), convention)
 
 
 def position_deviation(
@@ -258,14 +249,16 @@ def position_deviation(
 
     Permutation gives √(K − 1)/K. Rows are taken as they are. Source: as :func:`head_deviation`.
     """
-    used = chosen(convention, DEVIATION)
+    convention = resolve(convention, DEVIATION)
     require_integer("prefix", prefix, at_least=0)
-    attention = real("attention", attention, "query key", (int(prefix) + 1 + used.unbiased, int(prefix) + 1))
+    attention = real(
+        "attention", attention, "query key", (int(prefix) + 1 + convention.unbiased, int(prefix) + 1)
+    )
 
     def measure(maps: Tensor) -> Tensor:
-        return _deviation(maps[..., prefix:, prefix:], -2, used).mean(-1)
+        return _deviation(maps[..., prefix:, prefix:], -2, convention).mean(-1)
 
-    return Measured(blockwise(measure, attention, 2), used)
+    return Measured(blockwise(measure, attention, 2), convention)
 
 
 def _maps(attention: Array, prefix: int) -> Tensor:
@@ -302,7 +295,7 @@ def _places(positions: tuple[int, int] | Array, pitch: float, patches: tuple[int
         places = grid_positions(*positions, pitch=pitch)
     else:
         require_real("pitch", pitch, low=0, high=1e9, open_low=True)
-        places = float(pitch) * double("positions", positions, "patch dimension", (1, 1))
+        places = float(pitch) * as_float64("positions", positions, "patch dimension", (1, 1))
     if places.ndim != 2 or (len(places), len(places)) != patches:
         raise wrong(
             "positions", tuple(places.shape), f"must place {patches[0]} queries and {patches[1]} keys"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, nan, prod
+from math import inf, nan
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.metrics.arrays import Array, double, require_alike
-from vitdyn.metrics.measured import Convention, Measured, chosen, product_error
+from vitdyn._errors import require_integer, wrong
+from vitdyn.metrics.arrays import Array, as_float64, require_alike
+from vitdyn.metrics.measured import Convention, Measured, number, one_by_one, one_of, product_error, resolve
 from vitdyn.metrics.neighbours import nearest
 
 
@@ -20,13 +20,11 @@ from vitdyn.metrics.neighbours import nearest
 class DimensionConvention(Convention):
     """Fit of the law of ratios: by "likelihood", or by "regression" after the share ``discarded`` of the largest."""
 
-    fit: str = "likelihood"
-    discarded: float = 0.0
+    fit: str = one_of("likelihood", "regression")
+    discarded: float = number(0.0, 1, open_high=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice("fit", self.fit, ("likelihood", "regression"))
-        require_real("discarded", self.discarded, low=0, high=1, open_high=True)
         if self.fit == "likelihood" and self.discarded:
             raise wrong("discarded", self.discarded, "must be 0 with the likelihood")
 
@@ -35,16 +33,7 @@ class DimensionConvention(Convention):
 class LearnabilityConvention(Convention):
     """Which samples predict a sample: all "others", or only those "earlier" in the given order."""
 
-    known: str = "others"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("known", self.known, ("others", "earlier"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class CombinationConvention(Convention):
-    """Both numbers are standardised over the models (denominator n) and added; there is no other choice."""
+    known: str = one_of("others", "earlier")
 
 
 DIMENSION = {
@@ -52,7 +41,7 @@ DIMENSION = {
     "facco": DimensionConvention(fit="regression", discarded=0.1),
 }
 LEARNABILITY = {"exact": LearnabilityConvention(), "prequential": LearnabilityConvention(known="earlier")}
-COMBINATION = {"exact": CombinationConvention()}
+COMBINATION = {"exact": Convention()}
 
 
 def intrinsic_dimension(
@@ -64,10 +53,9 @@ def intrinsic_dimension(
     i-th smallest log μ, without the largest tenth. Samples that have a duplicate (r₁ = 0) are left out. ∞ if every
     r₂ = r₁, NaN if no sample is left (no point of the fit, which has one less). Value: (*batch).
     """
-    used = chosen(convention, DIMENSION)
-    rows = double("features", features, "sample feature", (3, 1)).detach()
-    found = [_two_nearest(one, used) for one in rows.reshape(prod(rows.shape[:-2]), *rows.shape[-2:])]
-    return Measured(rows.new_tensor(found).reshape(rows.shape[:-2]), used)
+    convention = resolve(convention, DIMENSION)
+    rows = as_float64("features", features, "sample feature", (3, 1)).detach()
+    return Measured(one_by_one(lambda one: _two_nearest(one, convention), [rows], [2]), convention)
 
 
 def k_means(
@@ -77,7 +65,7 @@ def k_means(
 
     It stops after ``steps`` even so. A cluster that loses all samples keeps its centre. All draws come from ``seed``.
     """
-    rows = double("features", features, "sample feature", (1, 1)).detach()
+    rows = as_float64("features", features, "sample feature", (1, 1)).detach()
     require_integer("clusters", clusters, at_least=1)
     require_integer("steps", steps, at_least=1)
     require_integer("seed", seed, at_least=0)
@@ -115,35 +103,36 @@ def cluster_learnability(
     learning speed, the later one of the accuracy of a nearest-neighbour classifier on k-means labels. One neighbour,
     Euclidean distance and the number of clusters are choices made here.
     """
-    used = chosen(convention, LEARNABILITY)
-    rows = double("features", features, "sample feature", (2, 1)).detach()
-    found = []
-    for one in rows.reshape(prod(rows.shape[:-2]), *rows.shape[-2:]):
+    convention = resolve(convention, LEARNABILITY)
+    rows = as_float64("features", features, "sample feature", (2, 1)).detach()
+
+    def predicted(one: Tensor) -> Tensor:
         label = k_means(one, clusters, seed=seed)
-        near = nearest(one, one, 1, known=used.known)
+        near = nearest(one, one, 1, known=convention.known)
         counted = near.distance[:, 0] < inf
-        found.append(float((label[near.row[:, 0]] == label)[counted].to(torch.float64).mean()))
-    return Measured(rows.new_tensor(found).reshape(rows.shape[:-2]), used)
+        return (label[near.row[:, 0]] == label)[counted].to(torch.float64).mean()
+
+    return Measured(one_by_one(predicted, [rows], [2]), convention)
 
 
 def clid(
     learnability: Float[Array, "*batch model"],
     dimension: Float[Array, "*batch model"],
     *,
-    convention: str | CombinationConvention = "exact",
+    convention: str | Convention = "exact",
 ) -> Measured:
     """CLID of several models: learnability and intrinsic dimension, each standardised over the models, added.
 
     Value: (*batch, model): a comparison among these models, no property of one of them. A number that all models share
     adds 0. Source: Lu et al. (2022), as recalled.
     """
-    used = chosen(convention, COMBINATION)
-    first = double("learnability", learnability, "model", (1,))
-    second = double("dimension", dimension, "model", (1,), beside=first)
+    convention = resolve(convention, COMBINATION)
+    first = as_float64("learnability", learnability, "model", (1,))
+    second = as_float64("dimension", dimension, "model", (1,), beside=first)
     if first.shape[-1] != second.shape[-1]:
         raise wrong("dimension", tuple(second.shape), f"must be of the same {first.shape[-1]} models")
     require_alike("dimension", second.shape, first.shape)
-    return Measured(_standardised(first) + _standardised(second), used)
+    return Measured(_standardised(first) + _standardised(second), convention)
 
 
 def _standardised(values: Tensor) -> Tensor:

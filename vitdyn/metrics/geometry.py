@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, prod
+from math import log
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_real, wrong
-from vitdyn.metrics.arrays import Array, double, require_alike
-from vitdyn.metrics.measured import Convention, Measured, chosen, product_error
+from vitdyn._errors import wrong
+from vitdyn.metrics.arrays import Array, as_float64, require_alike
+from vitdyn.metrics.measured import Convention, Measured, number, one_by_one, product_error, resolve
 from vitdyn.metrics.similarity import unit_vectors
 
 _ROWS = 512
@@ -22,14 +22,9 @@ _TOLERATED = 1e-8  # relative error of a potential
 class SphereConvention(Convention):
     """``power`` of the distance (alignment), ``temperature`` t (uniformity), whether features are ``normalised``."""
 
-    power: float = 2.0
-    temperature: float = 2.0
+    power: float = number(2.0, 100, open_low=True)
+    temperature: float = number(2.0, 1e6, open_low=True)
     normalised: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_real("power", self.power, low=0, high=100, open_low=True)
-        require_real("temperature", self.temperature, low=0, high=1e6, open_low=True)
 
 
 SPHERE = {"exact": SphereConvention(), "unnormalised": SphereConvention(normalised=False)}
@@ -46,15 +41,15 @@ def alignment(
     Row i of ``first`` and of ``second`` are two views of one sample; leading axes broadcast. A vector of length 0 stays
     at the centre of the sphere. Source: Wang and Isola (2020).
     """
-    used = chosen(convention, SPHERE)
-    x = double("first", first, "sample feature", (1, 1))
-    y = double("second", second, "sample feature", (1, 1), beside=x)
+    convention = resolve(convention, SPHERE)
+    x = as_float64("first", first, "sample feature", (1, 1))
+    y = as_float64("second", second, "sample feature", (1, 1), beside=x)
     if x.shape[-2:] != y.shape[-2:]:
         raise wrong("second", tuple(y.shape), f"must hold a pair for each row of first, {tuple(x.shape)}")
     require_alike("second", y.shape[:-2], x.shape[:-2])
-    if used.normalised:
+    if convention.normalised:
         x, y = unit_vectors(x), unit_vectors(y)
-    return Measured(torch.linalg.vector_norm(x - y, dim=-1).pow(used.power).mean(-1), used)
+    return Measured(torch.linalg.vector_norm(x - y, dim=-1).pow(convention.power).mean(-1), convention)
 
 
 def uniformity(
@@ -65,13 +60,12 @@ def uniformity(
     Value: (*batch). 0 if all vectors agree, −4t if two are opposite; lower is more uniform. A vector of length 0
     stays at the centre of the sphere. Source: Wang and Isola (2020).
     """
-    used = chosen(convention, SPHERE)
-    rows = double("features", features, "sample feature", (2, 1))
-    rows = unit_vectors(rows) if used.normalised else rows - rows[..., :1, :]
-    each = rows.reshape(prod(rows.shape[:-2]), *rows.shape[-2:])
-    found = [_log_potential(one, used.temperature) for one in each]
-    stacked = torch.stack(found) if found else rows.new_zeros(0)
-    return Measured(stacked.reshape(rows.shape[:-2]), used)
+    convention = resolve(convention, SPHERE)
+    rows = as_float64("features", features, "sample feature", (2, 1))
+    rows = unit_vectors(rows) if convention.normalised else rows - rows[..., :1, :]
+    return Measured(
+        one_by_one(lambda one: _log_potential(one, convention.temperature), [rows], [2]), convention
+    )
 
 
 def _log_potential(rows: Tensor, temperature: float) -> Tensor:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_real
 from vitdyn.metrics.arrays import Array, real
-from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, chosen, without_error
+from vitdyn.metrics.measured import ROUND_OFF, Measured, centred, number, one_by_one, resolve, without_error
 from vitdyn.metrics.rank import EntropyGuard, effective_rank
 
 _ROWS = 2048  # views centred at a time: 12 MiB at 768 dimensions
@@ -26,13 +24,9 @@ class LidarConvention(EntropyGuard):
     ``unbiased``, nq and n; they matter through δ only.
     """
 
-    delta: float = 0.0
+    delta: float = number(0.0, 1e9)
     relative: bool = False
     unbiased: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_real("delta", self.delta, low=0, high=1e9)
 
 
 LIDAR = {
@@ -70,13 +64,10 @@ def lidar(
     only the places are at hand: δ = 1e-4 is that of most implementations, ε = 1e-7 that of RankMe. Raises
     ``ValueError`` for fewer than two objects or views.
     """
-    used = chosen(convention, LIDAR)
+    convention = resolve(convention, LIDAR)
     embeddings = real("embeddings", embeddings, "object view dimension", (2, 2, 1))
-    lead, shape = embeddings.shape[:-3], embeddings.shape[-3:]
-    each = embeddings.reshape(prod(lead), *shape)
-    weights = [_discriminability(one, used) for one in each]
-    stacked = torch.stack(weights) if weights else each.new_zeros(0, shape[-1], dtype=torch.float64)
-    return Measured(effective_rank(stacked, used).reshape(lead), used)
+    weights = one_by_one(lambda one: _discriminability(one, convention), [embeddings], [3])
+    return Measured(effective_rank(weights, convention) if weights.numel() else weights, convention)
 
 
 def _discriminability(

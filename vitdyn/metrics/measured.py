@@ -9,16 +9,15 @@ after the source that they reproduce. What is measured (a grid, how many neighbo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from math import prod
-from numbers import Real
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from vitdyn._errors import require_boolean, require_choice, wrong
+from vitdyn._errors import require_boolean, require_choice, require_real, wrong
 
 ROUND_OFF = torch.finfo(torch.float64).eps
 
@@ -26,17 +25,30 @@ _BLOCK = 2**18  # entries held at a time: 2 MiB in float64, what a core's cache 
 _Convention = TypeVar("_Convention")
 
 
+def one_of(*choices: str) -> Any:
+    """Declare a field of a convention: one of these names, the first by default."""
+    return field(default=choices[0], metadata={"choices": choices})
+
+
+def number(default: float | None, high: float, **open_ends: bool) -> Any:
+    """Declare a field of a convention: a number from 0 to ``high``, or None where that is the default."""
+    return field(default=default, metadata={"range": {"low": 0, "high": high, **open_ends}})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """What all conventions are: what they leave open to yes or no is True or False, and numbers are floats."""
+    """Choices in which sources differ; each is a boolean, or declared by ``one_of`` or ``number`` and checked here."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.type == "bool":
+            if "choices" in each.metadata:
+                require_choice(each.name, value, each.metadata["choices"])
+            elif "range" not in each.metadata:
                 require_boolean(each.name, value)
-            elif isinstance(value, Real):
-                object.__setattr__(self, each.name, value if isinstance(value, bool) else float(value))
+            elif value is not None or each.default is not None:
+                require_real(each.name, value, **each.metadata["range"])
+                object.__setattr__(self, each.name, float(value))
 
 
 class Measured(NamedTuple):
@@ -46,13 +58,13 @@ class Measured(NamedTuple):
     convention: Any
 
 
-def chosen(convention: str | _Convention, presets: Mapping[str, _Convention]) -> _Convention:
+def resolve(convention: str | _Convention, presets: Mapping[str, _Convention]) -> _Convention:
     """Return the preset of that name, or the convention itself if it is one of the same kind."""
     if isinstance(convention, str):
         require_choice("convention", convention, presets)
         return presets[convention]
     kind = type(next(iter(presets.values())))
-    if not isinstance(convention, kind):
+    if not isinstance(convention, kind) or (kind is Convention and type(convention) is not kind):
         raise wrong("convention", convention, f"must be one of {', '.join(presets)}, or a {kind.__name__}")
     return convention
 
@@ -76,6 +88,24 @@ def without_error(means: Tensor, largest: Tensor, count: int) -> Tensor:
     """Return means of ``count`` numbers up to ``largest``; 0 where rows of them differ by their round-off only."""
     spread = centred(means).abs().amax((-2, -1))
     return torch.where((spread <= count * ROUND_OFF * largest)[..., None, None], 0.0, means)
+
+
+def one_by_one(
+    measure: Callable[..., Tensor | float], arrays: Sequence[Tensor], axes: Sequence[int]
+) -> Tensor:
+    """Return what ``measure`` finds on each problem of the leading axes that the arrays share, over these axes.
+
+    Of each array a problem has the last ``axes``; the values come in float64.
+    """
+    lead = arrays[0].shape[: arrays[0].ndim - axes[0]]
+    flat = (
+        array.reshape(prod(lead), *array.shape[array.ndim - last :])
+        for array, last in zip(arrays, axes, strict=True)
+    )
+    kind: dict[str, Any] = {"dtype": torch.float64, "device": arrays[0].device}
+    found = [torch.as_tensor(measure(*problem), **kind) for problem in zip(*flat, strict=True)]
+    stacked = torch.stack(found) if found else torch.zeros(0, **kind)
+    return stacked.reshape((*lead, *stacked.shape[1:]))
 
 
 def blockwise(function: Callable[[Tensor], Tensor], array: Tensor, axes: int) -> Tensor:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, nan, prod
+from math import inf, nan
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.metrics.arrays import Array, double, tensor_of
-from vitdyn.metrics.measured import Convention, Measured, chosen, product_error
+from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn.metrics.arrays import Array, as_float64, tensor_of
+from vitdyn.metrics.measured import Convention, Measured, number, one_by_one, one_of, product_error, resolve
 from vitdyn.metrics.similarity import unit_vectors
 
 _ROWS = 512
@@ -27,16 +27,13 @@ class NeighbourConvention(Convention):
     goes to the smallest label.
     """
 
-    distance: str = "euclidean"
-    temperature: float | None = None
+    distance: str = one_of("euclidean", "cosine")
+    temperature: float | None = number(None, 1e6, open_low=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice("distance", self.distance, ("euclidean", "cosine"))
-        if self.temperature is not None:
-            require_real("temperature", self.temperature, low=0, high=1e6, open_low=True)
-            if self.distance != "cosine":
-                raise wrong("temperature", self.temperature, "must be None unless the distance is cosine")
+        if self.temperature is not None and self.distance != "cosine":
+            raise wrong("temperature", self.temperature, "must be None unless the distance is cosine")
 
 
 NEIGHBOURS = {
@@ -69,8 +66,8 @@ def nearest(
     """
     require_choice("known", known, ("all", "others", "earlier"))
     require_integer("count", count, at_least=1)
-    among = double("among", among, "row feature", (1, 1))
-    queries = double("queries", queries, "query feature", (1, 1), beside=among)
+    among = as_float64("among", among, "row feature", (1, 1))
+    queries = as_float64("queries", queries, "query feature", (1, 1), beside=among)
     for field, array in (("among", among), ("queries", queries)):
         if array.ndim != 2 or array.shape[1] != among.shape[-1]:
             raise wrong(f"shape of {field}", tuple(array.shape), f"must be (row, {among.shape[-1]} features)")
@@ -132,34 +129,27 @@ def neighbour_accuracy(
     use 10 or 20 neighbours. Labels are whole numbers from 0, gaps allowed, and broadcast over leading axes. A row of
     zeros has no direction and is refused where the distance is a cosine.
     """
-    used = chosen(convention, NEIGHBOURS)
+    convention = resolve(convention, NEIGHBOURS)
     train, test = train_and_test(features, test_features)
     require_integer("neighbours", neighbours, at_least=1)
     if neighbours > train.shape[-2]:
         raise wrong("neighbours", neighbours, f"must be {train.shape[-2]} or fewer, the number of samples")
-    if used.distance == "cosine":
+    if convention.distance == "cosine":
         train, test = _directions("features", train), _directions("test_features", test)
     known, asked = labels_of("labels", labels, train), labels_of("test_labels", test_labels, test)
-    lead = train.shape[:-2]
-    number = prod(lead)
-    problems = zip(
-        *(tensor.reshape(number, *tensor.shape[len(lead) :]) for tensor in (train, known, test, asked)),
-        strict=True,
-    )
-    shares = [
-        (_vote(nearest(to, of, neighbours), own, used) == truth).to(torch.float64).mean()
-        for of, own, to, truth in problems
-    ]
-    stacked = torch.stack(shares) if shares else train.new_zeros(0)
-    return Measured(stacked.reshape(lead), used)
+
+    def share(of: Tensor, own: Tensor, to: Tensor, truth: Tensor) -> Tensor:
+        return (_vote(nearest(to, of, neighbours), own, convention) == truth).to(torch.float64).mean()
+
+    return Measured(one_by_one(share, [train, known, test, asked], [2, 1, 2, 1]), convention)
 
 
 def train_and_test(
     features: Float[Array, "*batch sample feature"], test_features: Float[Array, "*batch test feature"]
 ) -> tuple[Float[Tensor, "*batch sample feature"], Float[Tensor, "*batch test feature"]]:
     """Return both in float64; raise unless they have the same leading axes and features."""
-    train = double("features", features, "sample feature", (1, 1))
-    test = double("test_features", test_features, "test feature", (1, 1), beside=train)
+    train = as_float64("features", features, "sample feature", (1, 1))
+    test = as_float64("test_features", test_features, "test feature", (1, 1), beside=train)
     if (test.shape[:-2], test.shape[-1]) != (train.shape[:-2], train.shape[-1]):
         raise wrong("test_features", tuple(test.shape), f"must match the features, {tuple(train.shape)}")
     return train, test

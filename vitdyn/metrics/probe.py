@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import NamedTuple
 
 import torch
@@ -12,14 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
-from vitdyn.metrics.arrays import Array, double, require_alike
-from vitdyn.metrics.measured import ROUND_OFF, Convention, Measured, centred, chosen
+from vitdyn.metrics.arrays import Array, as_float64, require_alike
+from vitdyn.metrics.measured import ROUND_OFF, Convention, Measured, centred, one_by_one, resolve
 from vitdyn.metrics.neighbours import labels_of, train_and_test
 
 _STEPS = 2000
-_FLAT = (
-    1e-6  # largest entry of the gradient at which a logistic fit counts as done; it aims a hundredfold lower
-)
+_FLAT = 1e-6  # largest entry of the gradient at which a logistic fit counts as done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +43,9 @@ class LinearMap(NamedTuple):
         self, features: Float[Array, "*batch sample feature"]
     ) -> Float[Tensor, "*batch sample output"]:
         """Return the scores of ``features``, in float64."""
-        weight = double("weight", self.weight, "feature output", (1, 1))
-        bias = double("bias", self.bias, "output", (1,), beside=weight)
-        x = double("features", features, "sample feature", (1, 1), beside=weight)
+        weight = as_float64("weight", self.weight, "feature output", (1, 1))
+        bias = as_float64("bias", self.bias, "output", (1,), beside=weight)
+        x = as_float64("features", features, "sample feature", (1, 1), beside=weight)
         if x.shape[-1] != weight.shape[-2]:
             raise wrong("features", tuple(x.shape), f"must have the {weight.shape[-2]} features of the fit")
         require_alike("features", x.shape[:-2], weight.shape[:-2])
@@ -68,20 +65,22 @@ def fit_ridge(
     W = (XᵀX + n · penalty)⁻¹ XᵀY for centred X and Y of n samples; ``scikit-learn`` sums over samples, so that
     n · penalty becomes its ``alpha``. At penalty 0 it is the least-squares solution of least norm.
     """
-    used = chosen(convention, PROBE)
+    convention = resolve(convention, PROBE)
     require_real("penalty", penalty, low=0, high=1e12)
-    x = double("features", features, "sample feature", (1, 1))
-    y = double("targets", targets, "sample output", (1, 1), beside=x)
+    x = as_float64("features", features, "sample feature", (1, 1))
+    y = as_float64("targets", targets, "sample output", (1, 1), beside=x)
     if x.shape[-2] != y.shape[-2]:
         raise wrong("targets", tuple(y.shape), f"must be one for each of {x.shape[-2]} samples")
     require_alike("targets", y.shape[:-2], x.shape[:-2])
-    means = [values.mean(-2) if used.intercept else torch.zeros_like(values[..., 0, :]) for values in (x, y)]
-    left, values, right = torch.linalg.svd(centred(x) if used.intercept else x, full_matrices=False)
-    strength = float(penalty) * (x.shape[-2] if used.averaged else 1)
+    means = [
+        values.mean(-2) if convention.intercept else torch.zeros_like(values[..., 0, :]) for values in (x, y)
+    ]
+    left, values, right = torch.linalg.svd(centred(x) if convention.intercept else x, full_matrices=False)
+    strength = float(penalty) * (x.shape[-2] if convention.averaged else 1)
     floor = ROUND_OFF * max(x.shape[-2:]) * values[..., :1]
     positive = values > floor
     gain = torch.where(positive, values, 0.0) / torch.where(positive, values.square() + strength, 1.0)
-    weight = right.mT @ (gain[..., None] * (left.mT @ (centred(y) if used.intercept else y)))
+    weight = right.mT @ (gain[..., None] * (left.mT @ (centred(y) if convention.intercept else y)))
     return LinearMap(weight, means[1] - (means[0][..., None, :] @ weight)[..., 0, :])
 
 
@@ -95,13 +94,13 @@ def ridge_probe(
     convention: str | ProbeConvention = "exact",
 ) -> Measured:
     """Accuracy on test samples of ridge regression on one-hot labels, largest score first. Value: (*batch)."""
-    used = chosen(convention, PROBE)
+    convention = resolve(convention, PROBE)
 
     def fit(x: Tensor, y: Tensor) -> LinearMap:
         onehot = torch.nn.functional.one_hot(y).to(x)
-        return fit_ridge(x, onehot, penalty=penalty, convention=used)
+        return fit_ridge(x, onehot, penalty=penalty, convention=convention)
 
-    return Measured(_accuracy(fit, features, labels, test_features, test_labels), used)
+    return Measured(_accuracy(fit, features, labels, test_features, test_labels), convention)
 
 
 def ridge_determination(
@@ -117,17 +116,19 @@ def ridge_determination(
 
     R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)². Where the test targets do not vary: 1 if they are met to round-off, else 0.
     """
-    used = chosen(convention, PROBE)
+    convention = resolve(convention, PROBE)
     train, test = train_and_test(features, test_features)
-    truth = double("test_targets", test_targets, "test output", (1, 1), beside=train)
-    found = fit_ridge(train, targets, penalty=penalty, convention=used).scores(test)
+    truth = as_float64("test_targets", test_targets, "test output", (1, 1), beside=train)
+    found = fit_ridge(train, targets, penalty=penalty, convention=convention).scores(test)
     require_alike("test_targets", truth.shape[:-2], found.shape[:-2])
     if found.shape[-2:] != truth.shape[-2:]:
         raise wrong("test_targets", tuple(truth.shape), f"must be of shape {tuple(found.shape)}")
     missed = (truth - found).square().sum(-2)
     spread = centred(truth).square().sum(-2)
     met = (missed <= (1e3 * ROUND_OFF * truth.abs().amax(-2)).square() * truth.shape[-2]).to(missed)
-    return Measured(torch.where(spread > 0, 1 - missed / torch.where(spread > 0, spread, 1.0), met), used)
+    return Measured(
+        torch.where(spread > 0, 1 - missed / torch.where(spread > 0, spread, 1.0), met), convention
+    )
 
 
 def fit_logistic(
@@ -143,9 +144,9 @@ def fit_logistic(
     can be separated have no minimum; for the same reason every label from 0 to the largest occurs. Raises
     ``ArithmeticError`` if the gradient has not vanished after the last step: scale the features.
     """
-    used = chosen(convention, PROBE)
+    convention = resolve(convention, PROBE)
     require_real("penalty", penalty, low=0, high=1e12, open_low=True)
-    x = double("features", features, "sample feature", (1, 1)).detach()
+    x = as_float64("features", features, "sample feature", (1, 1)).detach()
     if x.ndim != 2:
         raise wrong("shape of features", tuple(x.shape), "must be (sample, feature): one fit at a time")
     y = labels_of("labels", labels, x)
@@ -155,9 +156,9 @@ def fit_logistic(
         lacking = int((occurring > torch.arange(classes, device=x.device)).to(torch.uint8).argmax())
         raise wrong("labels", lacking, "must occur, as every label from 0 to the largest")
     weight = x.new_zeros(x.shape[-1], classes, requires_grad=True)
-    bias = x.new_zeros(classes, requires_grad=used.intercept)
-    trained = [weight, bias] if used.intercept else [weight]
-    strength = float(penalty) / (1 if used.averaged else len(x))
+    bias = x.new_zeros(classes, requires_grad=convention.intercept)
+    trained = [weight, bias] if convention.intercept else [weight]
+    strength = float(penalty) / (1 if convention.averaged else len(x))
 
     def loss() -> Tensor:
         wrongness = torch.nn.functional.cross_entropy(x @ weight + bias, y)
@@ -178,12 +179,12 @@ def logistic_probe(
     convention: str | ProbeConvention = "exact",
 ) -> Measured:
     """Accuracy on test samples of multinomial logistic regression, :func:`fit_logistic`. Value: (*batch)."""
-    used = chosen(convention, PROBE)
+    convention = resolve(convention, PROBE)
 
     def fit(x: Tensor, y: Tensor) -> LinearMap:
-        return fit_logistic(x, y, penalty=penalty, convention=used)
+        return fit_logistic(x, y, penalty=penalty, convention=convention)
 
-    return Measured(_accuracy(fit, features, labels, test_features, test_labels), used)
+    return Measured(_accuracy(fit, features, labels, test_features, test_labels), convention)
 
 
 def _descend(loss: Callable[[], Tensor], trained: list[Tensor]) -> None:
@@ -219,11 +220,10 @@ def _accuracy(
     """Fit each problem of the leading axes, to the labels that occur in it; return the share of test labels met."""
     train, test = train_and_test(features, test_features)
     known, asked = labels_of("labels", labels, train), labels_of("test_labels", test_labels, test)
-    lead = train.shape[:-2]
-    flat = (tensor.reshape(prod(lead), *tensor.shape[len(lead) :]) for tensor in (train, known, test, asked))
-    shares = []
-    for x, y, to, truth in zip(*flat, strict=True):
+
+    def share(x: Tensor, y: Tensor, to: Tensor, truth: Tensor) -> Tensor:
         occurring, numbered = y.unique(return_inverse=True)
         predicted = occurring[fit(x, numbered).scores(to).argmax(-1)]
-        shares.append((predicted == truth).to(torch.float64).mean())
-    return (torch.stack(shares) if shares else train.new_zeros(0)).reshape(lead)
+        return (predicted == truth).to(torch.float64).mean()
+
+    return one_by_one(share, [train, known, test, asked], [2, 1, 2, 1])

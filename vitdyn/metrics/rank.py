@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.metrics.arrays import Array, double
-from vitdyn.metrics.measured import Convention, Measured, centred, chosen
+from vitdyn._errors import require_integer, wrong
+from vitdyn.metrics.arrays import Array, as_float64
+from vitdyn.metrics.measured import Convention, Measured, centred, number, one_of, resolve
 from vitdyn.metrics.spectra import covariance_spectrum
 
 GUARDS = ("none", "added", "renormalised", "mixed", "inside")
@@ -28,13 +28,11 @@ class EntropyGuard(Convention):
     "inside"        p = λ/(s + ε), and the entropy is −Σ p log(p + ε)
     """
 
-    guard: str = "none"
-    epsilon: float = 0.0
+    guard: str = one_of(*GUARDS)
+    epsilon: float = number(0.0, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice("guard", self.guard, GUARDS)
-        require_real("epsilon", self.epsilon, low=0, high=1)
         if (self.guard == "none") != (self.epsilon == 0):
             raise wrong("epsilon", self.epsilon, "must be 0 with the guard none and more than 0 with another")
 
@@ -44,27 +42,14 @@ class RankConvention(EntropyGuard):
     """The guard, whether features are ``centred``, and the weights: singular values or their squares."""
 
     centred: bool = False
-    weights: str = "singular"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("weights", self.weights, ("singular", "variance"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class CovarianceConvention(Convention):
-    """Eigenvalues are those of the centred covariance; there is no other choice."""
+    weights: str = one_of("singular", "variance")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecayConvention(Convention):
     """Weights of the least squares in the logarithm of the index j: 1/j, or equal."""
 
-    weights: str = "1/j"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("weights", self.weights, ("1/j", "equal"))
+    weights: str = one_of("1/j", "equal")
 
 
 RANK = {
@@ -75,7 +60,7 @@ RANK = {
     "reptrix": RankConvention(centred=True, weights="variance", guard="added", epsilon=1e-7),
     "req-metrics": RankConvention(centred=True),
 }
-COVARIANCE = {"exact": CovarianceConvention()}
+COVARIANCE = {"exact": Convention()}
 DECAY = {"exact": DecayConvention(), "equal": DecayConvention(weights="equal")}
 
 
@@ -90,11 +75,11 @@ def rank_me(
     Conventions (Garrido et al. 2023 is ``paper``: p_i + ε, ε = 1e-7): see :class:`RankConvention`. ``reptrix`` and
     ``req-metrics`` centre, and ``reptrix`` weights by variance: neither is RankMe as published.
     """
-    used = chosen(convention, RANK)
-    rows = double("features", features, "sample feature", (1 + used.centred, 1))
-    values = torch.linalg.svdvals(centred(rows) if used.centred else rows)
-    values = values.square() if used.weights == "variance" else values
-    return Measured(effective_rank(values, used), used)
+    convention = resolve(convention, RANK)
+    rows = as_float64("features", features, "sample feature", (1 + convention.centred, 1))
+    values = torch.linalg.svdvals(centred(rows) if convention.centred else rows)
+    values = values.square() if convention.weights == "variance" else values
+    return Measured(effective_rank(values, convention), convention)
 
 
 def effective_rank(
@@ -117,28 +102,28 @@ def effective_rank(
 
 
 def ne_sum(
-    features: Float[Array, "*batch sample feature"], *, convention: str | CovarianceConvention = "exact"
+    features: Float[Array, "*batch sample feature"], *, convention: str | Convention = "exact"
 ) -> Measured:
     """NESum, Σ λ / λ_max over the eigenvalues of the centred covariance; 0 if nothing varies. Value: (*batch).
 
     r equal eigenvalues give r. Source: He and Ozay (2022).
     """
-    used = chosen(convention, COVARIANCE)
-    values = covariance_spectrum(double("features", features, "sample feature", (2, 1)))
-    return Measured(_or_zero(values.sum(-1), values[..., 0]), used)
+    convention = resolve(convention, COVARIANCE)
+    values = covariance_spectrum(as_float64("features", features, "sample feature", (2, 1)))
+    return Measured(_or_zero(values.sum(-1), values[..., 0]), convention)
 
 
 def participation_ratio(
-    features: Float[Array, "*batch sample feature"], *, convention: str | CovarianceConvention = "exact"
+    features: Float[Array, "*batch sample feature"], *, convention: str | Convention = "exact"
 ) -> Measured:
     """Participation ratio, (Σ λ)² / Σ λ², of the centred covariance; 0 if nothing varies. Value: (*batch).
 
     r equal eigenvalues give r.
     """
-    used = chosen(convention, COVARIANCE)
-    values = covariance_spectrum(double("features", features, "sample feature", (2, 1)))
+    convention = resolve(convention, COVARIANCE)
+    values = covariance_spectrum(as_float64("features", features, "sample feature", (2, 1)))
     values = _or_zero(values, values[..., :1])  # squares of λ neither overflow nor vanish
-    return Measured(_or_zero(values.sum(-1).square(), values.square().sum(-1)), used)
+    return Measured(_or_zero(values.sum(-1).square(), values.square().sum(-1)), convention)
 
 
 def spectral_decay(
@@ -157,13 +142,13 @@ def spectral_decay(
     Source: Agrawal et al. (2022), in the range that reptrix uses (indices 10 to 99 from 0). Raises ``ValueError`` if
     fewer than two eigenvalues are in the range.
     """
-    used = chosen(convention, DECAY)
+    convention = resolve(convention, DECAY)
     require_integer("first", first, at_least=1)
     require_integer("last", last, at_least=int(first) + 1)
-    values = covariance_spectrum(double("features", features, "sample feature", (2, 1)))[
+    values = covariance_spectrum(as_float64("features", features, "sample feature", (2, 1)))[
         ..., int(first) - 1 : last
     ]
-    return Measured(power_law(values, first, used), used)
+    return Measured(power_law(values, first, convention), convention)
 
 
 def power_law(

@@ -10,19 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_choice, wrong
-from vitdyn.metrics.arrays import Array, double, real, require_alike
-from vitdyn.metrics.measured import Convention, Measured, blockwise, centred, chosen
+from vitdyn.metrics.arrays import Array, as_float64, real, require_alike
+from vitdyn.metrics.measured import Convention, Measured, blockwise, centred, one_of, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
 class CosineConvention(Convention):
     """What a vector of length 0 does, which has no direction: its pairs are "omitted", or count as 0 ("zero")."""
 
-    without_direction: str = "omitted"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("without_direction", self.without_direction, ("omitted", "zero"))
+    without_direction: str = one_of("omitted", "zero")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +50,18 @@ def homogeneity(
     Source: Park et al. (2023) show all three without a formula; these are the plainest readings. Convention
     ``torch`` counts a vector of length 0 as torch's own cosine does; ``exact`` leaves its pairs out.
     """
-    used = chosen(convention, COSINE)
+    convention = resolve(convention, COSINE)
     require_choice("over", over, ("token", "head", "depth"))
     if over == "token":
         vectors = real("vectors", vectors, "token feature", (2, 1), ranged=False)
-        return Measured(blockwise(lambda block: _pairwise(*_directions(block), used), vectors, 2), used)
+        return Measured(
+            blockwise(lambda block: _pairwise(*_directions(block), convention), vectors, 2), convention
+        )
     vectors = real(
         "vectors", vectors, f"{over} token feature", (2 if over == "head" else 1, 1, 1), ranged=False
     )
     measure = _over_heads if over == "head" else _to_the_last
-    return Measured(blockwise(lambda block: measure(*_directions(block), used), vectors, 3), used)
+    return Measured(blockwise(lambda block: measure(*_directions(block), convention), vectors, 3), convention)
 
 
 def cka(
@@ -83,18 +81,18 @@ def cka(
     K, L the Gram matrices less their diagonals,
     HSIC = [tr KL + (1ᵀK1)(1ᵀL1)/((n−1)(n−2)) − 2/(n−2) 1ᵀKL1] / (n(n−3)); a self-term ≤ 0 gives 0.
     """
-    used = chosen(convention, CKA)
-    least = 4 if used.unbiased else 2
-    x = centred(double("first", first, "sample feature", (least, 1)))
-    y = centred(double("second", second, "sample feature", (least, 1), beside=x))
+    convention = resolve(convention, CKA)
+    least = 4 if convention.unbiased else 2
+    x = centred(as_float64("first", first, "sample feature", (least, 1)))
+    y = centred(as_float64("second", second, "sample feature", (least, 1), beside=x))
     if x.shape[-2] != y.shape[-2]:
         raise wrong("second", tuple(y.shape), f"must hold the same {x.shape[-2]} samples as first")
     require_alike("second", y.shape[:-2], x.shape[:-2])
     x, y = _scaled(x), _scaled(y)
-    dependence = _unbiased_hsic if used.unbiased else _plain_hsic
+    dependence = _unbiased_hsic if convention.unbiased else _plain_hsic
     selves = dependence(x, x).clamp_min(0), dependence(y, y).clamp_min(0)
     scale = torch.sqrt(selves[0]) * torch.sqrt(selves[1])
-    return Measured(_over(dependence(x, y), scale, empty=0.0), used)
+    return Measured(_over(dependence(x, y), scale, empty=0.0), convention)
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:

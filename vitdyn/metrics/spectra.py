@@ -9,23 +9,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
-from vitdyn.metrics.arrays import Array, double
-from vitdyn.metrics.measured import ROUND_OFF, Convention, Measured, centred, chosen, without_error
+from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn.metrics.arrays import Array, as_float64
+from vitdyn.metrics.measured import (
+    ROUND_OFF,
+    Convention,
+    Measured,
+    centred,
+    number,
+    one_of,
+    resolve,
+    without_error,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FourierConvention(Convention):
     """``offset`` guards the logarithm; channels are averaged as "logs" or as "amplitudes"; Nyquist or not."""
 
-    offset: float = 0.0
-    averaged: str = "logs"
+    offset: float = number(0.0, 1)
+    averaged: str = one_of("logs", "amplitudes")
     nyquist: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_real("offset", self.offset, low=0, high=1)
-        require_choice("averaged", self.averaged, ("logs", "amplitudes"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +40,9 @@ class SpectrumConvention(Convention):
     the centred features). ``logarithm``: of it, natural. ``relative``: to the first (a ratio, or a difference of logs).
     """
 
-    quantity: str = "variance"
+    quantity: str = one_of("variance", "singular")
     logarithm: bool = False
     relative: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("quantity", self.quantity, ("variance", "singular"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def diagonal_frequencies(
     grid of (rows, columns) has those that both its axes have, which are those of their greatest common divisor.
     """
     common = gcd(*grid_of(side))
-    return 2 * torch.arange(_points(common, chosen(convention, FOURIER)), dtype=torch.float64) / common
+    return 2 * torch.arange(_points(common, resolve(convention, FOURIER)), dtype=torch.float64) / common
 
 
 def fourier_log_amplitude(
@@ -100,23 +100,27 @@ def fourier_log_amplitude(
     checkerboard is invisible to it. "amplitudes" is the logarithm of the mean instead of the mean of logarithms.
     Raises ``ValueError`` if the tokens do not fill the grid, or its axes have no frequency in common besides 0.
     """
-    used = chosen(convention, FOURIER)
+    convention = resolve(convention, FOURIER)
     rows, columns = grid_of(side)
-    tokens = double("features", features, "token feature", (1, 1))
+    tokens = as_float64("features", features, "token feature", (1, 1))
     if tokens.shape[-2] != rows * columns:
         raise wrong("side", side, f"the grid must hold the number of tokens, {tokens.shape[-2]}")
-    points = _points(gcd(rows, columns), used)
+    points = _points(gcd(rows, columns), convention)
     if points < 2 and rows != columns:
         raise wrong("side", side, "the axes must have a frequency in common besides 0: crop the grid")
     waves = _diagonal_waves(rows, columns, points).to(tokens.device)
     spectrum = (tokens.mT.to(torch.complex128) @ waves).abs()  # (*batch, channel, frequency)
     floor = 4 * ROUND_OFF * tokens.abs().sum(-2)[..., None]
-    amplitude = torch.where(spectrum > floor, spectrum, 0.0) if used.offset == 0 else spectrum + used.offset
-    if used.averaged == "logs" and bool((amplitude == 0).any()):
-        return Measured(_mean_log_ratio(amplitude), used)
-    level = amplitude.log().mean(-2) if used.averaged == "logs" else amplitude.mean(-2).log()
+    amplitude = (
+        torch.where(spectrum > floor, spectrum, 0.0)
+        if convention.offset == 0
+        else spectrum + convention.offset
+    )
+    if convention.averaged == "logs" and bool((amplitude == 0).any()):
+        return Measured(_mean_log_ratio(amplitude), convention)
+    level = amplitude.log().mean(-2) if convention.averaged == "logs" else amplitude.mean(-2).log()
     first = level[..., :1]
-    return Measured(torch.where(level == first, 0.0, level - first), used)
+    return Measured(torch.where(level == first, 0.0, level - first), convention)
 
 
 def singular_value_spectrum(
@@ -138,20 +142,20 @@ def singular_value_spectrum(
     ``cl-vs-mim`` follows the authors' description of Park et al. (2023), issue 2 of their repository: "singular
     values" there are those of the covariance, so variances: log λ = 2 log σ − log(n − 1). Theirs are d long.
     """
-    used = chosen(convention, SPECTRUM)
+    convention = resolve(convention, SPECTRUM)
     require_choice("by", by, ("token", "image"))
     if by == "token":
-        rows = double("features", features, "token feature", (2, 1))
+        rows = as_float64("features", features, "token feature", (2, 1))
     else:
-        tokens = double("features", features, "image token feature", (2, 1, 1))
+        tokens = as_float64("features", features, "image token feature", (2, 1, 1))
         rows = without_error(tokens.mean(-2), tokens.abs().amax((-3, -2, -1)), tokens.shape[-2])
     values = covariance_spectrum(rows)
-    if used.quantity == "singular":
+    if convention.quantity == "singular":
         values = torch.sqrt(values * (rows.shape[-2] - 1))
-    if used.relative:
+    if convention.relative:
         first = values[..., :1]
         values = torch.where(first > 0, values / torch.where(first > 0, first, 1.0), 1.0)
-    return Measured(values.log() if used.logarithm else values, used)
+    return Measured(values.log() if convention.logarithm else values, convention)
 
 
 def covariance_spectrum(
@@ -171,9 +175,11 @@ def feature_map_variance(
 
     ``exact`` divides by n (a single token has variance 0), ``how-do-vits-work`` (Park and Kim 2022) by n − 1.
     """
-    used = chosen(convention, VARIANCE)
-    tokens = double("features", features, "token feature", (1 + used.unbiased, 1))
-    return Measured(centred(tokens).square().sum(-2).mean(-1) / (tokens.shape[-2] - used.unbiased), used)
+    convention = resolve(convention, VARIANCE)
+    tokens = as_float64("features", features, "token feature", (1 + convention.unbiased, 1))
+    return Measured(
+        centred(tokens).square().sum(-2).mean(-1) / (tokens.shape[-2] - convention.unbiased), convention
+    )
 
 
 def grid_of(side: int | tuple[int, int]) -> tuple[int, int]:

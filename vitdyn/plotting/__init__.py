@@ -18,22 +18,7 @@ from vitdyn.plotting.script import FigureOptions, gap_words, run_script, verdict
 from vitdyn.plotting.summary import summary_page
 
 __all__ = [
-    "Column",
-    "Drawing",
-    "FigureOptions",
-    "Photograph",
-    "claim_page",
-    "draw_data",
-    "draw_dynamics",
-    "draw_photographs",
-    "draw_verdicts",
-    "figure_files",
-    "flow_page",
-    "gap_words",
-    "run_script",
-    "save_figure",
-    "summary_page",
-    "text_table",
-    "verdict_table",
-    "write_claim_page",
-]
+    "Column", "Drawing", "FigureOptions", "Photograph", "claim_page", "draw_data", "draw_dynamics",
+    "draw_photographs", "draw_verdicts", "figure_files", "flow_page", "gap_words", "run_script",
+    "save_figure", "summary_page", "text_table", "verdict_table", "write_claim_page",
+]  # fmt: skip

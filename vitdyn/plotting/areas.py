@@ -41,27 +41,20 @@ def draw_data(
         drawing.note_grid("ab"[index], "area", areas)
     pixels = rendered(image)
     shown = [np.ones(layout.patches, dtype=bool), *views]
-    titles = (
-        f"a sample of cluster {cluster + 1}",
-        "masked for reconstruction",
-        "contrast: first view",
-        "second view",
-    )
+    masked = ("masked for reconstruction", "contrast: first view", "second view")
+    titles = (f"a sample of cluster {cluster + 1}", *masked)
     for axes, letter, words, view in zip(panels[2:], "cdef", titles, shown, strict=True):
         visible = view.reshape(areas.shape)
         draw_view(axes, pixels, visible)
         panel_title(axes, letter, words)
         drawing.note_grid(letter, "visible", visible.astype(int))
     drawing.note_grid("c", "strength z", strength.reshape(areas.shape))
-    drawing.figure.legend(
-        handles=[
-            Patch(facecolor=PALE, edgecolor=BLACK, linewidth=0.6, label="global area (0)"),
-            Patch(facecolor=AREA_COLOURS[0], edgecolor=BLACK, linewidth=0.6, label="local areas (1, 2, …)"),
-            Patch(facecolor="white", edgecolor=GREY, hatch="//////", linewidth=0.6, label="hidden patch"),
-        ],
-        loc="outside lower center",
-        ncols=3,
-    )
+    entries = [
+        Patch(facecolor=PALE, edgecolor=BLACK, linewidth=0.6, label="global area (0)"),
+        Patch(facecolor=AREA_COLOURS[0], edgecolor=BLACK, linewidth=0.6, label="local areas (1, 2, …)"),
+        Patch(facecolor="white", edgecolor=GREY, hatch="//////", linewidth=0.6, label="hidden patch"),
+    ]
+    drawing.figure.legend(handles=entries, loc="outside lower center", ncols=3)
     return drawing
 
 

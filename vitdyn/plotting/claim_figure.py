@@ -38,12 +38,8 @@ def draw_verdicts(verdicts: Sequence[Verdict]) -> Drawing:
         _draw_prediction(axes, verdict, row, edges)
         _draw_measured(axes, verdict, row, edges)
         drawing.note_level("a", f"{verdict.case}: predicted", verdict.predicted_low, verdict.predicted_high)
-        drawing.note_curve(
-            "a",
-            verdict.case,
-            [row],
-            *(np.array([number]) for number in (verdict.measured, verdict.low, verdict.high)),
-        )
+        measured = (np.array([number]) for number in (verdict.measured, verdict.low, verdict.high))
+        drawing.note_curve("a", verdict.case, [row], *measured)
     cases = sum(not verdict.is_control for verdict in verdicts)
     if 0 < cases < len(verdicts):
         axes.axhline(cases - 0.5, color=GREY, linewidth=0.7, clip_on=False)
@@ -109,29 +105,15 @@ def _draw_measured(axes: Axes, verdict: Verdict, row: int, edges: tuple[float, f
         annotation_clip=False,
     )  # fmt: skip
     if not isfinite(verdict.measured):
-        axes.text(
-            0.5,
-            row,
-            "no number",
-            transform=axes.get_yaxis_transform(),
-            color=colour,
-            ha="center",
-            va="center",
-        )
+        centred: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "center", "va": "center"}
+        axes.text(0.5, row, "no number", color=colour, **centred)
         return
     ends = [max(verdict.low, edges[0]), min(verdict.high, edges[1])]
     bar: dict[str, Any] = {"color": colour, "linewidth": 1.6, "solid_capstyle": "butt", "zorder": 3}
     axes.plot(ends, [row, row], **bar)
     for end, open_end, arrow in zip(ends, (verdict.low == -inf, verdict.high == inf), "<>", strict=True):
-        axes.plot(
-            [end],
-            [row],
-            color=colour,
-            marker=arrow if open_end else "|",
-            markersize=6,
-            zorder=3,
-            clip_on=False,
-        )
+        marker = arrow if open_end else "|"
+        axes.plot([end], [row], color=colour, marker=marker, markersize=6, zorder=3, clip_on=False)
     axes.plot([verdict.measured], [row], color=colour, marker=_MARKERS[verdict.status], markersize=5.5,
               markeredgecolor="white", markeredgewidth=0.6, zorder=4)  # fmt: skip
 

@@ -12,7 +12,7 @@ from vitdyn.claims import INCONCLUSIVE, REFUTED, SUPPORTED, Claim, Verdict, over
 from vitdyn.claims.claim import short
 from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.claim_figure import STATUS_COLOURS, draw_verdicts
-from vitdyn.plotting.style import styled
+from vitdyn.plotting.drawing import write_picture
 from vitdyn.trajectory import writable_beside
 
 _STATUSES = (SUPPORTED, REFUTED, INCONCLUSIVE)
@@ -111,9 +111,7 @@ def _section(claim: Claim, verdicts: Sequence[Verdict], status: str) -> str:
 
 def _figure(claim: Claim, verdicts: Sequence[Verdict]) -> str:
     held = BytesIO()
-    drawing = draw_verdicts(verdicts)
-    with styled():
-        drawing.figure.savefig(held, format="png", metadata={"Software": None})
+    write_picture(draw_verdicts(verdicts), held, {"Software": None})
     words = "; ".join(f"{each.case}: {each.interval}, {each.status.lower()}" for each in verdicts)
     return (
         f'<figure><img alt="{_text(f"{claim.symbol}. {words}")}" '
@@ -123,33 +121,25 @@ def _figure(claim: Claim, verdicts: Sequence[Verdict]) -> str:
     )
 
 
+_COLUMNS = (
+    "case", "judged on", "predicted", "measured", "interval", "interval of", "count", "verdict", "remark"
+)  # fmt: skip
+
+
 def _numbers(verdicts: Sequence[Verdict]) -> str:
-    return _table(
-        (
-            "case",
-            "judged on",
-            "predicted",
-            "measured",
-            "interval",
-            "interval of",
-            "count",
-            "verdict",
-            "remark",
-        ),
-        (
-            (
-                _text(each.case),
-                _text(each.basis),
-                _text(each.predicted),
-                short(each.measured),
-                f"[{short(each.low)}, {short(each.high)}]",
-                _text(each.interval_of),
-                str(each.count),
-                _badge(each.status),
-                _text(each.remark),
-            )
-            for each in verdicts
-        ),
+    return _table(_COLUMNS, map(_row, verdicts))
+
+
+def _row(verdict: Verdict) -> tuple[str, ...]:
+    """Return the cells of a verdict, in the order of ``_COLUMNS``."""
+    interval = f"[{short(verdict.low)}, {short(verdict.high)}]"
+    told = map(_text, (verdict.case, verdict.basis, verdict.predicted, short(verdict.measured), interval))
+    return (
+        *told,
+        _text(verdict.interval_of),
+        str(verdict.count),
+        _badge(verdict.status),
+        _text(verdict.remark),
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -12,7 +10,7 @@ from matplotlib.axes import Axes
 
 from vitdyn._axes import GLOBAL_AREA, STATISTIC
 from vitdyn.plotting.arguments import checked
-from vitdyn.plotting.drawing import Drawing
+from vitdyn.plotting.drawing import present
 from vitdyn.plotting.style import BLUE, GREEN, GREY, PURPLE, VERMILLION
 from vitdyn.trajectory import Trajectory
 
@@ -35,6 +33,9 @@ PAIRS = {
 }
 """Kinds of curves. A global query's own area is the global one."""
 
+ATTENTION_PAIRS = ("local to own", "local to global", "global to own")
+"""Kinds of which attention is drawn."""
+
 
 @checked
 def by_pair(trajectory: Trajectory, name: str, pair: str) -> Float[np.ndarray, "frame seed"]:
@@ -53,32 +54,6 @@ def attention_by_pair(trajectory: Trajectory, pair: str) -> Float[np.ndarray, "f
         return by_pair(trajectory, "area_attention", pair)
     own = trajectory["own_area_attention"].sel(statistic="mean").to_numpy().astype(np.float64)
     return _mean(own[..., GLOBAL_AREA + 1 :] if pair.startswith("local") else own[..., [GLOBAL_AREA]])
-
-
-def draw_curve(
-    axes: Axes,
-    drawing: Drawing,
-    panel: str,
-    series: str,
-    clock: Float[np.ndarray, " frame"],
-    values: Float[np.ndarray, "frame seed"],
-    **look: Any,
-) -> Float[np.ndarray, " frame"]:
-    """Draw the median over seeds with a band from the least to the largest seed; return the median."""
-    middle, low, high = (present(statistic, values, 1) for statistic in (np.nanmedian, np.nanmin, np.nanmax))
-    if len(clock) == 1:
-        look["marker"] = "o"
-    (line,) = axes.plot(clock, middle, **look)
-    axes.fill_between(clock, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
-    drawing.note_curve(panel, series, clock, middle, low, high)
-    return middle
-
-
-def present(statistic: Callable[..., Any], values: np.ndarray, axis: int) -> np.ndarray:
-    """Apply a statistic that leaves NaN out; where there is nothing else, the result is NaN, without a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return statistic(values, axis)
 
 
 _MOST_POWERS = 8

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 from vitdyn.plotting.arguments import checked
-from vitdyn.plotting.style import styled
+from vitdyn.plotting.style import panel_title, styled
 from vitdyn.trajectory import writable_beside
 
 P, R = ParamSpec("P"), TypeVar("R")
 
 PICTURE_DPI = 250
+"""Dots per inch of a PNG."""
 
 COLUMNS = ("panel", "series", "x", "y", "value", "low", "high")
 """Columns of the table of drawn numbers. Curves fill x, value and (bands) low, high; pictures x, y and value."""
@@ -40,18 +45,10 @@ class Drawing:
         FigureCanvasAgg(figure)
         return cls(figure)
 
-    def note_curve(
-        self,
-        panel: str,
-        series: str,
-        x: Iterable[float],
-        value: np.ndarray,
-        low: np.ndarray,
-        high: np.ndarray,
-    ) -> None:
-        """Write down a curve with its band."""
-        for point in zip(x, value, low, high, strict=True):
-            self.rows.append((panel, series, point[0], "", *point[1:]))
+    def note_curve(self, panel: str, series: str, x: Iterable[float], *band: np.ndarray) -> None:
+        """Write down a curve with its band: its values, their low ends and their high ends."""
+        for place, value, low, high in zip(x, *band, strict=True):
+            self.rows.append((panel, series, place, "", value, low, high))
 
     def note_level(self, panel: str, series: str, low: float, high: float) -> None:
         """Write down a horizontal line or bar that does not depend on x."""
@@ -69,6 +66,60 @@ class Drawing:
     def table(self) -> list[tuple[str, ...]]:
         """Return the rows as text that gives back the same numbers; NaN becomes an empty cell."""
         return [tuple(_cell(value) for value in row) for row in self.rows]
+
+
+@dataclass(frozen=True)
+class LetteredAxes:
+    """Axes of a drawing, and the letter under which the drawing writes down what is drawn in them."""
+
+    drawing: Drawing
+    axes: Axes
+    letter: str
+
+    def title(self, words: str) -> None:
+        """Write the letter and ``words`` over the panel."""
+        panel_title(self.axes, self.letter, words)
+
+    def curve(
+        self,
+        series: str,
+        x: Float[np.ndarray, " frame"],
+        values: Float[np.ndarray, "frame seed"],
+        **look: Any,
+    ) -> Float[np.ndarray, " frame"]:
+        """Draw the median over seeds with a band from the least to the largest seed; return the median."""
+        middle, low, high = (
+            present(statistic, values, 1) for statistic in (np.nanmedian, np.nanmin, np.nanmax)
+        )
+        if len(x) == 1:
+            look["marker"] = "o"
+        (line,) = self.axes.plot(x, middle, **look)
+        self.axes.fill_between(x, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
+        self.note_curve(series, x, middle, low, high)
+        return middle
+
+    def note_curve(self, series: str, x: Iterable[float], *band: np.ndarray) -> None:
+        """Write down a curve with its band."""
+        self.drawing.note_curve(self.letter, series, x, *band)
+
+    def note_level(self, series: str, low: float, high: float) -> None:
+        """Write down a horizontal line or bar that does not depend on x."""
+        self.drawing.note_level(self.letter, series, low, high)
+
+    def note_point(self, series: str, x: float, value: float) -> None:
+        """Write down a single point."""
+        self.drawing.note_point(self.letter, series, x, value)
+
+    def note_grid(self, series: str, values: np.ndarray) -> None:
+        """Write down a picture."""
+        self.drawing.note_grid(self.letter, series, values)
+
+
+def present(statistic: Callable[..., Any], values: np.ndarray, axis: int) -> np.ndarray:
+    """Apply a statistic that leaves NaN out; where there is nothing else, the result is NaN, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return statistic(values, axis)
 
 
 def drawn_in_style(draw: Callable[P, R]) -> Callable[P, R]:
@@ -97,19 +148,35 @@ def save_figure(drawing: Drawing, stem: Path) -> Path:
     `vitdyn inspect` knows it among images. Raises ``ValueError`` where the folder
     cannot be written.
     """
-    paths, figure = figure_files(stem), drawing.figure
-    with styled():
-        figure.get_layout_engine().execute(figure)  # the layout is found once, for both files
-        figure.set_layout_engine("none")
-        # print_pdf and print_png draw once each; savefig draws a figure twice, the first time to find its layout
-        with writable_beside(paths["pdf"]) as scratch:
-            FigureCanvasPdf(figure).print_pdf(scratch, metadata={"CreationDate": None})
-        with writable_beside(paths["png"]) as scratch:
-            figure.set_dpi(PICTURE_DPI)
-            FigureCanvasAgg(figure).print_png(scratch, metadata={"Source": "vitdyn"})
+    paths = figure_files(stem)
+    with writable_beside(paths["pdf"]) as scratch, styled(), _laid_out(drawing) as figure:
+        FigureCanvasPdf(figure).print_pdf(scratch, metadata={"CreationDate": None})
+    with writable_beside(paths["png"]) as scratch:
+        write_picture(drawing, scratch, {"Source": "vitdyn"})
     with writable_beside(paths["csv"]) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *drawing.table()])
     return paths["pdf"]
+
+
+def write_picture(drawing: Drawing, target: Path | IO[bytes], metadata: dict[str, str | None]) -> None:
+    """Write a drawing as PNG to a file or a buffer."""
+    with styled(), _laid_out(drawing) as figure:
+        figure.set_dpi(PICTURE_DPI)
+        FigureCanvasAgg(figure).print_png(target, metadata=metadata)
+
+
+@contextmanager
+def _laid_out(drawing: Drawing) -> Iterator[Figure]:
+    """Give the figure with its layout found, once for all its files; its resolution comes back afterwards.
+
+    What prints a figure then draws it once, where ``savefig`` draws it twice, the first time for its layout.
+    """
+    figure, resolution = drawing.figure, drawing.figure.dpi
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    yield figure
+    figure.set_dpi(resolution)
 
 
 def _cell(value: Any) -> str:

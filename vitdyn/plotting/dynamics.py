@@ -15,21 +15,13 @@ from matplotlib.patches import Patch
 
 from vitdyn.claims import Verdict
 from vitdyn.observables import least_global_attention, least_own_area_attention
-from vitdyn.plotting.curves import (
-    PAIRS,
-    attention_by_pair,
-    by_pair,
-    draw_curve,
-    log_clock,
-    present,
-)
-from vitdyn.plotting.drawing import Drawing, drawn_in_style
-from vitdyn.plotting.style import BLACK, PAGE_WIDTH, panel_title
+from vitdyn.plotting.curves import ATTENTION_PAIRS, PAIRS, attention_by_pair, by_pair, log_clock
+from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style, present
+from vitdyn.plotting.style import BLACK, PAGE_WIDTH
 from vitdyn.theory import Prediction
 from vitdyn.trajectory import Trajectory
 
 _QUERIES = (("local to own", "local to global", "local to other"), ("global to own", "global to other"))
-_ATTENTION = ("local to own", "local to global", "global to own")
 _AIMS = {
     "local to own": "its own area",
     "local to global": "the global area",
@@ -65,25 +57,25 @@ def draw_dynamics(columns: Sequence[Column], *, target: str = "own", clock: str 
     the dotted line the margin of the verdict, the low end of its prediction.
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 6.3)
-    grid = drawing.figure.subplots(
-        3, len(columns) + 1, width_ratios=[1] * len(columns) + [0.72], squeeze=False
-    )
-    for index, column in enumerate(columns):
+    count = len(columns)
+    grid = drawing.figure.subplots(3, count + 1, width_ratios=[1] * count + [0.72], squeeze=False)
+    letters = np.array([chr(ord("a") + index) for index in range(3 * count)]).reshape(3, count)
+    for axes, names, column in zip(grid.T[:-1], letters.T, columns, strict=True):
+        panels = [LetteredAxes(drawing, *each) for each in zip(axes, names, strict=True)]
         time = column.trajectory[clock].to_numpy().astype(float)
-        for row, pairs in enumerate(_QUERIES):
-            panel = chr(ord("a") + row * len(columns) + index)
-            _draw_correlations(grid[row, index], drawing, panel, column, pairs, time)
-            words = (f"{column.title}: local query", f"{column.title}: global query")[row]
-            panel_title(grid[row, index], panel, words)
-        panel = chr(ord("a") + 2 * len(columns) + index)
-        _draw_attention(grid[2, index], drawing, panel, column, target, time)
-        panel_title(grid[2, index], panel, f"{column.title}: attention")
-        for axes in grid[:, index]:
-            log_clock(axes, time)
-        grid[2, index].set_xlabel(_CLOCKS[clock])
-    for row, label in enumerate((r"correlation $\Phi$", r"correlation $\Phi$", "area attention $A$")):
-        grid[row, 0].set_ylabel(label)
-        _share_limits(grid[row, :-1])
+        for panel, words in zip(panels, ("local query", "global query", "attention"), strict=True):
+            panel.title(f"{column.title}: {words}")
+        for panel, pairs in zip(panels, _QUERIES, strict=False):
+            _draw_correlations(panel, column, pairs, time)
+        _draw_attention(panels[2], column, target, time)
+        for each in axes:
+            log_clock(each, time)
+        axes[2].set_xlabel(_CLOCKS[clock])
+    for row, label in zip(
+        grid, (r"correlation $\Phi$", r"correlation $\Phi$", "area attention $A$"), strict=True
+    ):
+        row[0].set_ylabel(label)
+        _share_limits(row[:-1])
     _draw_legends(grid[:, -1], drawing, columns, target)
     return drawing
 
@@ -107,38 +99,24 @@ def _at_half(attention: np.ndarray, clock: np.ndarray, values: np.ndarray) -> tu
     if not over.size:
         return None
     ends = slice(over[0], over[0] + 2)
-    return float(np.interp(0.5, attention[ends], clock[ends])), float(
-        np.interp(0.5, attention[ends], values[ends])
-    )
+    moment, value = (float(np.interp(0.5, attention[ends], each[ends])) for each in (clock, values))
+    return moment, value
 
 
 def _draw_correlations(
-    axes: Axes,
-    drawing: Drawing,
-    panel: str,
-    column: Column,
-    pairs: tuple[str, ...],
-    clock: Float[np.ndarray, " frame"],
+    panel: LetteredAxes, column: Column, pairs: tuple[str, ...], clock: Float[np.ndarray, " frame"]
 ) -> None:
     medians = {}
-    axes.axhline(0, color=BLACK, linewidth=0.5)
+    panel.axes.axhline(0, color=BLACK, linewidth=0.5)
     for pair in pairs:
         look = PAIRS[pair]
-        prediction = column.predictions.get(pair)
-        if prediction and prediction.low < prediction.high:
-            axes.axhspan(prediction.low, prediction.high, color=look.colour, alpha=0.22, linewidth=0)
-        elif prediction:
-            axes.axhline(prediction.low, color=look.colour, alpha=0.5, linewidth=3)
-        if prediction:
-            drawing.note_level(panel, f"predicted {pair}", prediction.low, prediction.high)
+        if prediction := column.predictions.get(pair):
+            _draw_level(panel, pair, prediction)
         series = by_pair(column.trajectory, "feature_position", pair)
-        medians[pair] = draw_curve(
-            axes, drawing, panel, pair, clock, series, color=look.colour, linestyle=look.dashes
-        )
+        medians[pair] = panel.curve(pair, clock, series, color=look.colour, linestyle=look.dashes)
         attention = present(np.nanmedian, attention_by_pair(column.trajectory, pair), 1)
-        place = _at_half(attention, clock, medians[pair])
-        if place:
-            _mark(axes, drawing, panel, f"half attention {pair}", *place, look.colour, "o")
+        if place := _at_half(attention, clock, medians[pair]):
+            _mark(panel, f"half attention {pair}", place, "o", look.colour)
     if "local to own" not in medians:
         return
     marks = phase_marks(medians["local to global"], medians["local to own"])
@@ -146,62 +124,41 @@ def _draw_correlations(
         marks, ("local to global", "local to own"), _PHASES, "Ds", strict=False
     ):
         place = clock[frame], medians[pair][frame]
-        _mark(axes, drawing, panel, f"{name} {pair}", *place, "white", marker, edge=PAIRS[pair].colour)
+        _mark(panel, f"{name} {pair}", place, marker, "white", edge=PAIRS[pair].colour)
+
+
+def _draw_level(panel: LetteredAxes, pair: str, prediction: Prediction) -> None:
+    """Draw a predicted interval as a bar, a predicted value as a wide line."""
+    low, high, colour = prediction.low, prediction.high, PAIRS[pair].colour
+    if low < high:
+        panel.axes.axhspan(low, high, color=colour, alpha=0.22, linewidth=0)
+    else:
+        panel.axes.axhline(low, color=colour, alpha=0.5, linewidth=3)
+    panel.note_level(f"predicted {pair}", low, high)
 
 
 def _mark(
-    axes: Axes,
-    drawing: Drawing,
-    panel: str,
-    name: str,
-    x: float,
-    y: float,
-    colour: str,
-    marker: str,
-    *,
-    edge: str = "",
+    panel: LetteredAxes, name: str, place: tuple[float, float], marker: str, colour: str, *, edge: str = ""
 ) -> None:
-    look: dict[str, Any] = {
-        "color": colour,
-        "markeredgecolor": edge or colour,
-        "markersize": _SIZES[marker],
-        "linestyle": "",
-    }
-    axes.plot(x, y, marker=marker, zorder=6 if marker == "o" else 5, **look)
-    drawing.note_point(panel, name, x, y)
+    look: dict[str, Any] = {"color": colour, "markeredgecolor": edge or colour, "markersize": _SIZES[marker]}
+    panel.axes.plot(*place, marker=marker, linestyle="", zorder=6 if marker == "o" else 5, **look)
+    panel.note_point(name, *place)
 
 
 def _draw_attention(
-    axes: Axes, drawing: Drawing, panel: str, column: Column, target: str, clock: Float[np.ndarray, " frame"]
+    panel: LetteredAxes, column: Column, target: str, clock: Float[np.ndarray, " frame"]
 ) -> None:
-    for pair in _ATTENTION:
+    for pair in ATTENTION_PAIRS:
         values, look = attention_by_pair(column.trajectory, pair), PAIRS[pair]
         width = 2.4 if pair == "local to global" else 1.4  # a wide line is seen under the dashes of its twin
-        draw_curve(
-            axes,
-            drawing,
-            panel,
-            pair,
-            clock,
-            values,
-            color=look.colour,
-            linestyle=look.dashes,
-            linewidth=width,
-        )
-    draw_curve(
-        axes,
-        drawing,
-        panel,
-        f"least to {target}",
-        clock,
-        _LEAST_ATTENTION[target](column.trajectory).astype(float),
-        **_LEAST,
-    )
+        panel.curve(pair, clock, values, color=look.colour, linestyle=look.dashes, linewidth=width)
+    least = _LEAST_ATTENTION[target](column.trajectory).astype(float)
+    panel.curve(f"least to {target}", clock, least, **_LEAST)
     if column.verdict:
         margin = column.verdict.predicted_low
-        axes.axhline(margin, color=BLACK, linestyle=":", linewidth=0.9)
-        drawing.note_level(panel, f"margin of {column.verdict.claim}", margin, margin)
-    axes.set_ylim(-0.03, 1.03)
+        panel.axes.axhline(margin, color=BLACK, linestyle=":", linewidth=0.9)
+        panel.note_level(f"margin of {column.verdict.claim}", margin, margin)
+    panel.axes.set_ylim(-0.03, 1.03)
 
 
 def _share_limits(panels: np.ndarray) -> None:
@@ -221,14 +178,13 @@ def _draw_legends(panels: np.ndarray, drawing: Drawing, columns: Sequence[Column
         ]
         entries.append(_marker("o", BLACK, BLACK, "attention passes 1/2"))
         if "local to own" in pairs and any(row[1].startswith("fallen") for row in drawing.rows):
-            entries.append(
-                _marker("D", "white", PAIRS["local to global"].colour, r"$\varphi_1$ falls below $-1$")
-            )
-            entries.append(
-                _marker("s", "white", PAIRS["local to own"].colour, r"$\varphi_a$ at half its end")
-            )
+            fallen, risen = PAIRS["local to global"].colour, PAIRS["local to own"].colour
+            entries.append(_marker("D", "white", fallen, r"$\varphi_1$ falls below $-1$"))
+            entries.append(_marker("s", "white", risen, r"$\varphi_a$ at half its end"))
         _legend(axes, entries)
-    entries = [_line(pair, "global to global" if pair == "global to own" else pair) for pair in _ATTENTION]
+    entries = [
+        _line(pair, "global to global" if pair == "global to own" else pair) for pair in ATTENTION_PAIRS
+    ]
     words = "its own" if target == "own" else "the global"
     entries.append(Line2D([], [], **_LEAST, label=f"least of all patches,\nto {words} area"))
     claims = {column.verdict.claim for column in columns if column.verdict}
@@ -242,10 +198,8 @@ def _line(pair: str, label: str) -> Line2D:
 
 
 def _marker(marker: str, face: str, edge: str, label: str) -> Line2D:
-    size = _SIZES[marker]
-    return Line2D(
-        [], [], marker=marker, color=face, markeredgecolor=edge, markersize=size, linestyle="", label=label
-    )
+    look: dict[str, Any] = {"color": face, "markeredgecolor": edge, "markersize": _SIZES[marker]}
+    return Line2D([], [], marker=marker, linestyle="", label=label, **look)
 
 
 def _legend(axes: Axes, entries: Sequence[Artist]) -> None:

@@ -18,6 +18,8 @@ from vitdyn.plotting.style import BLUE, GREY, ORANGE, PAGE_WIDTH, VERMILLION, pa
 
 _BY_DEPTH = {"attention_distance": "distance (pixels)", "mutual_information": "mutual information"}
 
+_TITLES = {"a": "last block", "b": "attention distance", "c": "mutual information"}
+
 
 @drawn_in_style
 def draw_heads(models: Sequence[HeadMetrics]) -> Drawing:
@@ -54,11 +56,7 @@ def _finish(drawing: Drawing, models: Sequence[HeadMetrics], grid: np.ndarray) -
     for letter, row in zip("abc", grid.T if alone else grid, strict=True):
         row[0].set_ylim(0, 1.04 * row[0].get_ylim()[1])
         if alone:
-            panel_title(
-                row[0],
-                letter,
-                {"a": "last block", "b": "attention distance", "c": "mutual information"}[letter],
-            )
+            panel_title(row[0], letter, _TITLES[letter])
         else:
             row[0].set_title(rf"$\mathbf{{{letter}}}$", loc="left", x=-0.075 * len(models))
     if alone:
@@ -101,8 +99,9 @@ def _draw_scores(axes: Axes, drawing: Drawing, model: HeadMetrics, *, label: boo
         drawing.rows.append(("a", f"{model.label}: whiskers", head, "", "", stat["whislo"], stat["whishi"]))
         for value in stat["fliers"]:
             drawing.note_point("a", f"{model.label}: beyond", head, value)
-    axes.axhline(1 / model.patches, color=VERMILLION, linestyle=":", linewidth=1)
-    drawing.note_level("a", f"{model.label}: uniform attention", 1 / model.patches, 1 / model.patches)
+    uniform = 1 / model.patches
+    axes.axhline(uniform, color=VERMILLION, linestyle=":", linewidth=1)
+    drawing.note_level("a", f"{model.label}: uniform attention", uniform, uniform)
     axes.set(xlabel="head", xlim=(0.4, heads[-1] + 0.6))
     _number(axes, len(heads))
     if label:

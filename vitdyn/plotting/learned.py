@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from vitdyn.metrics import agreement_interval
-from vitdyn.plotting.curves import draw_curve, log_clock
-from vitdyn.plotting.drawing import Drawing, drawn_in_style
-from vitdyn.plotting.style import BLUE, GREEN, GREY, PAGE_WIDTH, VERMILLION, panel_title
+from vitdyn.plotting.curves import log_clock
+from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style
+from vitdyn.plotting.style import BLUE, GREEN, GREY, PAGE_WIDTH, VERMILLION
 from vitdyn.trajectory import Trajectory
 
 OBJECTIVE_COLOURS = {"mae": BLUE, "cl": VERMILLION, "mixture": GREEN}
@@ -46,25 +45,21 @@ def draw_learning(kinds: Sequence[Learning]) -> Drawing:
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 4.6)
     grid = drawing.figure.subplots(2, 3).ravel()
-    over_time = dict(zip("abde", _LABELS, strict=True))
-    for axes, panel in zip(grid[[0, 1, 3, 4]], over_time, strict=True):
-        name = over_time[panel]
+    panels = [LetteredAxes(drawing, *each) for each in zip(grid, "abcdef", strict=True)]
+    for place, name in zip((0, 1, 3, 4), _LABELS, strict=True):
+        panel = panels[place]
         for kind, dashes in zip(kinds, _DASHES, strict=False):
             for objective, trajectory in kind.runs.items():
                 look = {"color": OBJECTIVE_COLOURS[objective], "linestyle": dashes}
                 steps = trajectory["step"].to_numpy().astype(float)
                 values = trajectory[name].to_numpy()
-                draw_curve(axes, drawing, panel, f"{objective}, {kind.title}", steps, values, **look)
-                log_clock(axes, steps)
-        panel_title(axes, panel, _LABELS[name].split(" [")[0])
-        axes.set_ylabel(_LABELS[name])
-        axes.set_xlabel("steps of descent")
-    for axes, panel, name in ((grid[2], "c", "attention_distance"), (grid[5], "f", "mutual_information")):
-        _over_weights(axes, drawing, panel, name, kinds)
-    handles = [
-        Line2D([], [], color=OBJECTIVE_COLOURS[name], label=_OBJECTIVE_WORDS[name])
-        for name in OBJECTIVE_COLOURS
-    ]
+                panel.curve(f"{objective}, {kind.title}", steps, values, **look)
+                log_clock(panel.axes, steps)
+        panel.title(_LABELS[name].split(" [")[0])
+        panel.axes.set(ylabel=_LABELS[name], xlabel="steps of descent")
+    for place, name in ((2, "attention_distance"), (5, "mutual_information")):
+        _over_weights(panels[place], name, kinds)
+    handles = _objective_handles()
     handles += [
         Line2D([], [], color=GREY, linestyle=dashes, label=kind.title)
         for kind, dashes in zip(kinds, _DASHES, strict=False)
@@ -73,15 +68,22 @@ def draw_learning(kinds: Sequence[Learning]) -> Drawing:
     return drawing
 
 
-def _over_weights(axes: Axes, drawing: Drawing, panel: str, name: str, kinds: Sequence[Learning]) -> None:
+def _objective_handles(**look: Any) -> list[Line2D]:
+    """Return the entries of a legend, one for each objective."""
+    return [
+        Line2D([], [], color=colour, label=_OBJECTIVE_WORDS[name], **look)
+        for name, colour in OBJECTIVE_COLOURS.items()
+    ]
+
+
+def _over_weights(panel: LetteredAxes, name: str, kinds: Sequence[Learning]) -> None:
     for kind, dashes in zip(kinds, _DASHES, strict=False):
         weights = np.array(sorted(kind.mixtures))
         values = np.stack([kind.mixtures[weight].final[name].to_numpy() for weight in weights])
         look = {"color": OBJECTIVE_COLOURS["mixture"], "linestyle": dashes, "marker": ".", "markersize": 4}
-        draw_curve(axes, drawing, panel, f"mixture, {kind.title}", weights, values, **look)
-    panel_title(axes, panel, "the mixture, at the end")
-    axes.set_ylabel(_LABELS[name])
-    axes.set_xlabel(r"weight $\lambda$ of contrast")
+        panel.curve(f"mixture, {kind.title}", weights, values, **look)
+    panel.title("the mixture, at the end")
+    panel.axes.set(ylabel=_LABELS[name], xlabel=r"weight $\lambda$ of contrast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,43 +104,26 @@ def draw_orderings(orderings: Sequence[Ordering]) -> Drawing:
     grid = drawing.figure.subplots(len(names), len(orderings), squeeze=False, sharey=True)
     for row, name in enumerate(names):
         for column, ordering in enumerate(orderings):
-            axes, panel = grid[row, column], chr(ord("a") + row * len(orderings) + column)
-            scores, quality = ordering.metrics[name].mean(0), ordering.quality.mean(0)
-            for objective in dict.fromkeys(ordering.objectives):
-                chosen = [index for index, each in enumerate(ordering.objectives) if each == objective]
-                axes.scatter(
-                    scores[chosen],
-                    quality[chosen],
-                    s=11,
-                    linewidths=0,
-                    color=OBJECTIVE_COLOURS[objective],
-                    alpha=0.8,
-                )
-                for index in chosen:
-                    drawing.note_point(panel, objective, float(scores[index]), float(quality[index]))
-            rho, low, high = agreement_interval(ordering.metrics[name], ordering.quality)
-            panel_title(axes, panel, ordering.title if row == 0 else "")
-            axes.text(
-                0.98,
-                0.42,
-                rf"$\rho$ = {rho:.2f} [{low:.2f}, {high:.2f}]",
-                transform=axes.transAxes,
-                ha="right",
-            )
-            drawing.note_level(panel, f"spearman {rho}", low, high)
-            axes.set_xlabel(name)
+            panel = LetteredAxes(drawing, grid[row, column], chr(ord("a") + row * len(orderings) + column))
+            panel.title(ordering.title if row == 0 else "")
+            panel.axes.set_xlabel(name)
+            _draw_ordering(panel, ordering, name)
         grid[row, 0].set_ylabel(r"$R^2$ of local latents")
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=OBJECTIVE_COLOURS[name],
-            linestyle="",
-            marker="o",
-            markersize=3.5,
-            label=_OBJECTIVE_WORDS[name],
-        )
-        for name in OBJECTIVE_COLOURS
-    ]
+    handles = _objective_handles(linestyle="", marker="o", markersize=3.5)
     drawing.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return drawing
+
+
+def _draw_ordering(panel: LetteredAxes, ordering: Ordering, name: str) -> None:
+    """Draw each model as a dot, and write the rank correlation with its interval beside them."""
+    scores, quality = ordering.metrics[name].mean(0), ordering.quality.mean(0)
+    for objective in dict.fromkeys(ordering.objectives):
+        own = [index for index, each in enumerate(ordering.objectives) if each == objective]
+        look: dict[str, Any] = {"color": OBJECTIVE_COLOURS[objective], "s": 11, "linewidths": 0, "alpha": 0.8}
+        panel.axes.scatter(scores[own], quality[own], **look)
+        for index in own:
+            panel.note_point(objective, float(scores[index]), float(quality[index]))
+    rho, low, high = agreement_interval(ordering.metrics[name], ordering.quality)
+    words = rf"$\rho$ = {rho:.2f} [{low:.2f}, {high:.2f}]"
+    panel.axes.text(0.98, 0.42, words, transform=panel.axes.transAxes, ha="right")
+    panel.note_level(f"spearman {rho}", low, high)

@@ -8,15 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
 
 from vitdyn._axes import CLUSTER, GLOBAL_AREA, SEED
 from vitdyn._errors import require_choice, wrong
 from vitdyn._tables import text_table
 from vitdyn.plotting.arguments import checked
-from vitdyn.plotting.curves import draw_curve, log_clock, present
-from vitdyn.plotting.drawing import Drawing, drawn_in_style
-from vitdyn.plotting.style import BLACK, BLUE, GREY, PAGE_WIDTH, panel_title
+from vitdyn.plotting.curves import log_clock
+from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style, present
+from vitdyn.plotting.style import BLACK, BLUE, GREY, PAGE_WIDTH
 from vitdyn.trajectory import Trajectory
 
 SCALES = ("linear", "logarithmic", "clock")
@@ -136,27 +135,28 @@ def draw_panels(panels: Sequence[Panel], *, columns: int = 2, row_height: float 
     drawing = Drawing.of_size(PAGE_WIDTH, row_height * rows)
     grid = drawing.figure.subplots(rows, columns, squeeze=False).ravel()
     for index, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
-        letter = chr(ord("a") + index)
-        _draw_panel(axes, drawing, letter, panel)
-        panel_title(axes, letter, panel.title)
+        place = LetteredAxes(drawing, axes, chr(ord("a") + index))
+        place.title(panel.title)
+        _draw_panel(place, panel)
     for axes in grid[len(panels) :]:
         axes.axis("off")
     return drawing
 
 
-def _draw_panel(axes: Axes, drawing: Drawing, letter: str, panel: Panel) -> None:
+def _draw_panel(place: LetteredAxes, panel: Panel) -> None:
+    axes = place.axes
     if panel.scale == "logarithmic":
         axes.set_xscale("log")
-    for place, words in panel.lines:
-        axes.axvline(place, color=GREY, linestyle=":", linewidth=0.9, zorder=0)
+    for x, words in panel.lines:
+        axes.axvline(x, color=GREY, linestyle=":", linewidth=0.9, zorder=0)
         axes.annotate(
-            words, (place, 0.5), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
+            words, (x, 0.5), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
             va="center", fontsize=6.5, color=GREY,
         )  # fmt: skip
-        drawing.note_point(letter, words, place, float("nan"))
+        place.note_point(words, x, float("nan"))
     draw = {"sweep": _draw_sweep, "curve": _draw_band, "portrait": _draw_portrait}[panel.kind]
     for series in panel.series:
-        draw(axes, drawing, letter, series)
+        draw(place, series)
     if panel.scale == "clock":
         log_clock(axes, np.unique(np.concatenate([series.x.ravel() for series in panel.series])))
     if panel.kind == "portrait":
@@ -164,7 +164,7 @@ def _draw_panel(axes: Axes, drawing: Drawing, letter: str, panel: Panel) -> None
         axes.axvline(0, color=BLACK, linewidth=0.5, zorder=0)
         axes.locator_params(nbins=6)
     if panel.ticks:
-        axes.set_xticks([place for place, _ in panel.ticks], [words for _, words in panel.ticks])
+        axes.set_xticks([x for x, _ in panel.ticks], [words for _, words in panel.ticks])
         axes.minorticks_off()
     if panel.limits:
         axes.set_ylim(*panel.limits)
@@ -177,40 +177,35 @@ def _draw_panel(axes: Axes, drawing: Drawing, letter: str, panel: Panel) -> None
     )  # fmt: skip
 
 
-def _draw_sweep(axes: Axes, drawing: Drawing, letter: str, series: Series) -> None:
+def _draw_sweep(place: LetteredAxes, series: Series) -> None:
     """Draw every seed as a faint dot and the mean over seeds as a line."""
     mean, low, high = (
         present(statistic, series.values, 1) for statistic in (np.nanmean, np.nanmin, np.nanmax)
     )
-    places = np.repeat(series.x, series.values.shape[1])
-    axes.plot(places, series.values.ravel(), marker=series.marker, markersize=3.4, linestyle="", alpha=0.35,
-              color=series.colour, markeredgewidth=0, clip_on=False)  # fmt: skip
-    axes.plot(series.x, mean, marker=series.marker, markersize=3.4, **_look(series), label=series.words)
-    drawing.note_curve(letter, f"mean of {series.words}", series.x, mean, low, high)
-    for place, value in zip(places, series.values.ravel(), strict=True):
-        drawing.note_point(letter, series.words, float(place), float(value))
+    repeated = np.repeat(series.x, series.values.shape[1])
+    marker: dict[str, Any] = {"marker": series.marker, "markersize": 3.4}
+    faint: dict[str, Any] = {"linestyle": "", "alpha": 0.35, "color": series.colour, "clip_on": False}
+    faint["markeredgewidth"] = 0
+    place.axes.plot(repeated, series.values.ravel(), **marker, **faint)
+    place.axes.plot(series.x, mean, **marker, **_look(series), label=series.words)
+    place.note_curve(f"mean of {series.words}", series.x, mean, low, high)
+    for x, value in zip(repeated, series.values.ravel(), strict=True):
+        place.note_point(series.words, float(x), float(value))
 
 
-def _draw_band(axes: Axes, drawing: Drawing, letter: str, series: Series) -> None:
-    draw_curve(
-        axes, drawing, letter, series.words, series.x, series.values, **_look(series), label=series.words
-    )
+def _draw_band(place: LetteredAxes, series: Series) -> None:
+    place.curve(series.words, series.x, series.values, **_look(series), label=series.words)
 
 
-def _draw_portrait(axes: Axes, drawing: Drawing, letter: str, series: Series) -> None:
+def _draw_portrait(place: LetteredAxes, series: Series) -> None:
     """Draw one thin path for each seed, with a dot where it ends."""
     look = {**_look(series), "linewidth": 0.9}
     for seed in range(series.values.shape[1]):
         x, value = series.x[:, seed], series.values[:, seed]
-        axes.plot(x, value, alpha=0.8, **look, label=series.words if seed == 0 else None)
-        axes.plot(x[-1:], value[-1:], marker=series.marker, markersize=3.6, color=series.colour)
-        for place, height in zip(x, value, strict=True):
-            drawing.note_point(letter, f"{series.words}, seed {seed}", float(place), float(height))
-
-
-def _plain(words: str) -> str:
-    """Return words without the marks of mathematics, for a terminal."""
-    return words.replace("$", "").replace(r"\Phi", "Φ").replace(r"\Xi", "Ξ")
+        place.axes.plot(x, value, alpha=0.8, **look, label=series.words if seed == 0 else None)
+        place.axes.plot(x[-1:], value[-1:], marker=series.marker, markersize=3.6, color=series.colour)
+        for across, up in zip(x, value, strict=True):
+            place.note_point(f"{series.words}, seed {seed}", float(across), float(up))
 
 
 def _look(series: Series) -> dict[str, Any]:

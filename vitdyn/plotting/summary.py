@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -15,12 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from vitdyn._specs import decode
 from vitdyn.data import PatchLayout
 from vitdyn.plotting.arguments import checked
-from vitdyn.plotting.curves import PAIRS, attention_by_pair, by_pair, draw_curve, log_clock, present
-from vitdyn.plotting.drawing import Drawing, drawn_in_style
-from vitdyn.plotting.style import BLACK, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION, panel_title
+from vitdyn.plotting.curves import ATTENTION_PAIRS, PAIRS, attention_by_pair, by_pair, log_clock
+from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style, present
+from vitdyn.plotting.style import BLACK, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION
 from vitdyn.trajectory import Trajectory
 
-_ATTENTION = ("local to own", "local to global", "global to own")
 _CONTENT = (
     ("content_position", "Ψ", r"$\Psi$ local to own", BLACK, "-"),
     ("content_content", "Ξ", r"$\Xi$ local to own", ORANGE, "--"),
@@ -39,26 +37,27 @@ def summary_page(trajectory: Trajectory) -> Drawing:
     drawing = Drawing.of_size(PAGE_WIDTH, 8.6)
     head, body = np.asarray(drawing.figure.subfigures(2, 1, height_ratios=[0.2, 1]))
     _write_head(head, trajectory)
-    panels = body.subplots(3, 2).ravel()
+    panels = [
+        LetteredAxes(drawing, *each) for each in zip(body.subplots(3, 2).ravel(), "abcdef", strict=True)
+    ]
     clock = trajectory["step"].to_numpy().astype(float)
 
-    panel_title(panels[0], "a", "feature-position correlations")
+    panels[0].title("feature-position correlations")
     for pair, look in PAIRS.items():
         values = by_pair(trajectory, "feature_position", pair)
-        draw_curve(panels[0], drawing, "a", pair, clock, values, color=look.colour, linestyle=look.dashes)
-    panel_title(panels[1], "b", "attention to areas")
-    for pair in _ATTENTION:
+        panels[0].curve(pair, clock, values, color=look.colour, linestyle=look.dashes)
+    panels[1].title("attention to areas")
+    for pair in ATTENTION_PAIRS:
         look, values = PAIRS[pair], attention_by_pair(trajectory, pair)
-        draw_curve(panels[1], drawing, "b", pair, clock, values, color=look.colour, linestyle=look.dashes)
-    panels[1].set_ylim(-0.03, 1.03)
-    _draw_loss(panels[2], drawing, clock, trajectory)
-    _draw_other_correlations(panels[3], drawing, clock, trajectory)
-    for axes, label in zip(
-        panels, (r"correlation $\Phi$", "area attention $A$", "loss", "correlation"), strict=False
-    ):
-        axes.set(ylabel=label, xlabel="steps of descent")
-        log_clock(axes, clock)
-    _draw_last_row(panels[4:], drawing, clock, trajectory)
+        panels[1].curve(pair, clock, values, color=look.colour, linestyle=look.dashes)
+    panels[1].axes.set_ylim(-0.03, 1.03)
+    _draw_loss(panels[2], clock, trajectory)
+    _draw_other_correlations(panels[3], clock, trajectory)
+    labels = (r"correlation $\Phi$", "area attention $A$", "loss", "correlation")
+    for panel, label in zip(panels, labels, strict=False):
+        panel.axes.set(ylabel=label, xlabel="steps of descent")
+        log_clock(panel.axes, clock)
+    _draw_last_row(panels[4:], clock, trajectory)
     return drawing
 
 
@@ -103,71 +102,60 @@ def _write_head(head: SubFigure, trajectory: Trajectory) -> None:
     head.legend(handles=keys, loc="lower left", ncols=3, bbox_to_anchor=(0, -0.06), columnspacing=1.5)
 
 
-def _draw_loss(
-    axes: Axes, drawing: Drawing, clock: Float[np.ndarray, " frame"], trajectory: Trajectory
-) -> None:
-    panel_title(axes, "c", "objective")
+def _draw_loss(panel: LetteredAxes, clock: Float[np.ndarray, " frame"], trajectory: Trajectory) -> None:
+    panel.title("objective")
     for name, words, colour in (("loss", "loss", BLACK), ("excess_loss", "above its lower bound", ORANGE)):
         values = trajectory[name].to_numpy().astype(float)
-        draw_curve(
-            axes, drawing, "c", words, clock, np.where(values > 0, values, np.nan), color=colour, label=words
-        )
-    low, high = axes.dataLim.intervaly
-    axes.set_yscale("log" if high > 10 * low > 0 else "linear")
-    axes.legend(loc="best")
+        panel.curve(words, clock, np.where(values > 0, values, np.nan), color=colour, label=words)
+    low, high = panel.axes.dataLim.intervaly
+    panel.axes.set_yscale("log" if high > 10 * low > 0 else "linear")
+    panel.axes.legend(loc="best")
 
 
 def _draw_other_correlations(
-    axes: Axes, drawing: Drawing, clock: Float[np.ndarray, " frame"], trajectory: Trajectory
+    panel: LetteredAxes, clock: Float[np.ndarray, " frame"], trajectory: Trajectory
 ) -> None:
     content = "content_position" in trajectory.dataset
     words = (
         r"position ($\Upsilon$) and content ($\Psi$, $\Xi$)" if content else "position-position correlations"
     )
-    panel_title(axes, "d", words)
-    for pair in _ATTENTION:
+    panel.title(words)
+    for pair in ATTENTION_PAIRS:
         values, look = by_pair(trajectory, "position_position", pair), PAIRS[pair]
-        draw_curve(axes, drawing, "d", f"Υ {pair}", clock, values, color=look.colour, linestyle=look.dashes)
+        panel.curve(f"Υ {pair}", clock, values, color=look.colour, linestyle=look.dashes)
     if not content:
         return
     for name, symbol, words, colour, dashes in _CONTENT:
         values = by_pair(trajectory, name, "local to own")
-        draw_curve(
-            axes, drawing, "d", f"{symbol} local to own", clock, values, color=colour, ls=dashes, label=words
-        )
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.2 * (high - low))  # room for the legend
-    axes.legend(loc="upper left", ncols=2)
+        panel.curve(f"{symbol} local to own", clock, values, color=colour, ls=dashes, label=words)
+    low, high = panel.axes.get_ylim()
+    panel.axes.set_ylim(low, high + 0.2 * (high - low))  # room for the legend
+    panel.axes.legend(loc="upper left", ncols=2)
 
 
 def _draw_last_row(
-    panels: np.ndarray, drawing: Drawing, clock: Float[np.ndarray, " frame"], trajectory: Trajectory
+    panels: list[LetteredAxes], clock: Float[np.ndarray, " frame"], trajectory: Trajectory
 ) -> None:
     clusters = trajectory.dataset.sizes["cluster"]
-    for index, axes in enumerate(panels):
+    for index, panel in enumerate(panels):
         if index < clusters:
-            _draw_matrix(axes, drawing, "ef"[index], trajectory, index)
+            _draw_matrix(panel, trajectory, index)
             continue
-        panel_title(axes, "f", "diversity of attention")
+        panel.title("diversity of attention")
         values = trajectory["attention_diversity"].to_numpy().astype(float)
-        draw_curve(axes, drawing, "f", "attention diversity", clock, values, color=VERMILLION)
-        axes.set(xlabel="steps of descent", ylabel="mean of the 10 largest key scores")
-        log_clock(axes, clock)
+        panel.curve("attention diversity", clock, values, color=VERMILLION)
+        panel.axes.set(xlabel="steps of descent", ylabel="mean of the 10 largest key scores")
+        log_clock(panel.axes, clock)
 
 
-def _draw_matrix(axes: Axes, drawing: Drawing, panel: str, trajectory: Trajectory, cluster: int) -> None:
-    values = (
-        trajectory.final["area_attention"]
-        .sel(statistic="mean")
-        .isel(cluster=cluster)
-        .to_numpy()
-        .astype(float)
-    )
+def _draw_matrix(panel: LetteredAxes, trajectory: Trajectory, cluster: int) -> None:
+    axes, attention = panel.axes, trajectory.final["area_attention"].sel(statistic="mean")
+    values = attention.isel(cluster=cluster).to_numpy().astype(float)
     exists = ~np.isnan(values).all((0, 1))
     matrix = present(np.nanmedian, values, 0)[np.ix_(exists, exists)]
     picture = axes.imshow(matrix, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="equal")
-    drawing.note_grid(panel, f"final area attention, cluster {cluster + 1}", matrix)
-    panel_title(axes, panel, f"final attention, cluster {cluster + 1}")
+    panel.note_grid(f"final area attention, cluster {cluster + 1}", matrix)
+    panel.title(f"final attention, cluster {cluster + 1}")
     axes.set(xlabel="area attended to (0: global)", ylabel="area of the query")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
