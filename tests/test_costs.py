@@ -29,7 +29,7 @@ def training(patches=16, **changes):
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
-        (["run", "mae", "--patches", "1000000"], "patches = 1000000: takes "),
+        (["run", "mae", "--patches", "300000"], "patches = 300000: takes "),
         (["run", "cl", "--patches", "10000000"], "patches = 10000000: patches times clusters must be"),
         (["run", "mae", "--patches", "9" * 20], "patches = 99999999999999999999: "),
         (["run", "mae", "--seeds", "1000000000"], "seeds = 1000000000: must be 1,000,000 or less"),

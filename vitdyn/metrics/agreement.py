@@ -41,6 +41,8 @@ def rank_agreement(
     (concordant − discordant)/√((n₀ − n₁)(n₀ − n₂)) with n₀ pairs, n₁ and n₂ of them tied in one or the other.
     NaN where all models tie in either, or a number is not finite: these are metrics of models, of which one may have
     none. Memory: a few arrays (model, model). Raises ``ValueError`` for fewer than two models.
+
+    scipy gives the same numbers for one pair of rows a call; a bootstrap needs thousands of pairs, here taken together.
     """
     convention = resolve(convention, AGREEMENT)
     first = as_float64("scores", scores, "model", (2,), finite=False)

@@ -64,6 +64,7 @@ def k_means(
     """Return the cluster of each sample: Lloyd's iteration from k-means++ starts, until no sample moves.
 
     It stops after ``steps`` even so. A cluster that loses all samples keeps its centre. All draws come from ``seed``.
+    (scikit-learn moves a cluster that loses all samples, and draws its starts otherwise: its clusters are others.)
     """
     rows = as_float64("features", features, "sample feature", (1, 1)).detach()
     require_integer("clusters", clusters, at_least=1)

@@ -62,7 +62,8 @@ def nearest(
     ``known``: which rows a query may have. "all"; "others", all but the row of its own number; "earlier", those of
     smaller numbers: then queries 0, 1, ... have too few, and rows that do not exist have distance ∞.
     Distances are those of differences, not of products, so that equal rows have distance 0 exactly; so are the choices
-    among rows that products cannot tell apart, as in tight clusters far from each other.
+    among rows that products cannot tell apart, as in tight clusters far from each other: scikit-learn's brute-force
+    search decides these by round-off.
     """
     require_choice("known", known, ("all", "others", "earlier"))
     require_integer("count", count, at_least=1)

@@ -97,29 +97,22 @@ def _fallen(regime: Regime, law: Law, constant: float, moment: str) -> Predictio
 @checked
 def own_area_level(regime: Regime, law: Law) -> Prediction:
     """φ_a of a local query when it attends to its own area: (1 − κ_s)/z · log P for some z in [L, U]."""
-    low, high = _over_latents(1 - regime.kappa_s, regime, law)
-    return Prediction(
-        symbol="φ_a",
-        low=low,
-        high=high,
-        statement="level at which a local query's own area takes over, to leading order in log P",
-        source=OURS,
-        note="predictions.md#phases-of-a-local-query",
-    )
+    words = "level at which a local query's own area takes over, to leading order in log P"
+    ends = _over_latents(1 - regime.kappa_s, regime, law)
+    return _at_home("φ_a", ends, words, "predictions.md#phases-of-a-local-query")
 
 
 @checked
 def global_query_level(regime: Regime, law: Law) -> Prediction:
     """φ_1 of a global query when it attends to its own area: (1 − κ_c)/z · log P for some z in [L, U]."""
-    low, high = _over_latents(1 - regime.kappa_c, regime, law)
-    return Prediction(
-        symbol="φ_1",
-        low=low,
-        high=high,
-        statement="level at which the global area takes over, to leading order in log P",
-        source=OURS,
-        note="predictions.md#cl-global-limit",
-    )
+    words = "level at which the global area takes over, to leading order in log P"
+    ends = _over_latents(1 - regime.kappa_c, regime, law)
+    return _at_home("φ_1", ends, words, "predictions.md#cl-global-limit")
+
+
+def _at_home(symbol: str, ends: tuple[float, float], statement: str, note: str) -> Prediction:
+    low, high = ends
+    return Prediction(symbol=symbol, low=low, high=high, statement=statement, source=OURS, note=note)
 
 
 contrastive_level = global_query_level

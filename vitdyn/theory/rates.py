@@ -49,16 +49,18 @@ class Phase:
         require_kind("duration", self.duration, Rate)
 
 
+def _ours(symbol: str, exponent: float, statement: str, note: str, variable: str = "P") -> Rate:
+    """Return a rate of our notes."""
+    return Rate(
+        symbol=symbol, exponent=exponent, statement=statement, source=OURS, note=note, variable=variable
+    )
+
+
 @checked
 def local_area_time(regime: Regime) -> Rate:
     """T ≍ P^{1−κ_s}: until hidden local queries attend to their own area, without a factor log P."""
-    return Rate(
-        symbol="T_local",
-        exponent=1 - regime.kappa_s,
-        statement="time until a hidden local query attends to its own area, masked reconstruction",
-        source=OURS,
-        note="derivations.md#time-of-a-local-area",
-    )
+    words = "time until a hidden local query attends to its own area, masked reconstruction"
+    return _ours("T_local", 1 - regime.kappa_s, words, "derivations.md#time-of-a-local-area")
 
 
 @checked
@@ -77,25 +79,15 @@ def local_area_time_bound(regime: Regime, law: Law) -> Rate:
 @checked
 def global_area_time(regime: Regime) -> Rate:
     """T ≍ P^{1−κ_c}: until hidden global queries attend to their own area."""
-    return Rate(
-        symbol="T_global",
-        exponent=1 - regime.kappa_c,
-        statement="time until a hidden global query attends to its own area, masked reconstruction",
-        source=OURS,
-        note="derivations.md#time-of-the-global-area",
-    )
+    words = "time until a hidden global query attends to its own area, masked reconstruction"
+    return _ours("T_global", 1 - regime.kappa_c, words, "derivations.md#time-of-the-global-area")
 
 
 @checked
 def contrastive_time(regime: Regime) -> Rate:
     """T ≍ P^{1+2(1−κ_c)}: until every query of contrastive training attends to the global area."""
-    return Rate(
-        symbol="T_contrast",
-        exponent=1 + 2 * (1 - regime.kappa_c),
-        statement="time until all queries attend to the global area, contrastive training with enough clusters",
-        source=OURS,
-        note="derivations.md#time-of-contrast",
-    )
+    words = "time until all queries attend to the global area, contrastive training with enough clusters"
+    return _ours("T_contrast", 1 + 2 * (1 - regime.kappa_c), words, "derivations.md#time-of-contrast")
 
 
 @checked
@@ -105,13 +97,8 @@ def phase_one_start(regime: Regime) -> Rate:
         raise wrong(
             "information_gap", regime.information_gap, "must be positive: there is no first phase otherwise"
         )
-    return Rate(
-        symbol="T_1",
-        exponent=2 * (1 - regime.kappa_c),
-        statement="time until a local query's correlation with the global area is of order one",
-        source=OURS,
-        note="derivations.md#duration-of-phase-one",
-    )
+    words = "time until a local query's correlation with the global area is of order one"
+    return _ours("T_1", 2 * (1 - regime.kappa_c), words, "derivations.md#duration-of-phase-one")
 
 
 @checked
@@ -121,37 +108,32 @@ def first_lead(regime: Regime, mask_ratio: float = 0.5) -> Rate:
     The exponent is Δ + log(1 − γ)/log P, the constant included.
     """
     require_real("mask_ratio", mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
-    return Rate(
-        symbol="|φ_1|/φ_a",
-        exponent=regime.information_gap + log(1 - mask_ratio) / regime.log_patches,
-        statement="correlation with the global area over that with the own one, while both are small",
-        source=OURS,
-        note="derivations.md#drifts-of-reconstruction-at-the-start",
+    words = "correlation with the global area over that with the own one, while both are small"
+    return _ours(
+        "|φ_1|/φ_a",
+        regime.information_gap + log(1 - mask_ratio) / regime.log_patches,
+        words,
+        "derivations.md#drifts-of-reconstruction-at-the-start",
     )
 
 
 @checked
 def lost_correlation_exponent(regime: Regime) -> Rate:
     """|φ_o| ≼ P^{−min(2(κ_c−κ_s), 1−κ_s)}, times log P: correlations with local areas when contrast has collapsed."""
-    return Rate(
-        symbol="φ_o",
-        exponent=-min(2 * (regime.kappa_c - regime.kappa_s), 1 - regime.kappa_s),
-        statement="upper bound on correlations with local areas after contrast, up to a factor log P",
-        source=OURS,
-        note="claims.md#cl-local-lost",
+    words = "upper bound on correlations with local areas after contrast, up to a factor log P"
+    return _ours(
+        "φ_o",
+        -min(2 * (regime.kappa_c - regime.kappa_s), 1 - regime.kappa_s),
+        words,
+        "claims.md#cl-local-lost",
     )
 
 
 @checked
 def position_correlation_exponent(regime: Regime) -> Rate:
     """Υ_a ≍ P^{−κ_s}, times log P: a query's correlation with the positions of its own area when it takes over."""
-    return Rate(
-        symbol="Υ_a",
-        exponent=-regime.kappa_s,
-        statement="position correlation with a key of the own area, up to a factor log P",
-        source=OURS,
-        note="derivations.md#position-correlations-of-one-area",
-    )
+    words = "position correlation with a key of the own area, up to a factor log P"
+    return _ours("Υ_a", -regime.kappa_s, words, "derivations.md#position-correlations-of-one-area")
 
 
 @checked
@@ -160,14 +142,8 @@ def tail_exponent(regime: Regime) -> Rate:
 
     Up to a factor 1/log(1/ε) where latents vary.
     """
-    return Rate(
-        symbol="T_ε",
-        exponent=-2.0,
-        statement="further time until a hidden query's attention to its own area is within ε of 1",
-        source=OURS,
-        note="derivations.md#tail-of-reconstruction",
-        variable="ε",
-    )
+    words = "further time until a hidden query's attention to its own area is within ε of 1"
+    return _ours("T_ε", -2.0, words, "derivations.md#tail-of-reconstruction", variable="ε")
 
 
 @checked
@@ -181,11 +157,7 @@ def phases(regime: Regime, law: Law) -> tuple[Phase, ...]:
     gap = regime.information_gap
     if gap <= 0:
         return (own,)
-    duration = Rate(
-        symbol="T_I",
-        exponent=2 * (1 - regime.kappa_c) + gap,
-        statement="time until a local query's correlation with the global area moves no faster than its own",
-        source=OURS,
-        note="derivations.md#duration-of-phase-one",
-    )
+    words = "time until a local query's correlation with the global area moves no faster than its own"
+    note = "derivations.md#duration-of-phase-one"
+    duration = _ours("T_I", 2 * (1 - regime.kappa_c) + gap, words, note)
     return Phase(name="away from the global area", level=phase_one_level(regime, law), duration=duration), own
