@@ -39,12 +39,15 @@ from vitdyn.experiments import Experiment, ResultStore, run, run_all
 from vitdyn.lumped import MeanField
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import (
-    Metrics,
+    MetricImages,
+    Observable,
     image_representation,
     learned_regime,
     least_global_attention,
     least_own_area_attention,
+    metric_observables,
     patch_representation,
+    register_observable,
     sample_mean,
 )
 from vitdyn.seeds import Streams, stream
@@ -53,6 +56,7 @@ from vitdyn.trajectory import Trajectory
 LAYOUT = PatchLayout.from_sizes([5, 2, 2])
 GENERATOR = PatchGenerator(layout=LAYOUT)
 TRAINING = Training(generator=GENERATOR, objective=MaskedReconstruction(), steps=1, samples=2, seeds=1)
+OBSERVABLE = Observable(name="own", compute=len, axes=("seed", "top"), coordinates={"top": (1, 2)})
 RUNTIME = Runtime(device="cpu")
 
 SIZES = AreaSizes(patches=16.0, global_size=4.0, local_size=4.0)
@@ -185,10 +189,16 @@ DOORS = {
     "Momentum": (Momentum, {"learning_rate": 1.0, "momentum": 0.9}),
     "Adam": (Adam, {"learning_rate": 1.0, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8}),
     "Schedule": (Schedule, {"spacing": "explicit", "frames": 4, "steps": (1,)}),
-    "Metrics": (
-        Metrics,
-        {"names": ("lidar",), "mask_ratio": 0.5, "maps": 4, "objects": 8, "views": 2, "within_cluster": True},
+    "MetricImages": (
+        MetricImages,
+        {"mask_ratio": 0.5, "maps": 4, "objects": 8, "views": 2, "within_cluster": True},
     ),
+    "metric_observables": (metric_observables, {"names": ("lidar",), "images": MetricImages()}),
+    "Observable": (
+        Observable,
+        {name: getattr(OBSERVABLE, name) for name in inspect.signature(Observable).parameters},
+    ),
+    "register_observable": (register_observable, {"observable": OBSERVABLE}),
     "Training": (
         Training,
         {name: getattr(TRAINING, name) for name in inspect.signature(Training).parameters},

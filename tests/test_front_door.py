@@ -12,8 +12,8 @@ import pytest
 import vitdyn as vd
 from vitdyn._lazy import lazily
 
-WITHOUT_EXAMPLE = {"CLAIMS", "Observable"}
-"""A value has no docstring; a contract that is being rewritten."""
+WITHOUT_EXAMPLE = {"CLAIMS", "RECORD"}
+"""Values have no docstring."""
 
 
 def test_every_name_is_there_once_and_nothing_else_is():

@@ -17,6 +17,7 @@ from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import BatchSource, Runtime, Schedule, Training, simulate
 from vitdyn.experiments.inspection import patch_area_attention
 from vitdyn.objectives import Contrastive, MaskedReconstruction
+from vitdyn.observables import RECORD, Metric, MetricImages, metric_observables
 from vitdyn.plotting import FigureOptions, text_table
 
 torch.set_num_threads(1)
@@ -53,8 +54,10 @@ def shrink(module, monkeypatch):
         training = replace(experiment.training, steps=max(STEPS), seeds=2, samples=4, evaluation_samples=8)
         if training.schedule.spacing == "explicit":
             training = replace(training, schedule=Schedule(spacing="explicit", steps=STEPS))
-        if training.metrics is not None:
-            training = replace(training, metrics=replace(training.metrics, maps=1, objects=64, views=2))
+        metrics = [each.name for each in training.observables if isinstance(each.compute, Metric)]
+        if metrics:
+            few = metric_observables(metrics, MetricImages(maps=1, objects=64, views=2))
+            training = replace(training, observables=(*RECORD, *few))
         return replace(experiment, training=training)
 
     def few(*arguments):

@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from vitdyn.experiments import Experiment, ResultStore, register, run
     from vitdyn.lumped import MeanField, integrate
     from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
-    from vitdyn.observables import Metrics, Observable, learned_regime
+    from vitdyn.observables import RECORD, Observable, learned_regime, metric_observables
     from vitdyn.trajectory import Trajectory
 
 __all__ = [
-    "CLAIMS", "Adam", "AreaSizes", "Beta", "Case", "Claim", "Constant", "Contrastive", "Control",
+    "CLAIMS", "RECORD", "Adam", "AreaSizes", "Beta", "Case", "Claim", "Constant", "Contrastive", "Control",
     "Custom", "Experiment", "GradientDescent", "MaskedReconstruction", "MeanField", "Measurement",
-    "Metrics", "Mixture", "Momentum", "Objective", "Observable", "PatchGenerator", "PatchLayout",
+    "Mixture", "Momentum", "Objective", "Observable", "PatchGenerator", "PatchLayout",
     "ResultStore", "Runtime", "Schedule", "Training", "Trajectory", "TruncatedNormal", "TwoPoint", "Uniform",
-    "check", "integrate", "learned_regime", "metrics", "orthonormal_basis", "over_seeds", "plot", "register", "run",
-    "simulate", "simulate_grid", "theory",
+    "check", "integrate", "learned_regime", "metric_observables", "metrics", "orthonormal_basis", "over_seeds",
+    "plot", "register", "run", "simulate", "simulate_grid", "theory",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -17,6 +17,7 @@ PATCH = "patch"
 FEATURE = "feature"
 SAMPLE = "sample"
 STATISTIC = "statistic"
+TRAINING_STEP = "training_step"
 
 STATISTICS = ("mean", "minimum", "maximum")
 GLOBAL_AREA = 0

@@ -11,6 +11,9 @@ from vitdyn._errors import wrong
 
 _TABLES: list[Registry] = []
 
+OBJECTS: dict[type, Callable[[Any], Any]] = {}
+"""What else has a name of its own: objects of these classes, each with what takes one into its table."""
+
 
 class Registry(Mapping[str, type]):
     """The classes of one kind by name: vitdyn's own, then what ``register`` added. ``needs`` is what each must have."""
@@ -40,12 +43,13 @@ class Registry(Mapping[str, type]):
         self.added[name] = kind
 
 
-def register(kind: type, *, name: str | None = None) -> Any:
-    """Make an objective, a distribution of latents or an optimizer of yours known by its name; return the class.
+def register(kind: Any, *, name: str | None = None) -> Any:
+    """Make an objective, a distribution of latents, an optimizer or an observable known by its name; return it.
 
-    JSON, result stores and the command line take it from then on (``vitdyn --module FILE.py run NAME``). The name is
-    ``name``, or the class's own, or made of the class's: ``HeavyTail`` is ``heavy-tail``. Use it as a decorator above
-    ``dataclass``. Raises ``ValueError`` for a class that is none of these, or a name that is taken.
+    JSON, result stores and the command line take it from then on (``vitdyn --module FILE.py run NAME``). An
+    ``Observable`` is an object and has its name. Of a class the name is ``name``, or the class's own, or made of the
+    class's: ``HeavyTail`` is ``heavy-tail``; use it as a decorator above ``dataclass``. Raises ``ValueError`` for
+    anything else, or a name that is taken.
 
     >>> from dataclasses import dataclass
     >>> @vd.register
@@ -56,13 +60,18 @@ def register(kind: type, *, name: str | None = None) -> Any:
     ...     def loss(self, forward):
     ...         return 0.5 * super().loss(forward)
     """
+    for other, add in OBJECTS.items():
+        if isinstance(kind, other):
+            return add(kind)
     tables = [table for table in _TABLES if isinstance(kind, type) and table.needs(kind)]
     if not tables:
         known = ", ".join(table.what for table in _TABLES)
         raise wrong(
-            "kind", kind, f"must be the class of an objective, a distribution or an optimizer (here: {known})"
+            "kind",
+            kind,
+            f"must be an Observable or the class of an objective, a distribution or an optimizer (here: {known})",
         )
-    if not is_dataclass(kind):
+    if not isinstance(kind, type) or not is_dataclass(kind):
         raise wrong(
             "kind", kind, "must be a dataclass(frozen=True, kw_only=True): its fields are its specification"
         )

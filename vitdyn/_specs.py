@@ -54,6 +54,8 @@ class _Encoder:
 
     def _dataclass(self, value: Any) -> dict[str, Any]:
         kind = type(value)
+        if name := getattr(value, "spec_name", None):
+            return {"kind": kind_name(kind), "name": name}
         names = [field.name for field in dataclasses.fields(value)]
         written = {"kind": kind_name(kind), **{name: self.encode(getattr(value, name)) for name in names}}
         if not is_of_library(kind):
@@ -128,6 +130,8 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in by_name:
         raise wrong("kind", kind, f"must be one of {', '.join(sorted(by_name))}")
+    if (listed := getattr(by_name[kind], "from_spec", None)) and (found := listed(value)) is not None:
+        return found
     code = value.get("code")
     if "state" in value or ("code" in value and code != _Encoder()._digest(by_name[kind])):
         raise wrong(

@@ -21,7 +21,7 @@ from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import CACHE_MIB, concurrent_groups, split_cells, work_of
 from vitdyn.objectives import OBJECTIVES, Contrastive, MaskedReconstruction, Mixture
-from vitdyn.observables import METRICS, Metrics
+from vitdyn.observables import METRICS, RECORD, MetricImages, metric_observables
 
 CPU = torch.device("cpu")
 VALUES = {
@@ -118,12 +118,12 @@ class TestBits:
         """Also where images pass a few at a time, whose number must not depend on the neighbours."""
         monkeypatch.setattr("vitdyn.observables.representation._AT_A_TIME", 900)
         layout = PatchLayout.from_exponents(16, 0.9, 0.4, clusters=2, arrangement="contiguous", grid=(4, 4))
-        metrics = Metrics(names=tuple(METRICS), objects=12, views=3)
+        metrics = metric_observables(images=MetricImages(objects=12, views=3))
         cells = [
             make_training(
                 Mixture(weight=weight),
                 generator=PatchGenerator(layout=layout),
-                metrics=metrics,
+                observables=(*RECORD, *metrics),
                 steps=4,
                 seeds=seeds,
             )
@@ -189,7 +189,7 @@ class TestWhoTrainsAlone:
             {"schedule": Schedule(frames=3)},
             {"descent": Momentum(learning_rate=1.0)},
             {"objective": Contrastive()},
-            {"metrics": Metrics(names=("rank_me",), objects=12)},
+            {"observables": (*RECORD, "rank_me")},
         ]
         for change in others:
             assert len(sizes([plain, replace(plain, **change)])) == 2, change

@@ -22,7 +22,7 @@ from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import Rows, batches_of_cells
 from vitdyn.dynamics.group import DeviceSteps, Group
 from vitdyn.dynamics.joint_batches import JointSource
-from vitdyn.dynamics.loop import frame_of
+from vitdyn.dynamics.recorder import frame_of
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.objectives import MaskedReconstruction, hyperparameter, stack_specs
 from vitdyn.observables import observe
@@ -136,16 +136,18 @@ def test_a_frame_takes_each_cell_by_itself(make_cells, monkeypatch):
     rows = rows_of(cells, CPU)
     spans = [(own.rows, span) for own, span in Rows(cells, rows.rows, CUDA).observed]
     assert [span for _, span in spans] == [slice(0, 1), slice(1, 3), slice(3, 4), slice(4, 5)]
-    whole = frame_of(begin(rows), JointSource(rows), Workspaces())
+    group = begin(rows)
+    state = rows, group.correlations, group.memory, 0
+    whole = frame_of(*state, JointSource(rows), Workspaces())
     vars(rows)["observed"] = [(Rows(cells, own, CPU), span) for own, span in spans]
     seen = []
 
-    def noting(blocks, objective, forward):
-        seen.append(forward.batch.seeds)
-        return observe(blocks, objective, forward)
+    def noting(state, observables):
+        seen.append(state.batch.seeds)
+        return observe(state, observables)
 
-    monkeypatch.setattr("vitdyn.dynamics.loop.observe", noting)
-    parts = frame_of(begin(rows), JointSource(rows), Workspaces())
+    monkeypatch.setattr("vitdyn.dynamics.recorder.observe", noting)
+    parts = frame_of(*state, JointSource(rows), Workspaces())
     assert seen == [(3,), (8, 3), (5,), (3,)]
     assert parts.keys() == whole.keys()
     for name, values in whole.items():

@@ -31,7 +31,7 @@ from vitdyn.dynamics import (
 )
 from vitdyn.dynamics.gradient import forward_pass
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.observables import OBSERVABLES, observe
+from vitdyn.observables import RECORD, ModelState, observe
 
 BOTH = pytest.mark.parametrize("objective", ["mae", "cl"])
 CONTENT = pytest.mark.parametrize("content", [False, True], ids=["positions", "content"])
@@ -58,7 +58,10 @@ class TestStart:
         training = make_training(objective, content_queries=content)
         start = random_start(training, rng)
         batch, views = source_of(training).evaluation(0, training.evaluation_samples)
-        expected = observe(start, training.objective, forward_pass(start, batch, views, {}))
+        owners = ((training.generator, training.objective),) * 2
+        forward = forward_pass(start, batch, views, {})
+        state = ModelState(start, training.objective, forward, 0, lambda: start, owners)
+        expected = observe(state, training.recorded)
         frame = simulate(training, start=start).dataset.isel(frame=0)
         assert {name for name in frame if not str(name).startswith("final_")} == set(expected)
         for name, value in expected.items():
@@ -207,7 +210,7 @@ class TestRecord:
         assert longer["step"].to_numpy().tolist() == [0, 1, 4, 7, 12]
         for index, step in ((1, 1), (2, 4), (3, 7)):
             shorter = simulate(make_training(steps=step, schedule=Schedule(spacing="explicit")))
-            for name in OBSERVABLES.keys() & set(longer.dataset):
+            for name in {each.name for each in RECORD} & set(longer.dataset):
                 np.testing.assert_array_equal(longer[name][index], shorter[name][-1], err_msg=name)
             start = shorter["final_feature_position"].mean()
             assert float(abs(start)) > 0
@@ -223,10 +226,9 @@ class TestRecord:
         assert attributes["seconds"] > 0
         assert "vitdyn=" in attributes["versions"]
         assert json.loads(attributes["spec"])["training"]["steps"] == 12
-        for name, about in OBSERVABLES.items():
-            if name in trajectory.dataset:
-                assert trajectory[name].dims == ("frame", *about.axes)
-                assert trajectory[name].attrs["symbol"] == about.symbol
+        for about in training.recorded:
+            assert trajectory[about.name].dims == ("frame", *about.axes)
+            assert trajectory[about.name].attrs["symbol"] == about.symbol
 
     def test_training_does_what_it_should(self, make_training):
         """Masked reconstruction lowers its loss and its queries find their own areas."""

@@ -12,12 +12,28 @@ from vitdyn.dynamics import Schedule, Training, simulate
 from vitdyn.experiments import Experiment
 from vitdyn.metrics import attention_distance, homogeneity, lidar, mutual_information, rank_me
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.observables import METRICS, Metrics, image_representation, patch_representation
+from vitdyn.observables import (
+    METRICS,
+    RECORD,
+    Metric,
+    MetricImages,
+    image_representation,
+    metric_observables,
+    patch_representation,
+)
+from vitdyn.observables.metrics import MeasuredModel
 from vitdyn.seeds import stream
 
 LAYOUT = PatchLayout.from_sizes([[7, 5, 4], [9, 4, 2, 1]], grid=(4, 4), arrangement="contiguous")
 GENERATOR = PatchGenerator(layout=LAYOUT, latents=Uniform(low=0.5, high=2.0))
-ALL = Metrics(names=tuple(METRICS), mask_ratio=0.4, maps=3, objects=24, views=5)
+IMAGES = MetricImages(mask_ratio=0.4, maps=3, objects=24, views=5)
+ALL = metric_observables(images=IMAGES)
+
+
+def measure(correlations, generator, seeds, images=IMAGES, names=tuple(METRICS)):
+    """Every metric of models, by name."""
+    seen = MeasuredModel(images, correlations, generator, seeds)
+    return {name: Metric(name=name, images=images).of(seen) for name in names}
 
 
 def model(rng, seeds, content=False):
@@ -63,7 +79,7 @@ def images_of(seed, count, views, ratio):
 
 def test_metrics_of_maps_are_means_over_images(rng):
     correlations, seeds = model(rng, 2), (3, 8)
-    found = ALL.measure(correlations, GENERATOR, seeds)
+    found = measure(correlations, GENERATOR, seeds)
     basis = orthonormal_basis(LAYOUT, seed=2)
     for index, seed in enumerate(seeds):
         one = correlations.map(lambda block, index=index: block[index : index + 1])
@@ -82,8 +98,7 @@ def test_metrics_of_maps_are_means_over_images(rng):
 @pytest.mark.parametrize("within", [True, False])
 def test_metrics_of_images_are_read_off_embeddings_in_the_full_space(rng, within):
     correlations, seed = model(rng, 1), 4
-    metrics = replace(ALL, within_cluster=within)
-    found = metrics.measure(correlations, GENERATOR, (seed,))
+    found = measure(correlations, GENERATOR, (seed,), replace(IMAGES, within_cluster=within))
     basis = orthonormal_basis(LAYOUT, seed=2)
     embeddings, clusters = [], []
     for cluster, _, batch, visible in images_of(seed, 24, 5, 0.4):
@@ -111,7 +126,7 @@ def determination(features, latents):
 
 def test_probes_are_fitted_within_a_cluster_and_tested_on_other_images(rng):
     correlations, seed = model(rng, 1), 4
-    found = ALL.measure(correlations, GENERATOR, (seed,))
+    found = measure(correlations, GENERATOR, (seed,))
     basis, features, latents, clusters = orthonormal_basis(LAYOUT), [], [], []
     for index, (cluster, drawn, batch, visible) in enumerate(images_of(seed, 24, 5, 0.4)):
         if index % 5 == 0:  # the first view
@@ -132,7 +147,7 @@ def test_probes_are_fitted_within_a_cluster_and_tested_on_other_images(rng):
 
 def test_high_frequencies_are_read_on_the_coordinates_of_the_images_own_areas(rng):
     correlations, seed = model(rng, 1), 3
-    found = ALL.measure(correlations, GENERATOR, (seed,))
+    found = measure(correlations, GENERATOR, (seed,))
     amplitudes = []
     for cluster, drawn, batch, visible in images_of(seed, 3, 1, 0.4):
         (maps,) = attend(correlations, batch, visible)[0].numpy()
@@ -149,16 +164,16 @@ def test_a_probe_reads_latents_that_attention_keeps_and_none_that_it_drops():
     """Attention to the own area, for all queries and masks: F holds z_j C_j/P exactly. To the global area: nothing."""
     layout = PatchLayout.from_sizes([[8, 4, 4]], grid=(4, 4))
     generator = PatchGenerator(layout=layout)
-    metrics = Metrics(names=METRICS_OF_IMAGES, mask_ratio=1 / 16, objects=60, views=2)
+    asked = MetricImages(mask_ratio=1 / 16, objects=60, views=2), METRICS_OF_IMAGES
     own = Correlations.zeros(layout, 1, content_queries=False, dtype=torch.float64)
     area = torch.from_numpy(layout.area_of_patch[0])
     own.feature_position[0, torch.arange(16), 0, area] = 80.0
-    found = metrics.measure(own, generator, (0,))
+    found = measure(own, generator, (0,), *asked)
     assert abs(float(found["local_determination"]) - 1) < 1e-9
     assert abs(float(found["global_determination"]) - 1) < 1e-9
     lost = Correlations.zeros(layout, 1, content_queries=False, dtype=torch.float64)
     lost.feature_position[0, :, 0, 0] = 80.0
-    found = metrics.measure(lost, generator, (0,))
+    found = measure(lost, generator, (0,), *asked)
     assert float(found["local_determination"]) < 0.2
     assert abs(float(found["global_determination"]) - 1) < 1e-9
     assert abs(float(found["rank_me"]) - 1) < 1e-9
@@ -171,11 +186,11 @@ METRICS_OF_IMAGES = ("local_determination", "global_determination", "rank_me")
 def test_a_run_records_them_and_a_seed_does_not_depend_on_its_neighbours(objective):
     training = Training(
         generator=GENERATOR, objective=objective, steps=6, samples=8, seeds=(0, 5),
-        schedule=Schedule(spacing="explicit", steps=(2,)), metrics=ALL,
+        schedule=Schedule(spacing="explicit", steps=(2,)), observables=(*RECORD, *ALL),
     )  # fmt: skip
     together = simulate(training)
     alone = simulate(replace(training, seeds=(5,)))
-    without = simulate(replace(training, metrics=None))
+    without = simulate(replace(training, observables=RECORD))
     for name, about in METRICS.items():
         values = together[name]
         assert values.dims == ("frame", "seed") and values.attrs["symbol"] == about.symbol
@@ -186,31 +201,30 @@ def test_a_run_records_them_and_a_seed_does_not_depend_on_its_neighbours(objecti
 
 
 def test_a_specification_goes_through_json():
-    experiment = Experiment(
-        name="measured", training=Training(generator=GENERATOR, objective=MaskedReconstruction(), metrics=ALL)
-    )
+    observables = ("loss", *ALL)
+    training = Training(generator=GENERATOR, objective=MaskedReconstruction(), observables=observables)
+    experiment = Experiment(name="measured", training=training)
     assert Experiment.from_json(experiment.to_json()) == experiment
 
 
 def test_bad_metrics_are_refused(complaint):
-    with complaint("Metrics.names", "must name at least one"):
-        Metrics(names=())
-    with complaint("Metrics.names", "must be one of"):
-        Metrics(names=("speed",))
-    with complaint("Metrics.views"):
-        Metrics(names=("lidar",), views=1)
-    for field, value in (("metrics", "lidar"),):
-        with complaint(field, "must be a Metrics"):
-            Training(generator=GENERATOR, objective=MaskedReconstruction(), **{field: value})
+    with complaint("names", "must be one of"):
+        metric_observables(("speed",))
+    with complaint("names", "must be a sequence"):
+        metric_observables("lidar")
+    with complaint("images", "must be a MetricImages"):
+        metric_observables(("lidar",), 3)
+    with complaint("MetricImages.views"):
+        MetricImages(views=1)
 
 
 @pytest.mark.parametrize(
     ("names", "changes", "grid", "field"),
     [
-        (("attention_distance",), {}, None, "Metrics.names"),
-        (("high_frequency",), {}, (2, 8), "Metrics.names"),
-        (("high_frequency",), {}, (1, 16), "Metrics.names"),
-        (("lidar",), {"objects": 8}, (4, 4), "Metrics.objects"),
+        (("attention_distance",), {}, None, "observables"),
+        (("high_frequency",), {}, (2, 8), "observables"),
+        (("high_frequency",), {}, (1, 16), "observables"),
+        (("lidar",), {"objects": 8}, (4, 4), "MetricImages.objects"),
         (("lidar",), {"mask_ratio": 0.01}, (4, 4), "mask_ratio"),
     ],
 )
@@ -220,7 +234,7 @@ def test_metrics_that_a_layout_does_not_have_are_refused(names, changes, grid, f
         Training(
             generator=PatchGenerator(layout=layout),
             objective=MaskedReconstruction(),
-            metrics=Metrics(names=names, **changes),
+            observables=metric_observables(names, MetricImages(**changes)),
         )
 
 
@@ -234,9 +248,9 @@ def spoilt(correlations, value):
 @pytest.mark.parametrize("within", [True, False])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_seed_that_is_not_finite_has_nan_and_leaves_the_others_alone(rng, within, value):
-    correlations, metrics = model(rng, 2), replace(ALL, within_cluster=within)
-    expected = metrics.measure(correlations, GENERATOR, (0, 1))
-    found = metrics.measure(spoilt(correlations, value), GENERATOR, (0, 1))
+    correlations, images = model(rng, 2), replace(IMAGES, within_cluster=within)
+    expected = measure(correlations, GENERATOR, (0, 1), images)
+    found = measure(spoilt(correlations, value), GENERATOR, (0, 1), images)
     for name in METRICS:
         assert found[name][1].isnan(), name
         assert torch.equal(found[name][0], expected[name][0]), name
@@ -245,7 +259,7 @@ def test_a_seed_that_is_not_finite_has_nan_and_leaves_the_others_alone(rng, with
 def test_a_model_at_the_end_of_the_range_ends_nothing(rng):
     """Correlations that are finite while their sums are not: a frame of the step before a run is stopped."""
     huge = model(rng, 1).map(lambda block: 1e308 * block.sign())
-    found = ALL.measure(huge, GENERATOR, (0,))
+    found = measure(huge, GENERATOR, (0,))
     assert set(found) == set(METRICS)
     assert found["attention_entropy"].isnan().all()
 
@@ -259,8 +273,8 @@ class Nothing(Uniform):
 
 def test_images_of_nothing_have_no_high_frequency(rng):
     generator = PatchGenerator(layout=LAYOUT, latents=Nothing(low=0.0, high=2.0))
-    metrics = replace(ALL, names=("high_frequency", "token_similarity", "lidar"))
-    found = metrics.measure(model(rng, 1), generator, (0,))
+    names = ("high_frequency", "token_similarity", "lidar")
+    found = measure(model(rng, 1), generator, (0,), names=names)
     assert found["high_frequency"].tolist() == [0]
     assert found["token_similarity"].isnan().all()
     assert found["lidar"].tolist() == [0]
@@ -269,23 +283,21 @@ def test_images_of_nothing_have_no_high_frequency(rng):
 def test_high_frequencies_of_a_rectangular_grid(rng):
     layout = PatchLayout.from_sizes([[10, 8]], grid=(3, 6))
     generator = PatchGenerator(layout=layout, latents=Uniform(low=0.5, high=2.0))
-    metrics = Metrics(names=("high_frequency",), maps=2, mask_ratio=1 / 3)
+    images, names = MetricImages(maps=2, mask_ratio=1 / 3), ("high_frequency",)
     zeros = Correlations.zeros(layout, 1, content_queries=False, dtype=torch.float64)
     correlations = zeros.map(lambda block: torch.from_numpy(rng.standard_normal(tuple(block.shape))))
-    metrics.check(layout)
-    batch, visible = metrics._draw(correlations, generator, (0,), 2, views=1)
+    Metric(name="high_frequency", images=images).check(layout)
+    batch, visible = images.draw(generator, (0,), correlations.position_position, 2, views=1)
     (tokens,) = patch_representation(correlations, batch, visible).numpy()
     spectrum = np.log(np.abs(np.fft.fft2(tokens.transpose(0, 2, 1).reshape(2, 2, 3, 6))) + 1e-6)
     expected = (spectrum[..., 1, 2] - spectrum[..., 0, 0]).mean()
-    found = metrics.measure(correlations, generator, (0,))["high_frequency"]
+    found = measure(correlations, generator, (0,), images, names)["high_frequency"]
     assert np.isclose(float(found), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"names": None},
-        {"names": 3},
         {"mask_ratio": "0.5"},
         {"mask_ratio": np.nan},
         {"maps": True},
@@ -296,5 +308,5 @@ def test_high_frequencies_of_a_rectangular_grid(rng):
 )
 def test_fields_of_other_kinds_are_refused(changes, complaint):
     (field,) = changes
-    with complaint(f"Metrics.{field}"):
-        replace(ALL, **changes)
+    with complaint(f"MetricImages.{field}"):
+        replace(IMAGES, **changes)

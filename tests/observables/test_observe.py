@@ -9,7 +9,7 @@ import torch
 from vitdyn.attention import attend
 from vitdyn.dynamics.gradient import forward_pass
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.observables import METRICS, OBSERVABLES, observe
+from vitdyn.observables import RECORD, ModelState, observe
 
 MAE, CL = MaskedReconstruction(), Contrastive(temperature=0.5, weight_decay=0.3)
 CASES = pytest.mark.parametrize("case", range(4))
@@ -26,7 +26,11 @@ class Frame:
         self.layout, self.visible = problem.batch.layout, views[0]
         self.forward = forward_pass(problem.correlations, problem.batch, views, {})
         self.counts_all = objective is CL
-        self.found = observe(problem.correlations, objective, self.forward)
+        owners = ((None, objective),) * len(self.batch.seeds)
+        state = ModelState(problem.correlations, objective, self.forward, 0, None, owners)
+        content = problem.correlations.content_queries
+        self.declared = [each for each in RECORD if content or not each.needs_content_queries]
+        self.found = observe(state, self.declared)
 
     def cells(self):
         """Every seed, cluster and area, with the positions of that area."""
@@ -164,12 +168,10 @@ def test_losses_and_diversity(case, objective, content, frame):
 def test_what_is_recorded_is_what_is_declared(objective, content, frame):
     """The same names, and as many axes as each declares."""
     seen = frame(objective, content)
-    absent = set() if content else {"content_position", "content_content"}
-    assert set(seen.found) == set(OBSERVABLES) - absent - set(METRICS)
     sizes = {"seed": len(seen.batch.seeds), "cluster": 2, "statistic": 3}
-    for name, value in seen.found.items():
+    for about, value in zip(seen.declared, seen.found.values(), strict=True):
         areas = seen.layout.areas
-        assert tuple(value.shape) == tuple(sizes.get(axis, areas) for axis in OBSERVABLES[name].axes)
+        assert tuple(value.shape) == tuple(sizes.get(axis, areas) for axis in about.axes)
 
 
 def test_samples_that_nobody_drew_are_missing(make_problem):

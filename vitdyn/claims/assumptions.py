@@ -181,8 +181,8 @@ def recording(*names: str) -> Assumption:
     """Return the assumption that every run records these metrics."""
 
     def met(spec: Spec) -> bool:
-        metrics = getattr(spec, "metrics", None)
-        return metrics is not None and set(names) <= set(metrics.names)
+        recorded = {each.name for each in getattr(spec, "observables", ())}
+        return recorded.issuperset(names)
 
     return every_run(f"Recorded: {', '.join(names)}.", met)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from math import inf
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from vitdyn.dynamics import Schedule, Training
 from vitdyn.experiments import Experiment
 from vitdyn.metrics import rank_agreement
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
-from vitdyn.observables import Metrics
+from vitdyn.observables import RECORD, Metric, MetricImages, Observable, metric_observables
 from vitdyn.theory import areas_log_amplitude
 from vitdyn.trajectory import Trajectory
 
@@ -28,9 +29,7 @@ _SEEDS = {"quick": 8, "full": 32}
 _SCHEDULE = Schedule(frames=12)
 _APART, _EARLY = 6, 3
 """Steps after which contrast has told queries of contents apart, and reconstruction has brought nothing home."""
-_METRICS = Metrics(
-    names=("attention_distance", "mutual_information", "token_similarity", "high_frequency"), maps=6
-)
+_METRICS = ("attention_distance", "mutual_information", "token_similarity", "high_frequency")
 ORDERED_STEPS = (50, 150, 400)
 """A model of the grid that LiDAR orders is a run at one of these steps."""
 
@@ -43,7 +42,7 @@ def measured_run(
     arrangement: str = "contiguous",
     steps: int = 400,
     schedule: Schedule = _SCHEDULE,
-    metrics: Metrics = _METRICS,
+    metrics: tuple[Observable, ...] = metric_observables(_METRICS, MetricImages(maps=6)),
 ) -> Experiment:
     """Return a run of which metrics are recorded: P = 144 on a 12 × 12 grid, two clusters, connected areas."""
     layout = PatchLayout.from_exponents(
@@ -57,7 +56,7 @@ def measured_run(
             steps=steps,
             seeds=_SEEDS[scale],
             schedule=schedule,
-            metrics=metrics,
+            observables=(*RECORD, *metrics),
         ),
     )
 
@@ -72,9 +71,10 @@ def _pair(gap: str, scale: str, arrangement: str = "contiguous") -> tuple[Experi
 
 def _with_contents(objective: Objective, gap: str, scale: str, *, steps: int = 80) -> Experiment:
     """Return a run whose queries hold contents, so that no symmetry makes the rows of contrast equal."""
-    run = measured_run(objective, gap, scale, steps=steps)
+    metrics = metric_observables(_METRICS, MetricImages(maps=24))
+    run = measured_run(objective, gap, scale, steps=steps, metrics=metrics)
     assert isinstance(run.training, Training)
-    training = replace(run.training, content_queries=True, metrics=replace(_METRICS, maps=24))
+    training = replace(run.training, content_queries=True)
     return Experiment(name=f"{run.name}-contents", training=training)
 
 
@@ -262,7 +262,8 @@ def ordered_runs(gap: str, scale: str, *, within_cluster: bool = True) -> tuple[
     objectives += [Contrastive(mask_ratio=r, temperature=t) for r in ratios for t in (0.5, 1.0)]
     objectives += [Mixture(weight=weight, mask_ratio=r) for weight in (0.2, 0.5, 0.8) for r in ratios]
     names = ("lidar", "rank_me", "local_determination", "global_determination")
-    metrics = Metrics(names=names, objects=192, views=12, within_cluster=within_cluster)
+    images = MetricImages(objects=192, views=12, within_cluster=within_cluster)
+    metrics = metric_observables(names, images)
     schedule = Schedule(spacing="explicit", steps=ORDERED_STEPS)
     runs = (measured_run(each, gap, scale, schedule=schedule, metrics=metrics) for each in objectives)
     return tuple(replace(run, name=f"{run.name}-{index}") for index, run in enumerate(runs))
@@ -285,10 +286,16 @@ def _better_order(case: Case, trajectories: tuple[Trajectory, ...]) -> Measureme
     return over_seeds(np.subtract(*agreement))
 
 
+def _metric_images(spec: Any) -> list[MetricImages]:
+    """Return on what a run's metrics are measured, one for each."""
+    computed = [each.compute for each in getattr(spec, "observables", ())]
+    return [each.images for each in computed if isinstance(each, Metric)]
+
+
 COMPARABLE_AREAS = assume.global_exponent(0.5005, 0.7)
 WITHIN_CLUSTER = assume.every_run(
     "Metrics compare images within a cluster.",
-    lambda spec: bool(getattr(getattr(spec, "metrics", None), "within_cluster", False)),
+    lambda spec: {images.within_cluster for images in _metric_images(spec)} == {True},
 )
 
 

@@ -40,7 +40,7 @@ class RunOptions(LatentOptions):
     learning_rate: float | None = None
     """η; left out, the objective's own choice for gradient descent (divided by 10 for momentum, 0.05 for adam)."""
     metrics: tuple[str, ...] = ()
-    """Metrics of attention and representations to record too: attention_distance, mutual_information,
+    """Observables to record too, by name: attention_distance, mutual_information,
     attention_entropy, token_similarity, high_frequency, lidar, rank_me, local_determination, global_determination."""
     arrangement: str = "scattered"
     """Where areas lie: scattered, or contiguous (connected regions of the grid)."""
@@ -76,7 +76,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     from vitdyn.dynamics import Runtime, Schedule, Training
     from vitdyn.experiments import Experiment, run
     from vitdyn.experiments.cost import estimate_cost
-    from vitdyn.observables import Metrics, learned_regime
+    from vitdyn.observables import RECORD, learned_regime
     from vitdyn.plotting import figure_files, save_figure, summary_page
     from vitdyn.trajectory import require_writable
 
@@ -99,7 +99,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         seeds=options.seeds,
         schedule=Schedule(frames=options.frames),
         data_set_size=options.data_set_size,
-        metrics=Metrics(names=options.metrics) if options.metrics else None,
+        observables=(*RECORD, *options.metrics),
         content_queries=options.content_queries,
         precision=options.precision,
     )

@@ -8,9 +8,9 @@ from vitdyn.dynamics.gradient import loss_gradient
 from vitdyn.dynamics.memory import estimate_memory
 from vitdyn.dynamics.resources import pick_device
 from vitdyn.dynamics.runtime import Runtime
-from vitdyn.dynamics.schedule import Schedule
 from vitdyn.dynamics.simulate import simulate, simulate_grid
 from vitdyn.dynamics.training import Training
+from vitdyn.observables.schedule import Schedule
 
 __all__ = [
     "DESCENTS",

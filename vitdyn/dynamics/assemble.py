@@ -10,19 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitdyn._axes import AREA, CLUSTER, FRAME, KEY, KEY_AREA, QUERY, SEED, STATISTIC, STATISTICS
+from vitdyn._axes import AREA, CLUSTER, KEY, KEY_AREA, QUERY, SEED
 from vitdyn.dynamics.checkpoint import State
 from vitdyn.dynamics.grid import Row
 from vitdyn.dynamics.training import Training
-from vitdyn.observables import OBSERVABLES
-from vitdyn.trajectory import SCHEMA, Trajectory, versions
+from vitdyn.observables import labelled_trajectory
+from vitdyn.trajectory import Trajectory
 
-FINAL_AXES = {
-    "feature_position": (SEED, QUERY, CLUSTER, AREA),
-    "position_position": (SEED, QUERY, KEY),
-    "content_position": (SEED, CLUSTER, AREA, KEY),
-    "content_content": (SEED, CLUSTER, AREA, KEY_AREA),
+FINAL = {
+    "feature_position": ((SEED, QUERY, CLUSTER, AREA), "Φ"),
+    "position_position": ((SEED, QUERY, KEY), "Υ"),
+    "content_position": ((SEED, CLUSTER, AREA, KEY), "Ψ"),
+    "content_content": ((SEED, CLUSTER, AREA, KEY_AREA), "Ξ"),
 }
+"""Axes and symbol of each block of Q, as the last state is kept."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,25 @@ class Recorded:
 
     rows: tuple[Row, ...]
     frames: dict[str, np.ndarray]
+    series: dict[str, np.ndarray]
     final: dict[str, np.ndarray]
     parts: dict[Row, list[tuple[int, str, str]]]
 
     @classmethod
     def of(cls, groups: Sequence[tuple[tuple[Row, ...], State]]) -> Recorded:
-        """Join the frames and the last correlations of groups."""
+        """Join the frames, the series and the last correlations of groups."""
         states = [state for _, state in groups]
 
-        def together(parts: Sequence[dict[str, Tensor]], name: str) -> Tensor:
-            return torch.cat([part[name].cpu() for part in parts])
+        def together(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+            return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
-        frames = list(zip(*(state["frames"] for state in states), strict=True))
+        frames = [together(each) for each in zip(*(state["frames"] for state in states), strict=True)]
+        series, final = (together([state[kind] for state in states]) for kind in ("series", "correlations"))
         return cls(
             tuple(row for rows, _ in groups for row in rows),
-            {name: torch.stack([together(frame, name) for frame in frames]).numpy() for name in frames[0][0]},
-            {
-                name: together([state["correlations"] for state in states], name).numpy()
-                for name in states[0]["correlations"]
-            },
+            {name: torch.stack([frame[name] for frame in frames]).numpy() for name in frames[0]},
+            {name: values.numpy() for name, values in series.items()},
+            {name: values.numpy() for name, values in final.items()},
             {row: state["parts"] for rows, state in groups for row in rows},
         )
 
@@ -73,35 +74,23 @@ def assemble(
     keep_final_state: bool,
 ) -> Trajectory:
     """Take a cell's seeds from what its groups recorded, and label everything."""
-    import xarray
-
-    places, variables = recorded.places(cell, training.seed_numbers), {}
-    for name, frames in recorded.frames.items():
-        about = OBSERVABLES[name]
-        attributes = {"symbol": about.symbol, "long_name": about.meaning}
-        variables[name] = ((FRAME, *about.axes), frames[:, places], attributes)
-    if keep_final_state:
-        for name, values in recorded.final.items():
-            meaning = f"{name} of every position at the end"
-            attributes = {"symbol": OBSERVABLES[name].symbol, "long_name": meaning}
-            variables[f"final_{name}"] = (FINAL_AXES[name], values[places], attributes)
-    clock = np.array(training.schedule.recorded_steps(training.steps))
-    time = clock * training.rule.learning_rate
-    coordinates = {
-        "step": (FRAME, clock, {"long_name": "steps of descent done"}),
-        "time": (FRAME, time, {"symbol": "t", "long_name": "learning rate times step"}),
-        SEED: (SEED, np.array(training.seed_numbers)),
-        STATISTIC: (STATISTIC, list(STATISTICS)),
-    }
-    about_run = {
-        "schema": SCHEMA,
-        "spec": spec,
-        "device": device,
-        **_made_by([recorded.parts[cell, seed] for seed in training.seed_numbers], training),
-        "seconds": seconds,
-        "versions": versions("vitdyn", "torch", "numpy", "xarray"),
-    }
-    return Trajectory(xarray.Dataset(variables, coordinates, about_run))
+    places, final = recorded.places(cell, training.seed_numbers), {}
+    values = {name: frames[:, places] for name, frames in recorded.frames.items()}
+    values |= {name: series[places] for name, series in recorded.series.items()}
+    for name, block in recorded.final.items() if keep_final_state else ():
+        (axes, symbol), meaning = FINAL[name], f"{name} of every position at the end"
+        final[f"final_{name}"] = (axes, block[places], {"symbol": symbol, "long_name": meaning})
+    steps = np.array(training.schedule.recorded_steps(training.steps))
+    made_by = _made_by([recorded.parts[cell, seed] for seed in training.seed_numbers], training)
+    return labelled_trajectory(
+        training.recorded,
+        values,
+        steps=steps,
+        times=steps * training.rule.learning_rate,
+        seeds=training.seed_numbers,
+        others=final,
+        attributes={"spec": spec, "device": device, "seconds": seconds, **made_by},
+    )
 
 
 def _made_by(parts: Sequence[Sequence[tuple[int, str, str]]], training: Training) -> dict[str, str]:

@@ -105,7 +105,7 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
         return None
     recorded = training.schedule.recorded_steps(training.steps)
     counts = (training.samples, training.evaluation_samples, training.precision)
-    return layout, law, keys, recorded, counts, to_text(training.metrics)
+    return layout, law, keys, recorded, counts, training.observables
 
 
 def view_key(objective: Objective) -> Hashable:

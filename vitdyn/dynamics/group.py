@@ -20,6 +20,7 @@ from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
+from vitdyn.dynamics.recorder import record_step
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.objectives import State as ObjectiveState
 from vitdyn.objectives.contract import draws_views_jointly, next_state
@@ -34,6 +35,9 @@ class Group:
     descent: dict[str, Correlations]
     memory: ObjectiveState
     first_bad: Tensor
+    series: dict[str, Tensor] = field(default_factory=dict)
+    """What is recorded at each step."""
+
     step: int = 0
     frames: list[dict[str, Tensor]] = field(default_factory=list)
     parts: list[tuple[int, str, str]] = field(default_factory=list)
@@ -46,6 +50,7 @@ class Group:
             "descent": {name: part.map(torch.clone).named() for name, part in self.descent.items()},
             "memory": {name: value.clone() for name, value in self.memory.items()},
             "first_bad": self.first_bad.clone(),
+            "series": {name: values.clone() for name, values in self.series.items()},
             "step": self.step,
             "frames": list(self.frames),
             "parts": list(self.parts),
@@ -65,6 +70,7 @@ class Group:
             {name: copied(blocks) for name, blocks in state["descent"].items()},
             {name: value.to(device, copy=True) for name, value in state["memory"].items()},
             state["first_bad"].to(device, copy=True),
+            {name: values.cpu().clone() for name, values in state["series"].items()},
             state["step"],
             list(state["frames"]),
             list(state["parts"]),
@@ -115,6 +121,7 @@ class HostSteps:
             gradient, forward = loss_gradient(
                 group.correlations, objective, batch, views, group.memory, self.workspaces
             )
+            record_step(group.rows, group.correlations, gradient, forward, group.step, group.series)
             step_in_place(rule, group.correlations, gradient, group.descent, group.step)
             group.memory = next_state(objective, forward, group.correlations, group.step)
             group.step += 1
@@ -149,7 +156,7 @@ def steps_of(group: Group, source: JointSource, workspaces: Workspaces) -> Steps
         PRECISIONS[training.precision],
         rows.device,
     )
-    if not takes(training):
+    if group.series or not takes(training):  # a captured step stops for nobody
         return HostSteps(group, batches.training, workspaces)
     steps = CapturedSteps(
         batches, rows.rule, group.correlations, group.descent, group.first_bad, step=group.step

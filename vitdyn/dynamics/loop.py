@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vitdyn.attention import Correlations, engine_name
 from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.descent import first_state
-from vitdyn.dynamics.gradient import Workspaces, forward_pass
+from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.group import Group, Steps, steps_of
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import concurrent_groups
+from vitdyn.dynamics.recorder import empty_series, frame_of
 from vitdyn.dynamics.resources import PRECISIONS, machine_of
 from vitdyn.dynamics.training import Training
 from vitdyn.objectives.contract import first_state as first_objective_state
-from vitdyn.observables import observe
 
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
 """How many steps a device does before anybody asks it for a number."""
@@ -84,7 +82,8 @@ class Loop:
         while len(group.frames) < len(recorded):
             next_frame = recorded[len(group.frames)]
             if group.step == next_frame:
-                group.frames.append(frame_of(group, source, workspaces))
+                state = group.rows, group.correlations, group.memory, group.step
+                group.frames.append(frame_of(*state, source, workspaces))
                 continue
             ahead = min(next_frame - group.step, STEPS_AHEAD[device.type])
             steps.advance(ahead)
@@ -135,7 +134,8 @@ def fresh_group(rows: Rows, start: Correlations | None) -> Group:
         )
     unset = torch.full((len(rows.rows),), -1, device=rows.device)
     memory = first_objective_state(rows.objective, correlations)
-    return Group(rows, correlations, first_state(rows.rule, correlations), memory, unset)
+    descent, series = first_state(rows.rule, correlations), empty_series(rows)
+    return Group(rows, correlations, descent, memory, unset, series)
 
 
 def engine_of(training: Training, device: torch.device) -> str:
@@ -147,38 +147,3 @@ def engine_of(training: Training, device: torch.device) -> str:
 def _equipped(group: Group) -> tuple[JointSource, Workspaces, Steps]:
     source, workspaces = JointSource(group.rows), Workspaces()
     return source, workspaces, steps_of(group, source, workspaces)
-
-
-def frame_of(group: Group, source: JointSource, workspaces: Workspaces) -> dict[str, Tensor]:
-    """Return what is recorded of a group at its step."""
-    rows = group.rows
-    batch, views = source.evaluation(group.step)
-    parts = []
-    for own, span in rows.observed:
-        # a part is a copy: some sums depend on where in memory an array begins
-        take = partial(_rows_of, span=None if own is rows else span)
-        shown = replace(batch, seeds=own.seeds, cluster=take(batch.cluster), latents=take(batch.latents))
-        memory = {name: take(value) for name, value in group.memory.items()}
-        blocks = group.correlations.map(take)
-        forward = forward_pass(blocks, shown, tuple(take(view) for view in views), memory, workspaces)
-        parts.append(observe(blocks, own.objective, forward))
-    values = parts[0]
-    if len(parts) > 1:
-        values = {name: torch.cat([part[name] for part in parts]) for name in values}
-    if rows.common.metrics is not None:
-        values |= _measured(group.correlations, rows)
-    return {name: value.cpu() for name, value in values.items()}
-
-
-def _rows_of(tensor: Tensor, span: slice | None) -> Tensor:
-    return tensor if span is None else tensor[span].clone()
-
-
-def _measured(correlations: Correlations, rows: Rows) -> dict[str, Tensor]:
-    """Return the metrics of every row, one by one: what they measure at once must not depend on the neighbours."""
-    found: list[dict[str, Tensor]] = []
-    for row, (training, seed) in enumerate(zip(rows.trainings, rows.seeds, strict=True)):
-        assert training.metrics is not None
-        own = correlations.map(lambda block, row=row: block[row : row + 1])
-        found.append(training.metrics.measure(own, training.generator, (seed,)))
-    return {name: torch.cat([values[name] for values in found]) for name in found[0]}

@@ -36,9 +36,6 @@ MAPS = 3
 SIMILARITIES = 3
 """Arrays (sample, sample) that contrast takes."""
 
-FRAME_PAIRS = 15
-"""Numbers that a frame records of a pair of areas of a cluster, at most."""
-
 FRAME_MAPS = 3
 """Arrays (query, key) that a frame takes, for a map of attention or for means over pairs of areas."""
 
@@ -111,9 +108,12 @@ def _bytes(training: Training) -> int:
 def kept_memory(training: Training) -> int:
     """Return the bytes that all seeds of a run keep until it ends: their last state, three times, and their frames."""
     layout = training.generator.layout
-    frame = layout.clusters * layout.areas**2 * FRAME_PAIRS
     frames = len(training.schedule.recorded_steps(training.steps))
-    each = (3 + optimizer_arrays(training)) * correlation_count(training) + 2 * frames * frame
+    recorded = sum(
+        each.numbers(layout, training.evaluation_samples) * (training.steps if each.each_step else frames)
+        for each in training.recorded
+    )
+    each = (3 + optimizer_arrays(training)) * correlation_count(training) + 2 * recorded
     return len(training.seed_numbers) * each * _bytes(training)
 
 

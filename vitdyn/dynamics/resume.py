@@ -23,8 +23,9 @@ from vitdyn.dynamics.checkpoint import (
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import Row, Rows, batch_key
 from vitdyn.dynamics.joint_batches import JointSource
-from vitdyn.dynamics.loop import frame_of, fresh_group
+from vitdyn.dynamics.loop import fresh_group
 from vitdyn.dynamics.memory import split_cells
+from vitdyn.dynamics.recorder import frame_of
 from vitdyn.dynamics.training import Training
 
 
@@ -145,7 +146,8 @@ def _require_fit(piece: Piece, rows: Rows, start: Correlations | None) -> None:
     if not alien:
         recorded = rows.common.schedule.recorded_steps(rows.common.steps)
         done = {sum(step < end for step in recorded) for end in (found["step"], found["step"] + 1)}
-        shapes = frame_of(fresh, JointSource(rows), Workspaces()) if found["frames"] else None
+        start_state = rows, fresh.correlations, fresh.memory, 0
+        shapes = frame_of(*start_state, JointSource(rows), Workspaces()) if found["frames"] else None
         if len(found["frames"]) not in done or not all(fits(frame, shapes) for frame in found["frames"]):
             alien = ["frames"]
     if alien:

@@ -9,9 +9,9 @@ from vitdyn._errors import require_boolean, require_choice, require_integer, wro
 from vitdyn.data import PatchGenerator
 from vitdyn.dynamics.descent import DESCENTS, Descent, GradientDescent
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.dynamics.schedule import Schedule
 from vitdyn.objectives import OBJECTIVES, Objective
-from vitdyn.observables import Metrics
+from vitdyn.observables import RECORD, Observable, as_observables, check_observables
+from vitdyn.observables.schedule import Schedule
 from vitdyn.seeds import counted_seeds
 
 
@@ -22,7 +22,7 @@ class Training:
     ``seeds`` is a count (seeds 0, 1, ...) or the seeds themselves. Each step draws ``samples`` samples per
     seed: fresh ones, or from a fixed data set of ``data_set_size``. ``descent`` None means gradient descent
     at the objective's own learning rate. Frames are measured on ``evaluation_samples`` samples that
-    training does not see; ``metrics`` names what each frame holds besides the usual record.
+    training does not see; ``observables`` are what they hold, given as ``Observable`` or by name.
 
     >>> layout = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5)
     >>> generator = vd.PatchGenerator(layout=layout)
@@ -39,7 +39,7 @@ class Training:
     schedule: Schedule = field(default_factory=Schedule)
     data_set_size: int | None = None
     evaluation_samples: int = 32
-    metrics: Metrics | None = None
+    observables: tuple[Observable | str, ...] = RECORD
     content_queries: bool = False
     precision: str = "float32"
 
@@ -71,10 +71,8 @@ class Training:
                 raise wrong(
                     "data_set_size", self.data_set_size, f"must hold the {self.samples} samples of a batch"
                 )
-        if self.metrics is not None:
-            if not isinstance(self.metrics, Metrics):
-                raise wrong("metrics", self.metrics, "must be a Metrics or None")
-            self.metrics.check(self.generator.layout)
+        object.__setattr__(self, "observables", as_observables("observables", self.observables))
+        check_observables(self.recorded, self.generator.layout)
         self.objective.check(self.generator.layout, self.samples)
         self.objective.check(self.generator.layout, self.evaluation_samples)
 
@@ -82,6 +80,12 @@ class Training:
     def seed_numbers(self) -> tuple[int, ...]:
         """The seeds."""
         return counted_seeds(self.seeds)
+
+    @property
+    def recorded(self) -> tuple[Observable, ...]:
+        """The observables that this model has: content queries have some of their own."""
+        named = as_observables("observables", self.observables)
+        return tuple(each for each in named if self.content_queries or not each.needs_content_queries)
 
     @property
     def rule(self) -> Descent:

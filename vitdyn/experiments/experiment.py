@@ -16,7 +16,7 @@ from vitdyn.dynamics import DESCENTS, Runtime, Schedule, Training, simulate
 from vitdyn.experiments.identity import FORMULAS, key_or_reason
 from vitdyn.lumped import MeanField, integrate
 from vitdyn.objectives import OBJECTIVES
-from vitdyn.observables import Metrics
+from vitdyn.observables import Metric, MetricImages, Observable
 from vitdyn.practice import Pretraining, pretrain
 from vitdyn.trajectory import Trajectory, require_writable
 
@@ -25,7 +25,9 @@ SPEC_KINDS = (
     PatchGenerator,
     Custom,
     Schedule,
-    Metrics,
+    Metric,
+    MetricImages,
+    Observable,
     Training,
     AreaSizes,
     MeanField,

@@ -18,7 +18,7 @@ def observe_cells(
     attention: Float[np.ndarray, "cluster cell area"],
     own_attention: Float[np.ndarray, "cluster cell"],
 ) -> Frame:
-    """Return the observables of one seed, by name, with the axes of ``OBSERVABLES`` after the seed.
+    """Return the observables of one seed, by name, with the axes of the standard record after the seed.
 
     Means are over positions (each cell by its size), the extremes over cells. Values that do not exist are NaN.
     """

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from vitdyn._axes import FRAME, GLOBAL_AREA, SEED, STATISTIC, STATISTICS
+from vitdyn._axes import GLOBAL_AREA, STATISTIC, STATISTICS
 from vitdyn._specs import to_text
 from vitdyn.lumped.attention import State
 from vitdyn.lumped.mean_field import MeanField
 from vitdyn.lumped.right_hand_side import RightHandSide
-from vitdyn.observables import OBSERVABLES
-from vitdyn.trajectory import SCHEMA, Trajectory, machine_name, versions
+from vitdyn.observables import RECORD, labelled_trajectory
+from vitdyn.trajectory import Trajectory, machine_name
 
 _PAIRS = np.array(((3, 4, 4), (0, 1, 2), (0, 2, 1)))
 """Which order parameter stands between representative areas: query area by key area, both (global, local, local)."""
@@ -30,47 +30,24 @@ def assemble(
     engine: str,
     seconds: float,
 ) -> Trajectory:
-    """Return the trajectory of a run, its variables labelled as ``OBSERVABLES`` says after the axis of frames."""
-    import xarray
-
-    labelled = {
-        name: (
-            (FRAME, *OBSERVABLES[name].axes),
-            values,
-            {"symbol": OBSERVABLES[name].symbol, "long_name": OBSERVABLES[name].meaning},
-        )
-        for name, values in variables.items()
-    }
-    coordinates = {
-        "step": (FRAME, steps, {"long_name": "steps of descent done; of a flow: the number of the frame"}),
-        "time": (FRAME, time, {"symbol": "t", "long_name": "learning rate times step; of a flow: its time"}),
-        SEED: (SEED, np.array(seeds)),
-        STATISTIC: (STATISTIC, list(STATISTICS)),
-    }
-    about = {
-        "schema": SCHEMA,
-        "spec": to_text(spec),
-        "device": "cpu",
-        "engine": engine,
-        "machine": machine_name(),
-        "seconds": seconds,
-        "versions": versions("vitdyn", "numpy", "scipy", "xarray"),
-        "global_area": GLOBAL_AREA,
-    }
-    return Trajectory(xarray.Dataset(labelled, coordinates, about))
+    """Return the trajectory of a run, its variables labelled as in the standard record."""
+    about = {"spec": to_text(spec), "device": "cpu", "engine": engine, "machine": machine_name()}
+    about |= {"seconds": seconds, "global_area": GLOBAL_AREA}
+    return labelled_trajectory(RECORD, variables, steps=steps, times=time, seeds=seeds, attributes=about)
 
 
 def observe_mean_field(spec: MeanField, states: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the variables of a trajectory from its states (frame, parameter), with the axes of ``OBSERVABLES``."""
+    """Return the variables of a trajectory from its states (frame, parameter), with the axes of the standard record."""
     parts = np.array_split(states, max(1, -(-len(states) // _MOST_AT_ONCE)))
     frames = [_observe(spec, part.T) for part in parts]
     columns = {name: np.concatenate([frame[name] for frame in frames]) for name in frames[0]}
     columns["feature_position"] = states[:, _PAIRS]
     if spec.position_correlations:
         columns["position_position"] = states[:, 5 + _PAIRS]
+    axes_of = {each.name: each.axes for each in RECORD}
     for name, values in columns.items():
         # One seed, one cluster that stands for all, and positions that are all alike: mean, least and largest agree.
-        axes = OBSERVABLES[name].axes
+        axes = axes_of[name]
         values = values[:, None] if "cluster" not in axes else values[:, None, None]
         columns[name] = np.repeat(values[..., None], len(STATISTICS), -1) if STATISTIC in axes else values
     return columns

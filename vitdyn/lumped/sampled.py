@@ -6,12 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 import torch
 
-from vitdyn._axes import FRAME, SEED, STATISTIC, STATISTICS
 from vitdyn._errors import (
     require_choice,
     require_integer,
@@ -27,9 +25,9 @@ from vitdyn.lumped.by_cell import Frame, observe_cells
 from vitdyn.lumped.counted import CountedBatch, Rows, counted_gradient, mean_attention
 from vitdyn.lumped.symmetry import OrderParameters, Symmetry
 from vitdyn.objectives import Objective, require_reduction
-from vitdyn.observables import OBSERVABLES
+from vitdyn.observables import RECORD, Schedule, labelled_trajectory
 from vitdyn.seeds import counted_seeds, stream
-from vitdyn.trajectory import SCHEMA, Trajectory, versions
+from vitdyn.trajectory import Trajectory
 
 QUERIES = ("representatives", "all")
 
@@ -98,8 +96,7 @@ class Lumped:
     @property
     def recorded_steps(self) -> tuple[int, ...]:
         """The steps to record: 0, the last, and those between evenly in the logarithm."""
-        inner = np.geomspace(1, max(self.steps, 1), self.frames - 1).round().astype(int).tolist()
-        return tuple(sorted({0, self.steps, *(step for step in inner if step <= self.steps)}))
+        return Schedule(frames=self.frames).recorded_steps(self.steps)
 
 
 def draw_counts(
@@ -176,7 +173,7 @@ def sampled_gradient(
 def descend(spec: Lumped, *, start: OrderParameters | None = None) -> Trajectory:
     """Run plain gradient descent on the order parameters and record it in the words of a full simulation.
 
-    Recorded, with the axes and meanings of ``OBSERVABLES``: ``feature_position``, ``position_position``,
+    Recorded, with the axes and meanings of the standard record: ``feature_position``, ``position_position``,
     ``position_position_self``, ``area_attention``, ``own_area_attention``. Minimum and maximum run over the cells of
     an area; each cell's attention is its mean over the evaluation samples and over its positions, where the full
     simulation takes the extremes of single positions.
@@ -227,25 +224,12 @@ def _frame(spec: Lumped, symmetry: Symmetry, order: OrderParameters, step: int) 
 
 def _assemble(spec: Lumped, frames: list[Frame], seconds: float) -> Trajectory:
     """Label everything."""
-    import xarray
-
-    variables: dict[str, Any] = {}
-    for name in frames[0]:
-        about = OBSERVABLES[name]
-        attributes = {"symbol": about.symbol, "long_name": about.meaning}
-        variables[name] = ((FRAME, *about.axes), np.stack([frame[name] for frame in frames]), attributes)
-    clock = np.array(spec.recorded_steps)
-    coordinates = {
-        "step": (FRAME, clock, {"long_name": "steps of descent done"}),
-        "time": (FRAME, clock * spec.rate, {"symbol": "t", "long_name": "learning rate times step"}),
-        SEED: (SEED, np.array(spec.seed_numbers)),
-        STATISTIC: (STATISTIC, list(STATISTICS)),
-    }
-    about_run = {
-        "schema": SCHEMA,
-        "spec": to_text({"lumped": spec}),
-        "device": "cpu",
-        "seconds": seconds,
-        "versions": versions("vitdyn", "torch", "numpy", "xarray"),
-    }
-    return Trajectory(xarray.Dataset(variables, coordinates, about_run))
+    steps = np.array(spec.recorded_steps)
+    return labelled_trajectory(
+        RECORD,
+        {name: np.stack([frame[name] for frame in frames]) for name in frames[0]},
+        steps=steps,
+        times=steps * spec.rate,
+        seeds=spec.seed_numbers,
+        attributes={"spec": to_text({"lumped": spec}), "device": "cpu", "seconds": seconds},
+    )

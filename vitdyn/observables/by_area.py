@@ -2,53 +2,97 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from math import inf, nan
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vitdyn.data import PatchLayout
+
+
+@dataclass(frozen=True)
+class AreaBlocks:
+    """The positions of all clusters, sorted so that areas of one size lie side by side.
+
+    A reduction over the positions of each area is then one over an axis of a view, for all areas of that size at once:
+    layouts have many areas and few sizes. No sum is a matrix product, whose bits would depend on how many seeds there
+    are. ``places`` are positions, ``rows`` the same in the flat order (cluster, position), ``blocks`` says how many
+    areas of which size follow each other, and ``areas`` which they are in the flat order (cluster, area).
+    """
+
+    layout: PatchLayout
+    places: Int[Tensor, " row"]
+    rows: Int[Tensor, " row"]
+    areas: Int[Tensor, " area"]
+    blocks: tuple[tuple[int, int], ...]
+
+    def reduce(self, values: Float[Tensor, "seed row *rest"], how: str) -> Float[Tensor, "seed area *rest"]:
+        """Reduce sorted values ("sum", "amin", "amax") over the positions of each area that there is."""
+        parts = values.split([count * size for count, size in self.blocks], 1)
+        each = [
+            getattr(part.unflatten(1, block), how)(2) for part, block in zip(parts, self.blocks, strict=True)
+        ]
+        return torch.cat(each, 1)
+
+    def spread(self, values: Float[Tensor, "seed area *rest"]) -> Float[Tensor, "seed cluster area *rest"]:
+        """Bring values of areas into the order (cluster, area); NaN for areas that a cluster lacks."""
+        clusters, count = self.layout.sizes.shape
+        whole = values.new_full((len(values), clusters * count, *values.shape[2:]), nan)
+        return whole.index_copy_(1, self.areas, values).unflatten(1, (clusters, count))
+
+
+@lru_cache(maxsize=16)
+def area_blocks(layout: PatchLayout, device: torch.device) -> AreaBlocks:
+    """Sort the positions of a layout's clusters by the size of their area, then by area."""
+    clusters, count = layout.sizes.shape
+    sizes = layout.sizes.ravel()
+    area = (layout.area_of_patch + count * np.arange(clusters)[:, None]).ravel()
+    rows = np.lexsort((area, sizes[area]))
+    there = np.argsort(sizes, kind="stable")[(sizes == 0).sum() :]
+    distinct, counts = np.unique(sizes[there], return_counts=True)
+
+    def on_device(index: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(index)).to(device)
+
+    blocks = tuple(zip(counts.tolist(), distinct.tolist(), strict=True))
+    return AreaBlocks(layout, on_device(rows % layout.patches), on_device(rows), on_device(there), blocks)
+
 
 def over_positions(
-    values: Float[Tensor, "seed query *rest"], areas: Int[Tensor, " query"], count: int
-) -> Float[Tensor, "seed area *rest statistic"]:
-    """Return mean, minimum and maximum over the positions of each of ``count`` areas, values that are NaN left out.
+    values: Float[Tensor, "seed cluster query rest"], layout: PatchLayout
+) -> Float[Tensor, "seed cluster area rest statistic"]:
+    """Return mean, minimum and maximum over the positions of each area of each cluster, NaN left out.
 
-    An area without a value gives NaN.
+    An area without a value, or without a position, gives NaN.
     """
-    counted = ~values.isnan()
-    number = _reduce(counted.to(values), areas, count, "sum")
-    total = _reduce(values.nan_to_num(0.0), areas, count, "sum")
-    low = _reduce(values.masked_fill(~counted, inf), areas, count, "amin")
-    high = _reduce(values.masked_fill(~counted, -inf), areas, count, "amax")
+    blocks = area_blocks(layout, values.device)
+    ordered = values.flatten(1, 2).index_select(1, blocks.rows)
+    missing = ordered.isnan()
+    number = blocks.reduce((~missing).to(values), "sum")
+    total = blocks.reduce(ordered.masked_fill(missing, 0.0), "sum")
+    low = blocks.reduce(ordered.masked_fill(missing, inf), "amin")
+    high = blocks.reduce(ordered.masked_fill(missing, -inf), "amax")
     stacked = torch.stack([total / number, low, high], -1)
-    return stacked.masked_fill((number == 0)[..., None], nan)
+    return blocks.spread(stacked.masked_fill((number == 0)[..., None], nan))
 
 
 def over_pairs(
-    values: Float[Tensor, "seed query key"], areas: Int[Tensor, " query"], count: int
-) -> Float[Tensor, "seed area area statistic"]:
+    values: Float[Tensor, "seed query key"], layout: PatchLayout
+) -> Float[Tensor, "seed cluster area area statistic"]:
     """Return mean, minimum and maximum over the pairs p ≠ q of each pair of areas; NaN where there is none."""
-    off_diagonal = ~torch.eye(len(areas), dtype=torch.bool, device=values.device)
-    member = torch.nn.functional.one_hot(areas, count).to(values)
-    number = member.T @ off_diagonal.to(values) @ member
+    blocks = area_blocks(layout, values.device)
+    ordered = values.index_select(1, blocks.places)
+    diagonal = torch.arange(len(blocks.places), device=values.device), blocks.places
     found = []
     for left_out, reduce in ((0.0, "sum"), (inf, "amin"), (-inf, "amax")):
-        by_query = _reduce(values.masked_fill(~off_diagonal, left_out), areas, count, reduce)
-        found.append(_reduce(by_query.transpose(1, 2), areas, count, reduce).transpose(1, 2))
-    total, *extremes = found
-    return torch.stack([total / number, *extremes], -1).masked_fill((number == 0)[..., None], nan)
-
-
-def _reduce(values: Tensor, areas: Tensor, count: int, reduce: str) -> Tensor:
-    """Reduce over the positions of each area, 0 for an area without any: a slice for each once they are sorted.
-
-    No sum is a matrix product: its bits would depend on how many seeds there are, and on where in memory each lies.
-    """
-    sizes = torch.bincount(areas, minlength=count).tolist()
-    by_area = values.index_select(1, torch.argsort(areas)).split(sizes, 1)
-    reduced = [
-        getattr(part, reduce)(1) if size else part.new_zeros(len(values), *values.shape[2:])
-        for part, size in zip(by_area, sizes, strict=True)
-    ]
-    return torch.stack(reduced, 1)
+        ordered[:, *diagonal] = left_out
+        by_query = blocks.spread(blocks.reduce(ordered, reduce))
+        by_key = by_query.transpose(2, 3).flatten(1, 2).index_select(1, blocks.rows)
+        found.append(blocks.spread(blocks.reduce(by_key, reduce)).transpose(2, 3))
+    sizes = torch.from_numpy(layout.sizes).to(values)
+    number = sizes[:, :, None] * sizes[:, None] - torch.diag_embed(sizes)
+    return torch.stack([found[0] / number, *found[1:]], -1).masked_fill((number == 0)[..., None], nan)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite, nan
 
 import torch
@@ -14,6 +15,7 @@ from vitdyn._errors import (
     require_boolean,
     require_choice,
     require_integer,
+    require_kind,
     require_real,
     require_sequence,
     wrong,
@@ -32,45 +34,26 @@ from vitdyn.metrics import (
     rank_me,
     ridge_determination,
 )
-from vitdyn.observables.catalogue import METRICS
+from vitdyn.observables.observable import Observable
 from vitdyn.observables.representation import image_representation, patch_representation
+from vitdyn.observables.state import ModelState
 from vitdyn.seeds import Streams
 
-Measure = Callable[[Tensor], Tensor]
-_OF_IMAGES = ("lidar", "rank_me", "local_determination", "global_determination")
-_AT_A_TIME = 2**19  # entries (seed, image, query, key) of maps held at once: 2 MiB in float32
 _FREQUENCIES = "cl-vs-mim"
 _LEAST_IMAGES = 6
 """Images of a cluster: four to fit and two to test."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metrics:
-    """Which metrics a run records at every frame, and on what: images and masks that no training step sees.
+class MetricImages:
+    """On what metrics are measured: images and masks that no training step sees, the same at every frame.
 
-    Metrics of attention maps (``attention_distance``, which needs a layout on a grid, ``mutual_information``,
-    ``attention_entropy``) and of patches F_p (``token_similarity``, and ``high_frequency`` in the convention cl-vs-mim,
-    which needs a grid whose axes have a frequency in common) are means over ``maps`` masked images. Those of images,
-    F = mean F_p, are read off ``objects`` images, as many of each cluster, with ``views`` masks each: ``lidar``
-    (convention exact) takes the masks of an image as its views, ``rank_me`` (exact) all views together;
-    ``local_determination`` and ``global_determination`` are R² of least squares from F of one view to the latents of a
-    cluster's areas, fitted on two thirds of the cluster's images and tested on the rest. All masks hide ``mask_ratio``
-    of the patches.
-
-    Images of two clusters differ in a direction that no mask moves. ``within_cluster`` therefore takes the first two
-    among the images of each cluster, and their mean over clusters; without it they see all images together.
-
-    The same images and masks serve every frame. A frame costs objects · views forward passes, and ``maps`` maps. A seed
-    whose maps or representations are not finite, as in a run that is about to diverge, has NaN and ends nothing.
-
-    >>> layout = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5, grid=(4, 4))
-    >>> generator, record = vd.PatchGenerator(layout=layout), vd.Metrics(names=("attention_distance",))
-    >>> training = vd.Training(generator=generator, objective=vd.Contrastive(), steps=3, metrics=record)
-    >>> vd.simulate(training)["attention_distance"].dims
-    ('frame', 'seed')
+    Metrics of attention maps and of patches F_p are means over ``maps`` masked images. Those of images, F = mean F_p,
+    are read off ``objects`` images, as many of each cluster, with ``views`` masks each. Masks hide ``mask_ratio`` of
+    the patches. Images of two clusters differ in a direction that no mask moves: ``within_cluster`` takes LiDAR and
+    RankMe among the images of each cluster, and their mean over clusters; without it they see all images together.
     """
 
-    names: tuple[str, ...]
     mask_ratio: float = 0.5
     maps: int = 4
     objects: int = 256
@@ -78,117 +61,22 @@ class Metrics:
     within_cluster: bool = True
 
     def __post_init__(self) -> None:
-        require_sequence("Metrics.names", self.names, f"names out of {', '.join(METRICS)}")
-        if not len(self.names):
-            raise wrong("Metrics.names", self.names, f"must name at least one of {', '.join(METRICS)}")
-        for name in self.names:
-            require_choice("Metrics.names", name, METRICS)
-        require_real("Metrics.mask_ratio", self.mask_ratio, low=0, high=1, open_low=True, open_high=True)
-        require_integer("Metrics.maps", self.maps, at_least=1)
-        require_integer("Metrics.objects", self.objects, at_least=_LEAST_IMAGES)
-        require_integer("Metrics.views", self.views, at_least=2)
-        require_boolean("Metrics.within_cluster", self.within_cluster)
-        object.__setattr__(self, "names", tuple(self.names))
+        require_real("MetricImages.mask_ratio", self.mask_ratio, low=0, high=1, open_low=True, open_high=True)
+        require_integer("MetricImages.maps", self.maps, at_least=1)
+        require_integer("MetricImages.objects", self.objects, at_least=_LEAST_IMAGES)
+        require_integer("MetricImages.views", self.views, at_least=2)
+        require_boolean("MetricImages.within_cluster", self.within_cluster)
 
-    def check(self, layout: PatchLayout) -> None:
-        """Raise ``ValueError`` where a metric does not exist on such a layout."""
-        masked_count(layout.patches, self.mask_ratio)
-        require_integer("Metrics.objects", self.objects, at_least=_LEAST_IMAGES * layout.clusters)
-        if "attention_distance" in self.names and layout.grid is None:
-            raise wrong(
-                "Metrics.names",
-                "attention_distance",
-                "needs patches on a grid: grid=(rows, columns), or a square number of them",
-            )
-        if "high_frequency" in self.names and (
-            layout.grid is None or len(diagonal_frequencies(layout.grid, convention=_FREQUENCIES)) < 2
-        ):
-            remedy = "needs patches on a grid whose axes have a frequency in common besides 0 and the highest"
-            raise wrong("Metrics.names", "high_frequency", remedy)
+    def __call__(self, state: ModelState) -> MeasuredModel:
+        """Return the models of a state, seen through these images."""
+        generator, _ = state.owners[0]
+        return MeasuredModel(self, state.parameters, generator, state.batch.seeds)
 
-    def measure(
-        self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
-    ) -> dict[str, Float[Tensor, " seed"]]:
-        """Return the named metrics of each seed's model, in float64; NaN for a model that is not finite."""
-        with torch.no_grad():
-            found = {
-                **self._of_maps(correlations, generator, seeds),
-                **self._of_images(correlations, generator, seeds),
-            }
-        blocks = correlations.named().values()
-        sound = torch.stack([block.flatten(1).isfinite().all(1) for block in blocks]).all(0)
-        return {name: found[name].where(sound, nan) for name in self.names}
-
-    def _of_maps(
-        self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
-    ) -> dict[str, Tensor]:
-        """Return the metrics of maps and of patches, a few images at a time."""
-        grid = generator.layout.grid or (1, 1)
-        of_maps: dict[str, Measure] = {
-            "attention_distance": lambda maps: attention_distance(maps, grid).value,
-            "mutual_information": lambda maps: mutual_information(maps).value,
-            "attention_entropy": lambda maps: attention_entropy(maps).value,
-        }
-        of_tokens: dict[str, Measure] = {
-            "token_similarity": lambda tokens: homogeneity(tokens, over="token").value,
-            "high_frequency": lambda tokens: _highest_frequency(tokens, grid),
-        }
-        kinds = [
-            (read, asked)
-            for read, measures in ((attend, of_maps), (patch_representation, of_tokens))
-            if (asked := {name: measure for name, measure in measures.items() if name in self.names})
-        ]
-        found: dict[str, list[Tensor]] = {name: [] for _, asked in kinds for name in asked}
-        if not found:
-            return {}
-        batch, visible = self._draw(correlations, generator, seeds, self.maps, views=1)
-        size = max(1, _AT_A_TIME // (len(seeds) * generator.layout.patches**2))
-        for start in range(0, batch.count, size):
-            few = slice(start, start + size)
-            for read, asked in kinds:
-                seen = read(correlations, batch.part(few), visible[:, few])
-                for name, measure in asked.items():
-                    found[name].append(_of_finite(measure, seen))
-        return {name: torch.cat(values, 1).mean(1) for name, values in found.items()}
-
-    def _of_images(
-        self, correlations: Correlations, generator: PatchGenerator, seeds: tuple[int, ...]
-    ) -> dict[str, Tensor]:
-        """Return the metrics of the representations of images."""
-        asked = set(self.names) & set(_OF_IMAGES)
-        if not asked:
-            return {}
-        batch, visible = self._draw(correlations, generator, seeds, self.objects, self.views)
-        features = image_representation(correlations, batch, visible).to(torch.float64)
-        features = features.unflatten(1, (self.objects, self.views))
-        latents = batch.latents[:, :: self.views].to(torch.float64)
-        drawn = batch.cluster[0, :: self.views]
-        groups = [drawn == cluster for cluster in range(generator.layout.clusters)]
-        compared = groups if self.within_cluster else [torch.ones_like(drawn, dtype=torch.bool)]
-        found: dict[str, list[Tensor]] = {}
-        if "lidar" in asked:
-            found["lidar"] = [_of_finite(_lidar, features[:, group]) for group in compared]
-        if "rank_me" in asked:
-            found["rank_me"] = [_of_finite(_rank_me, features[:, group]) for group in compared]
-        if asked & {"local_determination", "global_determination"}:
-            told = [
-                _of_finite(_determination, features[:, group, 0], latents[:, group, : int((sizes > 0).sum())])
-                for group, sizes in zip(groups, generator.layout.sizes, strict=True)
-            ]
-            found["global_determination"] = [each[:, 0] for each in told]
-            found["local_determination"] = [each[:, 1:].mean(1) for each in told]
-        return {name: torch.stack(values).mean(0) for name, values in found.items()}
-
-    def _draw(
-        self,
-        correlations: Correlations,
-        generator: PatchGenerator,
-        seeds: tuple[int, ...],
-        images: int,
-        views: int,
+    def draw(
+        self, generator: PatchGenerator, seeds: tuple[int, ...], like: Tensor, images: int, views: int
     ) -> tuple[PatchBatch, Bool[Tensor, "seed view patch"]]:
         """Draw images for each seed, as many of each cluster, repeat each ``views`` times, and draw all masks."""
-        layout, model = generator.layout, correlations.position_position
+        layout = generator.layout
         cluster = torch.arange(images) * layout.clusters // images
         exists = torch.from_numpy(layout.sizes > 0)[cluster]
         shape, masked = (images, layout.areas), masked_count(layout.patches, self.mask_ratio)
@@ -197,10 +85,195 @@ class Metrics:
         batch = PatchBatch(
             layout,
             seeds,
-            cluster.expand(len(seeds), -1).repeat_interleave(views, 1).to(model.device),
-            (torch.from_numpy(latents) * exists).repeat_interleave(views, 1).to(model),
+            cluster.expand(len(seeds), -1).repeat_interleave(views, 1).to(like.device),
+            (torch.from_numpy(latents) * exists).repeat_interleave(views, 1).to(like),
         )
-        return batch, torch.from_numpy(shown).to(model.device)
+        return batch, torch.from_numpy(shown).to(like.device)
+
+
+@dataclass(frozen=True)
+class MeasuredModel:
+    """Models seen through the images of their metrics; maps and representations are made when first asked for."""
+
+    images: MetricImages
+    parameters: Correlations
+    generator: PatchGenerator
+    seeds: tuple[int, ...]
+
+    def _draw(self, images: int, views: int) -> tuple[PatchBatch, Tensor]:
+        like = self.parameters.position_position
+        return self.images.draw(self.generator, self.seeds, like, images, views)
+
+    @cached_property
+    def _few(self) -> tuple[PatchBatch, Tensor]:
+        return self._draw(self.images.maps, 1)
+
+    @cached_property
+    def _many(self) -> tuple[PatchBatch, Tensor]:
+        return self._draw(self.images.objects, self.images.views)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.generator.layout.grid or (1, 1)
+
+    @cached_property
+    def maps(self) -> Float[Tensor, "seed image query key"]:
+        """The attention maps of ``maps`` images."""
+        return attend(self.parameters, *self._few)
+
+    @cached_property
+    def tokens(self) -> Float[Tensor, "seed image patch feature"]:
+        """F_p on the images of the maps."""
+        return patch_representation(self.parameters, *self._few)
+
+    @cached_property
+    def features(self) -> Float[Tensor, "seed image view feature"]:
+        """F of each view of each image."""
+        found = image_representation(self.parameters, *self._many).to(torch.float64)
+        return found.unflatten(1, (self.images.objects, self.images.views))
+
+    @cached_property
+    def clusters(self) -> list[Bool[Tensor, " image"]]:
+        """Which images are of each cluster."""
+        drawn = self._many[0].cluster[0, :: self.images.views]
+        return [drawn == cluster for cluster in range(self.generator.layout.clusters)]
+
+    def over_groups(self, measure: Callable[[Tensor], Tensor]) -> Float[Tensor, " seed"]:
+        """Return the mean of a metric of views over the groups of images that are compared."""
+        groups = self.clusters if self.images.within_cluster else [torch.ones_like(self.clusters[0])]
+        return torch.stack([_of_finite(measure, self.features[:, group]) for group in groups]).mean(0)
+
+    @cached_property
+    def determination(self) -> Float[Tensor, "seed cluster"]:
+        """R² of least squares from F of one view to the latents of a cluster's areas: global area, mean over local."""
+        latents = self._many[0].latents[:, :: self.images.views].to(torch.float64)
+        told = [
+            _of_finite(
+                _determination, self.features[:, group, 0], latents[:, group, : int((sizes > 0).sum())]
+            )
+            for group, sizes in zip(self.clusters, self.generator.layout.sizes, strict=True)
+        ]
+        return torch.stack([torch.stack([each[:, 0], each[:, 1:].mean(1)], -1) for each in told]).mean(0)
+
+
+def _distance(seen: MeasuredModel) -> Tensor:
+    return _of_finite(lambda maps: attention_distance(maps, seen.grid).value, seen.maps).mean(1)
+
+
+def _frequency(seen: MeasuredModel) -> Tensor:
+    return _of_finite(lambda tokens: _highest_frequency(tokens, seen.grid), seen.tokens).mean(1)
+
+
+_METRICS: dict[str, tuple[str, str, Callable[[MeasuredModel], Tensor]]] = {
+    "attention_distance": ("d", "mean distance between query and key, in patches", _distance),
+    "mutual_information": (
+        "NMI",
+        "normalised mutual information of query and key",
+        lambda seen: _of_finite(lambda maps: mutual_information(maps).value, seen.maps).mean(1),
+    ),
+    "attention_entropy": (
+        "H",
+        "mean entropy of a query's attention, in nats",
+        lambda seen: _of_finite(lambda maps: attention_entropy(maps).value, seen.maps).mean(1),
+    ),
+    "token_similarity": (
+        "cos",
+        "mean cosine of F_p and F_q, p ≠ q, of one image",
+        lambda seen: _of_finite(lambda tokens: homogeneity(tokens, over="token").value, seen.tokens).mean(1),
+    ),
+    "high_frequency": (
+        "Δ log amp",
+        "log amplitude of F_p at the highest frequency of the grid less that at 0",
+        _frequency,
+    ),
+    "lidar": (
+        "LiDAR",
+        "effective number of directions that separate images, not masks",
+        lambda seen: seen.over_groups(lambda views: lidar(views).value),
+    ),
+    "rank_me": (
+        "RankMe",
+        "effective rank of the representations of all views",
+        lambda seen: seen.over_groups(lambda views: rank_me(views.flatten(1, 2)).value),
+    ),
+    "local_determination": (
+        "R²_local",
+        "R² of a linear map from F to the latent of a local area, mean over areas",
+        lambda seen: seen.determination[:, 1],
+    ),
+    "global_determination": (
+        "R²_global",
+        "R² of a linear map from F to the latent of the global area",
+        lambda seen: seen.determination[:, 0],
+    ),
+}
+"""Symbol, meaning and formula of each metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric by its name, on its images: what an ``Observable`` computes; NaN for a model that is not finite."""
+
+    name: str
+    images: MetricImages = MetricImages()
+
+    def __post_init__(self) -> None:
+        require_choice("Metric.name", self.name, _METRICS)
+        require_kind("Metric.images", self.images, MetricImages)
+
+    def __call__(self, state: ModelState) -> Float[Tensor, " seed"]:
+        """Return the metric of each seed's model, in float64."""
+        return self.of(state.shared(self.images))
+
+    def of(self, seen: MeasuredModel) -> Float[Tensor, " seed"]:
+        """Return the metric of models."""
+        blocks = seen.parameters.named().values()
+        sound = torch.stack([block.flatten(1).isfinite().all(1) for block in blocks]).all(0)
+        with torch.no_grad():
+            return _METRICS[self.name][2](seen).where(sound, nan)
+
+    def check(self, layout: PatchLayout) -> None:
+        """Raise ``ValueError`` where the metric does not exist on such a layout."""
+        masked_count(layout.patches, self.images.mask_ratio)
+        require_integer("MetricImages.objects", self.images.objects, at_least=_LEAST_IMAGES * layout.clusters)
+        if self.name == "attention_distance" and layout.grid is None:
+            remedy = "needs patches on a grid: grid=(rows, columns), or a square number of them"
+            raise wrong("observables", self.name, remedy)
+        if self.name == "high_frequency" and (
+            layout.grid is None or len(diagonal_frequencies(layout.grid, convention=_FREQUENCIES)) < 2
+        ):
+            remedy = "needs patches on a grid whose axes have a frequency in common besides 0 and the highest"
+            raise wrong("observables", self.name, remedy)
+
+
+def metric_observables(
+    names: Sequence[str] = tuple(_METRICS), images: MetricImages = MetricImages()
+) -> tuple[Observable, ...]:
+    """Return metrics of the field as observables, all measured on the same ``images``.
+
+    ``attention_distance`` and ``high_frequency`` (convention cl-vs-mim) need a layout on a grid; ``lidar`` (convention
+    exact) takes the masks of an image as its views, ``rank_me`` (exact) all views together; ``local_determination`` and
+    ``global_determination`` are R² of least squares fitted on two thirds of a cluster's images and tested on the rest.
+    A frame costs objects · views forward passes, and ``maps`` maps, which are in memory at once.
+
+    >>> [each.name for each in vd.metric_observables(["lidar", "rank_me"])]
+    ['lidar', 'rank_me']
+    """
+    require_kind("images", images, MetricImages)
+    require_sequence("names", names, f"names out of {', '.join(_METRICS)}")
+    for name in names:
+        require_choice("names", name, _METRICS)
+    return tuple(
+        Observable(
+            name=name,
+            compute=Metric(name=name, images=images),
+            symbol=_METRICS[name][0],
+            meaning=_METRICS[name][1],
+            may_be_missing=True,
+        )
+        for name in names
+    )
 
 
 def _of_finite(measure: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
@@ -215,14 +288,6 @@ def _of_finite(measure: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
 
 def _along(seeds: Bool[Tensor, " seed"], array: Tensor) -> Tensor:
     return seeds.reshape(-1, *[1] * (array.ndim - 1))
-
-
-def _lidar(features: Float[Tensor, "seed image view feature"]) -> Float[Tensor, " seed"]:
-    return lidar(features).value
-
-
-def _rank_me(features: Float[Tensor, "seed image view feature"]) -> Float[Tensor, " seed"]:
-    return rank_me(features.flatten(1, 2)).value
 
 
 def _highest_frequency(

@@ -1,0 +1,84 @@
+"""What is recorded of seeds that train together: at a frame on an evaluation batch, at each step on its own batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from vitdyn.attention import Correlations
+from vitdyn.dynamics.gradient import Workspaces, forward_pass, loss_gradient
+from vitdyn.dynamics.grid import Rows
+from vitdyn.dynamics.joint_batches import JointSource
+from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.objectives import State as ObjectiveState
+from vitdyn.objectives.forward import ForwardPass
+from vitdyn.observables import ModelState, observe
+
+
+def frame_of(
+    rows: Rows,
+    parameters: Correlations,
+    objective_state: ObjectiveState,
+    step: int,
+    source: JointSource,
+    workspaces: Workspaces,
+) -> dict[str, Tensor]:
+    """Return what a frame holds of each seed, by name."""
+    batch, views = source.evaluation(step)
+    parts = []
+    for own, span in rows.observed:
+
+        def take(tensor: Tensor, span: slice = span, whole: bool = own is rows) -> Tensor:
+            # a part is a copy: some sums depend on where in memory an array begins
+            return tensor if whole else tensor[span].clone()
+
+        shown = replace(batch, seeds=own.seeds, cluster=take(batch.cluster), latents=take(batch.latents))
+        forward = forward_pass(
+            parameters.map(take),
+            shown,
+            tuple(take(view) for view in views),
+            {name: take(value) for name, value in objective_state.items()},
+            workspaces,
+        )
+        state = _state(own, parameters.map(take), forward, step, None)
+        parts.append(observe(state, [each for each in rows.common.recorded if not each.each_step]))
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+
+
+def empty_series(rows: Rows) -> dict[str, Tensor]:
+    """Return room for what is recorded at each step: (seed, step, ...), NaN before it is done."""
+    training, series = rows.common, {}
+    for each in training.recorded:
+        if each.each_step:
+            seeds, *rest = each.shape(training.generator.layout, len(rows.rows), training.samples)
+            dtype = PRECISIONS[training.precision]
+            series[each.name] = torch.full((seeds, training.steps, *rest), torch.nan, dtype=dtype)
+    return series
+
+
+def record_step(
+    rows: Rows,
+    parameters: Correlations,
+    gradient: Correlations,
+    forward: ForwardPass,
+    step: int,
+    series: dict[str, Tensor],
+) -> None:
+    """Write into ``series`` what is recorded at each step, before ``parameters`` follow their ``gradient``."""
+    if series:
+        state = _state(rows, parameters, forward, step, gradient)
+        for name, values in observe(state, [each for each in rows.common.recorded if each.each_step]).items():
+            series[name][:, step] = values
+
+
+def _state(
+    rows: Rows, parameters: Correlations, forward: ForwardPass, step: int, gradient: Correlations | None
+) -> ModelState:
+    def found() -> Correlations:
+        given = rows.objective, forward.batch, forward.views, forward.state
+        return loss_gradient(parameters, *given)[0] if gradient is None else gradient
+
+    owners = tuple((training.generator, training.objective) for training in rows.trainings)
+    return ModelState(parameters, rows.objective, forward, step, found, owners)

@@ -1,0 +1,263 @@
+"""The standard record: correlations and attention by area, losses, the concentration of attention on few keys.
+
+All of a frame follows from one forward pass. What is summed over samples goes through memory once, for attention to all
+areas and the reconstruction error together; what is summarised over positions, once more (``by_area``). Every value is
+a sum or an extreme for each seed by itself, so that a seed has the bits that it has alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import nan
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vitdyn._axes import AREA, CLUSTER, KEY_AREA, QUERY_AREA, SEED, STATISTIC
+from vitdyn._errors import wrong
+from vitdyn.metrics import attention_diversity
+from vitdyn.objectives.contract import loss_queries_of, lower_bound_of
+from vitdyn.observables.by_area import over_pairs, over_positions
+from vitdyn.observables.observable import Observable
+from vitdyn.observables.state import ModelState
+
+_DIVERSITY_SAMPLES = 2
+
+
+class _ByArea(NamedTuple):
+    """Mean, minimum and maximum over the positions of each area: (seed, cluster, query area, ..., statistic)."""
+
+    feature_position: Tensor
+    position_position_self: Tensor
+    area_attention: Tensor
+    own_area_attention: Tensor
+    reconstruction_error: Tensor
+
+
+def _by_area(state: ModelState) -> _ByArea:
+    """Summarise all that a query position has a number for, in one pass over the positions."""
+    layout, parameters = state.batch.layout, state.parameters
+    lacking = _lacking(state)[:, None]
+    attention, own, error = _sample_means(state).split((layout.areas, 1, 1), 2)
+    phi = parameters.feature_position.permute(0, 2, 1, 3).masked_fill(lacking, nan)
+    itself = parameters.position_position.diagonal(dim1=1, dim2=2)[:, None, :, None]
+    rows = [
+        phi,
+        itself.expand(-1, layout.clusters, -1, -1),
+        attention.transpose(2, 3).masked_fill(lacking, nan),
+        own.transpose(2, 3),
+        error.transpose(2, 3),
+    ]
+    found = over_positions(torch.cat(rows, -1), layout).split((layout.areas, 1, layout.areas, 1, 1), 3)
+    return _ByArea(found[0], found[1].squeeze(3), found[2], found[3].squeeze(3), found[4].squeeze(3))
+
+
+def _sample_means(state: ModelState) -> Float[Tensor, "seed cluster row query"]:
+    """Return each query's means over the samples of a cluster that count it: A to each area, A_own, ½‖F_p − X_p‖².
+
+    A_own is over the samples that show some of the query's own area, the error over those that mask it.
+    """
+    batch, attention = state.batch, state.attention[0]
+    counted, area = loss_queries_of(state.objective, state.forward), batch.area[:, :, None]
+    own = attention.gather(2, area)[:, :, 0]
+    shows_own = (batch.shown_count(state.views[0]) > 0).gather(2, area[:, :, 0]) & counted
+    weights = torch.stack([counted, shows_own, state.masks[0]], 2).to(attention)
+    areas = attention.shape[2]
+    values = attention.new_empty(*attention.shape[:2], areas + 5, attention.shape[3])
+    torch.mul(attention, weights[:, :, :1], out=values[:, :, :areas])
+    values[:, :, areas] = own
+    values[:, :, areas + 1] = _reconstruction_error(state)
+    values[:, :, areas : areas + 2] *= weights[:, :, 1:]
+    values[:, :, areas + 2 :] = weights
+    sums = _sum_by_cluster(values, batch.cluster, batch.layout.clusters)
+    number = sums[:, :, areas + 2 :]
+    sums[:, :, :areas] /= number[:, :, :1]
+    sums[:, :, areas : areas + 2] /= number[:, :, 1:]
+    return sums[:, :, : areas + 2]
+
+
+def _sum_by_cluster(
+    values: Float[Tensor, "seed sample row query"], cluster: Tensor, clusters: int
+) -> Float[Tensor, "seed cluster row query"]:
+    """Sum over the samples of each cluster, in the order of the samples."""
+    if values.is_cuda:  # where ``index_add_`` adds in whatever order
+        drawn = [(cluster == k)[..., None, None] for k in range(clusters)]
+        return torch.stack([(values * own).sum(1) for own in drawn], 1)
+    seeds = len(values)
+    places = cluster + clusters * torch.arange(seeds)[:, None]
+    sums = values.new_zeros(seeds * clusters, *values.shape[2:])
+    return sums.index_add_(0, places.flatten(), values.flatten(0, 1)).unflatten(0, (seeds, clusters))
+
+
+def _reconstruction_error(state: ModelState) -> Float[Tensor, "seed sample query"]:
+    """Return ½ Σ_j z_j² (A_j − 1{j = own})² for every sample and query."""
+    residual = state.attention[0] - state.batch.membership
+    return residual.mul_(state.batch.latents[..., None]).square_().sum(2).mul_(0.5)
+
+
+def _lacking(state: ModelState) -> Bool[Tensor, "cluster area"]:
+    sizes = torch.from_numpy(state.batch.layout.sizes)
+    return (sizes == 0).to(state.parameters.position_position.device)
+
+
+def _content_position(state: ModelState) -> Tensor:
+    """Return the summary of Ψ over key positions, NaN for a feature that its cluster lacks."""
+    psi = state.parameters.content_position
+    assert psi is not None
+    by_key = psi.transpose(2, 3).masked_fill(_lacking(state)[:, None], nan)
+    return over_positions(by_key, state.batch.layout).transpose(2, 3)
+
+
+def _content_content(state: ModelState) -> Tensor:
+    xi, lacking = state.parameters.content_content, _lacking(state)
+    assert xi is not None
+    return xi.masked_fill(lacking[:, :, None] | lacking[:, None], nan)
+
+
+def _attention_diversity(state: ModelState) -> Tensor:
+    """Return the mean diversity of a few maps, spread over the batch and so over its clusters, made one by one."""
+    count = state.batch.count
+    few = torch.linspace(0, count - 1, min(_DIVERSITY_SAMPLES, count)).long().tolist()
+    return torch.cat([attention_diversity(state.maps(slice(one, one + 1))) for one in few], 1).mean(1)
+
+
+def sample_mean(
+    values: Float[Tensor, "seed sample *rest query"], counted: Bool[Tensor, "seed sample query"]
+) -> Float[Tensor, "seed *rest query"]:
+    """Return each query's mean over the samples that count; NaN for a query that no sample counts."""
+    for field, part in (("values", values), ("counted", counted)):
+        if not isinstance(part, Tensor) or part.ndim < 3 or part.layout != torch.strided or part.is_meta:
+            raise wrong(field, part, "must be a dense tensor with axes for seed, sample and query")
+    if counted.shape != (*values.shape[:2], values.shape[-1]):
+        raise wrong("counted.shape", tuple(counted.shape), f"must fit values of shape {tuple(values.shape)}")
+    between = [1] * (values.ndim - 3)
+    weight = counted.to(values).reshape(*counted.shape[:2], *between, -1)
+    return (values * weight).sum(1) / weight.sum(1)
+
+
+def standard(
+    name: str,
+    axes: tuple[str, ...],
+    symbol: str,
+    meaning: str,
+    compute: Callable[[ModelState], Tensor],
+    **options: Any,
+) -> Observable:
+    """Return an observable of vitdyn's own, in which each seed has the bits that it has alone."""
+    return Observable(
+        name=name,
+        axes=(SEED, *axes),
+        symbol=symbol,
+        meaning=meaning,
+        compute=compute,
+        **{"may_be_missing": True, "seed_independent": True, **options},
+    )
+
+
+def _of_areas(name: str) -> Callable[[ModelState], Tensor]:
+    return lambda state: getattr(state.shared(_by_area), name)
+
+
+_BY_PAIR, _BY_QUERY = (CLUSTER, QUERY_AREA, KEY_AREA, STATISTIC), (CLUSTER, QUERY_AREA, STATISTIC)
+
+RECORD: tuple[Observable, ...] = (
+    standard(
+        "feature_position",
+        _BY_PAIR,
+        "Φ",
+        "feature-position correlation, over query positions",
+        _of_areas("feature_position"),
+    ),
+    standard(
+        "position_position",
+        _BY_PAIR,
+        "Υ",
+        "position-position correlation, over pairs of distinct positions",
+        lambda state: over_pairs(state.parameters.position_position, state.batch.layout),
+    ),
+    standard(
+        "position_position_self",
+        _BY_QUERY,
+        "Υ_self",
+        "correlation of a position with itself",
+        _of_areas("position_position_self"),
+    ),
+    standard(
+        "content_position",
+        (CLUSTER, AREA, KEY_AREA, STATISTIC),
+        "Ψ",
+        "query feature, key position",
+        _content_position,
+        needs_content_queries=True,
+    ),
+    standard(
+        "content_content",
+        (CLUSTER, AREA, KEY_AREA),
+        "Ξ",
+        "query feature, key feature",
+        _content_content,
+        needs_content_queries=True,
+    ),
+    standard(
+        "area_attention",
+        _BY_PAIR,
+        "A",
+        "attention to the visible patches of an area: each query's mean over samples, then over queries",
+        _of_areas("area_attention"),
+    ),
+    standard(
+        "own_area_attention",
+        _BY_QUERY,
+        "A_own",
+        "attention to the query's own area, over samples that show some of it",
+        _of_areas("own_area_attention"),
+    ),
+    standard(
+        "reconstruction_error",
+        (CLUSTER, QUERY_AREA),
+        "½‖F_p − X_p‖²",
+        "mean error of a masked patch, by its area",
+        lambda state: state.shared(_by_area).reconstruction_error[..., 0],
+    ),
+    standard("loss", (), "L", "the objective with its weight decay", lambda state: state.loss),
+    standard(
+        "excess_loss",
+        (),
+        "L − L_min",
+        "loss above its lower bound on the same batch",
+        lambda state: state.loss - lower_bound_of(state.objective, state.forward),
+    ),
+    standard(
+        "attention_diversity",
+        (),
+        "D",
+        "mean of the ten largest key scores of an attention map; lower is more diverse",
+        _attention_diversity,
+    ),
+)
+"""What a run records unless it is told otherwise."""
+
+
+def _gradient_norm(state: ModelState) -> Tensor:
+    return state.gradient.squared_norm().sqrt()
+
+
+GRADIENT_NORMS: tuple[Observable, ...] = (
+    standard(
+        "gradient_norm",
+        (),
+        "‖∂L/∂Q‖",
+        "norm of the gradient of the loss on the evaluation batch",
+        _gradient_norm,
+    ),
+    standard(
+        "step_gradient_norm",
+        (),
+        "‖∂L/∂Q‖",
+        "norm of the gradient that a step of training follows",
+        _gradient_norm,
+        each_step=True,
+    ),
+)
