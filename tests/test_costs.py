@@ -100,7 +100,10 @@ def test_a_run_is_refused_where_its_last_states_do_not_fit_though_each_seed_does
 def test_what_is_kept_is_the_state_thrice_and_all_frames():
     many = training(64, seeds=7, steps=3, schedule=Schedule(spacing="explicit"))
     layout = many.generator.layout
-    numbers = 3 * (64**2 + 64 * layout.areas) + 2 * 2 * 15 * layout.areas**2
+    record = (
+        9 * layout.areas**2 + 7 * layout.areas + 3
+    )  # Φ, Υ, A; Υ_self, A_own, error; loss, excess, diversity
+    numbers = 3 * (64**2 + 64 * layout.areas) + 2 * 2 * record
     assert kept_memory(many) == 7 * 4 * numbers
     assert estimate_memory(training(data_set_size=10**6)) - estimate_memory(training()) == pytest.approx(
         10**6 * (8 + 12 * training().generator.layout.areas)

@@ -180,18 +180,16 @@ def test_records_are_those_of_the_lifted_state(name, rng):
     state, tables = symmetry.lift(order), symmetry.tables(order, 0)
     nothing = np.zeros((layout.clusters, len(symmetry.cell_sizes), layout.areas))
     found = observe_cells(symmetry, tables, nothing, nothing[..., 0])
-    for cluster in range(layout.clusters):
-        areas = torch.from_numpy(layout.area_of_patch[cluster])
-        lacking = torch.from_numpy(layout.sizes[cluster] == 0)
-        upsilon = state.position_position
-        phi = state.feature_position[:, :, cluster].masked_fill(lacking, float("nan"))
-        truth = {
-            "feature_position": over_positions(phi, areas, layout.areas),
-            "position_position": over_pairs(upsilon, areas, layout.areas),
-            "position_position_self": over_positions(upsilon.diagonal(dim1=1, dim2=2), areas, layout.areas),
-        }
-        for variable, values in truth.items():
-            np.testing.assert_allclose(found[variable][cluster], values[0], atol=1e-14, err_msg=variable)
+    lacking, upsilon = torch.from_numpy(layout.sizes == 0)[:, None], state.position_position
+    phi = state.feature_position.transpose(1, 2).masked_fill(lacking, float("nan"))
+    own = upsilon.diagonal(dim1=1, dim2=2)[:, None, :, None].expand(-1, layout.clusters, -1, -1)
+    truth = {
+        "feature_position": over_positions(phi, layout),
+        "position_position": over_pairs(upsilon, layout),
+        "position_position_self": over_positions(own, layout).squeeze(3),
+    }
+    for variable, values in truth.items():
+        np.testing.assert_allclose(found[variable], values[0], atol=1e-14, err_msg=variable)
 
 
 @pytest.mark.parametrize("name", ["one cluster, areas of one", "two clusters", "areas missing in one"])

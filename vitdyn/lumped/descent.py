@@ -9,12 +9,7 @@ import numpy as np
 from vitdyn._progress import progress as shown
 from vitdyn.lumped.mean_field import MeanField, StalledFlowError
 from vitdyn.lumped.right_hand_side import RightHandSide
-
-
-def recorded_steps(steps: int, frames: int) -> list[int]:
-    """Return the steps to record: 0, the last, and those between evenly in the logarithm."""
-    inner = np.geomspace(1, max(steps, 1), frames - 1).round().astype(int).tolist()
-    return sorted({0, steps, *(step for step in inner if step <= steps)})
+from vitdyn.observables import Schedule
 
 
 def descend_together(specs: Sequence[MeanField], show: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -27,7 +22,7 @@ def descend_together(specs: Sequence[MeanField], show: bool = False) -> list[tup
     )
     rates = np.array([float(spec.learning_rate or 0.0) for spec in specs])
     aims = np.array([np.nan if spec.until is None else spec.until for spec in specs])
-    recorded = set(recorded_steps(first.steps, first.frames))
+    recorded = set(Schedule(frames=first.frames).recorded_steps(first.steps))
     runs = (len(specs),) if len(specs) > 1 else ()  # the state of a single run has no axis over runs
     rate, state = rates.reshape(runs), np.zeros((len(first.parameters), *runs))
     kept, steps, frames = [], [], np.zeros(len(specs), dtype=int)

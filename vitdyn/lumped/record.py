@@ -31,8 +31,8 @@ def assemble(
     seconds: float,
 ) -> Trajectory:
     """Return the trajectory of a run, its variables labelled as in the standard record."""
-    about = {"spec": to_text(spec), "device": "cpu", "engine": engine, "machine": machine_name()}
-    about |= {"seconds": seconds, "global_area": GLOBAL_AREA}
+    about: dict[str, Any] = {"spec": to_text(spec), "device": "cpu", "engine": engine}
+    about |= {"machine": machine_name(), "seconds": seconds, "global_area": GLOBAL_AREA}
     return labelled_trajectory(RECORD, variables, steps=steps, times=time, seeds=seeds, attributes=about)
 
 

@@ -39,7 +39,7 @@ OBJECTS[Observable] = register_observable
 
 def as_observables(field: str, value: Any) -> tuple[Observable, ...]:
     """Return observables, given as such or by their names. Raises ``ValueError`` for anything else."""
-    if not isinstance(value, Iterable) or isinstance(value, (str, bytes)):
+    if not isinstance(value, Iterable) or isinstance(value, (str, bytes)) or hasattr(value, "__array__"):
         require_sequence(field, value, "Observables or their names")
     known, found = known_observables(), []
     for index, each in enumerate(value):

@@ -92,6 +92,8 @@ class Observable:
         for flag in ("each_step", "may_be_missing", "seed_independent", "needs_content_queries"):
             require_boolean(f"{self.name}.{flag}", getattr(self, flag))
         require_sequence(f"{self.name}.axes", self.axes, "names of axes")
+        if not all(isinstance(axis, str) for axis in self.axes):
+            raise wrong(f"{self.name}.axes", self.axes, "must be names of axes")
         object.__setattr__(self, "axes", tuple(self.axes))
         self._take_coordinates()
         if self.axes[:1] != (SEED,) or len(set(self.axes)) < len(self.axes):
