@@ -6,6 +6,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
+from vitdyn.data.stream_words import fill_whole_numbers, fill_words
 from vitdyn.seeds import PURPOSES, Streams, stream
 
 
@@ -81,12 +82,19 @@ def test_draws_are_fixed_for_all_time():
 @pytest.mark.parametrize("step", [0, 3, 2**40])
 @pytest.mark.parametrize("block", [0, 1, 1000])
 def test_words_are_those_of_the_stream(step, block):
-    stream_words = pytest.importorskip("vitdyn.data.stream_words")
     streams = Streams((7, 0, 2**70), "masks", step)
     for key, one in zip(streams.keys, streams.each(), strict=True):
         words = np.empty(40, dtype=np.uint64)
-        stream_words.fill_words(key, step, block, words)
+        fill_words(key, step, block, words)
         assert np.array_equal(words, one.bit_generator.random_raw(4 * block + 40)[4 * block :])
+
+
+@pytest.mark.parametrize("bound", [2, 3, 1000, 3 * 2**30])
+def test_whole_numbers_are_those_of_the_stream(bound):
+    """Of the largest bound a quarter of the tries is rejected."""
+    streams, numbers = Streams((7, 0, 2**70), "clusters", 3), np.empty((3, 101), dtype=np.int64)
+    fill_whole_numbers(streams.keys, streams.step, bound, numbers)
+    assert np.array_equal(numbers, [one.integers(0, bound, 101) for one in streams.each()])
 
 
 def test_streams_are_those_of_their_seeds():

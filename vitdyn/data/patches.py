@@ -247,10 +247,11 @@ class PatchGenerator:
         require_fits("count", count, len(own) * count * (8 + 12 * self.layout.areas), "take fewer samples")
         cluster = np.zeros((len(own), count), dtype=np.int64)
         if clusters > 1:
-            # whole numbers below K need a generator: how many words one takes depends on what is drawn
-            for row, generator in enumerate(Streams(own, f"{purpose}clusters", step).each()):
-                drawn = generator.integers(0, clusters, count)
-                cluster[row] = np.sort(drawn) if by_cluster else drawn
+            from vitdyn.data.stream_words import fill_whole_numbers
+
+            fill_whole_numbers(Streams(own, f"{purpose}clusters", step).keys, step, clusters, cluster)
+            if by_cluster:
+                cluster.sort(axis=1)
         streams = Streams(own, f"{purpose}latents", step)
         latents = draw_of_streams(self.latents, streams, (count, self.layout.areas))
         if self._absent is not None:

@@ -79,3 +79,28 @@ def fill_uniforms(keys, step, numbers):  # type: ignore[no-untyped-def]  # pragm
         fill_words(keys[seed], step, 0, words)
         for at in range(numbers.shape[1]):
             numbers[seed, at] = (words[at] >> np.uint64(11)) * (1.0 / 2**53)
+
+
+@_compiled
+def fill_whole_numbers(keys, step, bound, numbers):  # type: ignore[no-untyped-def]  # pragma: no cover  (compiled)
+    """Write to each seed's row whole numbers below ``bound`` < 2^32, as numpy's ``integers`` draws them.
+
+    One takes half a word, the lower half first: the upper half of its product with the bound, unless the lower half
+    lies below 2^32 mod bound, which has no bias (Lemire, 2019, doi:10.1145/3230636).
+    """
+    half, bound = np.uint64(0xFFFFFFFF), np.uint64(bound)
+    least = (half + np.uint64(1)) % bound
+    words = np.empty(BLOCK, np.uint64)
+    for seed in range(numbers.shape[0]):
+        block, used = 0, 2 * BLOCK
+        for at in range(numbers.shape[1]):
+            product = np.uint64(0)
+            while True:
+                if used == 2 * BLOCK:
+                    fill_words(keys[seed], step, block, words)
+                    block, used = block + 1, 0
+                product = ((words[used >> 1] >> np.uint64(32 * (used & 1))) & half) * bound
+                used += 1
+                if product & half >= least:
+                    break
+            numbers[seed, at] = product >> np.uint64(32)
