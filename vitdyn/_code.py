@@ -30,46 +30,21 @@ _GENERATED = {"__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__de
 }
 """What ``dataclass`` may write into a class."""
 
-_OUTSIDE = frozenset(
-    (
-        "open",
-        "input",
-        "eval",
-        "exec",
-        "__import__",
-        "environ",
-        "getenv",
-        "load",
-        "loadtxt",
-        "genfromtxt",
-        "fromfile",
-    )
-)
+_OUTSIDE = {
+    "open", "input", "eval", "exec", "__import__", "environ", "getenv", "load", "loadtxt", "genfromtxt", "fromfile"
+}  # fmt: skip
 """Names by which code reads more than what stands in it: files, the environment, other code."""
 
 _OF_CHANCE_OR_TIME = {"random", "secrets", "time", "uuid"}
 _STANDARD = str(Path(sysconfig.get_path("stdlib")).resolve())
 _RANDOM = ("numpy.random.", "random.", "torch._C.Generator")
 _OF_EVERY_CLASS = {
-    *(
-        "__abstractmethods__",
-        "__annotations__",
-        "__annotations_cache__",
-        "__annotate_func__",
-        "__dict__",
-        "__doc__",
-    ),
-    *("__dataclass_fields__", "__dataclass_params__", "__firstlineno__", "__match_args__", "__module__"),
-    *(
-        "__orig_bases__",
-        "__parameters__",
-        "__qualname__",
-        "__static_attributes__",
-        "__weakref__",
-        "_abc_impl",
-    ),
-    *("_is_protocol", "__protocol_attrs__", "__non_callable_proto_members__", "written_with"),
-}
+    "__abstractmethods__", "__annotations__", "__annotations_cache__", "__annotate_func__", "__dataclass_fields__",
+    "__dataclass_params__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__",
+    "__non_callable_proto_members__", "__orig_bases__", "__parameters__", "__protocol_attrs__", "__qualname__",
+    "__static_attributes__", "__weakref__", "_abc_impl", "_is_protocol", "written_with",
+}  # fmt: skip
+"""What says where and how a class was written, not what it computes."""
 
 
 class NoDigestError(ValueError):

@@ -56,8 +56,12 @@ def require_boolean(field: str, value: object) -> None:
 def require_kind(field: str, value: object, kind: type) -> None:
     """Raise unless ``value`` is a ``kind``, an object of it and not the class itself."""
     if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIO" else "a"
-        raise wrong(field, value, f"must be {article} {kind.__name__}")
+        raise wrong(field, value, f"must be {one_of(kind)}")
+
+
+def one_of(kind: type) -> str:
+    """Return the name of a class with its article."""
+    return f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"
 
 
 def as_path(field: str, value: object) -> Path:

@@ -80,7 +80,9 @@ def register(kind: Any, *, name: str | None = None) -> Any:
             raise wrong(
                 f"{kind.__name__}.{field.name}", None, "must have a default, which the command line offers"
             )
-    own = getattr(kind, "name", None)
+    own = getattr(
+        kind, "name", None
+    )  # inherited too: it is then taken, which says that the class needs its own
     hyphened = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", kind.__name__).lower()
     tables[0].add(name or (own if isinstance(own, str) else hyphened), kind)
     return kind

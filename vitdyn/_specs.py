@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vitdyn._code import NoDigestError, digest, is_of_library, own_state, patched
-from vitdyn._errors import wrong
+from vitdyn._errors import one_of, wrong
 
 Spec = TypeVar("Spec")
 
@@ -101,9 +101,7 @@ def from_text(field: str, text: Any, kind: type[Spec], parts: Iterable[type]) ->
     except RecursionError as error:
         raise wrong(field, text, "is nested too deep") from error
     if not isinstance(made, kind):
-        raise wrong(
-            field, text, f"must describe {'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"
-        )
+        raise wrong(field, text, f"must describe {one_of(kind)}")
     return made
 
 

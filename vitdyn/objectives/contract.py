@@ -59,6 +59,7 @@ def loss_queries_of(objective: Objective, forward: ForwardPass) -> Bool[Tensor, 
 
 def attention_gradient(objective: Objective, forward: ForwardPass) -> tuple[Tensor | None, ...]:
     """Return ∂L/∂A for each view by differentiating the loss; None where it does not depend on a view."""
+    # copies: attention lies in scratch, and a loss may keep what it is given
     leaves = tuple(attention.detach().clone().requires_grad_() for attention in forward.attention)
     with torch.enable_grad():
         values = loss_of(objective, replace(forward, attention=leaves))
@@ -93,6 +94,7 @@ def closed_form_of(objective: Objective, batch: PatchBatch) -> tuple[ClosedForm,
 
 def closed_form_kinds(objective: Objective, layout: PatchLayout) -> frozenset[type[ClosedForm]]:
     """Return of which kinds the terms of the objective's closed form are, before there is a batch."""
+    # which form a loss has may depend on the batch; one sample without signal is the cheapest one to ask about
     latents = torch.zeros(1, 1, layout.areas)
     return frozenset(
         map(type, closed_form_of(objective, PatchBatch(layout, (0,), latents[..., 0].long(), latents)))
@@ -159,7 +161,7 @@ def add_decay(objective: Objective, gradient: Correlations, correlations: Correl
             return gradient
         found = torch.autograd.grad(total, list(blocks.values()), materialize_grads=True)
         return gradient.map(torch.add, Correlations(**dict(zip(blocks, found, strict=True))))
-    if not has_decay(objective):
+    if not has_decay(objective):  # λ = 0 would cost a pass over Q at every step
         return gradient
 
     def add(part: Tensor, block: Tensor) -> Tensor:
@@ -199,6 +201,7 @@ def _owned(objective: Objective, method: str, found: Any, before: State, seeds: 
                 _shown(value),
                 f"must be a tensor with an axis of {seeds} seeds first",
             )
+    # what is kept as it was is ours already: a queue of a million numbers is not copied at every step
     return {
         name: value if name in before and value is before[name] else value.detach().clone()
         for name, value in found.items()

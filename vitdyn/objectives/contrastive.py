@@ -81,7 +81,7 @@ class Contrastive(Objective):
         def gradient(means: Means) -> tuple[Tensor, None]:
             anchor, target = (batch.latents * each for each in means)
             pull = torch.softmax(self._logits(batch, anchor, target), -1)
-            pull.diagonal(dim1=1, dim2=2).sub_(1)
+            pull.diagonal(dim1=1, dim2=2).sub_(1)  # ∂/∂s_bc of −log softmax: π_c − 1{c = b}
             if batch.layout.clusters > 1:
                 pull.mul_(_same_cluster(batch))
             own = torch.bmm(pull, target)
@@ -115,8 +115,10 @@ class Contrastive(Objective):
         target: Float[Tensor, "seed sample feature"],
     ) -> Float[Tensor, "seed sample sample"]:
         """Return s_bc/τ; features of different clusters are orthogonal."""
-        similarity = torch.bmm(anchor, target.detach().transpose(1, 2))
-        if batch.layout.clusters > 1:
+        similarity = torch.bmm(
+            anchor, target.detach().transpose(1, 2)
+        )  # the stop-gradient of the second view
+        if batch.layout.clusters > 1:  # coordinate j is another feature in another cluster
             similarity = similarity * _same_cluster(batch)
         return similarity / hyperparameter(self, lambda one: one.temperature, similarity)
 

@@ -69,6 +69,7 @@ def _written_with(kind: Any, form: str, root: type) -> Pieces | None:
     function = kind.written_with[form][form]
     if function is getattr(root, form):
         return None
+    # the class highest up that has this very function: what it was written with there is what it speaks of
     of_each = (
         vars(each)["written_with"][form]
         for each in reversed(kind.__mro__)
@@ -82,10 +83,11 @@ def _has(spec: Any, pieces: Pieces) -> bool:
     kind, state = type(spec), vars(spec)
     fields = getattr(kind, "__dataclass_fields__", {})
     for name, piece in pieces.items():
+        # a field is read off the object by loss and form alike: another default is no other loss
         is_value = name in fields and not callable(piece) and not hasattr(type(piece), "__get__")
         if getattr(kind, name, None) is not piece and not is_value:
             return False
-        if name in state and isinstance(piece, FunctionType):
+        if name in state and isinstance(piece, FunctionType):  # a method that was put into this object
             return False
     return True
 

@@ -61,6 +61,7 @@ class MaskedReconstruction(Objective):
         Such an area cannot be reconstructed; all else can, in the limit of diverging correlations.
         """
         batch = forward.batch
+        # an area with a visible patch has a key to attend to, so its patches can be reproduced exactly
         lost = (batch.shown_count(forward.views[0]) == 0) * batch.membership.sum(-1) * batch.latents.square()
         return 0.5 * lost.sum((1, 2)) / batch.count
 

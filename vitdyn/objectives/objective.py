@@ -61,7 +61,7 @@ class Objective(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         require_effective_fields(cls)
-        cls.written_with = pieces_of_forms(cls, Objective)
+        cls.written_with = pieces_of_forms(cls, Objective)  # now, before anybody assigns to the class
 
     def holds(self, form: str) -> bool:
         """Return whether a closed form, by its name, is the one of the loss that this object has."""

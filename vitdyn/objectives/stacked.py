@@ -35,7 +35,7 @@ class _Stack:
 
         So what is constant lies on the device once, where a CUDA graph finds it again, and the host never waits.
         """
-        key = getattr(read, "__code__", read), like.dtype, like.device
+        key = getattr(read, "__code__", read), like.dtype, like.device  # a lambda is a new one at every call
         values = [read(one) for one in self.different]
         if key not in self.columns or self.columns[key][0] != values:
             column = torch.tensor(values, dtype=like.dtype)[self.places]
@@ -56,7 +56,9 @@ def stack_specs(specs: Sequence[Spec]) -> Spec:
         type(first)
     )  # past __init__: the properties that it caches would be of the first spec alone
     vars(one).update({each.name: getattr(first, each.name) for each in fields(first)})
-    different = {id(spec): spec for spec in specs}
+    different = {
+        id(spec): spec for spec in specs
+    }  # by identity: == may leave out what a user's class computes with
     places = {name: place for place, name in enumerate(different)}
     order = torch.tensor([places[id(spec)] for spec in specs])
     vars(one)[_STACK] = _Stack(tuple(different.values()), order)

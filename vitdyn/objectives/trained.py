@@ -42,7 +42,9 @@ def train_state(objective: Objective, forward: ForwardPass, step: int) -> State:
     """
     optimizers, state, moved = objective.optimizers(), forward.state, dict[str, Tensor]()
     for name, gradient in _gradients(objective, forward, list(optimizers)).items():
-        part = Trained(state[name].clone())
+        part = Trained(
+            state[name].clone()
+        )  # optimizers move in place, and the step's own state stays as it was
         carried = {
             key.removeprefix(f"{name}."): Trained(value.clone())
             for key, value in state.items()
