@@ -93,19 +93,23 @@ Assume = Callable[[Assumed], None]
 
 
 def sine_positions(
-    rows: int, columns: int, width: int, *, row_first: bool
+    grid: tuple[int, int],
+    width: int,
+    *,
+    row_first: bool = False,
+    base: float = 10_000.0,
+    dtype: torch.dtype = torch.float64,
 ) -> Float[Tensor, "patch width"] | None:
     """Return the fixed positions of MAE, or with ``row_first`` those of MoCo v3; None if no width has them.
 
-    (sin ω_k a, cos ω_k a, sin ω_k b, cos ω_k b) with ω_k = 10000^(−4k/width), k < width/4: (a, b) is (column, row)
+    (sin ω_k a, cos ω_k a, sin ω_k b, cos ω_k b) with ω_k = base^(−4k/width), k < width/4: (a, b) is (column, row)
     in MAE and (row, column) in MoCo v3.
     """
     if width % 4:
         return None
-    # in double precision: the positions of a file are compared with these
-    omega = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    row = torch.arange(rows, dtype=torch.float64).repeat_interleave(columns)[:, None] * omega
-    column = torch.arange(columns, dtype=torch.float64).repeat(rows)[:, None] * omega
+    omega = base ** (-torch.arange(width // 4, dtype=dtype) / (width // 4))
+    row = torch.arange(grid[0], dtype=dtype).repeat_interleave(grid[1])[:, None] * omega
+    column = torch.arange(grid[1], dtype=dtype).repeat(grid[0])[:, None] * omega
     first, second = (row, column) if row_first else (column, row)
     return torch.cat([first.sin(), first.cos(), second.sin(), second.cos()], 1)
 
@@ -118,7 +122,7 @@ def family_of_positions(positions: Tensor, grid: tuple[int, int]) -> str | None:
     # MAE and MoCo v3 fix their positions, so a file tells by them who trained it
     found = positions.detach().to(torch.float64)
     for family, row_first in (("mae", False), ("moco-v3", True)):
-        wanted = sine_positions(*grid, positions.shape[-1], row_first=row_first)
+        wanted = sine_positions(grid, positions.shape[-1], row_first=row_first)
         if wanted is not None and bool((found - wanted).norm() <= 0.1 * wanted.norm()):
             return family
     return None

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.checkpoints.families import Assumed, Overrides
-from vitdyn.checkpoints.sidecar import SidecarConfigs, pair
+from vitdyn.checkpoints.families import Assumed
+from vitdyn.checkpoints.sidecar import Evidence, pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,7 @@ class PositionGrid:
         return self.grid[0] * self.grid[1]
 
 
-def grid_of(
-    positions: int, prefix: int, side: int, *, sidecar: SidecarConfigs, overrides: Overrides
-) -> PositionGrid:
+def grid_of(positions: int, prefix: int, side: int, evidence: Evidence) -> PositionGrid:
     """Return how ``positions`` lie, of patches of ``side`` pixels with ``prefix`` tokens before them.
 
     Given a grid, they count its patches with or without those tokens. Left out, config.json decides, or the one
@@ -37,15 +35,15 @@ def grid_of(
     """
     # most models give the class token a position; timm's no_embed_class gives it none
     counts = {positions - prefix: False, positions: True}
-    if (bare := sidecar.config.get("no_embed_class")) is not None:
+    if (bare := evidence.sidecar.config.get("no_embed_class")) is not None:
         if not isinstance(bare, bool):
             raise wrong("no_embed_class", bare, "must be true or false")
         counts = {number: each for number, each in counts.items() if each == bare}
-    given = overrides.grid
-    if given is None and (size := sidecar.config.get("image_size")) is not None:
+    given = evidence.overrides.grid
+    if given is None and (size := evidence.sidecar.config.get("image_size")) is not None:
         height, width = pair("image_size", size)
         given = height // side, width // side
-        if given[0] * given[1] not in counts and "hidden_size" not in sidecar.config:
+        if given[0] * given[1] not in counts and "hidden_size" not in evidence.sidecar.config:
             # timm's files keep the size of the original when a model was resized
             return _square(counts, positions, prefix, f"config.json's {height}×{width} does not fit")
     if given is None:
@@ -56,7 +54,12 @@ def grid_of(
     # both readings fit: a grid that was given decides, and the other is said
     side_without, bare = isqrt(positions), counts[given[0] * given[1]]
     assumed = None
-    if overrides.grid is not None and not bare and side_without**2 == positions and positions in counts:
+    if (
+        evidence.overrides.grid is not None
+        and not bare
+        and side_without**2 == positions
+        and positions in counts
+    ):
         reason = f"one of {positions} is the class token's, though so many are a square without it"
         shown = f"{given[0]}×{given[1]} and {prefix}"
         assumed = Assumed("positions", shown, reason, f"--grid {side_without} {side_without}")

@@ -53,11 +53,8 @@ class Preprocessing:
             if prod(lengths) > MOST_PIXELS or max(lengths) > MOST_SIDE:
                 raise wrong(field, getattr(self, field), f"must make at most {MOST_PIXELS:,} pixels")
         require_choice("filter", self.filter, FILTERS)
-        for field, values in (("mean", self.mean), ("deviation", self.deviation)):
-            if not isinstance(values, (tuple, list)) or len(values) != 3:
-                raise wrong(field, values, "must have three numbers, one a colour")
-            for value in values:
-                require_real(field, value, low=0, high=1e6, open_low=field == "deviation")
+        require_colours("mean", self.mean)
+        require_colours("deviation", self.deviation, above_0=True)
         require_real("scale", self.scale, low=1e-9, high=1e6)
 
     def __call__(self, image: Image) -> Float[Tensor, "channel height width"]:
@@ -113,6 +110,14 @@ class Preprocessing:
         if self.resize is None:
             return image
         return image.resize(self._resized_to(image), Pillow.Resampling[self.filter.upper()])
+
+
+def require_colours(field: str, values: object, *, above_0: bool = False) -> None:
+    """Raise unless ``values`` are three numbers, one a colour, none negative."""
+    if not isinstance(values, (tuple, list)) or len(values) != 3:
+        raise wrong(field, values, "must be three numbers, one a colour")
+    for value in values:
+        require_real(field, value, low=0, high=1e6, open_low=above_0)
 
 
 def require_readable(image: Image) -> None:

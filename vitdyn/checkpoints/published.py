@@ -16,11 +16,10 @@ from vitdyn.checkpoints.architecture import Architecture
 from vitdyn.checkpoints.families import Assumed, Overrides
 from vitdyn.checkpoints.functional_vit import Forward, run_vit
 from vitdyn.checkpoints.key_mapping import KeyReport, Mapped, map_keys, split_qkv
-from vitdyn.checkpoints.key_tables import TIMM
 from vitdyn.checkpoints.position_grid import with_all_positions
 from vitdyn.checkpoints.preprocessing import Preprocessing
 from vitdyn.checkpoints.recognition import architecture_of
-from vitdyn.checkpoints.sidecar import read_sidecar
+from vitdyn.checkpoints.sidecar import Evidence, read_sidecar
 from vitdyn.checkpoints.sidecar_preprocessing import preprocessing_of
 from vitdyn.checkpoints.state_files import read_state_dict
 from vitdyn.checkpoints.untrusted import listed, naming, printable, refused
@@ -109,15 +108,11 @@ def read_checkpoint(
         for name, value in mapped.tensors.items()
     }
     mapped, sidecar = replace(mapped, tensors=weights), read_sidecar(state.path, mapped)
-    architecture, source, recognised = architecture_of(
-        mapped, state.path, sidecar=sidecar, overrides=overrides, assume=assumed.append
-    )
+    evidence = Evidence(mapped, sidecar, overrides, assumed.append)
+    architecture, source, recognised = architecture_of(evidence, state.path)
     # a complaint about the size of images is one about this file
     with naming(f"for {printable(state.path.name)}"):
-        preprocessing = preprocessing_of(
-            architecture.image_size, sidecar, asked=family, recognised=recognised, timm=mapped.layout is TIMM,
-            assume=assumed.append,
-        )  # fmt: skip
+        preprocessing = preprocessing_of(architecture.image_size, evidence, recognised)
     positions = with_all_positions(weights["positions"], architecture.tokens)
     return Checkpoint(
         path=state.path,

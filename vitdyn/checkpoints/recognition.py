@@ -9,32 +9,23 @@ from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
 from vitdyn.checkpoints.architecture import Architecture
-from vitdyn.checkpoints.families import (
-    FAMILIES,
-    HEADS_BY_WIDTH,
-    Assume,
-    Assumed,
-    Overrides,
-    family_of_positions,
-)
-from vitdyn.checkpoints.key_mapping import Mapped
+from vitdyn.checkpoints.families import FAMILIES, HEADS_BY_WIDTH, Assumed, family_of_positions
 from vitdyn.checkpoints.key_tables import TIMM
 from vitdyn.checkpoints.position_grid import grid_of
-from vitdyn.checkpoints.sidecar import SidecarConfigs
+from vitdyn.checkpoints.sidecar import Evidence, SidecarConfigs
 from vitdyn.checkpoints.untrusted import naming, printable, refused
 
 _MODEL_TYPES = {"vit_mae": "mae", "deit": "deit"}
 
 
-def architecture_of(
-    mapped: Mapped, path: Path, *, sidecar: SidecarConfigs, overrides: Overrides, assume: Assume
-) -> tuple[Architecture, str, str | None]:
+def architecture_of(evidence: Evidence, path: Path) -> tuple[Architecture, str, str | None]:
     """Return the architecture of mapped weights, where the number of heads comes from, and the family recognised.
 
-    Every shape is checked. ``overrides`` go before the config beside the file, that before the family that the file
-    betrays, and that before a convention, which ``assume`` learns. Raises ``ValueError`` where a shape is wrong,
+    Every shape is checked. What the caller says goes before the config beside the file, that before the family that
+    the file betrays, and that before a convention, which is then assumed. Raises ``ValueError`` where a shape is wrong,
     the patches form no square and no grid is given, or nothing says how many heads there are.
     """
+    mapped, sidecar, overrides = evidence.mapped, evidence.sidecar, evidence.overrides
     tensors, prefix = mapped.tensors, 1 + ("distillation_token" in mapped.tensors)
     kernel, positions = tensors["patch.weight"], tensors["positions"]
     hidden = tensors["blocks.0.fc1.weight"]
@@ -47,15 +38,15 @@ def architecture_of(
     # a complaint about a size names the config only where the size came from there
     asked = overrides.grid is not None or "image_size" not in sidecar.config
     with nullcontext() if asked else naming(sidecar.place("image_size")):
-        layout = grid_of(positions.shape[1], prefix, kernel.shape[-1], sidecar=sidecar, overrides=overrides)
+        layout = grid_of(positions.shape[1], prefix, kernel.shape[-1], evidence)
     fixed = family_of_positions(positions[0, -layout.patches :], layout.grid)
-    family = (
-        overrides.family or mapped.family or fixed or _MODEL_TYPES.get(str(sidecar.config.get("model_type")))
-    )
+    kind = _MODEL_TYPES.get(str(sidecar.config.get("model_type")))
+    # from the surest sign to the weakest: what was said, whose keys, whose positions, what a config calls itself
+    family = overrides.family or mapped.family or fixed or kind
     if fixed is None and layout.assumed is not None:
-        assume(layout.assumed)
-    number, source = _heads(width, sidecar, overrides, family, assume)
-    epsilon = _epsilon(mapped, sidecar, overrides, family, assume)
+        evidence.assume(layout.assumed)
+    number, source = _heads(width, evidence, family)
+    epsilon = _epsilon(evidence, family)
     with naming(sidecar.place("num_attention_heads")) if source == "says config.json" else nullcontext():
         found = Architecture(
             width=width,
@@ -77,9 +68,8 @@ def architecture_of(
     return found, source, family
 
 
-def _heads(
-    width: int, sidecar: SidecarConfigs, overrides: Overrides, family: str | None, assume: Assume
-) -> tuple[int, str]:
+def _heads(width: int, evidence: Evidence, family: str | None) -> tuple[int, str]:
+    sidecar, overrides = evidence.sidecar, evidence.overrides
     if overrides.heads is not None:
         said = sidecar.config.get("num_attention_heads", overrides.heads)
         other = f"{sidecar.place('num_attention_heads')} says {printable(repr(said))[:40]}"
@@ -98,13 +88,12 @@ def _heads(
     reason = "the convention for this width" if width in HEADS_BY_WIDTH else "64 dimensions a head, a guess"
     rivals = [each for each in FAMILIES.values() if each.heads.get(width, number) != number]
     others = [f"{each.words} has {each.heads[width]}" for each in rivals]
-    assume(Assumed("heads", str(number), "; ".join([reason, *others]), "--heads or --family"))
+    evidence.assume(Assumed("heads", str(number), "; ".join([reason, *others]), "--heads or --family"))
     return number, reason
 
 
-def _epsilon(
-    mapped: Mapped, sidecar: SidecarConfigs, overrides: Overrides, family: str | None, assume: Assume
-) -> float:
+def _epsilon(evidence: Evidence, family: str | None) -> float:
+    mapped, sidecar, overrides = evidence.mapped, evidence.sidecar, evidence.overrides
     if overrides.epsilon is not None:
         return overrides.epsilon
     if "layer_norm_eps" in sidecar.config:
@@ -115,9 +104,8 @@ def _epsilon(
     epsilon, timm = mapped.layout.epsilon, mapped.layout is TIMM
     if not timm or (family is None and not _of_timm(sidecar)):
         reason = f"the default of {'timm' if timm else 'transformers'}"
-        assume(
-            Assumed("epsilon", f"{epsilon:g}", reason, "--epsilon" if timm else "--epsilon or config.json")
-        )
+        remedy = "--epsilon" if timm else "--epsilon or config.json"
+        evidence.assume(Assumed("epsilon", f"{epsilon:g}", reason, remedy))
     return epsilon
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitdyn._errors import require_integer, wrong
+from vitdyn.checkpoints.families import Assume, Overrides
 from vitdyn.checkpoints.key_mapping import Mapped
 from vitdyn.checkpoints.key_tables import TIMM
 from vitdyn.checkpoints.untrusted import printable, read_json
@@ -121,6 +122,19 @@ def _heads_said(config: Mapping[str, Any]) -> str:
 def _require_gelu(field: str, value: object) -> None:
     if value not in ("gelu", "GELU"):
         raise wrong(field, value, f"only ViTs with the exact GELU are read ({_CONFIG})")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What decides where the shapes of a checkpoint do not: its keys, the configs beside it, what the caller says.
+
+    ``assume`` is called with each fact that none of them tells and that a convention decides.
+    """
+
+    mapped: Mapped
+    sidecar: SidecarConfigs
+    overrides: Overrides
+    assume: Assume
 
 
 def pair(field: str, value: object) -> tuple[int, int]:

@@ -9,28 +9,22 @@ from typing import Any
 
 from vitdyn._errors import require_boolean, require_choice, require_integer, require_real, wrong
 from vitdyn.checkpoints.families import FAMILIES, HALF, IMAGENET_DEVIATION, IMAGENET_MEAN, Assume, Assumed
-from vitdyn.checkpoints.preprocessing import FILTERS, Preprocessing
-from vitdyn.checkpoints.sidecar import SidecarConfigs
+from vitdyn.checkpoints.key_tables import TIMM
+from vitdyn.checkpoints.preprocessing import FILTERS, Preprocessing, require_colours
+from vitdyn.checkpoints.sidecar import Evidence
 from vitdyn.checkpoints.untrusted import listed, naming
 
 _SIDES = {"height", "width"}
 
 
-def preprocessing_of(
-    size: tuple[int, int],
-    sidecar: SidecarConfigs,
-    *,
-    asked: str | None,
-    recognised: str | None,
-    timm: bool,
-    assume: Assume,
-) -> Preprocessing:
+def preprocessing_of(size: tuple[int, int], evidence: Evidence, recognised: str | None) -> Preprocessing:
     """Return the preprocessing of a checkpoint whose images measure ``size``.
 
     The constants of the family that the caller asked for decide, then a config beside the file, then those of the
-    family that was recognised. Else ``assume`` learns which were taken: for timm's names those that MAE, DINO and DeiT
+    family that was recognised. Else some are assumed: for timm's names those that MAE, DINO and DeiT
     share, for transformers' a resize to ``size`` (bilinear) with mean and deviation of one half.
     """
+    sidecar, asked, assume = evidence.sidecar, evidence.overrides.family, evidence.assume
     remedy = "--family or a description beside the file"
     if asked is None and sidecar.preprocessor:
         return _of_transformers(sidecar.preprocessor, size, assume)
@@ -38,7 +32,7 @@ def preprocessing_of(
         return _of_timm(sidecar.pretrained, size)
     if (family := asked or recognised) is not None:
         return _of_family(family, size, f"constants of {FAMILIES[family].words}")
-    if timm:
+    if evidence.mapped.layout is TIMM:
         words = "constants of MAE, DINO and DeiT"
         others = "MoCo v3's are bilinear, and timm's augreg has mean and deviation of one half"
         assume(Assumed("preprocessing", words, others, remedy))
@@ -79,10 +73,7 @@ class Fields:
     def colours(self, field: str, default: tuple[float, ...], *, above_0: bool) -> tuple[float, ...]:
         """Return three numbers, none negative."""
         with self.reading(field, default) as value:
-            if not isinstance(value, (list, tuple)) or len(value) != 3:
-                raise wrong(field, value, "must be three numbers, one a colour")
-            for each in value:
-                require_real(field, each, low=0, high=1e6, open_low=above_0)
+            require_colours(field, value, above_0=above_0)
             return tuple(value)
 
     def number(self, field: str, default: float, *, low: float, high: float) -> float:

@@ -35,21 +35,21 @@ def seconds_of_step(spec: Pretraining) -> float:
     """Return the seconds of a step: backward through a block takes twice as long as forward."""
     encoder, decoder = spec.vit.encoder(spec.images.side), spec.vit.decoder(spec.images.side)
     visible = PREFIX + int(encoder.patches * (1 - spec.mask))
-    plain, masked = products(encoder, encoder.tokens), products(encoder, visible)
-    pixels = products(decoder, decoder.tokens)
-    # products of one image, blocks that are run, views that are drawn
-    contrast = 2 * (3 + 1) * plain, 2 * encoder.depth, 2  # two views through student and teacher
-    reconstruction = 3 * (masked + pixels), encoder.depth + decoder.depth, 0
-    of_method = {
-        "untrained": (0, 0, 0),
-        "reconstruction": reconstruction,
-        "contrast": contrast,
-        "mixture": tuple(map(sum, zip(reconstruction, contrast, strict=True))),
-        "supervised": (3 * plain, encoder.depth, 1),
+    plain = products(encoder, encoder.tokens)
+    masked = products(encoder, visible) + products(decoder, decoder.tokens)
+    # of one image: multiplications, blocks that are run, views that are drawn
+    reconstruction = (3 * masked, encoder.depth + decoder.depth, 0)
+    contrast = (2 * (3 + 1) * plain, 2 * encoder.depth, 2)  # two views through student (3) and teacher (1)
+    parts = {
+        "untrained": [],
+        "reconstruction": [reconstruction],
+        "contrast": [contrast],
+        "mixture": [reconstruction, contrast],
+        "supervised": [(3 * plain, encoder.depth, 1)],
     }
-    count, blocks, views = of_method[spec.method]
-    return (
+    return sum(
         spec.batch_size * count / _PRODUCTS_PER_SECOND + blocks * _SECONDS_OF_BLOCK + views * _SECONDS_OF_VIEW
+        for count, blocks, views in parts[spec.method]
     )
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,14 +24,6 @@ from vitdyn.practice.learner import Batch, Learner
 from vitdyn.practice.pretraining import Pretraining
 from vitdyn.practice.results import to_trajectory
 from vitdyn.trajectory import FORMULAS, Trajectory
-
-
-class Trained(NamedTuple):
-    """An encoder after training, the loss at each step, taken before it, and the machines that took the steps."""
-
-    learner: Learner
-    losses: Tensor
-    machines: tuple[str, ...]
 
 
 def pretrain(
@@ -63,7 +54,7 @@ def pretrain(
     return to_trajectory(
         spec,
         found,
-        trained.losses,
+        trained.losses.cpu(),
         device=device_name(runtime.place),
         machine="; ".join(trained.machines),
         seconds=time.monotonic() - began,
@@ -87,10 +78,10 @@ def train(
     checkpoint: Path | None = None,
     runtime: Runtime = Runtime(),  # frozen
     advance: Callable[[int], object] = lambda steps: None,
-) -> Trained:
+) -> Run:
     """Train one encoder (see ``pretrain``). Whoever keeps the result removes the checkpoint."""
     _require_memory(spec)
-    images, run = spec.images.load().to(runtime.place), _Run(spec, runtime.place)
+    images, run = spec.images.load().to(runtime.place), Run(spec, runtime.place)
     begin = run.resume(checkpoint, runtime.anew) if checkpoint else 0
     machine = machine_of(runtime.place)
     if run.machines[-1:] != [machine] and begin < max(1, spec.steps):
@@ -112,7 +103,7 @@ def train(
     lost = (~run.losses.isfinite()).nonzero()
     if len(lost):
         raise ArithmeticError(f"the loss is not finite at step {int(lost[0])}: take a smaller learning_rate")
-    return Trained(run.learner, run.losses.cpu(), tuple(run.machines))
+    return run
 
 
 def _require_memory(spec: Pretraining) -> None:
@@ -127,8 +118,11 @@ def _require_memory(spec: Pretraining) -> None:
     require_fits("steps", spec.steps, 8 * spec.steps, "take fewer steps")
 
 
-class _Run:
-    """What changes while an encoder trains; all draws are functions of the step and need no state."""
+class Run:
+    """What changes while an encoder trains: ``learner``, optimizer, ``losses`` before each step, ``machines`` at work.
+
+    All draws are functions of the step and need no state.
+    """
 
     def __init__(self, spec: Pretraining, device: torch.device) -> None:
         self.spec, self.device = spec, device

@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 
 from vitdyn._errors import require_integer, wrong
 from vitdyn.checkpoints.architecture import Architecture, Shapes, block_shapes
+from vitdyn.checkpoints.families import sine_positions
 from vitdyn.checkpoints.functional_vit import Weights, norm, run_block, run_vit
 from vitdyn.practice.augmentation import generator
 
@@ -146,15 +147,12 @@ def first_weight(name: str, shape: tuple[int, ...], draw: torch.Generator) -> Te
 
 
 def position_codes(grid: int, width: int) -> Float[Tensor, "1 token width"]:
-    """Return fixed codes, a quarter of the width each: sin(x ω), cos(x ω), sin(y ω), cos(y ω); 0 for the class token.
+    """Return fixed codes as MAE's, of the base 2 grid; 0 for the class token.
 
-    ω = (2 grid)^(−i / (width/4)), i = 0, 1, ...; x is the column, y the row. The usual base, 10000, would leave most of
-    the codes nearly the same over a grid of a few patches.
+    The usual base, 10000, would leave most of the codes nearly the same over a grid of a few patches.
     """
-    rates = (2.0 * grid) ** (-torch.arange(width // 4) / (width // 4))
-    row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
-    waves = [axis.reshape(-1, 1) * rates for axis in (column, row)]
-    codes = torch.cat([part for wave in waves for part in (wave.sin(), wave.cos())], 1)
+    codes = sine_positions((grid, grid), width, base=2.0 * grid, dtype=torch.float32)
+    assert codes is not None  # widths are multiples of 4
     return torch.cat([torch.zeros(1, width), codes])[None]
 
 
