@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._axes import FRAME, SEED
+from vitdyn._axes import FRAME, SEED, TRAINING_STEP
 from vitdyn._errors import require_kind, wrong
 from vitdyn._specs import decode, to_text
+from vitdyn.observables import labelled_trajectory
 from vitdyn.practice.pretraining import Pretraining
-from vitdyn.trajectory import SCHEMA, Trajectory, versions
+from vitdyn.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import xarray
 
-BLOCK, HEAD, DEPTH, TRAINING_STEP = "block", "head", "depth", "training_step"
+BLOCK, HEAD, DEPTH = "block", "head", "depth"
 
 MEANINGS = {
     "attention_distance": "mean distance from query to key, pixels",
@@ -40,10 +41,8 @@ def to_trajectory(
     spec: Pretraining, found: dict[str, Tensor], losses: Tensor, *, device: str, machine: str, seconds: float
 ) -> Trajectory:
     """Label what was measured at the end, and ``training_loss``, the loss before each step."""
-    import xarray
-
     # one frame and one seed: the axes that every trajectory has
-    variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]] = {
+    variables: dict[str, Any] = {
         name: (
             (FRAME, SEED, BLOCK, HEAD) if values.ndim == 2 else (FRAME, SEED, DEPTH),
             values.numpy()[None, None],
@@ -53,23 +52,18 @@ def to_trajectory(
     }
     losses_about = {"long_name": "loss before the step"}
     variables["training_loss"] = ((SEED, TRAINING_STEP), losses.numpy()[None], losses_about)
-    steps, blocks = np.array([spec.steps]), spec.vit.depth
-    coordinates = {
-        "step": (FRAME, steps, {"long_name": "steps of training done"}),
-        "time": (FRAME, steps * spec.learning_rate, {"symbol": "t", "long_name": "learning rate times step"}),
-        SEED: (SEED, np.array([spec.seed])),
-        BLOCK: (BLOCK, np.arange(1, blocks + 1)),
-        DEPTH: (DEPTH, np.arange(blocks + 1)),
-    }
-    about = {
-        "schema": SCHEMA,
-        "spec": to_text({"training": spec}),
-        "device": device,
-        "machine": machine,
-        "seconds": seconds,
-        "versions": versions("vitdyn", "torch", "numpy", "xarray"),
-    }
-    return Trajectory(xarray.Dataset(variables, coordinates, about))
+    blocks = spec.vit.depth
+    variables |= {BLOCK: (BLOCK, np.arange(1, blocks + 1)), DEPTH: (DEPTH, np.arange(blocks + 1))}
+    steps, about = np.array([spec.steps]), {"spec": to_text({"training": spec}), "device": device}
+    return labelled_trajectory(
+        (),
+        {},
+        steps=steps,
+        times=steps * spec.learning_rate,
+        seeds=(spec.seed,),
+        others=variables,
+        attributes={**about, "machine": machine, "seconds": seconds},
+    )
 
 
 def spec_of(trajectory: Trajectory) -> Pretraining:
