@@ -33,6 +33,7 @@ class Family:
 
 # the official scripts of each family; a head of MAE-H has 80 dimensions and not 64
 _LARGE = {768: 12, 1024: 16, 1280: 16}
+# ViT-Ti, S and B
 _SMALL = {192: 3, 384: 6, 768: 12}
 
 FAMILIES = {
@@ -122,6 +123,7 @@ def family_of_positions(positions: Tensor, grid: tuple[int, int]) -> str | None:
     # MAE and MoCo v3 fix their positions, so a file tells by them who trained it
     found = positions.detach().to(torch.float64)
     for family, row_first in (("mae", False), ("moco-v3", True)):
+        # fine-tuning moves the positions a little, and some codes let it
         wanted = sine_positions(grid, positions.shape[-1], row_first=row_first)
         if wanted is not None and bool((found - wanted).norm() <= 0.1 * wanted.norm()):
             return family

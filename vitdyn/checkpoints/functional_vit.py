@@ -69,12 +69,14 @@ def run_vit(
 
 def embed(weights: Weights, shape: Architecture, images: Tensor, visible: Tensor | None) -> Tokens:
     """Return the tokens before the first block: prefix tokens, then the visible patches, all with positions."""
+    # a convolution whose stride is its kernel is one linear map of each patch
     kernel, positions = weights["patch.weight"], weights["positions"]
     patches = conv2d(images.to(kernel), kernel, weights["patch.bias"], stride=shape.patch)
     tokens = patches.flatten(2).transpose(1, 2) + positions[:, shape.prefix :]
     if visible is not None:
         # positions are added before patches are left out: each keeps the one of its place in the image
         tokens = tokens.gather(1, visible[..., None].expand(-1, -1, shape.width))
+    # DeiT has a second token before the patches, for its teacher's label
     prefix = [weights[name] for name in ("class_token", "distillation_token") if name in weights]
     before = torch.cat(prefix, 1) + positions[:, : shape.prefix]
     return torch.cat([before.expand(len(images), -1, -1), tokens], 1)
@@ -93,6 +95,7 @@ def run_block(weights: Weights, block: str, shape: Architecture, stream: Tokens)
         linear_map(name, normed).unflatten(-1, (shape.heads, -1)).transpose(1, 2)
         for name in ("query", "key", "value")
     )
+    # the maps are made in full and not fused away: they are what is measured
     maps = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
     stream = stream + linear_map("proj", (maps @ value).transpose(1, 2).flatten(2))
     hidden = gelu(linear_map("fc1", norm(weights, f"{block}.norm_mlp", stream, shape.epsilon)))

@@ -115,6 +115,7 @@ def require_measurable(checkpoint: Checkpoint, *, images: int, batch: int, devic
 
 def bytes_per_image(shape: Architecture, element_size: int) -> int:
     """Return about what an image takes on its way through: maps in eight copies, the stream, the image itself."""
+    # logits, softmax, and the intermediate tables of four metrics
     maps = 8 * shape.heads * shape.tokens**2
     stream = shape.tokens * (8 * shape.width + 2 * shape.hidden)
     pixels = 4 * shape.channels * shape.image_size[0] * shape.image_size[1]

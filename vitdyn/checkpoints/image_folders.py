@@ -65,6 +65,7 @@ def find_images(
         if len(good) == limit:
             break
         try:
+            # decoded now and again when it goes in: all pictures of a folder need not fit in memory
             notes.update(_decoded(path, wanted)[1])
             good.append(path)
         except Exception as error:  # Pillow raises many kinds for broken files
@@ -86,6 +87,7 @@ def _walked(root: Path) -> tuple[list[Path], list[tuple[Path, str]], int]:
     skipped: list[tuple[Path, str]] = []
 
     def unread(error: OSError) -> None:
+        # os.walk would pass over such a folder in silence
         skipped.append((Path(error.filename), f"cannot be opened ({error.strerror})"))
 
     # not followed: a linked folder may lead out of the tree, or round in a circle
@@ -177,6 +179,7 @@ def _reason(error: Exception, path: Path) -> str:
     from PIL import Image
 
     if type(error).__name__ == "UnidentifiedImageError":
+        # Pillow knows more formats than we let it open, some by running programs
         other = Image.registered_extensions().get(path.suffix.lower())
         known = other is None or other in FORMATS
         return "no image" if known else f"{other} is not read, only {', '.join(FORMATS)}: convert it"

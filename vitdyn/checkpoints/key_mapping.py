@@ -82,6 +82,7 @@ def map_keys(state: StateDict, *, prefix: str | None = None) -> Mapped:
     _require_plain(unknown, state.path)
     if missing or unknown:
         advice = ""
+        # one file of several lacks keys for a reason that can be named
         if _SHARD.search(state.path.name):
             advice = ": it is one of several files, so name their index, or their folder"
         elif unknown and prefix is None:
@@ -142,6 +143,7 @@ def _recognised(state: StateDict, prefix: str | None) -> Found:
 
 def _aside(key: str, found: Found, tensors: Mapping[str, Tensor]) -> str | None:
     """Return what a key left over belongs to, or None."""
+    # DINOv2 has one too, in its encoder: a decoder beside it tells that it is MAE's
     if key == f"{found.prefix}mask_token" and f"{found.prefix}decoder_embed.weight" in tensors:
         return "decoder"  # without a decoder it is DINOv2's
     for rest in without_wrappers(key, found.prefix):

@@ -134,5 +134,6 @@ def require_readable(image: Image) -> None:
 
 def _centre(image: Image, crop: tuple[int, int]) -> Image:
     """Return the centre of an image; a margin that the image lacks is black, as in torchvision."""
+    # rounded as torchvision does, half to even
     left, top = round((image.width - crop[1]) / 2), round((image.height - crop[0]) / 2)
     return image.crop((left, top, left + crop[1], top + crop[0]))

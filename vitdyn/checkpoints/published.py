@@ -135,6 +135,7 @@ def _choice(mapped: Mapped) -> Assumed:
 
 def _number(name: str, tensor: Tensor, path: Path, dtype: torch.dtype) -> Tensor:
     """Return a weight in the precision asked for, detached from whatever file and graph it came with."""
+    # complex, integer, sparse or unallocated tensors have no place in a ViT
     if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
         raise refused(path, f"{name} holds {tensor.dtype}, {tensor.layout}: real numbers belong there")
     # half precision widens exactly; double may overflow, which the next line sees

@@ -68,6 +68,7 @@ def read_sidecar(file: Path, mapped: Mapped) -> SidecarConfigs:
                 f"{printable(file.parent / _CONFIG)} describes another model: {printable(file.name)} has "
                 f"{facts[fact]}",
             )
+    # the exact GELU and its tanh form differ by at most 5e-4: the wrong one would pass for a result
     _require_gelu("hidden_act", config.get("hidden_act", "gelu"))
     return SidecarConfigs(config=config, preprocessor=preprocessor)
 

@@ -59,6 +59,7 @@ def read_state_dict(path: str | Path, *, branch: str | None = None) -> StateDict
     file = _file(as_path("checkpoint", path))
     if file.name.endswith(_INDEX):
         return StateDict(_shards(file), file, "the files that the index names", branch=branch)
+    # by what it is and not by what it is called
     if file.suffix == ".safetensors" or _begins_as_safetensors(file):
         return StateDict(_safetensors(file), file, "the file", branch=branch)
     stored = _pickled(file)
@@ -115,6 +116,7 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         raise refused(file, "needs the package safetensors: install it") from error
     try:
+        # JSON lets a name stand twice, and readers differ in which of the two they take
         tensors = load_file(file)
         _require_once(file)
         return tensors

@@ -54,6 +54,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_file():
         return {}
+    # asked before it is read: a parser takes many times the size of its text
     if path.stat().st_size > _LARGEST_JSON:
         raise wrong(path.name, str(path), "has more than 16 MiB: no description of a model has")
     try:

@@ -20,6 +20,7 @@ def generator(seed: int, purpose: str, step: int) -> torch.Generator:
 def minibatch(seed: int, step: int, size: int, among: int) -> Int[Tensor, " sample"]:
     """Return which of ``among`` images a step sees, each at most once. Raises where there are not so many."""
     require_integer("batch_size", size, at_least=1, at_most=among)
+    # a fresh permutation for each step: no state of an epoch needs to be kept
     return torch.randperm(among, generator=generator(seed, "minibatches", step))[:size]
 
 
@@ -56,6 +57,7 @@ class Augmentation:
         # the order of draws is part of the numbers: maps, gains, noise
         gain, offset = self.contrast * _uniform(draw, 2, count, 1, 1, 1).to(images)
         noise = torch.randn(images.shape, generator=draw).to(images)
+        # contrast is scaled about the mean of each image, which brightness then moves
         middle = moved.mean((1, 2, 3), keepdim=True)
         return (middle + (1 + gain) * (moved - middle) + offset + self.noise * noise).clamp(0, 1)
 

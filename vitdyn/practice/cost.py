@@ -62,5 +62,6 @@ def seconds_of_evaluation(spec: Pretraining) -> float:
 
 def products(shape: Architecture, tokens: int) -> int:
     """Return how many numbers are multiplied on the way of one image through all blocks."""
+    # query, key, value, projection, and two maps of the MLP; then logits and weighted values
     maps = 4 * shape.width**2 + 2 * shape.width * shape.hidden
     return shape.depth * tokens * (maps + 2 * tokens * shape.width)

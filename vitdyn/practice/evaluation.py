@@ -34,6 +34,7 @@ def evaluate(spec: Pretraining, encoder: Parameters, images: Images) -> dict[str
     passes = list(_passed(spec, encoder, test))
     maps = [torch.cat(parts) for parts in zip(*(each.attention for each in passes), strict=True)]
     tokens = [torch.cat(parts) for parts in zip(*(each.residual for each in passes), strict=True)]
+    # distances in pixels, so that patches of two sizes can be compared
     pitch, top = float(spec.vit.patch), min(asked.top, grid * grid)
     attention = attention_by_depth(maps, (grid, grid), pitch=pitch, prefix=PREFIX, top=top)
     found = {name: values.mean(1) for name, values in attention.items()}
@@ -90,5 +91,6 @@ def _lidar(spec: Pretraining, encoder: Parameters, images: Images) -> Float[Tens
 def _views(spec: Pretraining, images: Images) -> Iterator[Float[Tensor, "image channel side side"]]:
     objects = spread(images.test, spec.evaluation.objects)
     for index in range(spec.evaluation.views):
+        # the same views for all methods of a seed: differences are paired
         draw = generator(spec.seed, "evaluation latents", index)
         yield images.standardised(spec.augmentation(objects, draw))

@@ -54,6 +54,7 @@ def by_method(records: Sequence[Trajectory], name: str) -> dict[str, Float[np.nd
         if spec.seed in found.setdefault(spec.method, {}):
             raise wrong("records", (spec.method, spec.seed), "must hold each method and seed once")
         found[spec.method][spec.seed] = by_depth(record, name)
+    # differences are paired by seed
     seeds = {method: sorted(rows) for method, rows in found.items()}
     if len({tuple(each) for each in seeds.values()}) > 1:
         raise wrong("records", seeds, "must hold the same seeds for each method")
@@ -111,6 +112,7 @@ def _late_gain(values: Float[np.ndarray, "seed depth"]) -> Float[np.ndarray, " s
     return values[:, -1] - values[:, (values.shape[1] - 1) // 2]
 
 
+# written down before the runs; "far" and "alike" are read in the last block
 _PREDICTED = (
     (1, "contrast attends farther in the last block", "attention_distance", +1, _last),
     (1, "its maps differ less from query to query", "mutual_information", -1, _last),

@@ -167,9 +167,11 @@ class Photographs:
         for count, chosen in ((self.train, ~held_out), (self.test, held_out)):
             # drawn all at once, so that what is flat moves no later place
             tries = _TRIES * count
+            # first a block, then a place within it: no crop reaches into a block of the other part
             block = np.stack([rows, columns], 1)[chosen][draw.integers(chosen.sum(), size=tries)]
             places = block * self.block + draw.integers(self.block - self.side + 1, size=(tries, 2))
             spread = np.array([self.crop(picture, place).std() for place in places])
+            # the first that show something, in the order of their draws
             parts.append(places[spread >= _FLAT][:count])
             if len(parts[-1]) < count:
                 raise wrong("side", self.side, f"leaves {self.pictures[index]} too flat: take larger crops")
@@ -193,6 +195,7 @@ def _digits(spec: Digits) -> Images:
     # grey values run from 0 to 16
     images = torch.from_numpy(found.images).float()[:, None] / 16
     labels = torch.from_numpy(found.target).long()
+    # by our own stream: numpy's and torch's global generators stay as they are
     order = torch.from_numpy(stream(spec.seed, "clusters").permutation(len(images)))
     test, train = order[: spec.test], order[spec.test :]
     return Images(images[train], labels[train], images[test], labels[test])

@@ -90,6 +90,7 @@ class Learner(nn.Module):
     def reconstruction(self, batch: Batch) -> Float[Tensor, ""]:
         """Masked reconstruction of plain images."""
         spec, images = self.spec, batch.plain
+        # the decoder sees which patches were masked, not their pixels
         noise = batch.noise(self.shape.patches)
         encoded = encode_masked(self.encoder.weights, self.shape, images, noise=noise, mask=spec.mask)
         predicted = decode(self.decoder.weights, self.decoder_shape, encoded)

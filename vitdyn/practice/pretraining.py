@@ -95,12 +95,14 @@ class Pretraining:
         if not isinstance(self.normalised_targets, bool):
             raise wrong("normalised_targets", self.normalised_targets, "must be True or False")
         require_real("mask", self.mask, low=0, high=1, open_low=True, open_high=True)
+        # MAE rounds the number of visible patches down; both parts must be left with one
         patches = self.vit.grid(self.images.side) ** 2
         if not 0 < int(patches * (1 - self.mask)) < patches:
             raise wrong("mask", self.mask, f"must mask at least one of {patches} patches and leave one")
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
+        # linear to the full rate, then half a cosine down to 0
         rising = self.warmup * self.steps
         if step < rising:
             return self.learning_rate * (step + 1) / (rising + 1)

@@ -86,10 +86,12 @@ def train(
     machine = machine_of(runtime.place)
     if run.machines[-1:] != [machine] and begin < max(1, spec.steps):
         run.machines.append(machine)
+    # what a checkpoint had done counts as done
     advance(begin)
     last = time.monotonic()
     for step in range(begin, spec.steps):
         try:
+            # Ctrl-C and SIGTERM wait for the end of the step
             with whole_steps():
                 run.losses[step] = run.descend(Batch.draw(spec, images, step))
             advance(1)
@@ -177,6 +179,7 @@ class Run:
         self.learner.load_state_dict(state["learner"])
         for name, parameter in self.learner.named_parameters():
             if name in state["moments"]:
+                # groups, rates and decays come from the specification, and so are not taken from a file
                 self.optimizer.state[parameter] = state["moments"][name]
         self.losses.copy_(state["losses"])
         self.machines.extend(state["machines"])

@@ -31,6 +31,7 @@ def reconstruction_loss(
     et al. (2022).
     """
     if normalised:
+        # denominator n − 1, as in MAE's code
         variance = target.var(-1, keepdim=True)
         target = (target - target.mean(-1, keepdim=True)) / torch.sqrt(variance + 1e-6)
     return ((predicted - target).square().mean(-1) * masked).sum() / masked.sum()

@@ -80,5 +80,6 @@ def by_depth(trajectory: Trajectory, name: str) -> Float[np.ndarray, " depth"]:
     if name not in MEANINGS:
         raise wrong("name", name, f"must be one of {', '.join(MEANINGS)}")
     require_kind("trajectory", trajectory, Trajectory)
+    # the last frame is the only one: an encoder is evaluated at the end
     values: xarray.DataArray = trajectory[name].isel({FRAME: -1, SEED: 0})
     return (values.mean(HEAD) if HEAD in values.dims else values).to_numpy()

@@ -142,6 +142,7 @@ def first_weight(name: str, shape: tuple[int, ...], draw: torch.Generator) -> Te
         return torch.ones(shape)
     values = torch.empty(shape)
     outputs, inputs = values.flatten(1).shape
+    # a kernel of patches counts as the matrix that it is
     bound = (6 / (inputs + outputs)) ** 0.5
     return values.uniform_(-bound, bound, generator=draw)
 
@@ -185,6 +186,7 @@ def decode(weights: Weights, shape: Architecture, encoded: Encoded) -> Float[Ten
     """Return the pixels of every patch, from visible tokens and mask tokens in the order of the image."""
     tokens = linear(encoded.tokens, weights["embed.weight"], weights["embed.bias"])
     lacking = shape.tokens - tokens.shape[1]
+    # one learned token stands for every masked patch; positions tell them apart
     masks = weights["mask_token"].expand(len(tokens), lacking, -1)
     shuffled = torch.cat([tokens[:, PREFIX:], masks], 1)
     patches = shuffled.gather(1, encoded.order[..., None].expand(-1, -1, shape.width))
