@@ -35,7 +35,7 @@ from vitdyn.dynamics import (
     simulate,
     simulate_grid,
 )
-from vitdyn.experiments import Experiment, ResultStore, run, run_all
+from vitdyn.experiments import Experiment, ResultStore, register, run, run_all
 from vitdyn.lumped import MeanField
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import (
@@ -47,7 +47,6 @@ from vitdyn.observables import (
     least_own_area_attention,
     metric_observables,
     patch_representation,
-    register_observable,
     sample_mean,
 )
 from vitdyn.seeds import Streams, stream
@@ -198,7 +197,7 @@ DOORS = {
         Observable,
         {name: getattr(OBSERVABLE, name) for name in inspect.signature(Observable).parameters},
     ),
-    "register_observable": (register_observable, {"observable": OBSERVABLE}),
+    "register": (register, {"kind": OBSERVABLE}),
     "Training": (
         Training,
         {name: getattr(TRAINING, name) for name in inspect.signature(Training).parameters},

@@ -147,7 +147,7 @@ def test_a_module_by_its_dotted_name(tmp_path, monkeypatch, capsys):
         (
             "taken.py",
             PAPER.replace('"quartic"', '"mae"'),
-            "is that of MaskedReconstruction: give Quartic another",
+            "is that of MaskedReconstruction: take another one",
         ),
     ],
 )
@@ -176,7 +176,7 @@ def test_what_cannot_be_registered(complaint):
 
     for kind, field, remedy in (
         (np.ndarray, "kind", "an objective, a distribution or an optimizer"),
-        (Plain(), "kind", "must be the class"),
+        (Plain(), "kind", "the class of an objective"),
         (Plain, "kind", "must be a dataclass"),
         (type("Same", (vd.MaskedReconstruction,), {}), "name", "is that of MaskedReconstruction"),
         (type("Odd", (vd.MaskedReconstruction,), {"name": "My Objective"}), "name", "small letters"),

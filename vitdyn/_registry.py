@@ -1,4 +1,4 @@
-"""Tables of classes by the name by which command line and JSON call them, and how others add theirs."""
+"""What goes by a name on the command line and in JSON, one table for each kind of thing, and how others add theirs."""
 
 from __future__ import annotations
 
@@ -11,36 +11,32 @@ from vitdyn._errors import wrong
 
 _TABLES: list[Registry] = []
 
-OBJECTS: dict[type, Callable[[Any], Any]] = {}
-"""What else has a name of its own: objects of these classes, each with what takes one into its table."""
 
+class Registry(Mapping[str, Any]):
+    """Classes or objects of one kind by name: ``own`` are vitdyn's, ``added`` those that ``register`` added.
 
-class Registry(Mapping[str, type]):
-    """The classes of one kind by name: vitdyn's own, then what ``register`` added. ``needs`` is what each must have."""
+    ``takes`` says whether something is of this kind.
+    """
 
-    def __init__(self, what: str, needs: Callable[[type], bool], own: Mapping[str, type]) -> None:
-        self.what, self.needs, self._own, self.added = what, needs, dict(own), dict[str, type]()
+    def __init__(self, what: str, takes: Callable[[Any], bool], own: Mapping[str, Any]) -> None:
+        self.what, self.takes, self.own, self.added = what, takes, dict(own), dict[str, Any]()
         _TABLES.append(self)
 
-    def __getitem__(self, name: str) -> type:
-        return self._own[name] if name in self._own else self.added[name]
+    def __getitem__(self, name: str) -> Any:
+        return self.own[name] if name in self.own else self.added[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._own
+        yield from self.own
         yield from self.added
 
     def __len__(self) -> int:
-        return len(self._own) + len(self.added)
+        return len(self.own) + len(self.added)
 
-    def add(self, name: str, kind: type) -> None:
-        """Add a class, or the same once more, reloaded. Raises ``ValueError`` for a name that another one has."""
-        if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-            raise wrong("name", name, "must be made of small letters and digits, with single hyphens between")
-        if name in self and _place(self[name]) != _place(kind):
-            raise wrong(
-                "name", name, f"is that of {self[name].__qualname__}: give {kind.__qualname__} another one"
-            )
-        self.added[name] = kind
+    def add(self, name: str, entry: Any) -> None:
+        """Add a class or an object, or once more what was reloaded. Raises ``ValueError`` for another one's name."""
+        if name in self.own or (name in self.added and _place(self.added[name]) != _place(entry)):
+            raise wrong("name", name, f"is that of {_place(self[name])[1]}: take another one")
+        self.added[name] = entry
 
 
 def register(kind: Any, *, name: str | None = None) -> Any:
@@ -60,44 +56,50 @@ def register(kind: Any, *, name: str | None = None) -> Any:
     ...     def loss(self, forward):
     ...         return 0.5 * super().loss(forward)
     """
-    for other, add in OBJECTS.items():
-        if isinstance(kind, other):
-            return add(kind)
-    tables = [table for table in _TABLES if isinstance(kind, type) and table.needs(kind)]
-    if not tables:
-        known = ", ".join(table.what for table in _TABLES)
+    table = next((table for table in _TABLES if table.takes(kind)), None)
+    if table is None:
         raise wrong(
             "kind",
             kind,
-            f"must be an Observable or the class of an objective, a distribution or an optimizer (here: {known})",
+            "must be an Observable, or the class of an objective, a distribution or an optimizer",
         )
-    if not isinstance(kind, type) or not is_dataclass(kind):
+    table.add(_name_of(kind, name, table) if isinstance(kind, type) else kind.name, kind)
+    return kind
+
+
+def _name_of(kind: Any, name: str | None, table: Registry) -> str:
+    """Return the name of a class. Raises ``ValueError`` where command line and JSON cannot call it, or make one."""
+    title: str = kind.__name__
+    if not is_dataclass(kind):
         raise wrong(
             "kind", kind, "must be a dataclass(frozen=True, kw_only=True): its fields are its specification"
         )
     for field in fields(kind):
-        if tables[0].what == "objective" and field.default is MISSING:
-            raise wrong(
-                f"{kind.__name__}.{field.name}", None, "must have a default, which the command line offers"
-            )
-    own = getattr(
-        kind, "name", None
-    )  # inherited too: it is then taken, which says that the class needs its own
-    hyphened = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", kind.__name__).lower()
-    tables[0].add(name or (own if isinstance(own, str) else hyphened), kind)
-    return kind
+        if table.what == "objective" and field.default is MISSING:
+            raise wrong(f"{title}.{field.name}", None, "must have a default, which the command line offers")
+    own = getattr(kind, "name", None)  # a parent's too: it is taken, which tells that the class needs its own
+    hyphened = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", title).lower()
+    found = name or (own if isinstance(own, str) else hyphened)
+    if not isinstance(found, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", found):
+        raise wrong("name", found, "must be made of small letters and digits, with single hyphens between")
+    return found
 
 
-def added(what: str) -> dict[str, type]:
-    """Return the classes that were added to a table; none where nobody has loaded it."""
+def added(what: str) -> dict[str, Any]:
+    """Return what was added to a table; nothing where nobody has loaded it."""
     return next((table.added for table in _TABLES if table.what == what), {})
 
 
-def has_all(kind: type, *names: str) -> bool:
-    """Return whether a class has all of these as attributes or fields."""
-    there = {*dir(kind), *(getattr(kind, "__dataclass_fields__", ()))}
-    return there.issuperset(names)
+def class_with(*names: str) -> Callable[[Any], bool]:
+    """Return whether something is a class that has all of these as attributes or fields, as a function of it."""
+
+    def is_one(kind: Any) -> bool:
+        there = {*dir(kind), *getattr(kind, "__dataclass_fields__", ())}
+        return isinstance(kind, type) and there.issuperset(names)
+
+    return is_one
 
 
-def _place(kind: type) -> tuple[str, str]:
+def _place(entry: Any) -> tuple[str, str]:
+    kind = entry if isinstance(entry, type) else type(entry)
     return kind.__module__, kind.__qualname__

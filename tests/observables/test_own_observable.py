@@ -10,7 +10,6 @@ import torch
 import vitdyn as vd
 from vitdyn.experiments import ResultStore
 from vitdyn.observables import RECORD, Observable
-from vitdyn.observables.observable import REGISTERED
 
 LAYOUT = vd.PatchLayout.from_sizes([[7, 5, 4], [9, 4, 2, 1]])
 TRAINING = vd.Training(
@@ -140,6 +139,7 @@ def test_the_key_and_the_store_know_it(tmp_path):
     assert "draws" in strange.unnamed or "random" in strange.unnamed
 
 
+@pytest.mark.usefixtures("registering")
 def test_json_holds_names_and_rebuilds_what_is_registered(complaint):
     asked = vd.Experiment(name="own", training=replace(TRAINING, observables=("loss", ENTROPY)))
     written = json.loads(asked.to_json())["training"]["observables"]
@@ -147,14 +147,11 @@ def test_json_holds_names_and_rebuilds_what_is_registered(complaint):
     with complaint("function", "build the spec in Python"):
         vd.Experiment.from_json(asked.to_json())
     vd.register(ENTROPY)
-    try:
-        assert vd.Experiment.from_json(asked.to_json()) == asked
-        assert replace(TRAINING, observables=("entropy",)).observables == (ENTROPY,)
-        vd.register(replace(ENTROPY, compute=top_scores))
-        with complaint("function"):
-            vd.Experiment.from_json(asked.to_json())
-    finally:
-        REGISTERED.clear()
+    assert vd.Experiment.from_json(asked.to_json()) == asked
+    assert replace(TRAINING, observables=("entropy",)).observables == (ENTROPY,)
+    vd.register(replace(ENTROPY, compute=top_scores))
+    with complaint("function"):
+        vd.Experiment.from_json(asked.to_json())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vitdyn._errors import require_real, wrong
-from vitdyn._registry import Registry, has_all
+from vitdyn._registry import Registry, class_with
 from vitdyn._specs import has_only_fields
 from vitdyn.seeds import Streams
 
@@ -107,7 +107,7 @@ def draw_of_streams(law: Law, streams: Streams, shape: tuple[int, ...]) -> Float
 
 def is_ours(law: Law) -> bool:
     """Return whether a law is one of vitdyn's with nothing put into it, so that its draws are what it promises."""
-    return type(law) in _OURS and has_only_fields(law)
+    return type(law) in LAWS.own.values() and has_only_fields(law)
 
 
 def _checked_draw(field: str, law: Law, drawn: object, shape: tuple[int, ...]) -> np.ndarray:
@@ -366,11 +366,9 @@ class Custom:
         return _checked_draw("Custom.draw", self, self.draw(generator, shape), shape)
 
 
-_LAW = ("low", "high", "mean", "second_moment", "sample")
-
 LAWS = Registry(
     "distribution",
-    lambda kind: has_all(kind, *_LAW),
+    class_with("low", "high", "mean", "second_moment", "sample"),
     {
         "uniform": Uniform,
         "two-point": TwoPoint,
@@ -379,5 +377,3 @@ LAWS = Registry(
         "constant": Constant,
     },
 )
-
-_OURS = frozenset(LAWS.values())

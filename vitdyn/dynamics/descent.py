@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
-from vitdyn._registry import Registry, has_all
+from vitdyn._registry import Registry, class_with
 from vitdyn.attention import Correlations
 from vitdyn.objectives import add_scaled, hyperparameter
 
@@ -177,6 +177,6 @@ def step_in_place(
 
 DESCENTS = Registry(
     "optimizer",
-    lambda kind: has_all(kind, "learning_rate", "init", "step"),
+    class_with("learning_rate", "init", "step"),
     {"gradient": GradientDescent, "momentum": Momentum, "adam": Adam},
 )

@@ -16,7 +16,7 @@ from vitdyn.objectives.stacked import add_scaled, hyperparameter, map_spec, stac
 
 OBJECTIVES = Registry(
     "objective",
-    lambda kind: issubclass(kind, Objective),
+    lambda kind: isinstance(kind, type) and issubclass(kind, Objective),
     {"mae": MaskedReconstruction, "cl": Contrastive, "mixture": Mixture},
 )
 

@@ -1,10 +1,10 @@
 """What is recorded of a run: observables, each with its axes, symbol, meaning and computation."""
 
-from vitdyn.observables.catalogue import METRICS, as_observables, known_observables, register_observable
+from vitdyn.observables.catalogue import METRICS, as_observables
 from vitdyn.observables.labels import labelled_trajectory
 from vitdyn.observables.least import least_global_attention, least_own_area_attention
 from vitdyn.observables.metrics import Metric, MetricImages, metric_observables
-from vitdyn.observables.observable import Observable, check_observables, observe
+from vitdyn.observables.observable import OBSERVABLES, Observable, check_observables, observe
 from vitdyn.observables.regime import learned_regime
 from vitdyn.observables.representation import image_representation, patch_representation
 from vitdyn.observables.schedule import Schedule
@@ -13,6 +13,7 @@ from vitdyn.observables.state import ModelState
 
 __all__ = [
     "METRICS",
+    "OBSERVABLES",
     "RECORD",
     "Metric",
     "MetricImages",
@@ -22,7 +23,6 @@ __all__ = [
     "as_observables",
     "check_observables",
     "image_representation",
-    "known_observables",
     "labelled_trajectory",
     "learned_regime",
     "least_global_attention",
@@ -30,6 +30,5 @@ __all__ = [
     "metric_observables",
     "observe",
     "patch_representation",
-    "register_observable",
     "sample_mean",
 ]

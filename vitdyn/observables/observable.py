@@ -26,15 +26,13 @@ from vitdyn._axes import (
     TRAINING_STEP,
 )
 from vitdyn._errors import as_array, require_boolean, require_callable, require_kind, require_sequence, wrong
+from vitdyn._registry import Registry
 from vitdyn._specs import encode
 from vitdyn.data import PatchLayout
 from vitdyn.observables.state import ModelState
 
-BUILT_IN: dict[str, Observable] = {}
-"""Vitdyn's own observables by name; JSON holds no more of them than that."""
-
-REGISTERED: dict[str, Observable] = {}
-"""Observables of users that go by their names; JSON holds all of them, and a digest of their code."""
+OBSERVABLES = Registry("observable", lambda entry: isinstance(entry, Observable), {})
+"""Observables by name. JSON holds no more than that of vitdyn's own; of others all, and a digest of their code."""
 
 TAKEN = {"step", "time", FRAME, SEED, STATISTIC, TRAINING_STEP}
 """Names of a trajectory's coordinates, which no observable may have; "final_..." is the last state's."""
@@ -122,12 +120,12 @@ class Observable:
     @property
     def spec_name(self) -> str | None:
         """The name by which JSON knows it: of one of vitdyn's own, as it was made."""
-        return self.name if BUILT_IN.get(self.name) == self else None
+        return self.name if OBSERVABLES.own.get(self.name) == self else None
 
     @classmethod
     def from_spec(cls, value: Mapping[str, Any]) -> Observable | None:
         """Return the listed observable that ``encode`` turned into ``value``, None where there is none."""
-        listed = (BUILT_IN | REGISTERED).get(str(value.get("name")))
+        listed = OBSERVABLES.get(str(value.get("name")))
         return listed if listed is not None and encode(listed) == value else None
 
     @property
