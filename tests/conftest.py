@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from vitdyn import _registry
-from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, Uniform, orthonormal_basis
 from vitdyn.dynamics.gradient import forward_pass
+from vitdyn.models import Correlations
 
 torch.set_num_threads(1)  # the tests are small, and threads that share a core with others are far slower
 
@@ -86,7 +86,7 @@ class Problem:
 
     def arguments(self, view=0):
         """What ``area_attention`` takes after the correlations."""
-        return self.batch.latents, self.batch.cluster, self.views[view], self.batch.layout
+        return self.batch, self.views[view]
 
     def forward(self, memory=None):
         return forward_pass(self.correlations, self.batch, self.views, memory or {})

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from vitdyn import claims, lumped, theory
-from vitdyn.attention import Correlations
 from vitdyn.data import (
     AreaSizes,
     Beta,
@@ -37,6 +36,7 @@ from vitdyn.dynamics import (
 )
 from vitdyn.experiments import Experiment, ResultStore, register, run, run_all
 from vitdyn.lumped import MeanField
+from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import (
     MetricImages,

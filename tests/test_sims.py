@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import BatchSource, Runtime, Schedule, Training, simulate
 from vitdyn.experiments.inspection import patch_area_attention
+from vitdyn.models import Correlations, attend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.observables import RECORD, Metric, MetricImages, metric_observables
 from vitdyn.plotting import FigureOptions, text_table

@@ -9,10 +9,10 @@ import torch
 from naive import LOSSES, Layer
 from problems import Case, Problem
 
-from vitdyn.attention import Correlations
-from vitdyn.attention.composed import by_areas
 from vitdyn.dynamics import loss_gradient
 from vitdyn.dynamics.gradient import Workspaces
+from vitdyn.kernels.autograd_path import by_areas
+from vitdyn.models import Correlations
 
 
 class Contender(ABC):
@@ -98,7 +98,7 @@ class Eager(Contender):
 
     def attention(self, view: int) -> torch.Tensor:
         batch = self.problem.batch
-        return by_areas(self.leaves, batch.latents, batch.cluster, self.problem.views[view], batch.layout)
+        return by_areas(self.leaves, batch, self.problem.views[view])
 
     def reconstruction(self) -> torch.Tensor:
         batch, (visible,) = self.problem.batch, self.problem.views

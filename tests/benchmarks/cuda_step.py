@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
 
-from vitdyn.attention import Correlations, Workspace, products
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics.captured import CapturedSteps
 from vitdyn.dynamics.descent import GradientDescent
 from vitdyn.dynamics.device_batches import DeviceBatches
+from vitdyn.kernels import Correlations, Workspace, torch_backend
 from vitdyn.objectives import MaskedReconstruction
 
 REPEATS = 20
@@ -102,14 +102,13 @@ def errors(size: Size) -> dict[str, float]:
     source, steps = problem(few)
     steps.advance(20)
     batch, (visible,) = source.training(1000)
-    from vitdyn.attention import flash
+    from vitdyn.kernels.cuda import backend as flash
 
-    given = batch.latents, batch.cluster, visible, batch.layout
-    found = flash.residual_gradient(steps.correlations, *given, 1 / batch.count, Workspace())
-    exact = products.residual_gradient(
+    found = flash.residual_gradient(steps.correlations, batch, visible, 1 / batch.count, Workspace())
+    exact = torch_backend.residual_gradient(
         steps.correlations.map(torch.Tensor.double),
-        batch.latents.double(),
-        *given[1:],
+        replace(batch, latents=batch.latents.double()),
+        visible,
         1 / batch.count,
         Workspace(),
     )
@@ -122,7 +121,7 @@ def errors(size: Size) -> dict[str, float]:
 
 def parts(size: Size) -> dict[str, float]:
     """Return the milliseconds of each part of a step, and of the whole as a graph."""
-    from vitdyn.attention import flash
+    from vitdyn.kernels.cuda import backend as flash
 
     source, steps = problem(size)
     steps.advance(3)
@@ -148,7 +147,7 @@ def parts(size: Size) -> dict[str, float]:
 
 def try_blocks(size: Size) -> dict[str, float]:
     """Return the milliseconds of the fused kernel for several shapes of blocks and numbers of warps."""
-    from vitdyn.attention import flash
+    from vitdyn.kernels.cuda import backend as flash
 
     found = {}
     kept = flash.block_sizes, flash.WARPS, flash.STAGES, flash.SPLIT

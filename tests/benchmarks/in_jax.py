@@ -19,7 +19,7 @@ import torch
 from contenders import Contender
 from problems import Case, Problem
 
-from vitdyn.attention import Correlations
+from vitdyn.models import Correlations
 
 CACHED = 2**18
 """Numbers of one array (sample, query, key) that stay in the cache between operations: measured, 1 MiB."""
@@ -53,7 +53,7 @@ def dense_attention(case: Case, parameters, cluster, latents, *views):
 
 
 def factored_attention(case: Case, parameters, cluster, latents, *views):
-    """The same through masses of areas, as ``vitdyn.attention`` does: exp(Υ) once, one product an area."""
+    """The same through sums by area, as ``vitdyn.kernels`` does: exp(Υ) once, one product an area."""
     phi, upsilon = parameters
     stops = np.cumsum(case.layout.sizes[0])
     table = jnp.exp(upsilon - jax.lax.stop_gradient(upsilon.max(-1, keepdims=True)))

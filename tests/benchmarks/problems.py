@@ -5,9 +5,9 @@ from functools import cached_property
 
 import torch
 
-from vitdyn.attention import Correlations
 from vitdyn.data import Basis, PatchBatch, PatchGenerator, PatchLayout, orthonormal_basis
 from vitdyn.dynamics import BatchSource
+from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
 
 OBJECTIVES = {"mae": MaskedReconstruction, "cl": Contrastive}

@@ -11,16 +11,16 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything loads Triton
 import pytest
 import torch
 
-from vitdyn.attention import Correlations
 from vitdyn.data import Beta, PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics.captured import CapturedSteps, takes
 from vitdyn.dynamics.descent import Adam, GradientDescent, Momentum
 from vitdyn.dynamics.device_batches import DeviceBatches
+from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.objectives.contract import draws_views_jointly
 
 pytest.importorskip("triton")
-from vitdyn.attention import flash
+from vitdyn.kernels.cuda import backend as flash
 
 DEVICE = torch.device("cpu" if flash.INTERPRETED else "cuda")
 if DEVICE.type == "cuda" and not torch.cuda.is_available():

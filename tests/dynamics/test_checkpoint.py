@@ -14,10 +14,11 @@ import torch
 
 from vitdyn._files import write_sealed
 from vitdyn._signals import Terminated, interrupted_by_sigterm
-from vitdyn.attention import Correlations, engine_name
 from vitdyn.dynamics import Adam, CheckpointError, GradientDescent, Momentum, Runtime, simulate
 from vitdyn.dynamics.checkpoint import Checkpointer, read_checkpoint, write_checkpoint
 from vitdyn.dynamics.resources import machine_name
+from vitdyn.kernels import Correlations
+from vitdyn.kernels.plan import backend_name
 from vitdyn.trajectory import Trajectory
 
 CPU = torch.device("cpu")
@@ -189,7 +190,7 @@ def test_killed_at_random_moments(tmp_path, rng, identical):
 class TestWhoDidIt:
     def test_one_machine_is_named_once(self, make_training):
         about = simulate(make_training()).dataset.attrs
-        assert about["engine"] == engine_name("cpu") and about["machine"] == machine_name()
+        assert about["engine"] == backend_name("cpu") and about["machine"] == machine_name()
         (part,) = json.loads(about["parts"])
         assert part == {
             "engine": about["engine"],
@@ -215,7 +216,7 @@ class TestWhoDidIt:
         resumed = simulate(training, checkpoint=path, runtime=SPLIT)
         here, about = machine_name(), resumed.dataset.attrs
         assert about["machine"] == f"{here}; another processor"
-        assert about["engine"] == engine_name("cpu")
+        assert about["engine"] == backend_name("cpu")
         told = [(part["seeds"], part["steps"], part["machine"]) for part in json.loads(about["parts"])]
         assert told == [
             ([4], [0, 12], here),

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vitdyn.attention import Correlations
 from vitdyn.dynamics import DESCENTS, Adam, Descent, GradientDescent, Momentum, loss_gradient, simulate
 from vitdyn.dynamics.batches import BatchSource
+from vitdyn.models import Correlations
 
 PAIRS = [
     (GradientDescent(learning_rate=0.3), torch.optim.SGD, {"lr": 0.3}),

@@ -11,7 +11,6 @@ import torch
 
 from vitdyn.data import Constant, PatchGenerator
 from vitdyn.dynamics import Adam, GradientDescent, Momentum
-from vitdyn.dynamics.captured import fused_engine
 from vitdyn.dynamics.checkpoint import Checkpointer, packed, stored_state, write_checkpoint
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import Rows, batch_key, batches_of_cells
@@ -20,10 +19,11 @@ from vitdyn.dynamics.loop import fresh_group
 from vitdyn.dynamics.memory import estimate_memory, split_cells
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.resume import resume
+from vitdyn.kernels.plan import capturable_backend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 pytest.importorskip("triton")
-from vitdyn.attention import flash
+from vitdyn.kernels.cuda import backend as flash
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
@@ -86,8 +86,8 @@ class TestWhoSharesABatch:
             training = make_training(**{"precision": "float32"} | change)
             rows = Rows((training, training), ((0, 3), (1, 3)), CUDA)
             steps = steps_of(Group(rows, None, {}, {}, None), SimpleNamespace(training=None), Workspaces())
-            kind = training.generator.layout, PRECISIONS[training.precision], CUDA
-            fused = isinstance(steps, DeviceSteps) and fused_engine(*kind) is not None
+            kind = training.generator.layout, CUDA, PRECISIONS[training.precision]
+            fused = isinstance(steps, DeviceSteps) and capturable_backend(*kind) is not None
             shares.append(batch_key(training, CUDA) is not None)
             assert shares[-1] == fused
             if fused:
@@ -108,8 +108,7 @@ class TestWhoSharesABatch:
         assert batches_of_cells(cells, CPU) == [(0, 1, 2)]
 
     def test_no_triton(self, make_cells, monkeypatch):
-        monkeypatch.delattr("vitdyn.attention.flash")
-        monkeypatch.setitem(sys.modules, "vitdyn.attention.flash", None)
+        monkeypatch.setitem(sys.modules, "vitdyn.kernels.cuda.backend", None)
         cells = make_cells(Momentum)
         assert batches_of_cells(cells, CUDA) == [(0,), (1,)]
         assert batches_of_cells(cells, CPU) == [(0, 1)]

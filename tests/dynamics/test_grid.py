@@ -20,6 +20,7 @@ from vitdyn.dynamics import (
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import CACHE_MIB, concurrent_groups, split_cells, work_of
+from vitdyn.kernels import torch_backend
 from vitdyn.objectives import OBJECTIVES, Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import METRICS, RECORD, MetricImages, metric_observables
 
@@ -200,7 +201,7 @@ class TestWhoTrainsAlone:
     def test_the_compiled_engine_is_a_condition(self, make_training, monkeypatch):
         cells = [make_training(seeds=(1,)), make_training(seeds=(2,))]
         assert sizes(cells) == [2]
-        monkeypatch.setattr("vitdyn.dynamics.grid.seeds_apart", lambda *_: False)
+        monkeypatch.setattr("vitdyn.kernels.plan._backend", lambda device: torch_backend)
         assert sizes(cells) == [1, 1]
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.attention import Correlations
 from vitdyn.data import Constant, PatchGenerator
 from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Schedule, simulate, simulate_grid
 from vitdyn.dynamics.captured import CapturedSteps
@@ -24,11 +23,12 @@ from vitdyn.dynamics.group import DeviceSteps, Group
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.recorder import frame_of
 from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.models import Correlations
 from vitdyn.objectives import MaskedReconstruction, hyperparameter, stack_specs
 from vitdyn.observables import observe
 
 pytest.importorskip("triton")
-from vitdyn.attention import flash
+from vitdyn.kernels.cuda import backend as flash
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 DEVICE = CPU if flash.INTERPRETED else CUDA

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.attention import Correlations
 from vitdyn.dynamics import (
     CheckpointError,
     DivergenceError,
@@ -19,6 +18,7 @@ from vitdyn.dynamics import (
     simulate_grid,
 )
 from vitdyn.dynamics.memory import CACHE_MIB, split_cells
+from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive
 
 CPU = torch.device("cpu")

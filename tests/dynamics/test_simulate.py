@@ -13,7 +13,6 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from vitdyn.attention import Correlations
 from vitdyn.data import Constant, PatchGenerator, PatchLayout
 from vitdyn.dynamics import (
     Adam,
@@ -30,6 +29,7 @@ from vitdyn.dynamics import (
     simulate,
 )
 from vitdyn.dynamics.gradient import forward_pass
+from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.observables import RECORD, ModelState, observe
 

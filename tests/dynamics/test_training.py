@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from vitdyn._specs import to_text
-from vitdyn.attention import Correlations
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import GradientDescent, Schedule, Training, simulate
 from vitdyn.experiments import Experiment
+from vitdyn.models import Correlations
 from vitdyn.objectives import MaskedReconstruction
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from vitdyn.attention import Correlations
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout, Uniform
 from vitdyn.lumped import (
     Lumped,
@@ -20,6 +19,7 @@ from vitdyn.lumped import (
     sampled_gradient,
     when_reached,
 )
+from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.theory import Prediction, Rate
 

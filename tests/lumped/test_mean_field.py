@@ -7,11 +7,11 @@ import pytest
 import torch
 from enumeration import population
 
-from vitdyn.attention import Correlations
 from vitdyn.data import AreaSizes, Beta, PatchGenerator, PatchLayout, TwoPoint, Uniform
 from vitdyn.dynamics import BatchSource, loss_gradient
 from vitdyn.dynamics.gradient import forward_pass
 from vitdyn.lumped import MeanField, quadrature
+from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import sample_mean
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from enumeration import LAYOUTS, population, random_order
 
-from vitdyn.attention import Correlations
 from vitdyn.data import PatchLayout
 from vitdyn.dynamics import loss_gradient
 from vitdyn.lumped.symmetry import Symmetry
+from vitdyn.models import Correlations
 from vitdyn.objectives import MaskedReconstruction
 
 layouts = pytest.mark.parametrize("name", LAYOUTS)

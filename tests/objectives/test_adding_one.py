@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from vitdyn._specs import decode, to_text
-from vitdyn.attention import Correlations, area_attention
 from vitdyn.data import LAWS, Constant, PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics import BatchSource, GradientDescent, Momentum, Runtime, Schedule, Training, simulate
+from vitdyn.models import Correlations, area_attention
 from vitdyn.objectives import OBJECTIVES, Objective, contract
 
 LAYOUT = PatchLayout.from_sizes([5, 3, 3])
@@ -120,9 +120,7 @@ def by_hand(training, seed):
         batch, views = source.training(step, None)
 
         def features(model, view, batch=batch, views=views):
-            attention = area_attention(
-                Correlations(*model), batch.latents, batch.cluster, views[view], LAYOUT
-            )
+            attention = area_attention(Correlations(*model), batch, views[view])
             return [batch.latents[0, b] * attention[0, b].mean(1) for b in range(training.samples)]
 
         target = [value - centre for value in features(teacher, 1)]

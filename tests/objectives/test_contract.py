@@ -306,7 +306,7 @@ class Teacher(MaskedReconstruction):
     own = False
 
     def loss(self, forward):
-        from vitdyn.attention import Correlations
+        from vitdyn.models import Correlations
 
         teacher = forward.attend(Correlations(forward.state["phi"], forward.state["upsilon"]), 0)
         return super().loss(forward) + (forward.attention[0] - teacher).square().sum((1, 2, 3))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics import GradientDescent, loss_gradient
 from vitdyn.dynamics.gradient import forward_pass
+from vitdyn.models import Correlations
 from vitdyn.objectives import OBJECTIVES, Contrastive, MaskedReconstruction
 from vitdyn.objectives.objective import FAMILIES
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, Uniform, draw_visible, orthonormal_basis
 from vitdyn.dynamics import Schedule, Training, simulate
 from vitdyn.experiments import Experiment
 from vitdyn.metrics import attention_distance, homogeneity, lidar, mutual_information, rank_me
+from vitdyn.models import Correlations, attend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.observables import (
     METRICS,

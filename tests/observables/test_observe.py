@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.attention import attend
 from vitdyn.dynamics.gradient import forward_pass
+from vitdyn.models import attend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.observables import RECORD, ModelState, observe
 

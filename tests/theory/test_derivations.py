@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.attention import area_attention
 from vitdyn.dynamics import loss_gradient
+from vitdyn.models import area_attention
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 sp = pytest.importorskip("sympy")

@@ -117,12 +117,12 @@ def _probed() -> dict[str, str]:
     """Return what torch and the kernels say of this machine."""
     import torch
 
-    from vitdyn.attention import engine_name
     from vitdyn.dynamics import pick_device
+    from vitdyn.kernels.plan import backend_name
 
     device = pick_device()
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (no CUDA device)",
-        "engine": engine_name(device.type),
+        "engine": backend_name(device.type),
         "threads": str(torch.get_num_threads()),
     }

@@ -1,11 +1,11 @@
 """Steps of masked reconstruction without a host in the loop: draw, gradient, update and finite check as one graph.
 
 One step is a few kernels that read the step's number from the device: latents and masks from the counter stream,
-the fused gradient (``flash_residual``) with the update of gradient descent inside, and the number's increment. On CUDA
+the fused gradient (``cuda.residual``) with the update of gradient descent inside, and the number's increment. On CUDA
 they are captured into a CUDA graph after the first step and replayed; the host waits for nothing until it asks for a
-frame. The same steps run eagerly on CPU, under Triton's interpreter or by the torch engine, to the same draws.
+frame. The same steps run eagerly on CPU, under Triton's interpreter or by plain torch, to the same draws.
 
-A step at S seeds, B samples, P patches, N areas moves the bytes of ``flash_residual`` and of ``counter_kernels``,
+A step at S seeds, B samples, P patches, N areas moves the bytes of ``residual`` and of ``counter_kernels``,
 and 12 N B S for latents: at 1024 seeds, P = B = 256, N = 4 together 0.87 GB, 0.18 ms at
 4.8 TB/s; the products take 0.23 ms at 900 TFLOP/s, the masks about 0.3 ms: a projection of 0.7 to 1.1 ms a step.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,13 +21,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn._cuda import on_device_of
-from vitdyn.attention import Correlations
-from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
+from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.dynamics.descent import Adam, Descent, GradientDescent
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.dynamics.training import Training
+from vitdyn.kernels import Correlations
+from vitdyn.kernels.plan import capturable_backend
 from vitdyn.objectives import Residual, hyperparameter, stack_key
 from vitdyn.objectives.contract import (
     closed_form_kinds,
@@ -64,8 +64,8 @@ class CapturedSteps:
     def __post_init__(self) -> None:
         self._counter = torch.tensor(self.step, device=self.batches.device)
         source = self.batches
-        kind = source.generator.layout, source.dtype, source.device
-        self._engine = fused_engine(*kind) if self.fused is None or self.fused else None
+        kind = source.generator.layout, source.device, source.dtype
+        self._kernels: Any = capturable_backend(*kind) if self.fused is None or self.fused else None
         if not self.batches.draws_latents:
             self._latents = torch.empty(
                 len(self.batches.seeds),
@@ -90,7 +90,7 @@ class CapturedSteps:
     @property
     def _capturable(self) -> bool:
         # Adam's corrections of its moments are numbers that the host computes from the step
-        return self._engine is not None and self._counter.is_cuda and not isinstance(self.rule, Adam)
+        return self._kernels is not None and self._counter.is_cuda and not isinstance(self.rule, Adam)
 
     def _capture(self) -> None:
         """Record the next steps: the first one compiled every kernel and made every array that lasts."""
@@ -102,14 +102,14 @@ class CapturedSteps:
 
     def _one_step(self) -> None:
         batch = self.batches.batch(self._counter, self._latents)
-        if self._engine is None:
+        if self._kernels is None:
             self._plain_step(batch)
         else:
-            self._fused_step(batch, self._engine)
+            self._fused_step(batch)
         self._counter.add_(1)
 
     def _plain_step(self, batch: PatchBatch) -> None:
-        """Take a step by the torch engine: the oracle and the fallback."""
+        """Take a step by plain torch: the oracle and the fallback."""
         views = self.batches.views(self._counter)
         gradient, _ = loss_gradient(
             self.correlations, self.batches.objective, batch, views, {}, self._workspaces
@@ -117,27 +117,27 @@ class CapturedSteps:
         self.rule.step(self.correlations, gradient, self.state, self.step)
         self._note_bad_values()
 
-    def _fused_step(self, batch: PatchBatch, flash: ModuleType) -> None:
-        layout, work = batch.layout, self._workspaces.view(0)
-        tables = flash.slots(layout, batch.cluster.device)
-        problem = flash.Problem(
+    def _fused_step(self, batch: PatchBatch) -> None:
+        layout, work, kernels = batch.layout, self._workspaces.view(0), self._kernels
+        tables = kernels.slots(layout, batch.cluster.device)
+        problem = kernels.Problem(
             layout,
             *self.correlations.named().values(),
             batch.latents,
             self.batches.words(self._counter, batch.cluster, tables.position),
-            flash.tile_samples(batch.cluster, layout, ordered=True),
+            kernels.tile_samples(batch.cluster, layout, ordered=True),
             tables,
         )
-        gradient = flash.empty_gradient(problem, work)
+        gradient = kernels.empty_gradient(problem, work)
         (residual,) = closed_form_of(self.batches.objective, batch)
         assert isinstance(residual, Residual)
         scale = residual.scale
         assert isinstance(scale, float)
         if isinstance(self.rule, GradientDescent):
             descent = (self._rates, self.first_bad, self._counter)
-            flash.launch_residual(problem, scale, gradient, descent)
+            kernels.launch_residual(problem, scale, gradient, descent)
         else:
-            flash.launch_residual(problem, scale, gradient)
+            kernels.launch_residual(problem, scale, gradient)
             self.rule.step(self.correlations, gradient, self.state, self.step)
             self._note_bad_values()
 
@@ -161,13 +161,3 @@ def takes(training: Training) -> bool:
         return False
     bare = not has_decay(objective) and not has_state(objective)
     return bare and closed_form_kinds(objective, generator.layout) == {Residual}
-
-
-def fused_engine(layout: PatchLayout, dtype: torch.dtype, device: torch.device) -> ModuleType | None:
-    """Return the fused engine where it runs for this layout, dtype and device."""
-    try:
-        from vitdyn.attention import flash
-    except ImportError:
-        return None
-    runs = device.type == ("cpu" if flash.INTERPRETED else "cuda")
-    return flash if runs and flash.supports(layout, dtype) else None

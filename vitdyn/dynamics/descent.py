@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdyn._errors import require_real, wrong
 from vitdyn._registry import Registry, class_with
-from vitdyn.attention import Correlations
+from vitdyn.models import Correlations
 from vitdyn.objectives import add_scaled, hyperparameter
 
 State = dict[str, Correlations]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vitdyn.attention import Correlations
+from vitdyn.models import Correlations
 from vitdyn.trajectory import Trajectory
 
 

@@ -10,19 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitdyn.attention import (
-    Correlations,
-    Saved,
-    Workspace,
-    area_attention,
-    factored_forward,
-    factored_pullback,
-    pooled_forward,
-    pools,
-    residual_gradient,
-)
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
+from vitdyn.kernels import Correlations, Path, Workspace, factored, plan_for
+from vitdyn.models import area_attention
 from vitdyn.objectives import ForwardPass, MeanPooled, Objective, Residual
 from vitdyn.objectives import State as ObjectiveState
 from vitdyn.objectives.closed_form import Means
@@ -76,7 +67,7 @@ def loss_gradient(
 ) -> tuple[Correlations, ForwardPass]:
     """Return ∂/∂Q of the loss with its weight decay, each seed by itself, and the forward pass.
 
-    An objective with a closed form goes the fused way where the backend has one, without attention in memory, and the
+    On a fused path of the plan no attention lies in memory, and the
     forward pass makes its attention when it is asked for; with ``workspaces`` that must be before the correlations
     change (else ``RuntimeError``), unless the objective has a state of its own. Other objectives are differentiated
     with respect to attention by autograd; from there queries by position take the closed-form backward of the factored
@@ -84,12 +75,24 @@ def loss_gradient(
     """
     work, terms = workspaces or Workspaces(), closed_form_of(objective, batch)
     pooled = [term for term in terms if isinstance(term, MeanPooled)]
+    like = correlations.position_position
+    planned = plan_for(
+        batch.layout,
+        like.device.type,
+        like.dtype,
+        content_queries=correlations.content_queries,
+        residual=len(terms) > len(pooled),
+        mean_pooled=bool(pooled),
+    )
     attention: Sequence[Tensor]
-    if terms and (not pooled or _can_pool(correlations, batch)):
+    if planned.is_fused:
         # a training loop, which brings its workspaces, should not pay for a copy that nobody looks at
         looked_at = workspaces is None or has_state(objective)
         attention = _OnDemand(correlations.map(torch.clone) if looked_at else correlations, batch, views)
-        means, backward = _pool_views(correlations, batch, views, work) if pooled else ((), None)
+        means: Means = ()
+        backward: Backward | None = None
+        if planned.path is Path.MEAN_POOLED:
+            means, backward = _on_each_view(factored.mean_pooled, correlations, batch, views, work)
     else:
         attention, backward = _attend_to_views(correlations, batch, views, work)
         means = tuple(each.mean(-1) for each in attention) if pooled else ()
@@ -110,12 +113,6 @@ def loss_gradient(
     return add_decay(objective, gradient, correlations), forward
 
 
-def _can_pool(correlations: Correlations, batch: PatchBatch) -> bool:
-    """Return whether the backend takes means of attention over queries without attention in memory."""
-    block = correlations.position_position
-    return not correlations.content_queries and pools(batch.layout, block.device.type, block.dtype)
-
-
 def _of_each_query(
     objective: Objective, terms: Sequence[MeanPooled], means: Means, batch: PatchBatch
 ) -> Gradients:
@@ -131,8 +128,7 @@ def _residual(
     correlations: Correlations, batch: PatchBatch, visible: Tensor, scale: float | Tensor, work: Workspace
 ) -> Correlations:
     """Return the gradient of a residual on one view, with its ``scale``."""
-    given = batch.latents, batch.cluster, visible, batch.layout
-    gradient = residual_gradient(correlations, *given, scale, work)
+    gradient = factored.residual_gradient(correlations, batch, visible, scale, work)
     if not correlations.content_queries:
         return gradient
     # visible queries alone carry content, and this loss does not count them
@@ -168,7 +164,7 @@ class _OnDemand(Sequence[Tensor]):
 def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int], Tensor]:
     def attend(correlations: Correlations, view: int) -> Tensor:
         with torch.no_grad():
-            return area_attention(correlations, batch.latents, batch.cluster, views[view], batch.layout)
+            return area_attention(correlations, batch, views[view])
 
     return attend
 
@@ -176,42 +172,25 @@ def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int], 
 def _attend_to_views(
     correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
 ) -> tuple[tuple[Tensor, ...], Backward]:
-    route = _by_autograd if correlations.content_queries else _factored
-    return route(correlations, batch, views, work)
-
-
-def _factored(
-    correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
-) -> tuple[tuple[Tensor, ...], Backward]:
-    return _on_each_view(factored_forward, correlations, batch, views, work)
-
-
-def _pool_views(
-    correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
-) -> tuple[Means, Backward]:
-    return _on_each_view(pooled_forward, correlations, batch, views, work)
+    if correlations.content_queries:
+        return _by_autograd(correlations, batch, views)
+    return _on_each_view(factored.forward, correlations, batch, views, work)
 
 
 def _on_each_view(
-    forward: Callable[..., tuple[Tensor, Saved]],
+    forward: Callable[..., tuple[Tensor, factored.Saved]],
     correlations: Correlations,
     batch: PatchBatch,
     views: Views,
     work: Workspaces,
 ) -> tuple[tuple[Tensor, ...], Backward]:
     """Return what a factored forward gives on each view, with its backward."""
-    given = batch.latents, batch.cluster
-    values, saved = zip(
-        *(
-            forward(correlations, *given, visible, batch.layout, work.view(index))
-            for index, visible in enumerate(views)
-        ),
-        strict=True,
-    )
+    made = (forward(correlations, batch, view, work.view(index)) for index, view in enumerate(views))
+    values, saved = zip(*made, strict=True)
 
     def backward(gradients: Gradients) -> Correlations:
         parts = [
-            factored_pullback(kept, gradient)
+            factored.backward(kept, gradient)
             for kept, gradient in zip(saved, gradients, strict=True)
             if gradient is not None
         ]
@@ -221,13 +200,11 @@ def _on_each_view(
 
 
 def _by_autograd(
-    correlations: Correlations, batch: PatchBatch, views: Views, work: Workspaces
+    correlations: Correlations, batch: PatchBatch, views: Views
 ) -> tuple[tuple[Tensor, ...], Backward]:
     leaves = correlations.map(lambda block: block.detach().requires_grad_())
     with torch.enable_grad():
-        live = [
-            area_attention(leaves, batch.latents, batch.cluster, visible, batch.layout) for visible in views
-        ]
+        live = [area_attention(leaves, batch, view) for view in views]
 
     def backward(gradients: Gradients) -> Correlations:
         pairs = [

@@ -10,11 +10,12 @@ from itertools import pairwise
 import torch
 
 from vitdyn._specs import to_text
-from vitdyn.attention import seeds_apart
-from vitdyn.dynamics.captured import fused_engine, takes
+from vitdyn.dynamics.captured import takes
 from vitdyn.dynamics.descent import Descent
+from vitdyn.dynamics.planned import plan_of
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
+from vitdyn.kernels.plan import capturable_backend
 from vitdyn.objectives import Objective, stack_key, stack_specs
 from vitdyn.objectives.contract import closed_form_kinds, draws_views_jointly, has_state
 
@@ -85,7 +86,7 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
     """Return what cells must share to train in one batch; None for a cell that trains by itself.
 
     A cell joins others where its bits cannot feel it: with fresh samples, queries by position, an objective with a
-    closed form and a rule that can both be stacked (``stack_key``), on CPU by the compiled engine. On CUDA by the fused
+    closed form and a rule that can both be stacked (``stack_key``), on CPU by its kernels. On CUDA by the fused
     steps of a residual alone (``captured``), of one law of the latents: whatever else runs there, contrast after the
     fused forward too, has sums of torch in it, and these depend on how many seeds there are.
     """
@@ -97,9 +98,9 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
     if device.type == "cpu":
         plain = not training.content_queries and training.data_set_size is None
         plain = plain and bool(closed_form_kinds(objective, layout))
-        apart = plain and seeds_apart(layout, device.type, dtype)
+        apart = plain and plan_of(training, device.type).is_seed_independent
     else:
-        apart = takes(training) and fused_engine(layout, dtype, device) is not None
+        apart = takes(training) and capturable_backend(layout, device, dtype) is not None
         law = to_text(training.generator.latents)
     if not apart:
         return None

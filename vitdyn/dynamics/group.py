@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.dynamics.batches import Views
 from vitdyn.dynamics.captured import CapturedSteps, takes
@@ -22,6 +21,7 @@ from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.recorder import record_step
 from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.models import Correlations
 from vitdyn.objectives import State as ObjectiveState
 from vitdyn.objectives.contract import draws_views_jointly, next_state
 

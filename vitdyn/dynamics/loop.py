@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from vitdyn.attention import Correlations, engine_name
 from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.descent import first_state
 from vitdyn.dynamics.gradient import Workspaces
@@ -17,9 +16,11 @@ from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.group import Group, Steps, steps_of
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import concurrent_groups
+from vitdyn.dynamics.planned import plan_of
 from vitdyn.dynamics.recorder import empty_series, frame_of
 from vitdyn.dynamics.resources import PRECISIONS, machine_of
 from vitdyn.dynamics.training import Training
+from vitdyn.kernels import Correlations
 from vitdyn.objectives.contract import first_state as first_objective_state
 
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
@@ -140,8 +141,7 @@ def fresh_group(rows: Rows, start: Correlations | None) -> Group:
 
 def engine_of(training: Training, device: torch.device) -> str:
     """Name what computes attention for a cell."""
-    layout, dtype = training.generator.layout, PRECISIONS[training.precision]
-    return engine_name(device.type, layout, dtype, content_queries=training.content_queries)
+    return plan_of(training, device.type).name
 
 
 def _equipped(group: Group) -> tuple[JointSource, Workspaces, Steps]:

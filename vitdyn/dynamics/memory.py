@@ -9,13 +9,11 @@ import torch
 
 from vitdyn._errors import require_choice, require_kind
 from vitdyn._memory import machine_memory, require_fits
-from vitdyn.attention import Correlations, pools
-from vitdyn.attention.composed import forms_maps
 from vitdyn.dynamics.grid import Row, Rows, batch_key, batches_of_cells
+from vitdyn.dynamics.planned import plan_of
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
-from vitdyn.objectives import MeanPooled
-from vitdyn.objectives.contract import closed_form_kinds
+from vitdyn.kernels import Correlations
 
 GROUP_WORK = 2**24
 """P² · samples of a group on CPU: one seed at P = 256 with 256 samples, 64 seeds at P = 64 with 64."""
@@ -27,15 +25,6 @@ interpreter's lock longer than they compute (2 seeds at P = 64 take twice as lon
 CACHE_MIB = 16.0
 """What a group on CPU may take, where more than one seed would: groups stay near the cache."""
 
-GRAPH = 8
-"""Arrays (sample, area, query) that autograd keeps of one view with content queries."""
-
-MAPS = 3
-"""Arrays (sample, query, key) that content queries take at once where they form maps; a second view takes one more."""
-
-SIMILARITIES = 3
-"""Arrays (sample, sample) that contrast takes."""
-
 FRAME_MAPS = 3
 """Arrays (query, key) that a frame takes, for a map of attention or for means over pairs of areas."""
 
@@ -45,10 +34,7 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
 
     Q, its gradient and what the rule of descent carries; and the larger of what a frame takes, three arrays (sample,
     area, query) of the evaluation samples and ``FRAME_MAPS`` arrays (query, key), and of the copy that is kept at the
-    end or for a checkpoint. Where attention is stored at all, one array (sample, area, query) for each view of the
-    training samples; where its means alone are, ``SIMILARITIES`` arrays (sample, sample). With content queries autograd
-    keeps ``GRAPH`` of the former, of training and of evaluation samples; or, where they form maps, ``MAPS``
-    arrays (sample, query, key) and one more for a second view.
+    end or for a checkpoint. What is kept of attention the plan says (``kernels/README.md``).
 
     Besides, the masks of a batch, and the latents of it and of a fixed data set.
 
@@ -61,25 +47,12 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
 
 
 def _estimate(training: Training, device: str, samples: int, evaluation_samples: int, data_set: int) -> int:
-    layout, objective = training.generator.layout, training.objective
+    layout = training.generator.layout
     patches, areas = layout.patches, layout.areas
     blocks, carried = correlation_count(training), optimizer_arrays(training)
-    views, kinds = objective.view_count, closed_form_kinds(objective, layout)
-    evaluated = evaluation_samples * areas * patches
-    trained = samples * areas * patches
-    stored = 0
-    if training.content_queries:
-        largest = max(samples, evaluation_samples)
-        if forms_maps(layout, largest):
-            stored = (MAPS + views - 1) * largest * patches**2
-        else:
-            stored = GRAPH * (views * (trained + evaluated) + patches**2)
-    elif MeanPooled in kinds:
-        pooled = pools(layout, device, PRECISIONS[training.precision])
-        stored = SIMILARITIES * samples**2 if pooled else views * trained
-    elif not kinds:
-        stored = views * trained
-    frame, copy = 3 * evaluated + FRAME_MAPS * patches**2, (1 + carried) * blocks
+    views = training.objective.view_count
+    stored = plan_of(training, device).stored_numbers(samples, evaluation_samples, views)
+    frame, copy = 3 * evaluation_samples * areas * patches + FRAME_MAPS * patches**2, (1 + carried) * blocks
     numbers = (2 + carried) * blocks + stored + max(frame, copy)
     masks = 2 * views * samples * patches
     drawn = (samples + data_set) * (

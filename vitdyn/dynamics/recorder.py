@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vitdyn.attention import Correlations
 from vitdyn.dynamics.gradient import Workspaces, forward_pass, loss_gradient
 from vitdyn.dynamics.grid import Rows
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.models import Correlations
 from vitdyn.objectives import State as ObjectiveState
 from vitdyn.objectives.forward import ForwardPass
 from vitdyn.observables import ModelState, observe

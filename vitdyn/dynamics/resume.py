@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitdyn.attention import Correlations
 from vitdyn.dynamics.checkpoint import (
     Checkpointer,
     CheckpointError,
@@ -27,6 +26,7 @@ from vitdyn.dynamics.loop import fresh_group
 from vitdyn.dynamics.memory import split_cells
 from vitdyn.dynamics.recorder import frame_of
 from vitdyn.dynamics.training import Training
+from vitdyn.models import Correlations
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from vitdyn._errors import as_path, as_tuple, require_kind, wrong
 from vitdyn._progress import progress as shown
 from vitdyn._specs import to_text, why_unnamed
-from vitdyn.attention import Correlations
 from vitdyn.dynamics.assemble import Recorded, assemble
 from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.divergence import DivergenceError
@@ -20,6 +19,7 @@ from vitdyn.dynamics.resources import PRECISIONS, device_name
 from vitdyn.dynamics.resume import resume
 from vitdyn.dynamics.runtime import Runtime
 from vitdyn.dynamics.training import Training
+from vitdyn.models import Correlations
 from vitdyn.trajectory import FORMULAS, Trajectory
 
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 
 from vitdyn._errors import require_integer, require_kind, wrong
-from vitdyn.attention import Correlations, area_attention
 from vitdyn.dynamics import BatchSource, Training
+from vitdyn.models import Correlations, area_attention
 from vitdyn.observables import sample_mean
 from vitdyn.trajectory import Trajectory
 
@@ -41,7 +41,7 @@ def patch_area_attention(
         torch.device("cpu"),
     )
     batch, views = source.evaluation(training.steps + 1, samples)
-    attention = area_attention(correlations, batch.latents, batch.cluster, views[0], layout)
+    attention = area_attention(correlations, batch, views[0])
     counted = ~views[0] & batch.own_area_shown(views[0])
     means = []
     for cluster, sizes in enumerate(layout.sizes):

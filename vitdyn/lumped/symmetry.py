@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn._errors import require_integer, require_kind, wrong
-from vitdyn.attention import Correlations
 from vitdyn.data import PatchLayout
 from vitdyn.lumped.orbits import class_totals, exchanges, number_classes, orbits
+from vitdyn.models import Correlations
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch, PatchLayout
+from vitdyn.models import Correlations
 from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Means, Reduction, Residual
 from vitdyn.objectives.forward import ForwardPass, State, unchanged
 from vitdyn.objectives.objective import Objective

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch
+from vitdyn.models import Correlations
 
 State = Mapping[str, Tensor]
 """What an objective carries from step to step (teachers, centres, queues); a leading seed axis throughout."""

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import wrong
-from vitdyn.attention import Correlations
 from vitdyn.data import PatchBatch, PatchLayout
+from vitdyn.models import Correlations
 from vitdyn.objectives.closed_form import ClosedForm, Reduction
 from vitdyn.objectives.forms import Pieces, holds, pieces_of_forms, require_effective_fields
 from vitdyn.objectives.forward import ForwardPass, State

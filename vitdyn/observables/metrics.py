@@ -20,7 +20,6 @@ from vitdyn._errors import (
     require_sequence,
     wrong,
 )
-from vitdyn.attention import Correlations, attend
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, draw_visible, masked_count
 from vitdyn.data.latents import draw_of_streams
 from vitdyn.metrics import (
@@ -34,6 +33,7 @@ from vitdyn.metrics import (
     rank_me,
     ridge_determination,
 )
+from vitdyn.models import Correlations, attend
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.representation import image_representation, patch_representation
 from vitdyn.observables.state import ModelState

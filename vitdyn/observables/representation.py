@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import require_kind
-from vitdyn.attention import Correlations, area_attention, mean_area_attention
-from vitdyn.attention.inputs import check_batch
 from vitdyn.data import PatchBatch
+from vitdyn.kernels.inputs import check_batch
+from vitdyn.models import Correlations, area_attention, mean_area_attention
 
 _AT_A_TIME = 2**20  # entries (seed, sample, area, query) of area attention held at once: 4 MiB in float32
 
@@ -23,7 +23,7 @@ def patch_representation(
 ) -> Float[Tensor, "seed sample patch feature"]:
     """Return F_p of every patch in the coordinates (k, j), K · N of them. Memory: seeds · samples · P · K · N."""
     require_kind("batch", batch, PatchBatch)
-    attention = area_attention(correlations, batch.latents, batch.cluster, visible, batch.layout)
+    attention = area_attention(correlations, batch, visible)
     own = (attention * batch.latents[..., None]).transpose(2, 3)
     return _in_own_cluster(own, batch)
 
@@ -34,13 +34,13 @@ def image_representation(
     """Return F = (1/P) Σ_p F_p of every image in the coordinates (k, j), a few images at a time."""
     require_kind("batch", batch, PatchBatch)
     layout = batch.layout
-    check_batch(correlations, batch.latents, batch.cluster, visible, layout)
+    check_batch(correlations, batch, visible)
     size = max(1, _AT_A_TIME // (len(batch.seeds) * layout.areas * layout.patches))
     parts = []
     for start in range(0, batch.count, size):
         few = slice(start, start + size)
         part = batch.part(few)
-        means = mean_area_attention(correlations, part.latents, part.cluster, visible[:, few], layout)
+        means = mean_area_attention(correlations, part, visible[:, few])
         parts.append(means * part.latents)
     return _in_own_cluster(torch.cat(parts, 1), batch)
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn.attention import Correlations, area_attention, attend
 from vitdyn.data import PatchBatch, PatchGenerator
+from vitdyn.models import Correlations, area_attention, attend
 from vitdyn.objectives import Objective
 from vitdyn.objectives.contract import decay_of, loss_of
 from vitdyn.objectives.forward import ForwardPass
@@ -105,7 +105,7 @@ class ModelState:
 
         @torch.no_grad()
         def attend_to(correlations: Correlations, view: int) -> Tensor:
-            return area_attention(correlations, batch.latents, batch.cluster, views[view], batch.layout)
+            return area_attention(correlations, batch, views[view])
 
         seen = ForwardPass(
             batch,

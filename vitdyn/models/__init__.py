@@ -1,0 +1,14 @@
+"""The theory's layer: its parameters, and the attention that it gives to areas."""
+
+from vitdyn.kernels import Correlations
+from vitdyn.models.layer import area_attention, mean_area_attention
+from vitdyn.models.reference import attend, dense_area_attention, dense_attention
+
+__all__ = [
+    "Correlations",
+    "area_attention",
+    "attend",
+    "dense_area_attention",
+    "dense_attention",
+    "mean_area_attention",
+]
