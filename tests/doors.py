@@ -284,7 +284,7 @@ DOORS |= {
 FIELD = FLOW.training
 PATH = lumped.integrate(replace(FIELD, until=0.5))
 TIMES = PATH["time"].to_numpy()
-LUMPED = lumped.Lumped(
+REDUCED = lumped.ExactReduction(
     layout=LAYOUT, objective=MaskedReconstruction(), steps=1, samples=2, seeds=1, frames=2, learning_rate=1.0
 )
 CLASSES = lumped.Symmetry.of(LAYOUT)
@@ -310,15 +310,15 @@ DOORS |= {
     "quadrature": (lumped.quadrature, {"law": LAW, "count": 4}),
     "Symmetry.of": (lumped.Symmetry.of, {"layout": LAYOUT}),
     "Symmetry.zeros": (CLASSES.zeros, {"seeds": 1}),
-    "Symmetry.lift": (CLASSES.lift, {"order": ORDER}),
-    "Symmetry.lower": (CLASSES.lower, {"correlations": CLASSES.lift(ORDER)}),
+    "Symmetry.embed": (CLASSES.embed, {"order": ORDER}),
+    "Symmetry.project": (CLASSES.project, {"correlations": CLASSES.embed(ORDER)}),
     "OrderParameters": (lumped.OrderParameters, {"feature": ORDER.feature, "position": ORDER.position}),
-    "Lumped": (
-        lumped.Lumped,
-        {name: getattr(LUMPED, name) for name in inspect.signature(lumped.Lumped).parameters},
+    "ExactReduction": (
+        lumped.ExactReduction,
+        {name: getattr(REDUCED, name) for name in inspect.signature(lumped.ExactReduction).parameters},
     ),
     "sampled_gradient": (
-        lumped.sampled_gradient,
+        lumped.exact_reduction_gradient,
         {
             "symmetry": CLASSES,
             "order": ORDER,
@@ -330,7 +330,7 @@ DOORS |= {
             "queries": "all",
         },
     ),
-    "descend": (lumped.descend, {"spec": LUMPED, "start": None}),
+    "descend": (lumped.descend, {"spec": REDUCED, "start": None, "progress": False}),
 }
 
 BATCH = GENERATOR.sample(2, (0,))

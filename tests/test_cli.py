@@ -72,6 +72,30 @@ def test_flow_writes_a_result_and_a_picture(objective, tmp_path, capsys):
     assert picture.stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("objective", ["mae", "cl"])
+def test_reduce_says_its_cost_and_writes_a_result_and_a_picture(objective, tmp_path, capsys):
+    arguments = [
+        "reduce",
+        objective,
+        "--patches",
+        "64",
+        "--steps",
+        "3",
+        "--seeds",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
+    assert cli.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "order parameters for" in printed and "2 seeds x 3 steps: about" in printed
+    (result,) = tmp_path.glob("*.nc")
+    with xarray.open_dataset(result, engine="netcdf4") as stored:
+        assert stored.sizes["seed"] == 2 and stored["step"].values[-1] == 3
+    (picture,) = tmp_path.glob("*.png")
+    assert picture.stat().st_size > 10_000
+
+
 def test_exponents_outside_the_theory_are_refused_unless_asked_for(tmp_path, capsys):
     arguments = ["flow", "mae", "--patches", "1e6", "--kappa-s", "0.55", "--out", str(tmp_path)]
     status, message = error_of(arguments, capsys)
@@ -89,6 +113,8 @@ def test_exponents_outside_the_theory_are_refused_unless_asked_for(tmp_path, cap
         (["flow", "mae", "--low", "0", "--high", "0"], "high"),
         (["flow", "mae", "--until", "1"], "until"),
         (["flow", "cl", "--clusters", "0"], "clusters"),
+        (["reduce", "mae", "--queries", "some"], "queries"),
+        (["reduce", "cl", "--samples", "1"], "samples"),
     ],
 )
 def test_bad_flows_are_refused_in_one_line_that_names_the_field(arguments, field, tmp_path, capsys):
@@ -168,7 +194,7 @@ def test_a_wrong_option_is_refused_on_one_line_with_status_2(options, field, rem
 
 def test_unknown_names_are_refused(capsys):
     assert error_of(["train"], capsys) == (
-        2, "vitdyn: command = 'train': must be one of list, run, flow, check, inspect, figures, env"
+        2, "vitdyn: command = 'train': must be one of list, run, flow, reduce, check, inspect, figures, env"
     )  # fmt: skip
     assert error_of(["run", "byol"], capsys) == (
         2,

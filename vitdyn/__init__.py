@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Schedule, Training
     from vitdyn.dynamics.simulate import simulate, simulate_grid
     from vitdyn.experiments import Experiment, ResultStore, register, run
-    from vitdyn.lumped import MeanField, integrate
+    from vitdyn.lumped import ExactReduction, MeanField, integrate
     from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
     from vitdyn.observables import RECORD, Observable, learned_regime, metric_observables
     from vitdyn.trajectory import Trajectory
 
 __all__ = [
     "CLAIMS", "RECORD", "Adam", "AreaSizes", "Beta", "Case", "Claim", "Constant", "Contrastive", "Control",
-    "Custom", "Experiment", "GradientDescent", "MaskedReconstruction", "MeanField", "Measurement",
+    "Custom", "ExactReduction", "Experiment", "GradientDescent", "MaskedReconstruction", "MeanField", "Measurement",
     "Mixture", "Momentum", "Objective", "Observable", "PatchGenerator", "PatchLayout",
     "ResultStore", "Runtime", "Schedule", "Training", "Trajectory", "TruncatedNormal", "TwoPoint", "Uniform",
     "check", "integrate", "learned_regime", "metric_observables", "metrics", "orthonormal_basis", "over_seeds",

@@ -1,7 +1,8 @@
 """Claims on mean-field flows: each holds, its controls are refuted, and a wrong drift or exponent is noticed.
 
-The flows are deterministic; exponents are compared within the claims' own margin of 0.01. SYMMETRY and CL-SYMMETRY also
-run full simulations, of fixed seeds. MAE-AREA, CL-GLOBAL and MAE-LOSS need full simulation alone and are tested
+The flows are deterministic; exponents are compared within the claims' own margin of 0.01. SYMMETRY, CL-SYMMETRY and
+REDUCTION also run full simulations, of fixed seeds. MAE-AREA, CL-GLOBAL and MAE-LOSS need full
+simulation alone and are tested
 elsewhere.
 """
 
@@ -34,7 +35,7 @@ from vitdyn.objectives import MaskedReconstruction
 from vitdyn.trajectory import Trajectory
 
 BY_NAME = {claim.id: claim for claim in CLAIMS}
-SIMULATED = {"MAE-AREA", "CL-GLOBAL", "MAE-LOSS", "LIDAR-ORDER"} | {
+SIMULATED = {"MAE-AREA", "CL-GLOBAL", "MAE-LOSS", "LIDAR-ORDER", "REDUCTION"} | {
     f"PARK-{what}" for what in ("DISTANCE", "HOMOGENEITY", "FREQUENCY", "MIXTURE")
 }
 FLOWS = [name for name in BY_NAME if name not in SIMULATED]
@@ -78,7 +79,7 @@ def measured_exponent(case, runner=cached):
 
 
 @pytest.mark.verdict
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", [*FLOWS, "REDUCTION"])
 def test_the_claim_holds_and_its_controls_are_refuted(name):
     verdicts = check((BY_NAME[name],), cached)
     assert {each.is_control for each in verdicts} == {False, True}

@@ -44,6 +44,6 @@ def population(layout, masked, *, values=(0.6, 1.7)):
 
 
 def counted(symmetry, visible):
-    """The visible positions of each cell, (sample, cell)."""
-    member = symmetry.cell[:, None] == np.arange(len(symmetry.cell_sizes))
+    """The visible positions of each block, (sample, block)."""
+    member = symmetry.block[:, None] == np.arange(len(symmetry.block_sizes))
     return visible.numpy().astype(np.int64) @ member.astype(np.int64)

@@ -12,7 +12,7 @@ import numpy as np
 
 from vitdyn.claims.finite_size import local_phi
 from vitdyn.data import AreaSizes, PatchLayout, Uniform, masked_count
-from vitdyn.lumped import Lumped, MeanField, descend, integrate, integrate_batch
+from vitdyn.lumped import ExactReduction, MeanField, descend, integrate, integrate_batch
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 FRAMES = 16
@@ -99,7 +99,7 @@ def reconstruction(patches, *, kappa=(0.9, 0.4), seeds=8):
     """The sampled reduction, Υ included, against the mean field with Υ."""
     layout = PatchLayout.from_exponents(patches, *kappa)
     spec = twin(AreaSizes.of(layout), MaskedReconstruction(), 1, 1, 4.0)
-    run = Lumped(
+    run = ExactReduction(
         layout=layout,
         objective=spec.objective,
         steps=spec.steps,

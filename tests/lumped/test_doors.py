@@ -5,7 +5,7 @@ import pytest
 
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout, Uniform
 from vitdyn.lumped import (
-    Lumped,
+    ExactReduction,
     MeanField,
     Symmetry,
     crossing_time,
@@ -71,7 +71,7 @@ def test_a_mean_field_that_cannot_be(changes, field, complaint):
 )
 def test_a_reduced_run_that_cannot_be(changes, field, complaint):
     with complaint(field):
-        Lumped(**{"layout": LAYOUT, "objective": MaskedReconstruction()} | changes)
+        ExactReduction(**{"layout": LAYOUT, "objective": MaskedReconstruction()} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -102,16 +102,18 @@ CALLS = {
     "values of other lengths": (lambda flow: when_reached(np.zeros(2), np.zeros(3), 0.5), "values.shape"),
     "samples of no number": (lambda flow: _gradient(samples="many"), "samples"),
     "another layout's correlations": (
-        lambda flow: Symmetry.of(LAYOUT).lower(Correlations.zeros(PatchLayout.from_sizes([4, 2]), 1)),
+        lambda flow: Symmetry.of(LAYOUT).project(Correlations.zeros(PatchLayout.from_sizes([4, 2]), 1)),
         "correlations.feature_position",
     ),
     "another layout's order": (
-        lambda flow: Symmetry.of(LAYOUT).lift(Symmetry.of(PatchLayout.from_sizes([[4, 2], [3, 3]])).zeros(1)),
+        lambda flow: Symmetry.of(LAYOUT).embed(
+            Symmetry.of(PatchLayout.from_sizes([[4, 2], [3, 3]])).zeros(1)
+        ),
         "order.feature",
     ),
     "a start of other seeds": (
         lambda flow: descend(
-            Lumped(layout=LAYOUT, objective=MaskedReconstruction(), steps=1, samples=2, seeds=2),
+            ExactReduction(layout=LAYOUT, objective=MaskedReconstruction(), steps=1, samples=2, seeds=2),
             start=Symmetry.of(LAYOUT).zeros(1),
         ),
         "start.feature",
@@ -160,5 +162,5 @@ def test_a_batch_that_does_not_fit_is_refused_before_anything_is_made(monkeypatc
 def test_what_is_right_passes():
     """The largest of what is allowed, numpy's numbers, and an infinite end."""
     MeanField(sizes=SIZES, clusters=10**15, negatives=np.int64(64), position_correlations=np.bool_(False))
-    Lumped(layout=LAYOUT, objective=MaskedReconstruction(), seeds=np.int64(3), samples=2)
+    ExactReduction(layout=LAYOUT, objective=MaskedReconstruction(), seeds=np.int64(3), samples=2)
     Rate(symbol="T", exponent=float("inf"), statement="", source="", note="")

@@ -5,13 +5,13 @@ import pytest
 from finite_size import OneRow, contrast, reconstruction
 
 from vitdyn.data import AreaSizes, PatchLayout, Uniform
-from vitdyn.lumped.counted import CountedBatch, counted_gradient
+from vitdyn.lumped.counted_gradient import CountedBatch, counted_gradient
 from vitdyn.lumped.symmetry import OrderParameters, Symmetry
 from vitdyn.objectives import Contrastive
 
 
 def test_the_common_row_of_contrast_has_the_gradient_of_all_rows(rng):
-    """The same counts and latents through the reduction by cells, three clusters with one partition."""
+    """The same counts and latents through the reduction by blocks, three clusters with one partition."""
     layout = PatchLayout(partition=PatchLayout.from_sizes([8, 3, 3, 3]).partition * 3)
     symmetry, objective = Symmetry.of(layout), Contrastive(temperature=0.6)
     sizes = AreaSizes(patches=17, global_size=8, local_size=3)

@@ -53,7 +53,7 @@ def test_flow_is_that_of_another_integrator(objective):
 def test_descents_at_once_are_those_of_each(position):
     """Also where some end sooner than others, and where sizes, rates, weights and laws differ."""
     common = {"nodes": 6, "frames": 12, "steps": 150, "position_correlations": position}
-    cells = [
+    blocks = [
         MeanField(sizes=AreaSizes.from_exponents(patches, 0.9, 0.4), objective=Mixture(weight=weight),
                   latents=law, learning_rate=rate * patches, until=until, **common)
         for patches, weight, law, rate, until in (
@@ -61,10 +61,10 @@ def test_descents_at_once_are_those_of_each(position):
             (1e3, 0.0, Uniform(), 4.0, 0.5), (1e3, 1.0, Uniform(), 2.0, 0.9),
         )
     ]  # fmt: skip
-    found = integrate_descents(cells)
+    found = integrate_descents(blocks)
     lengths = {each.dataset.sizes["frame"] for each in found}
     assert len(lengths) > 1 and max(lengths) == 12
-    for spec, trajectory in zip(cells, found, strict=True):
+    for spec, trajectory in zip(blocks, found, strict=True):
         alone = integrate(spec)
         assert trajectory.dataset.attrs["spec"] == alone.dataset.attrs["spec"]
         for name in alone.dataset.variables:
@@ -76,12 +76,12 @@ def test_descents_at_once_are_those_of_each(position):
 
 
 def test_the_company_of_a_descent_changes_no_bit():
-    cells = [MeanField(sizes=SMALL, objective=Mixture(weight=weight), nodes=6, frames=5, steps=40, until=None,
+    blocks = [MeanField(sizes=SMALL, objective=Mixture(weight=weight), nodes=6, frames=5, steps=40, until=None,
                        learning_rate=4e3) for weight in np.linspace(0, 1, 7)]  # fmt: skip
-    every = integrate_descents(cells)
+    every = integrate_descents(blocks)
     for chosen in ([5, 1], [2, 3, 4], [6, 6]):
         for index, trajectory in zip(
-            chosen, integrate_descents([cells[each] for each in chosen]), strict=True
+            chosen, integrate_descents([blocks[each] for each in chosen]), strict=True
         ):
             assert trajectory.dataset.equals(every[index].dataset)
 

@@ -217,7 +217,7 @@ def test_attention_of_any_state_is_finite_and_adds_up(objective, value):
 # ---- real finite models ------------------------------------------------------------------------------------
 
 
-def lifted(layout, state):
+def embedded(layout, state):
     """The model with these order parameters, K = 1, Υ = 0."""
     own = torch.from_numpy(layout.area_of_patch[0])
     phi = torch.empty(1, layout.patches, 1, layout.areas, dtype=torch.float64)
@@ -232,7 +232,7 @@ def measured(layout, law, state, samples, batches, seed):
     generator = PatchGenerator(layout=layout, latents=law)
     objective, own = MaskedReconstruction(), torch.from_numpy(layout.area_of_patch[0])
     source = BatchSource(generator, objective, (seed,), samples, None, torch.float64, torch.device("cpu"))
-    model, found = lifted(layout, state), []
+    model, found = embedded(layout, state), []
     for step in range(batches):
         pull = -loss_gradient(model, objective, *source.training(step, None), {})[0].feature_position[0, :, 0]
         to_own = pull.gather(1, own[:, None])[:, 0]

@@ -74,7 +74,7 @@ def test_classes_are_the_orbits_of_all_relabellings(name):
 def test_lower_undoes_lift_to_the_bit(name, rng):
     symmetry = Symmetry.of(LAYOUTS[name])
     order = random_order(symmetry, rng, seeds=3)
-    again = symmetry.lower(symmetry.lift(order))
+    again = symmetry.project(symmetry.embed(order))
     assert torch.equal(again.feature, order.feature)
     assert torch.equal(again.position, order.position)
 
@@ -83,10 +83,10 @@ def test_lower_undoes_lift_to_the_bit(name, rng):
 def test_lift_of_lower_is_the_orthogonal_projection(name, rng, close):
     symmetry = Symmetry.of(LAYOUTS[name])
     first, second = (random_state(symmetry.layout, rng) for _ in range(2))
-    projected = symmetry.lift(symmetry.lower(first))
-    close(symmetry.lift(symmetry.lower(projected)), projected, 1e-14)
+    projected = symmetry.embed(symmetry.project(first))
+    close(symmetry.embed(symmetry.project(projected)), projected, 1e-14)
     rest = first.map(torch.sub, projected)
-    other = symmetry.lift(symmetry.lower(second))
+    other = symmetry.embed(symmetry.project(second))
     inner = sum((rest.named()[part] * other.named()[part]).sum() for part in rest.named())
     assert abs(float(inner)) < 1e-11
 
@@ -105,11 +105,11 @@ def test_sizes_count_the_correlations_of_each_class(name):
 def test_population_gradient_keeps_the_symmetry(name, rng, close):
     symmetry = Symmetry.of(LAYOUTS[name])
     assert len(symmetry.pair_sizes) < symmetry.layout.patches * (symmetry.layout.patches - 1)
-    state = symmetry.lift(random_order(symmetry, rng))
+    state = symmetry.embed(random_order(symmetry, rng))
     objective = MaskedReconstruction()
     batch, visible = population(symmetry.layout, round(symmetry.layout.patches / 2))
     gradient, _ = loss_gradient(state, objective, batch, (visible,), {})
-    close(gradient, symmetry.lift(symmetry.lower(gradient)), 1e-12)
+    close(gradient, symmetry.embed(symmetry.project(gradient)), 1e-12)
 
 
 def test_population_gradient_breaks_a_symmetry_that_is_none(rng):
@@ -117,14 +117,14 @@ def test_population_gradient_breaks_a_symmetry_that_is_none(rng):
     layout = PatchLayout(partition=((0, 0, 0, 1, 1, 2),))
     coarse = Symmetry.of(PatchLayout(partition=((0, 0, 0, 1, 1, 1),)))
     order = random_order(coarse, rng)
-    narrow = coarse.lift(order)
+    narrow = coarse.embed(order)
     phi = torch.cat([narrow.feature_position, narrow.feature_position[..., 1:]], -1)
     batch, visible = population(layout, 3)
     gradient, _ = loss_gradient(
         Correlations(phi, narrow.position_position), MaskedReconstruction(), batch, (visible,), {}
     )
     pair = Correlations(gradient.feature_position[..., :2], gradient.position_position)
-    away = pair.map(torch.sub, coarse.lift(coarse.lower(pair)))
+    away = pair.map(torch.sub, coarse.embed(coarse.project(pair)))
     assert float(away.position_position.abs().max()) > 1e-3
 
 
@@ -149,4 +149,4 @@ def test_complaints(complaint, rng):
         Symmetry.of("layout")
     symmetry = Symmetry.of(LAYOUTS["two clusters"])
     with complaint("correlations", "position queries only"):
-        symmetry.lower(Correlations.zeros(symmetry.layout, 1, content_queries=True))
+        symmetry.project(Correlations.zeros(symmetry.layout, 1, content_queries=True))

@@ -17,7 +17,7 @@ from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics import GradientDescent, Training, loss_gradient, simulate, simulate_grid
 from vitdyn.dynamics.grid import batch_key
 from vitdyn.dynamics.memory import estimate_memory
-from vitdyn.lumped import Lumped, MeanField
+from vitdyn.lumped import ExactReduction, MeanField
 from vitdyn.objectives import Contrastive, MaskedReconstruction, MeanPooled, Mixture, Objective, Residual
 from vitdyn.objectives.contract import lower_bound_of
 
@@ -369,12 +369,12 @@ def test_reductions_refuse_a_loss_that_they_were_not_derived_for(kind, complaint
     """The flow of the parent was returned for a loss of its child, or for anything that was named "mae"."""
     sizes = AreaSizes.from_exponents(1e4, 0.9, 0.3)
     MeanField(sizes=sizes, objective=kind(), clusters=2)
-    Lumped(layout=LAYOUT, objective=kind())
+    ExactReduction(layout=LAYOUT, objective=kind())
     for change in CHANGED:
         with complaint("objective", "with its own loss"):
             MeanField(sizes=sizes, objective=change(kind), clusters=2)
         with complaint("objective", "with its own loss"):
-            Lumped(layout=LAYOUT, objective=change(kind))
+            ExactReduction(layout=LAYOUT, objective=change(kind))
 
     class Decaying(kind):
         def decay(self, correlations):

@@ -11,9 +11,9 @@ import numpy as np
 from vitdyn.claims.claim import Assumption, Case
 from vitdyn.data import AreaSizes, Law
 from vitdyn.dynamics import Training
-from vitdyn.lumped import MeanField
+from vitdyn.lumped import ExactReduction, MeanField
 
-Spec = Training | MeanField
+Spec = Training | MeanField | ExactReduction
 
 
 def every_run(sentence: str, met: Callable[[Spec], bool]) -> Assumption:

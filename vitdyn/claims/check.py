@@ -18,7 +18,7 @@ from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Case, 
 from vitdyn.claims.judgement import compare
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment, Runner, run_all
-from vitdyn.lumped import StalledFlowError
+from vitdyn.lumped import ExactReduction, StalledFlowError
 from vitdyn.trajectory import Trajectory
 
 
@@ -74,7 +74,7 @@ def check(
 
 def _reseeded(run: Experiment, seed: int) -> Experiment:
     """Return the run with every seed moved to the root seed's own."""
-    if not seed or not isinstance(run.training, Training):
+    if not seed or not isinstance(run.training, (Training, ExactReduction)):
         return run
     moved = tuple(number + ROOT * seed for number in run.training.seed_numbers)
     return replace(run, training=replace(run.training, seeds=moved))

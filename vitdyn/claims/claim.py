@@ -10,13 +10,20 @@ from typing import NamedTuple
 from vitdyn._errors import as_tuple, require_callable, require_kind, require_real, wrong
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
-from vitdyn.lumped import MeanField
+from vitdyn.lumped import ExactReduction, MeanField
 from vitdyn.trajectory import Trajectory
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
 SCALES = ("quick", "full")
 
 Interval = tuple[float, float]
+
+BASES: dict[type, str] = {
+    Training: "full simulation",
+    ExactReduction: "exact reduction",
+    MeanField: "mean field",
+}
+"""What a claim may be judged on, and how a verdict calls it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +52,23 @@ class Case:
         return cls(name=experiment.name, runs=(experiment,))
 
     @property
-    def specs(self) -> tuple[Training | MeanField, ...]:
+    def specs(self) -> tuple[Training | MeanField | ExactReduction, ...]:
         """What its runs simulate or integrate: no claim is about the training of real Vision Transformers."""
-        found = [run.training for run in self.runs if isinstance(run.training, (Training, MeanField))]
+        kinds = Training, MeanField, ExactReduction
+        found = [run.training for run in self.runs if isinstance(run.training, kinds)]
         if len(found) < len(self.runs):
             raise wrong(
-                "Case.runs", self.name, "must be simulations and mean-field flows of the theory's layer"
+                "Case.runs",
+                self.name,
+                "must be simulations, reductions and mean-field flows of the theory's layer",
             )
         return tuple(found)
 
     @property
     def basis(self) -> str:
-        """What its runs are: full simulation, mean field or both."""
-        simulated = {isinstance(run.training, Training) for run in self.runs}
-        kinds = (("full simulation", True), ("mean field", False))
-        return " and ".join(name for name, kind in kinds if kind in simulated)
+        """What its runs are: full simulation, exact reduction, mean field, or several of these."""
+        kinds = {type(run.training) for run in self.runs}
+        return " and ".join(words for kind, words in BASES.items() if kind in kinds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The command line: ``vitdyn list | run | flow | check | inspect | figures | env``.
+"""The command line: ``vitdyn list | run | flow | reduce | check | inspect | figures | env``.
 
 Training dynamics of self-supervised Vision Transformers: theory as running, checked simulation. ``--module FILE.py``
 before the command imports a file of yours, which may ``register`` objectives, distributions and optimizers.
@@ -20,19 +20,25 @@ from vitdyn.cli.flow import Flow, flow_commands
 from vitdyn.cli.info import Env, Figures, List
 from vitdyn.cli.inspect import Inspect
 from vitdyn.cli.modules import import_modules, split_modules
+from vitdyn.cli.reduce import Reduce, reduce_commands
 from vitdyn.cli.run import Run, run_commands
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "list": List,
     "run": Run,
     "flow": Flow,
+    "reduce": Reduce,
     "check": Check,
     "inspect": Inspect,
     "figures": Figures,
     "env": Env,
 }
 
-BY_OBJECTIVE: dict[str, Callable[[], dict[str, type]]] = {"run": run_commands, "flow": flow_commands}
+BY_OBJECTIVE: dict[str, Callable[[], dict[str, type]]] = {
+    "run": run_commands,
+    "flow": flow_commands,
+    "reduce": reduce_commands,
+}
 
 KEEP_CHECKPOINTS = ("run", "check", "figures")
 

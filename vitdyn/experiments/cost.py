@@ -56,7 +56,7 @@ def estimate_cost(experiment: Experiment, *, device: str = "auto") -> Cost:
     training = experiment.training
     if not isinstance(training, Training):
         raise wrong(
-            "experiment", experiment.name, "only full simulations are timed; a mean-field run takes a second"
+            "experiment", experiment.name, "only full simulations are timed; a reduced run takes seconds"
         )
     where = Runtime(device=device).place
     require_memory((training,), where)

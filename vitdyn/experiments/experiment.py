@@ -14,7 +14,7 @@ from vitdyn._specs import from_text, to_text
 from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import DESCENTS, Runtime, Schedule, Training, simulate
 from vitdyn.experiments.identity import FORMULAS, key_or_reason
-from vitdyn.lumped import MeanField, integrate
+from vitdyn.lumped import ExactReduction, MeanField, descend, integrate
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.observables import Metric, MetricImages, Observable
 from vitdyn.practice import Pretraining, pretrain
@@ -31,6 +31,7 @@ SPEC_KINDS = (
     Training,
     AreaSizes,
     MeanField,
+    ExactReduction,
     *Pretraining.kinds(),
 )
 """What an experiment is made of, besides objectives, distributions and optimizers, to which others may add theirs."""
@@ -40,7 +41,8 @@ SPEC_KINDS = (
 class Experiment:
     """A run with a name: everything that decides its numbers, as JSON both ways.
 
-    ``training`` is a simulation, a mean-field flow, or the training of a small Vision Transformer on real images.
+    ``training`` is a simulation, a mean-field flow, an exact reduction to order parameters, or the training of a small
+    Vision Transformer on real images.
 
     Equal experiments have equal ``key``s, whatever their names, and experiments that can give different numbers have
     different ones: an objective or a distribution of the user's counts with all the code and values that it reaches.
@@ -52,13 +54,15 @@ class Experiment:
     """
 
     name: str
-    training: Training | MeanField | Pretraining
+    training: Training | MeanField | ExactReduction | Pretraining
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.+-]+", self.name):
             raise wrong("name", self.name, "must be made of letters, digits and . + - _")
-        if not isinstance(self.training, (Training, MeanField, Pretraining)):
-            raise wrong("training", self.training, "must be a Training, a MeanField or a Pretraining")
+        if not isinstance(self.training, (Training, MeanField, ExactReduction, Pretraining)):
+            raise wrong(
+                "training", self.training, "must be a Training, MeanField, ExactReduction or Pretraining"
+            )
 
     @property
     def key(self) -> str:
@@ -137,6 +141,8 @@ def run(experiment: Experiment, *, out: str | Path | None = None, runtime: Runti
     until_saved = replace(runtime, keep_checkpoint=True)
     if isinstance(experiment.training, MeanField):  # mostly a second: nothing to resume
         trajectory = integrate(experiment.training, progress=runtime.progress)
+    elif isinstance(experiment.training, ExactReduction):  # of seconds: it starts anew
+        trajectory = descend(experiment.training, progress=runtime.progress)
     elif isinstance(experiment.training, Pretraining):
         trajectory = pretrain(experiment.training, checkpoint=checkpoint, runtime=until_saved)
     else:

@@ -7,15 +7,15 @@ from vitdyn.lumped.events import (
     phase_one_end,
     when_reached,
 )
+from vitdyn.lumped.exact_reduction import ExactReduction, descend, sampled_gradient
 from vitdyn.lumped.flow import Flows, integrate, integrate_batch, integrate_descents
 from vitdyn.lumped.mean_field import MeanField, StalledFlowError
 from vitdyn.lumped.quadrature import quadrature
-from vitdyn.lumped.sampled import Lumped, descend, sampled_gradient
 from vitdyn.lumped.symmetry import OrderParameters, Symmetry
 
 __all__ = [
+    "ExactReduction",
     "Flows",
-    "Lumped",
     "MeanField",
     "OrderParameters",
     "PhaseOneEnd",

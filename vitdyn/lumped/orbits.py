@@ -10,21 +10,21 @@ from jaxtyping import Bool, Int
 
 
 class Exchange(NamedTuple):
-    """A symmetry, its own inverse: where it sends each cell, and each feature (cluster · N + area)."""
+    """A symmetry, its own inverse: where it sends each block, and each feature (cluster · N + area)."""
 
-    cells: Int[np.ndarray, " cell"]
+    blocks: Int[np.ndarray, " block"]
     features: Int[np.ndarray, " feature"]
 
 
 def exchanges(
-    areas: Int[np.ndarray, "cell cluster"],
-    sizes: Int[np.ndarray, " cell"],
+    areas: Int[np.ndarray, "block cluster"],
+    sizes: Int[np.ndarray, " block"],
     area_sizes: Int[np.ndarray, "cluster area"],
 ) -> list[Exchange]:
-    """Return exchanges that leave the sizes of all cells as they are, enough to generate all sought ones.
+    """Return exchanges that leave the sizes of all blocks as they are, enough to generate all sought ones.
 
     Sought are the exchange of two local areas of one cluster, of the same two local labels in all clusters, and of
-    two clusters. ``areas`` names the cells, sorted and each once. In each family exchangeability is an
+    two clusters. ``areas`` names the blocks, sorted and each once. In each family exchangeability is an
     equivalence, so each member is tried against the first of every class only.
     """
     table = _Table(areas, sizes, area_sizes)
@@ -35,7 +35,7 @@ def exchanges(
 
 
 class _Table:
-    """The table of cell sizes, with the place of each cell."""
+    """The table of block sizes, with the place of each block."""
 
     def __init__(self, areas: np.ndarray, sizes: np.ndarray, area_sizes: np.ndarray) -> None:
         self.areas, self.sizes, self.area_sizes = areas, sizes, area_sizes
@@ -43,7 +43,7 @@ class _Table:
         self.place = {row.tobytes(): number for number, row in enumerate(areas)}
 
     def image(self, rows: np.ndarray, moved: np.ndarray) -> np.ndarray | None:
-        """Return where each cell goes when ``rows`` get the areas ``moved``; None where sizes would change."""
+        """Return where each block goes when ``rows`` get the areas ``moved``; None where sizes would change."""
         image = np.arange(len(self.sizes))
         for row, areas in zip(rows, np.ascontiguousarray(moved), strict=True):
             target = self.place.get(areas.tobytes())
@@ -54,7 +54,7 @@ class _Table:
 
 
 def _of_two_areas(table: _Table, cluster: int) -> Iterator[Exchange]:
-    """Yield exchanges of two local areas of one cluster: their cells agree in the other clusters and in size."""
+    """Yield exchanges of two local areas of one cluster: their blocks agree in the other clusters and in size."""
     alike: dict[bytes, np.ndarray] = {}
     for area in range(1, table.area_sizes.shape[1]):
         rows = np.flatnonzero(table.areas[:, cluster] == area)
@@ -66,9 +66,9 @@ def _of_two_areas(table: _Table, cluster: int) -> Iterator[Exchange]:
             first = int(table.areas[twin[0], cluster])
             features = table.features.copy()
             features[cluster, [first, area]] = features[cluster, [area, first]]
-            cells = np.arange(len(table.sizes))
-            cells[twin], cells[rows] = rows, twin
-            yield Exchange(cells, features.ravel())
+            blocks = np.arange(len(table.sizes))
+            blocks[twin], blocks[rows] = rows, twin
+            yield Exchange(blocks, features.ravel())
 
 
 def _of_two_labels(table: _Table) -> Iterator[Exchange]:

@@ -36,11 +36,11 @@ class OrderParameters:
         )
 
 
-class CellTables(NamedTuple):
-    """Φ (query cell, cluster, area), Υ of distinct positions (query cell, cell) and Υ_self (query cell)."""
+class BlockTables(NamedTuple):
+    """Φ (query block, cluster, area), Υ of distinct positions (query block, block) and Υ_self (query block)."""
 
     feature: Float[np.ndarray, "query cluster area"]
-    pair: Float[np.ndarray, "query cell"]
+    pair: Float[np.ndarray, "query block"]
     self: Float[np.ndarray, " query"]
 
 
@@ -48,26 +48,26 @@ class CellTables(NamedTuple):
 class Symmetry:
     """The classes of interchangeable positions, features and pairs of a layout; made by ``Symmetry.of``.
 
-    A *cell* is the set of positions that have the same areas in all clusters: these are always interchangeable.
-    Further symmetries come from relabelling areas, as far as the sizes of all cells stay what they are: the
+    A *block* is the set of positions that have the same areas in all clusters: these are always interchangeable.
+    Further symmetries come from relabelling areas, as far as the sizes of all blocks stay what they are: the
     exchange of two local areas of one cluster, of the same two labels in all clusters, and of two clusters.
     The data, the masks and the losses do not change under the group that these generate. So a state that is
     constant on its orbits stays so under gradient flow: the orbits are the order parameters. (Relabellings that
     are no product of these are not sought; leaving one out costs classes, not exactness.)
 
-    ``cell`` (patch); ``cell_areas`` (cell, cluster); ``cell_sizes`` (cell). Classes by cell: ``cell_class`` (cell),
-    which is also the class of Υ_self; ``feature_table`` (cell, cluster, area) and ``pair_table`` (cell, cell), −1
-    where there is no such area or no pair of distinct positions. ``feature_sizes`` and ``pair_sizes`` count the
-    correlations of each class, ``class_sizes`` the positions.
+    ``block`` (patch); ``block_areas`` (block, cluster); ``block_sizes`` (block). Classes by block: ``block_class``
+    (block), which is also the class of Υ_self; ``feature_table`` (block, cluster, area) and ``pair_table`` (block,
+    block), −1 where there is no such area or no pair of distinct positions. ``feature_sizes`` and ``pair_sizes``
+    count the correlations of each class, ``class_sizes`` the positions.
     """
 
     layout: PatchLayout
-    cell: Int[np.ndarray, " patch"]
-    cell_areas: Int[np.ndarray, "cell cluster"]
-    cell_sizes: Int[np.ndarray, " cell"]
-    cell_class: Int[np.ndarray, " cell"]
-    feature_table: Int[np.ndarray, "cell cluster area"]
-    pair_table: Int[np.ndarray, "cell cell"]
+    block: Int[np.ndarray, " patch"]
+    block_areas: Int[np.ndarray, "block cluster"]
+    block_sizes: Int[np.ndarray, " block"]
+    block_class: Int[np.ndarray, " block"]
+    feature_table: Int[np.ndarray, "block cluster area"]
+    pair_table: Int[np.ndarray, "block block"]
     class_sizes: Int[np.ndarray, " position_class"]
     feature_sizes: Int[np.ndarray, " feature_class"]
     pair_sizes: Int[np.ndarray, " pair_class"]
@@ -77,26 +77,26 @@ class Symmetry:
         """Find the classes. Raises ``ValueError`` unless given a ``PatchLayout``."""
         if not isinstance(layout, PatchLayout):
             raise wrong("layout", layout, "must be a PatchLayout")
-        areas, cell, sizes = np.unique(
+        areas, block, sizes = np.unique(
             layout.area_of_patch.T, axis=0, return_inverse=True, return_counts=True
         )
-        cells, moves = len(areas), exchanges(areas, sizes, layout.sizes)
-        exists = np.broadcast_to(layout.sizes.reshape(-1) > 0, (cells, layout.sizes.size))
+        blocks, moves = len(areas), exchanges(areas, sizes, layout.sizes)
+        exists = np.broadcast_to(layout.sizes.reshape(-1) > 0, (blocks, layout.sizes.size))
         feature = number_classes(
-            orbits(exists.shape, [(move.cells, move.features) for move in moves]), exists
+            orbits(exists.shape, [(move.blocks, move.features) for move in moves]), exists
         )
-        pairs = sizes[:, None] * (sizes - np.eye(cells, dtype=np.int64))
-        pair = number_classes(orbits(pairs.shape, [(move.cells, move.cells) for move in moves]), pairs > 0)
+        pairs = sizes[:, None] * (sizes - np.eye(blocks, dtype=np.int64))
+        pair = number_classes(orbits(pairs.shape, [(move.blocks, move.blocks) for move in moves]), pairs > 0)
         position = number_classes(
-            orbits((cells, 1), [(move.cells, np.zeros(1, int)) for move in moves]), sizes[:, None] > 0
+            orbits((blocks, 1), [(move.blocks, np.zeros(1, int)) for move in moves]), sizes[:, None] > 0
         )
         return cls(
             layout=layout,
-            cell=cell.reshape(-1),
-            cell_areas=areas,
-            cell_sizes=sizes,
-            cell_class=position[:, 0],
-            feature_table=feature.reshape(cells, *layout.sizes.shape),
+            block=block.reshape(-1),
+            block_areas=areas,
+            block_sizes=sizes,
+            block_class=position[:, 0],
+            feature_table=feature.reshape(blocks, *layout.sizes.shape),
             pair_table=pair,
             class_sizes=class_totals(position, sizes[:, None]),
             feature_sizes=class_totals(feature, np.broadcast_to(sizes[:, None], feature.shape)),
@@ -106,17 +106,17 @@ class Symmetry:
     @property
     def position_class(self) -> Int[np.ndarray, " patch"]:
         """The class of each position."""
-        return self.cell_class[self.cell]
+        return self.block_class[self.block]
 
     @property
     def feature_class(self) -> Int[np.ndarray, "patch cluster area"]:
         """The class of each Φ_{p→v_{k,m}}; −1 for areas that a cluster does not have."""
-        return self.feature_table[self.cell]
+        return self.feature_table[self.block]
 
     @property
     def position_pair_class(self) -> Int[np.ndarray, "patch patch"]:
         """The class of each Υ_{p→q}, as ``OrderParameters.position`` counts them. P² numbers."""
-        classes = self.pair_table[self.cell[:, None], self.cell]
+        classes = self.pair_table[self.block[:, None], self.block]
         np.fill_diagonal(classes, len(self.pair_sizes) + self.position_class)
         return classes
 
@@ -127,8 +127,8 @@ class Symmetry:
 
     @property
     def representatives(self) -> Int[np.ndarray, " position_class"]:
-        """One cell of each class of positions."""
-        return np.unique(self.cell_class, return_index=True)[1]
+        """One block of each class of positions."""
+        return np.unique(self.block_class, return_index=True)[1]
 
     def zeros(self, seeds: int) -> OrderParameters:
         """Return Q = 0."""
@@ -136,13 +136,13 @@ class Symmetry:
         counts = len(self.feature_sizes), len(self.position_pair_sizes)
         return OrderParameters(*(torch.zeros(seeds, count, dtype=torch.float64) for count in counts))
 
-    def lift(self, order: OrderParameters) -> Correlations:
+    def embed(self, order: OrderParameters) -> Correlations:
         """Return the symmetric state with these order parameters; Φ is 0 for areas that do not exist."""
         self.require_order("order", order)
-        phi = _take(order.feature, self.feature_table)[:, torch.from_numpy(self.cell)]
+        phi = _take(order.feature, self.feature_table)[:, torch.from_numpy(self.block)]
         pair = _take(order.position, self.pair_table)
-        cell = torch.from_numpy(self.cell)
-        upsilon = pair[:, cell[:, None], cell]
+        block = torch.from_numpy(self.block)
+        upsilon = pair[:, block[:, None], block]
         own = order.position[:, len(self.pair_sizes) :][:, torch.from_numpy(self.position_class)]
         upsilon.diagonal(dim1=1, dim2=2).copy_(own)
         return Correlations(phi, upsilon)
@@ -163,8 +163,8 @@ class Symmetry:
                 wanted = f"(seeds, {size})" if seeds is None else f"({seeds}, {size})"
                 raise wrong(f"{field}.{name}", shape, f"must be a tensor of shape {wanted} for this layout")
 
-    def lower(self, correlations: Correlations) -> OrderParameters:
-        """Return the mean of each class; of a lifted state, the very numbers that were lifted.
+    def project(self, correlations: Correlations) -> OrderParameters:
+        """Return the mean of each class; of a embedded state, the very numbers that were embedded.
 
         Applied to −∂L/∂Q it gives the velocity of the order parameters. Raises ``ValueError`` for content queries.
         """
@@ -181,18 +181,18 @@ class Symmetry:
                 raise wrong(f"correlations.{name}", found, f"must have the shape {shape} after the seeds")
         first = self._first_members(correlations)
         # Means of what is left beside one member: equal members then give their common value to the bit.
-        rest = correlations.map(torch.sub, self.lift(first))
-        cell = torch.from_numpy(self.cell)
+        rest = correlations.map(torch.sub, self.embed(first))
+        block = torch.from_numpy(self.block)
         upsilon = rest.position_position.clone()
         own = upsilon.diagonal(dim1=1, dim2=2).clone()
         upsilon.diagonal(dim1=1, dim2=2).zero_()
-        by_row = _summed(upsilon, cell, len(self.cell_sizes))
-        by_cell = _summed(by_row.transpose(1, 2), cell, len(self.cell_sizes)).transpose(1, 2)
-        phi = _summed(rest.feature_position, cell, len(self.cell_sizes))
+        by_row = _summed(upsilon, block, len(self.block_sizes))
+        by_block = _summed(by_row.transpose(1, 2), block, len(self.block_sizes)).transpose(1, 2)
+        phi = _summed(rest.feature_position, block, len(self.block_sizes))
         feature = _class_sums(phi, self.feature_table, len(self.feature_sizes))
         position = torch.cat(
             [
-                _class_sums(by_cell, self.pair_table, len(self.pair_sizes)),
+                _class_sums(by_block, self.pair_table, len(self.pair_sizes)),
                 _class_sums(own, self.position_class, len(self.class_sizes)),
             ],
             1,
@@ -200,29 +200,29 @@ class Symmetry:
         sizes = [torch.from_numpy(sizes) for sizes in (self.feature_sizes, self.position_pair_sizes)]
         return OrderParameters(first.feature + feature / sizes[0], first.position + position / sizes[1])
 
-    def tables(self, order: OrderParameters, seed: int) -> CellTables:
-        """Return one seed's state by cell; 0 where there is no such correlation."""
+    def tables(self, order: OrderParameters, seed: int) -> BlockTables:
+        """Return one seed's state by block; 0 where there is no such correlation."""
         feature, position = order.feature[seed : seed + 1], order.position[seed : seed + 1]
-        return CellTables(
+        return BlockTables(
             _take(feature, self.feature_table)[0].numpy(),
             _take(position, self.pair_table)[0].numpy(),
-            position[0, len(self.pair_sizes) :].numpy()[self.cell_class],
+            position[0, len(self.pair_sizes) :].numpy()[self.block_class],
         )
 
-    def collect(self, tables: CellTables, queries: Int[np.ndarray, " query"]) -> OrderParameters:
-        """Return the mean of each class from the rows of some cells, among them one of each class of positions.
+    def collect(self, tables: BlockTables, queries: Int[np.ndarray, " query"]) -> OrderParameters:
+        """Return the mean of each class from the rows of some blocks, among them one of each class of positions.
 
         Exact from any such rows where these are symmetric; the rows of a class are weighted by their positions.
         """
-        sizes = self.cell_sizes[queries]
-        others = self.cell_sizes - (queries[:, None] == np.arange(len(self.cell_sizes)))
+        sizes = self.block_sizes[queries]
+        others = self.block_sizes - (queries[:, None] == np.arange(len(self.block_sizes)))
         feature = self.feature_table[queries], np.broadcast_to(sizes[:, None, None], tables.feature.shape)
         parts = [
             _weighted_means(tables.feature, *feature, len(self.feature_sizes)),
             _weighted_means(
                 tables.pair, self.pair_table[queries], sizes[:, None] * others, len(self.pair_sizes)
             ),
-            _weighted_means(tables.self, self.cell_class[queries], sizes, len(self.class_sizes)),
+            _weighted_means(tables.self, self.block_class[queries], sizes, len(self.class_sizes)),
         ]
         return OrderParameters(
             torch.from_numpy(parts[0])[None], torch.from_numpy(np.concatenate(parts[1:]))[None]
@@ -230,9 +230,9 @@ class Symmetry:
 
     def _first_members(self, correlations: Correlations) -> OrderParameters:
         """Read one member of each class."""
-        by_cell = np.argsort(self.cell, kind="stable")
-        first = by_cell[np.cumsum(self.cell_sizes) - self.cell_sizes]
-        second = by_cell[np.minimum(np.cumsum(self.cell_sizes) - self.cell_sizes + 1, len(by_cell) - 1)]
+        by_block = np.argsort(self.block, kind="stable")
+        first = by_block[np.cumsum(self.block_sizes) - self.block_sizes]
+        second = by_block[np.minimum(np.cumsum(self.block_sizes) - self.block_sizes + 1, len(by_block) - 1)]
         rows, clusters, areas = _members(self.feature_table)
         queries, keys = _members(self.pair_table)
         key = np.where(queries == keys, second[keys], first[keys])
@@ -255,8 +255,8 @@ def _take(order: Tensor, table: np.ndarray) -> Tensor:
     return order[:, index.clamp_min(0)] * (index >= 0)
 
 
-def _summed(values: Tensor, cell: Tensor, count: int) -> Tensor:
-    return values.new_zeros(len(values), count, *values.shape[2:]).index_add_(1, cell, values)
+def _summed(values: Tensor, block: Tensor, count: int) -> Tensor:
+    return values.new_zeros(len(values), count, *values.shape[2:]).index_add_(1, block, values)
 
 
 def _class_sums(values: Tensor, table: np.ndarray, count: int) -> Tensor:

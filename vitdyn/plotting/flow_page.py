@@ -1,4 +1,4 @@
-"""One page about one mean-field run: correlations, attention and loss over time."""
+"""One page about one run in order parameters: correlations, attention and, where recorded, the loss over time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from vitdyn.trajectory import Trajectory
 
 @drawn_in_style
 def flow_page(trajectory: Trajectory) -> Drawing:
-    """Draw Φ, area attention and the loss of a mean-field run against time; colours tell the kinds of pairs."""
+    """Draw Φ, area attention and the loss, where it is recorded, against time; colours tell the kinds of pairs."""
     drawing = Drawing.of_size(PAGE_WIDTH, 3.2)
-    grid = drawing.figure.subplots(1, 3)
-    correlations, attention, losses = (LetteredAxes(drawing, *each) for each in zip(grid, "abc", strict=True))
+    has_loss = "loss" in trajectory.dataset
+    grid = drawing.figure.subplots(1, 3 if has_loss else 2)
+    panels = [LetteredAxes(drawing, *each) for each in zip(grid, "abc", strict=False)]
+    correlations, attention = panels[:2]
     clock = trajectory["time"].to_numpy().astype(float)
     correlations.title("correlations")
     for pair, look in PAIRS.items():
@@ -26,12 +28,13 @@ def flow_page(trajectory: Trajectory) -> Drawing:
         look, values = PAIRS[pair], attention_by_pair(trajectory, pair)
         attention.curve(pair, clock, values, color=look.colour, linestyle=look.dashes)
     attention.axes.set_ylim(-0.03, 1.03)
-    losses.title("loss")
-    loss = trajectory["loss"].to_numpy()
-    losses.curve("loss", clock, loss / np.abs(loss[0]), color=BLACK)
+    if has_loss:
+        panels[2].title("loss")
+        loss = trajectory["loss"].to_numpy()
+        panels[2].curve("loss", clock, loss / np.abs(loss[0]), color=BLACK)
     labels = (r"correlation $\Phi$", "area attention $A$", "loss over that at the start")
-    for axes, label in zip(grid, labels, strict=True):
-        axes.set(ylabel=label, xlabel="time of the flow")
+    for axes, label in zip(grid, labels, strict=False):
+        axes.set(ylabel=label, xlabel="time")
         log_clock(axes, clock)
         axes.set_xlim(0, 3 * clock[-1])
     drawing.figure.legend(

@@ -1,4 +1,4 @@
-"""Training in order parameters alone: drawn latents, drawn visible counts, no array of positions by positions."""
+"""The exact reduction: training in order parameters alone, with drawn latents and visible counts, no P × P array."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from vitdyn._errors import (
+    require_boolean,
     require_choice,
     require_integer,
     require_kind,
@@ -19,13 +20,14 @@ from vitdyn._errors import (
     wrong,
 )
 from vitdyn._memory import LAST_STEP, MOST_FRAMES, require_fits
-from vitdyn._specs import to_text
+from vitdyn._progress import progress as shown
 from vitdyn.data import Law, PatchGenerator, PatchLayout, Uniform
-from vitdyn.lumped.by_cell import Frame, observe_cells
-from vitdyn.lumped.counted import CountedBatch, Rows, counted_gradient, mean_attention
+from vitdyn.lumped.by_block import Frame, observe_blocks
+from vitdyn.lumped.counted_gradient import CountedBatch, Rows, counted_gradient, mean_attention
+from vitdyn.lumped.record import assemble
 from vitdyn.lumped.symmetry import OrderParameters, Symmetry
 from vitdyn.objectives import Objective, require_reduction
-from vitdyn.observables import RECORD, Schedule, labelled_trajectory
+from vitdyn.observables import Schedule
 from vitdyn.seeds import counted_seeds, stream
 from vitdyn.trajectory import Trajectory
 
@@ -33,12 +35,22 @@ QUERIES = ("representatives", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lumped:
-    """A run of gradient descent on the order parameters of a layout, from Q = 0.
+class ExactReduction:
+    """A run of gradient descent on the order parameters of a layout, from Q = 0: exact in expectation at any P.
+
+    Positions and areas that the symmetry of the data leaves interchangeable share one number each, so that a step
+    costs what the number of areas says and not P. Given the visible counts, its drift is that of the full model on
+    its symmetric states, without approximation (``theory_notes/mean_field.md``); what it leaves out is that batches
+    of a full simulation move their patches apart.
 
     Each step draws ``samples`` samples per seed and moves by ``learning_rate`` (None: the objective's own) times
     the symmetrised −gradient, see ``sampled_gradient``; ``queries`` says from which rows. ``seeds`` is a count or
     the seeds themselves; ``frames`` states are recorded, evenly in the logarithm of the step.
+
+    >>> layout = vd.PatchLayout.from_exponents(4096, kappa_c=0.9, kappa_s=0.4)
+    >>> spec = vd.ExactReduction(layout=layout, objective=vd.MaskedReconstruction(), steps=3, seeds=1)
+    >>> vd.run(vd.Experiment(name="reduced", training=spec))["step"].to_numpy()[-1]
+    np.int64(3)
     """
 
     layout: PatchLayout
@@ -69,12 +81,14 @@ class Lumped:
     def _check_memory(self) -> None:
         """Refuse what is predicted to take more memory than there is: a step's samples, or the frames of all seeds."""
         areas, clusters = self.layout.areas, self.layout.clusters
-        cells = min(self.layout.patches, areas**clusters)
-        per_sample = 8.0 * (3 * cells + 2 * areas)
+        blocks = min(self.layout.patches, areas**clusters)
+        per_sample = 8.0 * (3 * blocks + 2 * areas)
         require_fits("samples", self.samples, self.samples * per_sample, "take fewer samples a step")
         seeds = len(self.seed_numbers)
         frame = 8.0 * 3 * 4 * clusters * areas**2
-        kept = seeds * (min(self.frames, self.steps + 2) * frame + 16.0 * cells * (cells + clusters * areas))
+        kept = seeds * (
+            min(self.frames, self.steps + 2) * frame + 16.0 * blocks * (blocks + clusters * areas)
+        )
         require_fits("seeds", seeds, kept, "take fewer seeds or frames, or run them in parts")
 
     @property
@@ -109,12 +123,12 @@ def draw_counts(
     step: int = 0,
     purpose: str = "",
 ) -> CountedBatch:
-    """Draw samples of the data and, for each view, how many positions of each cell are visible.
+    """Draw samples of the data and, for each view, how many positions of each block are visible.
 
-    The counts are multivariate hypergeometric: P − m draws without replacement from cells of the given sizes.
+    The counts are multivariate hypergeometric: P − m draws without replacement from blocks of the given sizes.
     Latents and clusters are those of ``generator.sample`` for this seed, step and purpose.
     """
-    patches, sizes = symmetry.layout.patches, symmetry.cell_sizes
+    patches, sizes = symmetry.layout.patches, symmetry.block_sizes
     masking = objective.masking()
     visible = patches - masking.masked(patches)
     masks = stream(seed, f"{purpose}masks", step)
@@ -141,14 +155,14 @@ def sampled_gradient(
 ) -> OrderParameters:
     """Return an unbiased estimate of the velocity of the order parameters: the symmetrised −gradient.
 
-    Its law is that of ``Symmetry.lower(−∂L/∂Q)`` on a batch of ``samples`` samples with full masks, averaged
-    over the exchange of positions within each cell: given the visible count v of a cell of n positions, a position
+    Its law is that of ``Symmetry.project(−∂L/∂Q)`` on a batch of ``samples`` samples with full masks, averaged
+    over the exchange of positions within each block: given the visible count v of a block of n positions, a position
     is hidden with probability 1 − v/n and the formulas of ``gradients.md`` need nothing else. ``queries``
-    "all" takes the rows of all cells, "representatives" one cell of each class of positions: of the same
+    "all" takes the rows of all blocks, "representatives" one block of each class of positions: of the same
     expectation, and cheaper by the number of areas, with more noise. Contrast pools over all queries and takes
     them all in any case; its negatives come from the batch. Row s of ``order`` belongs to ``seeds[s]``.
 
-    Cost: samples times query cells times cells, whatever P is. Raises ``ValueError`` where the seeds or the
+    Cost: samples times query blocks times blocks, whatever P is. Raises ``ValueError`` where the seeds or the
     layouts do not match, or for an objective that is none of masked reconstruction, contrast and their mixture.
     """
     require_choice("queries", queries, QUERIES)
@@ -170,47 +184,55 @@ def sampled_gradient(
     return parts[0].map(lambda *blocks: torch.cat(blocks), *parts[1:])
 
 
-def descend(spec: Lumped, *, start: OrderParameters | None = None) -> Trajectory:
+def descend(
+    spec: ExactReduction, *, start: OrderParameters | None = None, progress: bool = False
+) -> Trajectory:
     """Run plain gradient descent on the order parameters and record it in the words of a full simulation.
 
     Recorded, with the axes and meanings of the standard record: ``feature_position``, ``position_position``,
-    ``position_position_self``, ``area_attention``, ``own_area_attention``. Minimum and maximum run over the cells of
-    an area; each cell's attention is its mean over the evaluation samples and over its positions, where the full
-    simulation takes the extremes of single positions.
+    ``position_position_self``, ``area_attention``, ``own_area_attention``. Minimum and maximum run over the blocks of
+    an area; each block's attention is its mean over the evaluation samples and over its positions, where the full
+    simulation takes the extremes of single positions. With ``progress`` the steps are shown.
 
     Raises ``ArithmeticError`` at the first recorded state that is not finite.
     """
-    require_kind("spec", spec, Lumped)
+    require_kind("spec", spec, ExactReduction)
+    require_boolean("progress", progress)
     began = time.monotonic()
     symmetry, generator, seeds = Symmetry.of(spec.layout), spec.generator, spec.seed_numbers
     order = symmetry.zeros(len(seeds)) if start is None else start
     symmetry.require_order("start", order, len(seeds))
-    recorded, frames = set(spec.recorded_steps), []
-    for step in range(spec.steps + 1):
-        if step in recorded:
-            if not all(block.isfinite().all() for block in (order.feature, order.position)):
-                raise ArithmeticError(
-                    f"step {step}: the order parameters are not finite; lower the learning rate"
-                )
-            frames.append(_frame(spec, symmetry, order, step))
-        if step < spec.steps:
-            velocity = sampled_gradient(
-                symmetry,
-                order,
-                generator,
-                spec.objective,
-                spec.samples,
-                seeds,
-                step,
-                queries=spec.queries,
-            )
-            order = order.map(lambda block, pull: block + spec.rate * pull, velocity)
-    return _assemble(spec, frames, time.monotonic() - began)
+    recorded, frames = spec.recorded_steps, []
+    with shown(progress, spec.steps, "step") as bar:
+        for step in range(spec.steps + 1):
+            if step in recorded:
+                _require_finite(order, step)
+                frames.append(_frame(spec, symmetry, order, step))
+            if step < spec.steps:
+                arguments = spec.objective, spec.samples, seeds, step
+                velocity = sampled_gradient(symmetry, order, generator, *arguments, queries=spec.queries)
+                order = order.map(lambda block, change: block + spec.rate * change, velocity)
+                bar.update(1)
+    steps = np.array(recorded)
+    return assemble(
+        spec,
+        {name: np.stack([frame[name] for frame in frames]) for name in frames[0]},
+        steps,
+        steps * spec.rate,
+        seeds=seeds,
+        engine="exact reduction, gradient descent",
+        seconds=time.monotonic() - began,
+    )
 
 
-def _frame(spec: Lumped, symmetry: Symmetry, order: OrderParameters, step: int) -> Frame:
+def _require_finite(order: OrderParameters, step: int) -> None:
+    if not all(block.isfinite().all() for block in (order.feature, order.position)):
+        raise ArithmeticError(f"step {step}: the order parameters are not finite; lower the learning rate")
+
+
+def _frame(spec: ExactReduction, symmetry: Symmetry, order: OrderParameters, step: int) -> Frame:
     """Return the observables of all seeds at one state, on evaluation samples that no step sees."""
-    every = np.arange(len(symmetry.cell_sizes))
+    every = np.arange(len(symmetry.block_sizes))
     frames = []
     for row, seed in enumerate(spec.seed_numbers):
         state = symmetry.tables(order, row)
@@ -218,18 +240,5 @@ def _frame(spec: Lumped, symmetry: Symmetry, order: OrderParameters, step: int) 
             symmetry, spec.generator, spec.objective, spec.samples, seed, step=step, purpose="evaluation "
         )
         attention = mean_attention(Rows(symmetry, state, every), batch, spec.objective)
-        frames.append(observe_cells(symmetry, state, *attention))
+        frames.append(observe_blocks(symmetry, state, *attention))
     return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
-
-
-def _assemble(spec: Lumped, frames: list[Frame], seconds: float) -> Trajectory:
-    """Label everything."""
-    steps = np.array(spec.recorded_steps)
-    return labelled_trajectory(
-        RECORD,
-        {name: np.stack([frame[name] for frame in frames]) for name in frames[0]},
-        steps=steps,
-        times=steps * spec.rate,
-        seeds=spec.seed_numbers,
-        attributes={"spec": to_text({"lumped": spec}), "device": "cpu", "seconds": seconds},
-    )

@@ -10,14 +10,16 @@ from enumeration import LAYOUTS, counted, population, random_order
 from vitdyn.data import PatchGenerator, PatchLayout, TwoPoint, Uniform
 from vitdyn.dynamics import GradientDescent, Schedule, Training, loss_gradient, simulate
 from vitdyn.dynamics.gradient import forward_pass
-from vitdyn.lumped.by_cell import observe_cells
-from vitdyn.lumped.counted import CountedBatch, Rows, counted_gradient, mean_attention
-from vitdyn.lumped.sampled import Lumped, descend, draw_counts, sampled_gradient
+from vitdyn.experiments import Experiment, ResultStore
+from vitdyn.experiments.experiment import described
+from vitdyn.lumped.by_block import observe_blocks
+from vitdyn.lumped.counted_gradient import CountedBatch, Rows, counted_gradient, mean_attention
+from vitdyn.lumped.exact_reduction import ExactReduction, descend, draw_counts, sampled_gradient
 from vitdyn.lumped.symmetry import Symmetry
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import sample_mean
 from vitdyn.observables.by_area import over_pairs, over_positions
-from vitdyn.trajectory import Trajectory
+from vitdyn.trajectory import Trajectory, machine_name
 
 OBJECTIVES = {
     "mae": MaskedReconstruction(mask_ratio=0.6),
@@ -37,12 +39,12 @@ def flat(order):
 
 def full_velocity(symmetry, order, objective, generator, samples, seeds, rng):
     """Symmetrised −gradient of the full simulation on one batch for each seed, at one state."""
-    state = symmetry.lift(order.map(lambda block: block.expand(len(seeds), -1)))
+    state = symmetry.embed(order.map(lambda block: block.expand(len(seeds), -1)))
     batch = generator.sample(samples, seeds, purpose="evaluation ")
     drawn = [objective.draw_views(rng, samples, symmetry.layout.patches) for _ in seeds]
     views = tuple(torch.from_numpy(np.stack(view)) for view in zip(*drawn, strict=True))
     gradient, _ = loss_gradient(state, objective, batch, views, {})
-    return symmetry.lower(gradient.map(torch.neg)), batch, views
+    return symmetry.project(gradient.map(torch.neg)), batch, views
 
 
 def many_sampled(symmetry, order, objective, generator, *, samples, batches, queries="representatives"):
@@ -81,7 +83,7 @@ def test_few_samples_at_a_time_change_nothing(rng, monkeypatch):
     order, generator = random_order(symmetry, rng), PatchGenerator(layout=symmetry.layout)
     batch = draw_counts(symmetry, generator, objective, 9, 1)
     whole = counted_gradient(symmetry, order, objective, batch)
-    monkeypatch.setattr("vitdyn.lumped.counted._LARGEST", 2 * len(symmetry.cell_sizes) ** 2)
+    monkeypatch.setattr("vitdyn.lumped.counted_gradient.MOST_NUMBERS", 2 * len(symmetry.block_sizes) ** 2)
     np.testing.assert_allclose(
         flat(counted_gradient(symmetry, order, objective, batch)), flat(whole), atol=1e-15
     )
@@ -92,8 +94,8 @@ def test_draws_agree_with_the_enumerated_population(name, rng):
     symmetry, objective = Symmetry.of(LAYOUTS[name]), MaskedReconstruction()
     order = random_order(symmetry, rng)
     batch, visible = population(symmetry.layout, round(symmetry.layout.patches / 2))
-    gradient, _ = loss_gradient(symmetry.lift(order), objective, batch, (visible,), {})
-    exact = flat(symmetry.lower(gradient.map(torch.neg)))
+    gradient, _ = loss_gradient(symmetry.embed(order), objective, batch, (visible,), {})
+    exact = flat(symmetry.project(gradient.map(torch.neg)))
     law = TwoPoint(low=0.6, high=1.7)
     generator = PatchGenerator(layout=symmetry.layout, latents=law)
     drawn = many_sampled(symmetry, order, objective, generator, samples=60, batches=300)
@@ -117,7 +119,7 @@ def test_draws_agree_with_the_full_simulation(name, kind, rng):
     assert distance(-drawn, full).max() > 2 * STANDARD_ERRORS
 
 
-def test_rows_of_all_cells_are_less_noisy_than_representatives(rng):
+def test_rows_of_all_blocks_are_less_noisy_than_representatives(rng):
     symmetry, objective = Symmetry.of(PatchLayout.from_sizes([16, 3, 3, 3, 3, 3])), MaskedReconstruction()
     order, generator = random_order(symmetry, rng), PatchGenerator(layout=symmetry.layout)
     few, all_rows = (
@@ -133,7 +135,7 @@ def test_a_run_agrees_with_the_full_simulation(kind):
     layout = PatchLayout.from_exponents(64, 0.9, 0.3)
     objective, seeds, steps = {"mae": MaskedReconstruction(), "cl": Contrastive()}[kind], 8, 90
     lumped = descend(
-        Lumped(layout=layout, objective=objective, steps=steps, samples=16, seeds=seeds, frames=6)
+        ExactReduction(layout=layout, objective=objective, steps=steps, samples=16, seeds=seeds, frames=6)
     )
     full = simulate(
         Training(
@@ -174,12 +176,12 @@ def _by_class(values, symmetry):
 
 
 @layouts
-def test_records_are_those_of_the_lifted_state(name, rng):
+def test_records_are_those_of_the_embedded_state(name, rng):
     symmetry = Symmetry.of(LAYOUTS[name])
     layout, order = symmetry.layout, random_order(symmetry, rng)
-    state, tables = symmetry.lift(order), symmetry.tables(order, 0)
-    nothing = np.zeros((layout.clusters, len(symmetry.cell_sizes), layout.areas))
-    found = observe_cells(symmetry, tables, nothing, nothing[..., 0])
+    state, tables = symmetry.embed(order), symmetry.tables(order, 0)
+    nothing = np.zeros((layout.clusters, len(symmetry.block_sizes), layout.areas))
+    found = observe_blocks(symmetry, tables, nothing, nothing[..., 0])
     lacking, upsilon = torch.from_numpy(layout.sizes == 0)[:, None], state.position_position
     phi = state.feature_position.transpose(1, 2).masked_fill(lacking, float("nan"))
     own = upsilon.diagonal(dim1=1, dim2=2)[:, None, :, None].expand(-1, layout.clusters, -1, -1)
@@ -199,33 +201,33 @@ def test_mean_attention_is_that_of_every_mask(name, kind, rng):
     order = random_order(symmetry, rng)
     batch, visible = population(symmetry.layout, 3)
     drawn = CountedBatch(batch.cluster[0].numpy(), batch.latents[0].numpy(), (counted(symmetry, visible[0]),))
-    rows = Rows(symmetry, symmetry.tables(order, 0), np.arange(len(symmetry.cell_sizes)))
+    rows = Rows(symmetry, symmetry.tables(order, 0), np.arange(len(symmetry.block_sizes)))
     attention, own = mean_attention(rows, drawn, objective)
-    forward = forward_pass(symmetry.lift(order), batch, (visible, visible), {})
+    forward = forward_pass(symmetry.embed(order), batch, (visible, visible), {})
     shown, kept = batch.own_area_shown(visible), objective.loss_queries(forward)
     home = forward.attention[0].gather(2, batch.area[:, :, None])[:, :, 0]
     for cluster in range(symmetry.layout.clusters):
         drawn_here = (batch.cluster == cluster)[..., None]
         truth = sample_mean(forward.attention[0], kept & drawn_here)[0].T
-        np.testing.assert_allclose(attention[cluster][symmetry.cell], truth, atol=1e-13)
+        np.testing.assert_allclose(attention[cluster][symmetry.block], truth, atol=1e-13)
         truth = sample_mean(home, kept & drawn_here & shown)[0]
-        np.testing.assert_allclose(own[cluster][symmetry.cell], truth, atol=1e-13)
+        np.testing.assert_allclose(own[cluster][symmetry.block], truth, atol=1e-13)
 
 
 def test_a_seed_runs_alone_as_in_company_and_the_record_survives(tmp_path):
-    spec = Lumped(
+    spec = ExactReduction(
         layout=LAYOUTS["two clusters"], objective=Mixture(), steps=5, samples=4, seeds=(2, 7), frames=4
     )
     both, alone = descend(spec), descend(replace(spec, seeds=(7,)))
     assert both.dataset.isel(seed=[1]).equals(alone.dataset)
     assert Trajectory.load(both.save(tmp_path / "run.nc")).dataset.equals(both.dataset)
-    assert both.spec["lumped"]["steps"] == 5
+    assert both.spec["steps"] == 5
     assert both["step"].to_numpy()[[0, -1]].tolist() == [0, 5]
 
 
 def test_a_start_is_taken_and_a_run_that_diverges_says_so(rng):
     layout = LAYOUTS["one cluster, unequal areas"]
-    spec = Lumped(layout=layout, objective=MaskedReconstruction(), steps=0, samples=4, seeds=1)
+    spec = ExactReduction(layout=layout, objective=MaskedReconstruction(), steps=0, samples=4, seeds=1)
     order = random_order(Symmetry.of(layout), rng)
     first = descend(spec, start=order)["feature_position"].isel(
         frame=0, query_area=0, key_area=0, statistic=0
@@ -253,7 +255,7 @@ def test_a_start_is_taken_and_a_run_that_diverges_says_so(rng):
 def test_complaints_of_a_run(changes, field, complaint):
     good = {"layout": LAYOUTS["two clusters"], "objective": MaskedReconstruction()}
     with complaint(field):
-        Lumped(**good | changes)
+        ExactReduction(**good | changes)
 
 
 def test_complaints_of_the_gradient(complaint):
@@ -263,3 +265,20 @@ def test_complaints_of_the_gradient(complaint):
         sampled_gradient(other, other.zeros(1), generator, objective, 4, (0,))
     with complaint("seeds"):
         sampled_gradient(symmetry, symmetry.zeros(2), generator, objective, 4, (0,))
+
+
+def test_a_reduced_run_is_an_experiment_that_a_store_keeps(tmp_path):
+    spec = ExactReduction(
+        layout=LAYOUTS["two clusters"], objective=Mixture(), steps=3, samples=4, seeds=(2, 7)
+    )
+    experiment = Experiment(name="reduced", training=spec)
+    again = Experiment.from_json(experiment.to_json())
+    assert again == experiment and again.key == experiment.key
+    assert replace(experiment, training=replace(spec, queries="all")).key != experiment.key
+    store = ResultStore(tmp_path)
+    first = store(experiment)
+    assert store.path(experiment).is_file()
+    assert store(experiment).dataset.equals(first.dataset)
+    assert first.dataset.equals(described(descend(spec), experiment).dataset)
+    about = first.dataset.attrs
+    assert about["engine"] == "exact reduction, gradient descent" and about["machine"] == machine_name()

@@ -1,4 +1,4 @@
-"""What a symmetric state means in the words of a trajectory: means and extremes over the cells of each area."""
+"""What a symmetric state means in the words of a trajectory: means and extremes over the blocks of each area."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from math import inf, nan
 import numpy as np
 from jaxtyping import Float, Int
 
-from vitdyn.lumped.symmetry import CellTables, Symmetry
+from vitdyn.lumped.symmetry import BlockTables, Symmetry
 
 Frame = dict[str, Float[np.ndarray, "..."]]
 
 
-def observe_cells(
+def observe_blocks(
     symmetry: Symmetry,
-    state: CellTables,
-    attention: Float[np.ndarray, "cluster cell area"],
-    own_attention: Float[np.ndarray, "cluster cell"],
+    state: BlockTables,
+    attention: Float[np.ndarray, "cluster block area"],
+    own_attention: Float[np.ndarray, "cluster block"],
 ) -> Frame:
     """Return the observables of one seed, by name, with the axes of the standard record after the seed.
 
-    Means are over positions (each cell by its size), the extremes over cells. Values that do not exist are NaN.
+    Means are over positions (each block by its size), the extremes over blocks. Values that do not exist are NaN.
     """
-    layout, sizes = symmetry.layout, symmetry.cell_sizes
+    layout, sizes = symmetry.layout, symmetry.block_sizes
     pairs = sizes[:, None] * (sizes - np.eye(len(sizes), dtype=np.int64))
     found: dict[str, list[np.ndarray]] = {}
     for cluster in range(layout.clusters):
-        area, lacking = symmetry.cell_areas[:, cluster], layout.sizes[cluster] == 0
+        area, lacking = symmetry.block_areas[:, cluster], layout.sizes[cluster] == 0
         rows = {
             "feature_position": np.where(lacking, nan, state.feature[:, cluster]),
             "position_position_self": state.self,
@@ -54,8 +54,8 @@ def _parts(values: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-def _by_area(parts: list[np.ndarray], area: Int[np.ndarray, " cell"], count: int) -> list[np.ndarray]:
-    """Join the cells of each area."""
+def _by_area(parts: list[np.ndarray], area: Int[np.ndarray, " block"], count: int) -> list[np.ndarray]:
+    """Join the blocks of each area."""
     ways = ((np.add, 0.0), (np.add, 0.0), (np.minimum, inf), (np.maximum, -inf))
     joined = []
     for part, (way, start) in zip(parts, ways, strict=True):

@@ -1,0 +1,112 @@
+"""``vitdyn reduce``: training in order parameters alone, exact in expectation, at sizes that no simulation reaches."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitdyn._progress import duration
+from vitdyn._tables import text_table
+from vitdyn.cli.objective import LatentOptions, commands, law_of
+
+_TIMED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReduceOptions(LatentOptions):
+    """Trains the order parameters of a layout on drawn counts, and draws them; the cost does not grow with P."""
+
+    patches: int = 4096
+    """P, the number of positions."""
+    kappa_c: float = 0.9
+    """κ_c in [0.5005, 1]: the global area has P^κ_c patches."""
+    kappa_s: float = 0.4
+    """κ_s in [0.001, 0.5]: a local area has P^κ_s patches."""
+    clusters: int = 1
+    """K. With several clusters few positions are interchangeable: there a simulation is no dearer."""
+    seeds: int = 8
+    """Number of seeds; seeds 0, 1, ... run."""
+    steps: int = 400
+    """Steps of descent."""
+    samples: int = 32
+    """Samples of a batch, per seed."""
+    learning_rate: float | None = None
+    """η; left out, the objective's own choice."""
+    queries: str = "representatives"
+    """Rows that a step reads: all, or representatives of each kind, which is cheaper and noisier."""
+    frames: int = 48
+    """How many moments are recorded, evenly in the logarithm of the step."""
+    out: Path = Path("results")
+    """Folder for the result file and the picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reduce:
+    """Train in order parameters alone, exactly in expectation: ``vitdyn reduce mae --help`` has the options."""
+
+
+def reduce_commands() -> dict[str, type]:
+    """Return one command for each objective."""
+    return commands(ReduceOptions, descend_reduced)
+
+
+def descend_reduced(objective: Any, options: ReduceOptions) -> int:
+    """Carry out ``vitdyn reduce``."""
+    from vitdyn.data import PatchLayout
+    from vitdyn.dynamics import Runtime
+    from vitdyn.experiments import Experiment, run
+    from vitdyn.lumped import ExactReduction, Symmetry
+    from vitdyn.observables import learned_regime
+    from vitdyn.plotting import figure_files, flow_page, save_figure
+    from vitdyn.trajectory import require_writable
+
+    layout = PatchLayout.from_exponents(
+        options.patches, options.kappa_c, options.kappa_s, clusters=options.clusters
+    )
+    spec = ExactReduction(
+        layout=layout,
+        objective=objective,
+        latents=law_of(options),
+        steps=options.steps,
+        samples=options.samples,
+        seeds=options.seeds,
+        learning_rate=options.learning_rate,
+        frames=options.frames,
+        queries=options.queries,
+    )
+    experiment = Experiment(name=f"{objective.name}-reduced", training=spec)
+    path = options.out / f"{experiment.name}-{experiment.key}.nc"
+    for file in (path, *figure_files(path.with_suffix("")).values()):
+        require_writable(file)
+    symmetry = Symmetry.of(layout)
+    print(layout.describe())
+    print(
+        f"{len(symmetry.feature_sizes)} order parameters for {options.patches * layout.sizes.size} of Φ, "
+        f"{len(symmetry.position_pair_sizes)} for {options.patches**2} of Υ"
+    )
+    print(
+        f"{options.seeds} seeds x {options.steps} steps: about {duration(_seconds(spec, symmetry))}",
+        flush=True,
+    )
+    trajectory = run(experiment, out=path, runtime=Runtime(progress=True))
+    picture = save_figure(flow_page(trajectory), path.with_suffix(""))
+    regimes = learned_regime(trajectory)
+    rows = [(name, f"{regimes.count(name)} of {options.seeds}") for name in dict.fromkeys(regimes)]
+    print(text_table(("learned", "seeds"), rows))
+    print(f"result   {path}\npicture  {picture}")
+    return 0
+
+
+def _seconds(spec: Any, symmetry: Any) -> float:
+    """Return what a run will take, by the time of its first steps with one seed."""
+    from vitdyn.lumped import sampled_gradient
+
+    order, few = symmetry.zeros(1), spec.seed_numbers[:1]
+    arguments = symmetry, order, spec.generator, spec.objective, spec.samples, few
+    sampled_gradient(*arguments, queries=spec.queries)
+    began = time.perf_counter()
+    for step in range(_TIMED):
+        sampled_gradient(*arguments, step, queries=spec.queries)
+    return (time.perf_counter() - began) / _TIMED * spec.steps * len(spec.seed_numbers)
