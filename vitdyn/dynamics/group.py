@@ -58,7 +58,7 @@ class Group:
 
     @classmethod
     def from_state(cls, rows: Rows, state: State) -> Group:
-        """Go on from a copy: the keeper may have to write the stored state again, whole, for another group."""
+        """Go on from a copy: the checkpointer may have to write the stored state again, whole, for another group."""
         device = rows.device
 
         def copied(blocks: dict[str, Tensor]) -> Correlations:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from vitdyn._errors import as_path, as_tuple, require_kind, wrong
@@ -96,43 +96,63 @@ def _simulate(
 ) -> tuple[Trajectory, ...]:
     began = time.monotonic()
     require_kind("runtime", runtime, Runtime)
-    where, limit = runtime.place, runtime.group_limit_mib
     if start is not None:
         _check_start(start, cells[0])
     if checkpoint is not None and (reason := why_unnamed(list(cells))):
         raise wrong("checkpoint", str(checkpoint), f"cannot be told from those of other runs: {reason}")
-    require_memory(cells, where)
-    specs = _specs(cells, limit, start)
+    require_memory(cells, runtime.place)
+    specs = _specs(cells, runtime.group_limit_mib, start)
+    # a checkpoint is of one run of one set of formulas: its spec says more than the result's
     named = [f"formulas {FORMULAS}, {spec}" for spec in specs]
     checkpointer = Checkpointer(_files_of(checkpoint, len(cells)), named, runtime.checkpoint_seconds)
-    groups = resume(cells, start, where, limit, checkpointer, anew=runtime.anew)
+    lost = _train(cells, start, checkpointer, runtime)
+    seconds = time.monotonic() - began
+    trajectories = _assemble(cells, specs, checkpointer, lost, runtime, seconds)
+    if lost and len(cells) == 1:
+        raise DivergenceError(lost)
+    if lost:
+        names = [f"cell {index}" for index in range(len(cells))]
+        raise DivergenceError(lost, names, [trajectories.get(index) for index in range(len(cells))])
+    if not runtime.keep_checkpoint:
+        checkpointer.remove()
+    return tuple(trajectories.values())
+
+
+def _train(
+    cells: tuple[Training, ...], start: Correlations | None, checkpointer: Checkpointer, runtime: Runtime
+) -> dict[int, tuple[int, int]]:
+    """Train all groups to their end, whose states the checkpointer has; return which cells diverged, and where."""
+    groups = resume(cells, start, runtime.place, runtime.group_limit_mib, checkpointer, anew=runtime.anew)
     total = sum(cell.steps * len(cell.seed_numbers) for cell in cells)
     with shown(runtime.progress, total, "seed-step") as bar:
         loop = Loop(groups, start, checkpointer, bar)
         train_all(loop)
-    good = [index for index in range(len(cells)) if index not in loop.lost]
+    return loop.lost
+
+
+def _assemble(
+    cells: tuple[Training, ...],
+    specs: Sequence[str],
+    checkpointer: Checkpointer,
+    lost: Container[int],
+    runtime: Runtime,
+    seconds: float,
+) -> dict[int, Trajectory]:
+    """Return the trajectory of each cell that did not diverge; its seconds are its share by work."""
+    good = [index for index in range(len(cells)) if index not in lost]
     recorded, works = _join(checkpointer, good), [max(1, work_of(cell)) for cell in cells]
-    share = (time.monotonic() - began) / sum(works)
-    trajectories = {
+    return {
         index: assemble(
             recorded[index],
             index,
             cells[index],
             spec=specs[index],
-            device=device_name(where),
-            seconds=share * works[index],
+            device=device_name(runtime.place),
+            seconds=seconds * works[index] / sum(works),
             keep_final_state=runtime.keep_final_state,
         )
         for index in good
     }
-    if loop.lost and len(cells) == 1:
-        raise DivergenceError(loop.lost)
-    if loop.lost:
-        names = [f"cell {index}" for index in range(len(cells))]
-        raise DivergenceError(loop.lost, names, [trajectories.get(index) for index in range(len(cells))])
-    if not runtime.keep_checkpoint:
-        checkpointer.remove()
-    return tuple(trajectories.values())
 
 
 def _files_of(checkpoint: str | Path | Sequence[str | Path] | None, cells: int) -> dict[Path, range]:
