@@ -1,9 +1,6 @@
 """Figures: what is drawn is what the trajectory holds, and the same drawing gives the same bytes. Exact."""
 
 import csv
-import os
-import subprocess
-import sys
 
 import matplotlib as mpl
 import numpy as np
@@ -271,11 +268,3 @@ def test_the_users_own_settings_come_back(trajectory):
     before = dict(mpl.rcParams)
     summary_page(trajectory)
     assert dict(mpl.rcParams) == before
-
-
-def test_importing_vitdyn_loads_no_matplotlib():
-    code = "import sys, vitdyn, vitdyn.claims; sys.exit('matplotlib' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
-        == 0
-    )

@@ -91,7 +91,7 @@ def test_no_weight_keeps_a_collapse_where_contrast_itself_ends_it(temperature):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("clusters", [1, 8])
-@pytest.mark.parametrize("temperature", [2.0, 0.1, 1e-3, 1e-6, 1e-12])
+@pytest.mark.parametrize("temperature", [2.0, 1e-3, 1e-12])
 def test_a_collapsed_loss_is_a_number_at_any_temperature(temperature, clusters):
     """Against 60 digits, for latents that take four values alike."""
     values = (1.0, 1.1, 1.3, 1.5)
