@@ -1,6 +1,6 @@
 """Figure 17: small Vision Transformers on real images, by depth: reconstruction, contrast, their mixture, and labels.
 
-One encoder class is trained by four methods from five seeds and looked at on held-out images: how far its attention
+One architecture is trained by four methods from five seeds and evaluated on held-out images: how far its attention
 reaches, how much its maps differ, its frequencies, its tokens, what a linear probe reads. A table puts Park et al.'s
 three findings about contrast against reconstruction as differences of predicted sign, paired by seed, with 95 %
 intervals. By default: digits, 4 x 4 patches, three blocks, and for each method as many steps as a few seconds allow.

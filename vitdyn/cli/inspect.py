@@ -70,6 +70,7 @@ class Inspect:
             require_integer(field, getattr(self, field), at_least=1)
         device = pick_device(self.device)
         labels = _labels(self.checkpoints)
+        # all is read and refused before the first hour of measuring
         paths = self._tried(labels, device)
         stem = self.out / f"inspect-{self._key(paths)}"
         require_writable(stem.with_suffix(".csv"))
@@ -96,6 +97,7 @@ class Inspect:
         for label, path in zip(labels, self.checkpoints, strict=True):
             checkpoint = self._read(path)
             checkpoint.require_colours()
+            # its dtype and size are asked for again; the rest would fill the memory
             positions = {"positions": checkpoint.weights["positions"]}
             checkpoints.append(replace(checkpoint, weights=positions))  # one model's weights at a time
             print(f"{label}\n{_indented(checkpoint.describe())}")
@@ -129,6 +131,7 @@ class Inspect:
     def _key(self, images: Sequence[Path]) -> str:
         """Return a short name for what is measured: where checkpoints and images are, and the options."""
         files = [str(path.resolve()) for path in (*self.checkpoints, *images)]
+        # what is left out does not count, so that files keep their names when options are added
         options: list[Any] = [self.heads, self.grid, self.top]
         options += [[name, getattr(self, name)] for name in _OVERRIDES[2:] if getattr(self, name) is not None]
         return hashlib.sha256(json.dumps([files, options]).encode()).hexdigest()[:12]
@@ -153,6 +156,7 @@ def _labels(paths: Sequence[Path]) -> list[str]:
     names = [path.name.removesuffix(".tar") for path in paths]
     short = [Path(name).stem if not path.is_dir() else name for name, path in zip(names, paths, strict=True)]
     common = Counter(short)
+    # names that libraries give to every model say nothing without their folder
     generic = ("model", "pytorch_model", "checkpoint")
     long = [
         f"{path.resolve().parent.name}/{name}" if common[name] > 1 or name in generic else name

@@ -79,6 +79,7 @@ def _draw_metric(
         colour, label, line = METHOD_STYLE[method]
         mean, low, high = (np.where(np.isfinite(each), each, np.nan) for each in interval(values))
         last = spec_of(records[0]).vit.depth
+        # metrics of attention have no depth 0: they begin at block 1
         depth = np.arange(last + 1 - len(mean), last + 1)
         if metric in _OF_MEAN_TOKEN:
             depth, mean, low, high = depth[1:], mean[1:], low[1:], high[1:]
