@@ -2,7 +2,7 @@
 
 φ_1 against φ_a of a local query, both over log P, in the mean-field flow of masked reconstruction at P = 10^12,
 κ_s = 0.3 and several κ_c. With Δ > 0 the path first goes down, to a corner predicted at −(Δ/2)/z for some z
-in [L, U], then right; with Δ < 0 it goes right from the start.
+in [L, U] (at the mask ratio 1/2 of these runs), then right; with Δ < 0 it goes right from the start.
 
 Claims: none; it shows the phases of which MAE-AREA is the end.
 Run:    python sims/11_phase_portrait.py [--quick | --full] [--redraw]

@@ -16,15 +16,15 @@ import xarray
 from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, Control, check, overall, passes, phases
 from vitdyn.claims.flows import (
     TOLERANCE,
-    contrast_ladder,
+    contrast_sweep,
     exponent,
     final_time,
     flow,
-    ladder,
     regime_of,
     single,
     single_flow,
     spec_of,
+    sweep,
     with_coarser,
 )
 from vitdyn.data import Constant, TwoPoint, Uniform
@@ -198,7 +198,7 @@ def test_reconstruction_takes_a_time_of_its_exponent_anywhere(draw, rng):
     ends = {"low": 1.0, "high": float(rng.uniform(1.05, 2.0))}
     law = (Uniform(**ends), TwoPoint(**ends), Constant(value=ends["high"]))[rng.integers(3)]
     objective = MaskedReconstruction(mask_ratio=float(rng.uniform(0.2, 0.8)))
-    case = ladder(float(kappa_c), float(kappa_s), objective, latents=law)
+    case = sweep(float(kappa_c), float(kappa_s), objective, latents=law)
     assert regime_of(case).information_gap == pytest.approx(gap)
     assert measured_exponent(case).value == pytest.approx(1 - kappa_s, abs=TOLERANCE), (case.name, law)
 
@@ -207,7 +207,7 @@ def test_reconstruction_takes_a_time_of_its_exponent_anywhere(draw, rng):
 @pytest.mark.parametrize("draw", range(3))
 def test_contrast_takes_a_time_of_its_exponent_anywhere(draw, rng):
     kappa_c, kappa_s = rng.uniform(0.51, 0.85), rng.uniform(0.1, 0.4)
-    found = measured_exponent(contrast_ladder(float(kappa_c), float(kappa_s)))
+    found = measured_exponent(contrast_sweep(float(kappa_c), float(kappa_s)))
     assert found.value == pytest.approx(1 + 2 * (1 - kappa_c), abs=TOLERANCE), (kappa_c, kappa_s)
 
 

@@ -36,7 +36,7 @@ from vitdyn.lumped import MeanField
 (EXPERIMENT,) = CASE.runs
 
 
-def ladder(runs, name="ladder"):
+def sweep(runs, name="sweep"):
     """A case of several runs."""
     return Case(name=name, runs=tuple(replace(EXPERIMENT, name=f"rung-{index}") for index in range(runs)))
 
@@ -51,7 +51,7 @@ def claim_on(predicted=(1.0, 2.0), measure=span, **changes):
     """A claim on made-up trajectories: one number for each run."""
     made = Claim(id="MADE-UP", statement="", source="", note="", assumptions=(), surrogate="", symbol="x",
                  predicted=lambda case: predicted, measure=measure,
-                 cases=lambda scale: (ladder(3),), controls=lambda scale: (ladder(2, "control"),))  # fmt: skip
+                 cases=lambda scale: (sweep(3),), controls=lambda scale: (sweep(2, "control"),))  # fmt: skip
     return replace(made, **changes)
 
 
@@ -116,8 +116,8 @@ def test_status_by_the_ends_of_both_intervals(low, high, predicted, status):
 
 def test_a_measurement_with_a_reason_decides_nothing():
     for value in (1.5, 9.0):
-        measured = Measurement(value, value, value, 4, "seeds", "too few rungs")
-        assert compare((1.0, 2.0), measured) == (INCONCLUSIVE, "too few rungs")
+        measured = Measurement(value, value, value, 4, "seeds", "too few runs")
+        assert compare((1.0, 2.0), measured) == (INCONCLUSIVE, "too few runs")
     assert compare((1.0, 2.0), Measurement(nan, 1.4, 1.6, 4, "seeds"))[0] == INCONCLUSIVE
 
 
@@ -130,7 +130,7 @@ def test_a_case_of_several_runs_is_measured_on_all_of_them_in_order():
 
     values = iter([1.2, 1.4, 1.6, 5.0, 6.0])
     case, control = check([claim_on(measure=measure)], lambda run: next(values))
-    assert seen == [("ladder", (1.2, 1.4, 1.6)), ("control", (5.0, 6.0))]
+    assert seen == [("sweep", (1.2, 1.4, 1.6)), ("control", (5.0, 6.0))]
     assert (case.status, case.expected, case.measured, case.count) == (
         SUPPORTED,
         SUPPORTED,
@@ -194,7 +194,7 @@ def test_a_case_that_breaks_an_assumption_is_not_run_and_the_sentences_are_told(
         claim_on(),
         assumptions=(ODD, FEW),
         predicted=lambda case: pytest.fail("predicted") if len(case.runs) in broken else (1.0, 2.0),
-        cases=lambda scale: tuple(ladder(count, f"{count}") for count in (1, 2, 3, 4, 5)),
+        cases=lambda scale: tuple(sweep(count, f"{count}") for count in (1, 2, 3, 4, 5)),
         controls=lambda scale: (),
     )
     asked = []
@@ -211,15 +211,15 @@ def test_a_case_that_breaks_an_assumption_is_not_run_and_the_sentences_are_told(
 def test_a_control_may_break_the_assumption_that_is_the_cause_and_no_other():
     claim = claim_on(assumptions=(ODD, FEW))
     for runs, removes, status in ((2, ODD, REFUTED), (2, FEW, INCONCLUSIVE), (4, ODD, INCONCLUSIVE)):
-        control = Control(name="control", runs=ladder(runs).runs, removes=removes)
+        control = Control(name="control", runs=sweep(runs).runs, removes=removes)
         assert judge(claim, control, (5.0, 6.0), expected=REFUTED).status == status
 
 
 def test_a_moved_prediction_judges_the_runs_of_the_case_and_only_as_a_control():
-    cases = (ladder(3), ladder(2, "short"))
+    cases = (sweep(3), sweep(2, "short"))
     claim = claim_on(predicted=(1.0, 2.0))
     near = moved(cases, claim.predicted, 1.0, "one more")
-    assert [control.name for control in near] == ["ladder, one more", "short, one more"]
+    assert [control.name for control in near] == ["sweep, one more", "short, one more"]
     assert [control.runs for control in near] == [case.runs for case in cases]
     claim = replace(claim, cases=lambda scale: cases[:1], controls=lambda scale: near)
     found = check([claim], lambda run: 1.5)
@@ -304,7 +304,7 @@ def test_a_case_has_a_name_and_runs(complaint):
         Case(name=" ", runs=(EXPERIMENT,))
     for runs in ((), [EXPERIMENT]):
         with complaint("Case.runs", "one experiment or more"):
-            Case(name="ladder", runs=runs)
+            Case(name="sweep", runs=runs)
 
 
 def test_every_claim_says_what_it_is_and_has_cases_and_controls_at_each_scale():

@@ -201,7 +201,7 @@ def _is_connected(spec: Spec) -> bool:
 CONNECTED_AREAS = every_run("Every area is a connected region of the grid.", _is_connected)
 
 
-def ladder(rungs: int, top: float) -> Assumption:
+def sweep(count: int, top: float) -> Assumption:
     """Return the assumption that the runs differ in P alone, rising to no less than ``top``."""
 
     def met(case: Case) -> bool:
@@ -209,8 +209,8 @@ def ladder(rungs: int, top: float) -> Assumption:
         heights = [sizes_of(spec).patches for spec in specs]
         alike = {(exponents_of(spec), spec.objective, law_of(spec), clusters_of(spec)) for spec in specs}
         rising = all(low < high for low, high in pairwise(heights))
-        return len(specs) >= rungs and rising and heights[-1] >= top and len(alike) == 1
+        return len(specs) >= count and rising and heights[-1] >= top and len(alike) == 1
 
     return Assumption(
-        sentence=f"At least {rungs} runs that differ in P alone, which rises to {top:g} or more.", holds=met
+        sentence=f"At least {count} runs that differ in P alone, which rises to {top:g} or more.", holds=met
     )

@@ -28,7 +28,7 @@ BASES: dict[type, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What one verdict is made of: a run, or several that are read together (a ladder of P, say).
+    """What one verdict is made of: a run, or several that are read together (a sweep of P, say).
 
     >>> sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=0.3)
     >>> vd.Case.of(vd.Experiment(name="limit", training=vd.MeanField(sizes=sizes))).basis

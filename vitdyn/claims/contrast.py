@@ -11,17 +11,17 @@ from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, mov
 from vitdyn.claims.flows import (
     CLUSTERS,
     around,
-    contrast_ladder,
+    contrast_sweep,
+    deadline,
     exponent,
     final_time,
     flow,
-    ladder,
     local_correlation,
     off_by_twice_the_margin,
-    overdue,
     regime_of,
     single,
     spec_of,
+    sweep,
     with_coarser,
 )
 from vitdyn.data import Uniform
@@ -47,22 +47,22 @@ CL_TIME = Claim(
         assume.MEAN_FIELD,
         assume.CONTRAST_HAS_CLUSTERS,
         assume.global_exponent(0.5005, 0.85),
-        assume.ladder(3, 1e40),
+        assume.sweep(3, 1e40),
     ),
     surrogate="T is the time at which every query gives 0.9 of its attention to the global area; its slope in log "
-    "P between 1e32 and 1e40, with the change of slope from the rung below as interval, within 0.01.",
+    "P between 1e32 and 1e40, with the change of slope from the P below as interval, within 0.01.",
     symbol="d log T/d log P",
     predicted=lambda case: around(contrastive_time(regime_of(case)).exponent),
     measure=lambda case, runs: exponent(case, runs, final_time),
     cases=lambda scale: tuple(
-        contrast_ladder(kappa_c, 0.3)
+        contrast_sweep(kappa_c, 0.3)
         for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.85, 0.8, 0.7, 0.6))
     ),
     controls=lambda scale: (
-        ladder(0.8, 0.3, _MAE),
-        *off_by_twice_the_margin((contrast_ladder(0.8, 0.3), contrast_ladder(0.6, 0.3)), contrastive_time),
+        sweep(0.8, 0.3, _MAE),
+        *off_by_twice_the_margin((contrast_sweep(0.8, 0.3), contrast_sweep(0.6, 0.3)), contrastive_time),
     ),
-    latest=overdue(contrastive_time),
+    latest=deadline(contrastive_time),
 )
 
 
@@ -102,10 +102,10 @@ CL_LOCAL_LOST = Claim(
         assume.MEAN_FIELD,
         assume.CONTRAST_HAS_CLUSTERS,
         assume.LATENTS_BOUNDED,
-        assume.ladder(3, 1e8),
+        assume.sweep(3, 1e8),
     ),
     surrogate="The slope in log P of the larger of |φ_a| and |φ_o| at a global attention of 0.99, between P = 1e6 and "
-    f"1e8, with the change from the rung below as interval, is below that of the bound plus {_LOG_MARGIN}.",
+    f"1e8, with the change from the P below as interval, is below that of the bound plus {_LOG_MARGIN}.",
     symbol="d log max(|φ_a|, |φ_o|)/d log P",
     predicted=_below_lost,
     measure=lambda case, runs: exponent(case, runs, _largest_local),

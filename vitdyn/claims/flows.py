@@ -1,4 +1,4 @@
-"""What claims about the limit of many patches share: ladders of P, exponents, readings of a mean-field run."""
+"""What claims about the limit of many patches share: sweeps of P, exponents, statistics of a mean-field run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
 from vitdyn.theory import Rate, Regime
 from vitdyn.trajectory import Trajectory
 
-LADDER = (1e16, 1e24, 1e32, 1e40)
+SWEEP = (1e16, 1e24, 1e32, 1e40)
 TOLERANCE = 0.01
 """Margin of an exponent."""
 CLUSTERS = 16
 """Clusters of contrastive flows: negatives of the own cluster stop the collapse at large P where there are few."""
 
-SLACK = 1e4
+DEADLINE_FACTOR = 1e4
 """A flow that is on its way after so many times P^exponent refutes it; those that arrive take less than a hundred."""
 
-Reading = Callable[[Trajectory], float]
+Statistic = Callable[[Trajectory], float]
 
 
 def flow(
@@ -49,28 +49,28 @@ def flow(
     return Experiment(name=f"{objective.name}-flow", training=spec)
 
 
-def ladder(
+def sweep(
     kappa_c: float, kappa_s: float, objective: Objective, *, latents: Law | None = None, until: float = 0.9
 ) -> Case:
-    """Return the case of runs over ``LADDER``."""
+    """Return the case of runs over ``SWEEP``."""
     runs = tuple(
-        flow(patches, kappa_c, kappa_s, objective, latents=latents, until=until) for patches in LADDER
+        flow(patches, kappa_c, kappa_s, objective, latents=latents, until=until) for patches in SWEEP
     )
     ratio = getattr(objective, "mask_ratio", 0.5)
     support = "" if latents is None else f", U/L = {latents.high / latents.low:g}"
     return Case(name=f"{objective.name} κ=({kappa_c:g}, {kappa_s:g}), γ = {ratio:g}{support}", runs=runs)
 
 
-def contrast_ladder(kappa_c: float, kappa_s: float) -> Case:
-    """Return the ladder of a contrastive flow."""
-    return ladder(kappa_c, kappa_s, Contrastive())
+def contrast_sweep(kappa_c: float, kappa_s: float) -> Case:
+    """Return the sweep of a contrastive flow."""
+    return sweep(kappa_c, kappa_s, Contrastive())
 
 
-def overdue(rate: Callable[[Regime], Rate]) -> Callable[[MeanField], float]:
+def deadline(rate: Callable[[Regime], Rate]) -> Callable[[MeanField], float]:
     """Return, for a claim on a time of this rate, the time at which a flow has missed it."""
 
     def latest(spec: MeanField) -> float:
-        return SLACK * spec.sizes.patches ** rate(Regime.of(spec.sizes)).exponent
+        return DEADLINE_FACTOR * spec.sizes.patches ** rate(Regime.of(spec.sizes)).exponent
 
     return latest
 
@@ -87,18 +87,18 @@ def spec_of(case: Case, index: int = -1) -> MeanField:
     return spec
 
 
-def exponent(case: Case, trajectories: tuple[Trajectory, ...], reading: Reading) -> Measurement:
-    """Return d log(reading)/d log P at the top of a ladder, as far as its convergence shows.
+def exponent(case: Case, trajectories: tuple[Trajectory, ...], statistic: Statistic) -> Measurement:
+    """Return d log(statistic)/d log P at the top of a sweep, as far as its convergence shows.
 
-    The slope between the two highest rungs, with the last change of slope on either side as its interval:
-    slopes that approach their limit geometrically or faster, by no less than half a rung, lie within it.
+    The slope between the two largest P, with the last change of slope on either side as its interval:
+    slopes whose distance from their limit falls by a factor of two or more from one P to the next lie within it.
     """
     logs = [log(spec_of(case, index).sizes.patches) for index in range(len(case.runs))]
-    values = [log(value) if value > 0 else -inf for value in map(reading, trajectories)]
+    values = [log(value) if value > 0 else -inf for value in map(statistic, trajectories)]
     slopes = np.diff(values) / np.diff(logs)
     change = abs(float(slopes[-1] - slopes[-2]))
     last = float(slopes[-1])
-    return Measurement(last, last - change, last + change, len(values), "slope's change from the rung below")
+    return Measurement(last, last - change, last + change, len(values), "slope's change from the P below")
 
 
 COARSER = 100.0
@@ -112,13 +112,13 @@ def with_coarser(run: Experiment) -> tuple[Experiment, Experiment]:
     return Experiment(name=f"{run.name}-coarser", training=coarse), run
 
 
-def single(trajectories: tuple[Trajectory, ...], reading: Reading) -> Measurement:
+def single(trajectories: tuple[Trajectory, ...], statistic: Statistic) -> Measurement:
     """Return what the last of two flows says, the first being the same more coarsely integrated.
 
     The difference of the two is the interval on either side: no less than the error of the finer, as long as that of
     the coarser is more than twice as large.
     """
-    coarse, value = map(reading, trajectories)
+    coarse, value = map(statistic, trajectories)
     error = abs(value - coarse)
     return Measurement(value, value - error, value + error, 1, "integrator: from a coarser flow")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from vitdyn.claims import assumptions as assume
@@ -9,8 +12,8 @@ from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, mov
 from vitdyn.claims.flows import (
     TOLERANCE,
     around,
+    deadline,
     flow,
-    overdue,
     regime_of,
     single,
     single_flow,
@@ -45,23 +48,34 @@ def _cases(scale: str, *, negative: bool = True) -> tuple[Case, ...]:
     return (*(_flow(kappa) for group in kappas for kappa in group), _constant())
 
 
-def _depth(case: Case, level: Prediction, margin: float = TOLERANCE) -> Interval:
-    """Return the interval of −φ_1/log P."""
-    size = regime_of(case).log_patches
-    return -level.high / size - margin, -level.low / size + margin
+def _measured_by(statistic: Callable[[Case, Trajectory], float]) -> Callable[..., Measurement]:
+    """Return the measurement of a statistic of the finer of a case's two flows."""
+    return lambda case, trajectories: single(trajectories, partial(statistic, case))
 
 
-def _lead(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    def reading(run: Trajectory) -> float:
-        moved = local_correlations(run)[1:]
-        fallen, grown = np.log(np.maximum([-1.0, 1.0] * moved, 1e-30)).T  # a wrong direction is no motion
-        return when_reached(fallen - grown, np.abs(moved).max(1), EARLY) / regime_of(case).log_patches
+def _depth_of(level: Callable[..., Prediction], margin: float) -> Callable[[Case], Interval]:
+    """Return, for a level of φ_1, the interval of −φ_1/log P."""
 
-    return single(trajectories, reading)
+    def predicted(case: Case) -> Interval:
+        spec = spec_of(case)
+        size, found = regime_of(case).log_patches, level(regime_of(case), spec.latents, _mask_ratio(case))
+        return -found.high / size - margin, -found.low / size + margin
+
+    return predicted
+
+
+def _mask_ratio(case: Case) -> float:
+    return spec_of(case).objective.masking().ratio
+
+
+def _lead(case: Case, run: Trajectory) -> float:
+    moved = local_correlations(run)[1:]
+    fallen, grown = np.log(np.maximum([-1.0, 1.0] * moved, 1e-30)).T  # a wrong direction is no motion
+    return when_reached(fallen - grown, np.abs(moved).max(1), EARLY) / regime_of(case).log_patches
 
 
 def _predicted_lead(case: Case) -> Interval:
-    return around(first_lead(regime_of(case), spec_of(case).objective.mask_ratio).exponent)
+    return around(first_lead(regime_of(case), _mask_ratio(case)).exponent)
 
 
 MAE_ORDER = Claim(
@@ -75,31 +89,25 @@ MAE_ORDER = Claim(
     "within 0.01 of Δ + log(1 − γ)/log P, at either sign of Δ.",
     symbol="log(|φ_1|/φ_a)/log P",
     predicted=_predicted_lead,
-    measure=_lead,
+    measure=_measured_by(_lead),
     cases=_cases,
     controls=lambda scale: (
         *moved(_cases("quick")[:1], _predicted_lead, 2 * TOLERANCE, "exponent +0.02"),
         *moved(_cases("quick")[1:2], _predicted_lead, -2 * TOLERANCE, "exponent −0.02"),
     ),
-    latest=overdue(local_area_time),
+    latest=deadline(local_area_time),
 )
 
 
-def _at_take_over(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    def reading(run: Trajectory) -> float:
-        own = run["own_area_attention"].sel(statistic="mean").isel(seed=0, cluster=0, query_area=1).to_numpy()
-        away = local_correlations(run)[:, 0]
-        # Where the own area never takes over, the end stands for the moment.
-        fallen = when_reached(away, own, 0.5) if own.max() >= 0.5 else float(away[-1])
-        return -fallen / regime_of(case).log_patches
-
-    return single(trajectories, reading)
+def _at_take_over(case: Case, run: Trajectory) -> float:
+    own = run["own_area_attention"].sel(statistic="mean").isel(seed=0, cluster=0, query_area=1).to_numpy()
+    to_global = local_correlations(run)[:, 0]
+    # Where the own area never takes over, the end stands for the event.
+    fallen = when_reached(to_global, own, 0.5) if own.max() >= 0.5 else float(to_global[-1])
+    return -fallen / regime_of(case).log_patches
 
 
-def _take_over(case: Case) -> Interval:
-    spec = spec_of(case)
-    return _depth(case, take_over_level(regime_of(case), spec.latents, spec.objective.mask_ratio))
-
+_take_over = _depth_of(take_over_level, TOLERANCE)
 
 MAE_PHASES = Claim(
     id="MAE-PHASES",
@@ -112,39 +120,24 @@ MAE_PHASES = Claim(
     "within 0.01 of the interval of that level over z in [L, U]; for Δ < 0 within 0.01 of 0.",
     symbol="−φ_1/log P",
     predicted=_take_over,
-    measure=_at_take_over,
+    measure=_measured_by(_at_take_over),
     cases=_cases,
     controls=lambda scale: (
         Case(name="cl κ=(0.9, 0.3), P = 1e+16", runs=with_coarser(flow(1e16, 0.9, 0.3, _CL, until=0.9))),
         *moved((_constant(),), _take_over, 2 * TOLERANCE, "deeper by 0.02"),
         *moved((_constant(),), _take_over, -2 * TOLERANCE, "less deep by 0.02"),
     ),
-    latest=overdue(local_area_time),
+    latest=deadline(local_area_time),
 )
 
 _END_MARGIN = 0.004
 
 
-def _at_end(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    def reading(run: Trajectory) -> float:
-        end = phase_one_end(run)
-        if end is None:
-            raise ArithmeticError("there is no first phase in the record")
-        return -end.to_global / regime_of(case).log_patches
-
-    return single(trajectories, reading)
-
-
-def _end_of_phase_one(case: Case) -> Interval:
-    spec = spec_of(case)
-    level = phase_one_level(regime_of(case), spec.latents, spec.objective.mask_ratio)
-    return _depth(case, level, _END_MARGIN)
-
-
-def _later_moment(case: Case) -> Interval:
-    spec = spec_of(case)
-    level = take_over_level(regime_of(case), spec.latents, spec.objective.mask_ratio)
-    return _depth(case, level, _END_MARGIN)
+def _at_end(case: Case, run: Trajectory) -> float:
+    end = phase_one_end(run)
+    if end is None:
+        raise ArithmeticError("there is no first phase in the record")
+    return -end.to_global / regime_of(case).log_patches
 
 
 MAE_PHASE_ONE = Claim(
@@ -157,13 +150,15 @@ MAE_PHASE_ONE = Claim(
     surrogate="−φ_1/log P of a local query where d(φ_1 + φ_a)/dt first turns positive, at P = 1e16, lies within "
     f"{_END_MARGIN} of the interval of that level over z in [L, U].",
     symbol="−φ_1/log P",
-    predicted=_end_of_phase_one,
-    measure=_at_end,
+    predicted=_depth_of(phase_one_level, _END_MARGIN),
+    measure=_measured_by(_at_end),
     cases=lambda scale: _cases(scale, negative=False),
     controls=lambda scale: (
         Control(
-            name=f"{_constant().name}, level of the take-over", runs=_constant().runs, predicted=_later_moment
+            name=f"{_constant().name}, level of the take-over",
+            runs=_constant().runs,
+            predicted=_depth_of(take_over_level, _END_MARGIN),
         ),
     ),
-    latest=overdue(local_area_time),
+    latest=deadline(local_area_time),
 )

@@ -12,19 +12,19 @@ from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, mov
 from vitdyn.claims.flows import (
     TOLERANCE,
     around,
-    contrast_ladder,
+    contrast_sweep,
+    deadline,
     exponent,
     final_time,
     flow,
     global_time,
-    ladder,
     local_correlation,
     off_by_twice_the_margin,
-    overdue,
     regime_of,
     single,
     single_flow,
     spec_of,
+    sweep,
 )
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import limit_experiments
@@ -43,23 +43,23 @@ from vitdyn.trajectory import Trajectory
 
 _MAE, _CL = MaskedReconstruction(), Contrastive()
 _OURS = "vitdyn's notes, leading order"
-_LADDER = assume.ladder(3, 1e40)
+_SWEEP = assume.sweep(3, 1e40)
 
 
 def _ladders(scale: str) -> tuple[Case, ...]:
     cases = (
-        ladder(0.9, 0.3, _MAE),
-        ladder(0.6, 0.5, MaskedReconstruction(mask_ratio=0.75), latents=Uniform(low=1.0, high=2.0)),
-        ladder(0.8, 0.2, _MAE),
-        ladder(0.7, 0.4, MaskedReconstruction(mask_ratio=0.6)),
-        ladder(0.95, 0.1, _MAE),
-        ladder(0.55, 0.35, _MAE, latents=Uniform(low=1.0, high=1.2)),
+        sweep(0.9, 0.3, _MAE),
+        sweep(0.6, 0.5, MaskedReconstruction(mask_ratio=0.75), latents=Uniform(low=1.0, high=2.0)),
+        sweep(0.8, 0.2, _MAE),
+        sweep(0.7, 0.4, MaskedReconstruction(mask_ratio=0.6)),
+        sweep(0.95, 0.1, _MAE),
+        sweep(0.55, 0.35, _MAE, latents=Uniform(low=1.0, high=1.2)),
     )
     return cases if scale == "full" else cases[:2]
 
 
 def _contrast(scale: str) -> tuple[Case, ...]:
-    return (contrast_ladder(0.8, 0.3),)
+    return (contrast_sweep(0.8, 0.3),)
 
 
 MAE_TIME = Claim(
@@ -67,9 +67,9 @@ MAE_TIME = Claim(
     statement="Masked reconstruction learns a local area in a time of order P^{1 − κ_s}, at either sign of Δ.",
     source=f"{_OURS}; the paper's upper bound is the claim MAE-TIME-BOUND",
     note="claims.md#mae-time",
-    assumptions=(assume.MEAN_FIELD, assume.latents_spread(2.0), _LADDER),
+    assumptions=(assume.MEAN_FIELD, assume.latents_spread(2.0), _SWEEP),
     surrogate="T is the time at which local queries give 0.9 of their attention to their own area; its slope in log P "
-    "between 1e32 and 1e40, with the change of slope from the rung below as interval, within 0.01.",
+    "between 1e32 and 1e40, with the change of slope from the P below as interval, within 0.01.",
     symbol="d log T/d log P",
     predicted=lambda case: around(local_area_time(regime_of(case)).exponent),
     measure=lambda case, runs: exponent(case, runs, final_time),
@@ -78,7 +78,7 @@ MAE_TIME = Claim(
         *_contrast(scale),
         *off_by_twice_the_margin(_ladders("quick"), local_area_time),
     ),
-    latest=overdue(local_area_time),
+    latest=deadline(local_area_time),
 )
 
 
@@ -88,7 +88,7 @@ def _below_bound(case: Case) -> Interval:
 
 
 def _spread(high: float) -> Case:
-    return ladder(0.9, 0.3, _MAE, latents=TwoPoint(low=1.0, high=high))
+    return sweep(0.9, 0.3, _MAE, latents=TwoPoint(low=1.0, high=high))
 
 
 MAE_TIME_BOUND = Claim(
@@ -96,7 +96,7 @@ MAE_TIME_BOUND = Claim(
     statement="The time of a local area has an exponent of at most max{2(U/L − 1), 1}(1 − κ_s).",
     source="Huang et al. (2025), as recalled, not checked against its text",
     note="claims.md#mae-time-bound",
-    assumptions=(assume.MEAN_FIELD, assume.latents_spread(4.0), _LADDER),
+    assumptions=(assume.MEAN_FIELD, assume.latents_spread(4.0), _SWEEP),
     surrogate="As MAE-TIME; the measured slope lies below the bound plus 0.01. Where U/L > 3/2 the bound is loose.",
     symbol="d log T/d log P",
     predicted=_below_bound,
@@ -113,17 +113,17 @@ MAE_GLOBAL_TIME = Claim(
     statement="Masked reconstruction learns the global area in a time of order P^{1 − κ_c}.",
     source=_OURS,
     note="claims.md#mae-global-time",
-    assumptions=(assume.MEAN_FIELD, assume.global_exponent(0.5005, 0.8), _LADDER),
+    assumptions=(assume.MEAN_FIELD, assume.global_exponent(0.5005, 0.8), _SWEEP),
     surrogate="As MAE-TIME, with the time at which queries of the global area give half their attention to it.",
     symbol="d log T/d log P",
     predicted=lambda case: around(global_area_time(regime_of(case)).exponent),
     measure=lambda case, runs: exponent(case, runs, global_time),
     cases=lambda scale: tuple(
-        ladder(kappa_c, 0.3, _MAE) for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.8, 0.7, 0.6))
+        sweep(kappa_c, 0.3, _MAE) for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.8, 0.7, 0.6))
     ),
     controls=lambda scale: (
         *_contrast(scale),
-        *off_by_twice_the_margin((ladder(0.8, 0.3, _MAE), ladder(0.6, 0.3, _MAE)), global_area_time),
+        *off_by_twice_the_margin((sweep(0.8, 0.3, _MAE), sweep(0.6, 0.3, _MAE)), global_area_time),
     ),
 )
 

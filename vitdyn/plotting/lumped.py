@@ -68,7 +68,8 @@ class PortraitPath:
 def draw_portrait(paths: Sequence[PortraitPath]) -> Drawing:
     """Draw φ_1/log P against φ_a/log P of a local query, one line for each Δ.
 
-    Bars to the left of 0 are the predicted corners, −(Δ/2)/z for z between L and U; a dot marks where
+    Bars to the left of 0 are the predicted corners for z between L and U: −(Δ/2)/z at γ = 1/2, which the legend
+    says; another mask ratio moves them by −log(2(1 − γ))/(2z log P). A dot marks where
     the own area has half of the attention, interpolated between frames.
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 3.6)
@@ -114,7 +115,7 @@ def _portrait_legend(axes: Axes) -> None:
         Line2D(
             [], [], color=GREY, marker="o", markeredgecolor=BLACK, linestyle="", label="own attention 1/2"
         ),
-        Line2D([], [], color=GREY, linewidth=4, label=r"predicted corner, $-(\Delta/2)/z$"),
+        Line2D([], [], color=GREY, linewidth=4, label=r"predicted corner, $-(\Delta/2)/z$ at $\gamma = 1/2$"),
     ]
     axes.set_xlim(right=axes.get_xlim()[1] + 0.06)
     axes.legend(handles=handles, loc="lower right")
