@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitdyn._registry import added
 
 _PACKAGE = Path(__file__).parents[1]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Option:
+class Option(NamedTuple):
     """A field of an objective, as the command line offers it."""
 
     name: str
@@ -27,9 +26,8 @@ class Option:
     help: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """Something that is listed: its name, what it is in one line, and where it is found; an objective's fields."""
+class Entry(NamedTuple):
+    """Something that is listed: its name, what it is in one line; of an objective where it is found, and its fields."""
 
     name: str
     text: str
@@ -41,13 +39,13 @@ class Entry:
     @classmethod
     def of(cls, kind: Any, name: str) -> Entry:
         """Describe an objective's class that is loaded anyway, by the name that it is listed under."""
-        own = [field for field in fields(kind) if field.default is not MISSING]
-        options = [
-            Option(name=each.name, default=each.default, help=each.metadata.get("help", "")) for each in own
-        ]
+        options = (
+            Option(each.name, each.default, each.metadata.get("help", ""))
+            for each in fields(kind)
+            if each.default is not MISSING
+        )
         text = first_line(kind.__doc__)
-        return cls(name=name, text=text, module=kind.__module__, kind=kind.__name__, family=kind.family,
-                   options=tuple(options))  # fmt: skip
+        return cls(name, text, kind.__module__, kind.__name__, kind.family, tuple(options))
 
     def load(self) -> Any:
         """Import what is described."""
@@ -79,17 +77,18 @@ def optimizers() -> tuple[Entry, ...]:
 def claims() -> tuple[Entry, ...]:
     """Describe the claims by id and statement, in the order in which they are reported."""
     found = _Sources("claims")
-    calls = (found.assigned[part] for _, part in found.table("CLAIMS"))
-    parts = ({each.arg: each.value for each in call.keywords} for call in calls)  # type: ignore[attr-defined]
-    return tuple(
-        Entry(name=ast.literal_eval(part["id"]), text=ast.literal_eval(part["statement"])) for part in parts
-    )
+    told = []
+    for _, part in found.table("CLAIMS"):
+        call: Any = found.assigned[part]  # Claim(id="...", statement="...", ...)
+        given = {each.arg: each.value for each in call.keywords}
+        told.append(Entry(*(ast.literal_eval(given[field]) for field in ("id", "statement"))))
+    return tuple(told)
 
 
 def _by_name(found: _Sources, table: str, others: dict[str, type]) -> tuple[Entry, ...]:
     own = {name: ast.get_docstring(found.classes[part][1]) for name, part in found.table(table)}
     own |= {name: kind.__doc__ for name, kind in others.items()}
-    return tuple(Entry(name=name, text=first_line(text)) for name, text in own.items())
+    return tuple(Entry(name, first_line(text)) for name, text in own.items())
 
 
 class _Sources:
@@ -118,15 +117,13 @@ class _Sources:
         """Describe an objective by its class: what it is called, its family, and the fields that have a default."""
         module, node = self.classes[kind]
         own = dict(_assignments(node.body))
-        options = [
-            Option(name=name, default=given["default"], help=given.get("metadata", {}).get("help", ""))
-            for name, call in own.items()
-            if isinstance(call, ast.Call)
-            for given in [{each.arg: ast.literal_eval(each.value) for each in call.keywords}]
-        ]
+        options = []
+        for name, value in own.items():
+            if isinstance(value, ast.Call):  # name: kind = field(default=..., metadata={"help": ...})
+                given = {each.arg: ast.literal_eval(each.value) for each in value.keywords}
+                options.append(Option(name, given["default"], given.get("metadata", {}).get("help", "")))
         name, family = (ast.literal_eval(own[word]) for word in ("name", "family"))
-        text = first_line(ast.get_docstring(node))
-        return Entry(name=name, text=text, module=module, kind=kind, family=family, options=tuple(options))
+        return Entry(name, first_line(ast.get_docstring(node)), module, kind, family, tuple(options))
 
 
 def _assignments(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
