@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from vitdyn import _registry
+from vitdyn._code import is_library
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, Uniform, orthonormal_basis
 from vitdyn.dynamics.gradient import forward_pass
 from vitdyn.models import Correlations
@@ -38,7 +39,7 @@ def registering():
     yield
     sys.path[:] = path
     for name in sys.modules.keys() - modules:
-        if not name.startswith("vitdyn"):
+        if not is_library(name):  # numpy and its like cannot be loaded twice
             del sys.modules[name]
     for table in _registry._TABLES:
         table.added.clear()
