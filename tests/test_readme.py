@@ -17,6 +17,7 @@ def test_the_code_runs(tmp_path, monkeypatch):
     loss = space["steep"]["loss"]
     assert space["steep"]["excess_loss"].isnull().all()
     assert (loss[-1] < 0.5 * loss[0]).all()
+    assert space["watched"]["spread"].dims == ("frame", "seed")
     assert [verdict.status for verdict in space["verdicts"]] == ["SUPPORTED", "REFUTED"]
 
 
