@@ -9,7 +9,7 @@ import torch
 from vitdyn import _memory, cli
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout
 from vitdyn.dynamics import Runtime, Schedule, Training, simulate, simulate_grid
-from vitdyn.dynamics.grid import Rows
+from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.memory import estimate_memory, kept_memory, require_memory, split_cells
 from vitdyn.experiments import Experiment, cost, run
 from vitdyn.lumped import MeanField, descent, integrate
@@ -188,7 +188,7 @@ def test_time_is_the_work_of_all_groups_shared_by_the_cores(seeds, monkeypatch):
 
 
 def test_no_time_is_told_for_a_gpu():
-    rows = Rows((training(),), ((0, 0),), torch.device("cuda"))
+    rows = ReplicaBatch((training(),), ((0, 0),), torch.device("cuda"))
     assert cost.estimate_seconds([rows]) is None
 
 

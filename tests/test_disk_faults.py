@@ -5,7 +5,7 @@ from full_disk import largest_file
 
 from vitdyn import cli
 from vitdyn.dynamics.checkpoint import Checkpointer
-from vitdyn.dynamics.group import HostSteps
+from vitdyn.dynamics.group import EagerStepper
 from vitdyn.trajectory import Trajectory
 
 RUN = ["run", "mae", "--patches", "64", "--kappa-c", "0.7", "--samples", "8", "--seeds", "2", "--steps", "4"]
@@ -59,7 +59,7 @@ def test_a_result_does_not_fit(refused, whole, tmp_path):
     assert "cannot be written (File too large): make room, or name another folder" in line
     assert kinds(tmp_path) == [".checkpoint"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(HostSteps, "advance", lambda *_: pytest.fail("trained again"))
+        patch.setattr(EagerStepper, "advance", lambda *_: pytest.fail("trained again"))
         patch.setattr("vitdyn.experiments.cost.estimate_cost", lambda *_, **__: NOTHING)
         assert cli.main([*RUN, *out]) == 0
     (result,) = tmp_path.glob("*.nc")

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.dynamics.captured import CapturedSteps
+from vitdyn.dynamics.captured import CudaGraphStepper
 from vitdyn.dynamics.descent import GradientDescent
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.kernels import Correlations, Workspace, torch_backend
@@ -93,7 +93,7 @@ def problem(size: Size, dtype: torch.dtype = torch.float32):
     correlations = Correlations.zeros(size.layout, size.seeds, dtype=dtype, device="cuda")
     unset = torch.full((size.seeds,), -1, device="cuda")
     rule = GradientDescent(learning_rate=4.0)
-    return source, CapturedSteps(source, rule, correlations, {}, unset)
+    return source, CudaGraphStepper(source, rule, correlations, {}, unset)
 
 
 def errors(size: Size) -> dict[str, float]:

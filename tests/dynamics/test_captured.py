@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vitdyn.data import Beta, PatchGenerator, PatchLayout, Uniform
-from vitdyn.dynamics.captured import CapturedSteps, takes
+from vitdyn.dynamics.captured import CudaGraphStepper, takes
 from vitdyn.dynamics.descent import Adam, GradientDescent, Momentum
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.models import Correlations
@@ -40,7 +40,7 @@ def run(source, rule, steps, **options):
     seeds, layout = len(source.seeds), source.generator.layout
     correlations = Correlations.zeros(layout, seeds, dtype=source.dtype, device=DEVICE)
     unset = torch.full((seeds,), -1, device=DEVICE)
-    taken = CapturedSteps(source, rule, correlations, rule.init(correlations), unset, **options)
+    taken = CudaGraphStepper(source, rule, correlations, rule.init(correlations), unset, **options)
     for count in steps:
         taken.advance(count)
     assert taken.step == sum(steps)
@@ -81,7 +81,7 @@ def test_divergence_is_noted_with_its_step(fused):
     source = batches((0, 1), sizes=((3, 2),))
     correlations = Correlations.zeros(source.generator.layout, 2, dtype=source.dtype, device=DEVICE)
     bad = torch.full((2,), -1, device=DEVICE)
-    taken = CapturedSteps(source, RULES[0], correlations, {}, bad, fused=fused)
+    taken = CudaGraphStepper(source, RULES[0], correlations, {}, bad, fused=fused)
     for noted in ([-1, -1], [-1, 2]):
         taken.advance(1)
         assert bad.tolist() == noted

@@ -13,8 +13,8 @@ from vitdyn.data import Constant, PatchGenerator
 from vitdyn.dynamics import Adam, GradientDescent, Momentum
 from vitdyn.dynamics.checkpoint import Checkpointer, packed, stored_state, write_checkpoint
 from vitdyn.dynamics.gradient import Workspaces
-from vitdyn.dynamics.grid import Rows, batch_key, batches_of_cells
-from vitdyn.dynamics.group import DeviceSteps, Group, steps_of
+from vitdyn.dynamics.grid import ReplicaBatch, batch_key, batches_of_cells
+from vitdyn.dynamics.group import DeviceStepper, Group, stepper_of
 from vitdyn.dynamics.loop import fresh_group
 from vitdyn.dynamics.memory import estimate_memory, split_cells
 from vitdyn.dynamics.resources import PRECISIONS
@@ -79,15 +79,15 @@ class TestWhoSharesABatch:
     def test_the_key_knows_the_steps(self, runs, make_training, monkeypatch):
         """Cells share a batch where the steps are the fused ones, and these take objective and rule of every row."""
         monkeypatch.setattr(flash, "INTERPRETED", not runs)
-        monkeypatch.setattr("vitdyn.dynamics.group.CapturedSteps", lambda *given, **_: given[:2])
+        monkeypatch.setattr("vitdyn.dynamics.group.CudaGraphStepper", lambda *given, **_: given[:2])
         changes = [{}, {"precision": "float64"}, {"objective": Contrastive()}, {"data_set_size": 9}]
         shares = []
         for change in changes:
             training = make_training(**{"precision": "float32"} | change)
-            rows = Rows((training, training), ((0, 3), (1, 3)), CUDA)
-            steps = steps_of(Group(rows, None, {}, {}, None), SimpleNamespace(training=None), Workspaces())
+            rows = ReplicaBatch((training, training), ((0, 3), (1, 3)), CUDA)
+            steps = stepper_of(Group(rows, None, {}, {}, None), SimpleNamespace(training=None), Workspaces())
             kind = training.generator.layout, CUDA, PRECISIONS[training.precision]
-            fused = isinstance(steps, DeviceSteps) and capturable_backend(*kind) is not None
+            fused = isinstance(steps, DeviceStepper) and capturable_backend(*kind) is not None
             shares.append(batch_key(training, CUDA) is not None)
             assert shares[-1] == fused
             if fused:
@@ -142,7 +142,7 @@ class TestGroups:
         cells = tuple(make_training(precision="float32", seeds=count) for count in (2, 5))
         split = [((0, 0), (1, 0), (1, 1)), ((1, 2), (1, 3), (1, 4)), ((0, 1),)]
         specs, path = ["first", "second"], tmp_path / "grid.pt"
-        fresh = fresh_group(Rows(cells, split[1], CPU), None).to_state()
+        fresh = fresh_group(ReplicaBatch(cells, split[1], CPU), None).to_state()
         fresh["parts"] = [(0, "engine", "machine")]
         write_checkpoint(path, "first\nsecond", {1: packed(fresh) | {"split": dict(enumerate(split))}})
         monkeypatch.setattr("vitdyn.dynamics.resume.stored_state", lambda path, _: stored_state(path, CPU))

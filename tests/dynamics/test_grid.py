@@ -17,7 +17,7 @@ from vitdyn.dynamics import (
     simulate,
     simulate_grid,
 )
-from vitdyn.dynamics.grid import Rows
+from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import CACHE_MIB, concurrent_groups, split_cells, work_of
 from vitdyn.kernels import torch_backend
@@ -265,7 +265,7 @@ class TestGroups:
         monkeypatch.setattr(PatchGenerator, "sample", noting)
         monkeypatch.setattr(Contrastive, "draw_views", counting)
         rows = tuple((cell, seed) for seed in (3, 8) for cell in range(len(cells)))
-        batch, masks = JointSource(Rows(cells, rows, CPU)).training(4)
+        batch, masks = JointSource(ReplicaBatch(cells, rows, CPU)).training(4)
         assert drawn == {"samples": [(3, 8), (3, 8)], "views": 2}
         assert batch.seeds == (3,) * 8 + (8,) * 8
         assert batch.latents.shape[0] == masks[0].shape[0] == 16

@@ -15,11 +15,11 @@ import torch
 
 from vitdyn.data import Constant, PatchGenerator
 from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Schedule, simulate, simulate_grid
-from vitdyn.dynamics.captured import CapturedSteps
+from vitdyn.dynamics.captured import CudaGraphStepper
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.gradient import Workspaces
-from vitdyn.dynamics.grid import Rows, batches_of_cells
-from vitdyn.dynamics.group import DeviceSteps, Group
+from vitdyn.dynamics.grid import ReplicaBatch, batches_of_cells
+from vitdyn.dynamics.group import DeviceStepper, Group
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.recorder import frame_of
 from vitdyn.dynamics.resources import PRECISIONS
@@ -62,7 +62,7 @@ def make_cells(make_training):
 
 def rows_of(cells, device, chosen=None):
     rows = [(index, seed) for index, cell in enumerate(cells) for seed in cell.seed_numbers]
-    return Rows(
+    return ReplicaBatch(
         tuple(cells), tuple(rows if chosen is None else [row for row in rows if row[0] == chosen]), device
     )
 
@@ -76,12 +76,12 @@ def begin(rows):
 
 
 def device_steps(group, source=None, workspaces=None, fused=None):
-    """What ``steps_of`` does on a GPU, on any device."""
+    """What ``stepper_of`` does on a GPU, on any device."""
     rows, training = group.rows, group.rows.common
     kind = training.samples, PRECISIONS[training.precision], rows.device
     batches = DeviceBatches(training.generator, rows.objective, rows.seeds, *kind)
     state = group.correlations, group.descent, group.first_bad
-    return DeviceSteps(group, CapturedSteps(batches, rows.rule, *state, step=group.step, fused=fused))
+    return DeviceStepper(group, CudaGraphStepper(batches, rows.rule, *state, step=group.step, fused=fused))
 
 
 class TestSteps:
@@ -103,7 +103,7 @@ class TestSteps:
 
     def test_a_grid_from_start_to_end(self, make_cells, monkeypatch):
         """With a Constant law, frames in between, and a cell that another precision keeps by itself."""
-        monkeypatch.setattr("vitdyn.dynamics.loop.steps_of", device_steps)
+        monkeypatch.setattr("vitdyn.dynamics.loop.stepper_of", device_steps)
         generator = PatchGenerator(
             layout=make_cells(Momentum)[0].generator.layout, latents=Constant(value=1.2)
         )
@@ -134,12 +134,12 @@ def test_a_frame_takes_each_cell_by_itself(make_cells, monkeypatch):
     """As arrays of its own, with its own mask ratio, put together in the order of the rows."""
     cells = make_cells(GradientDescent, precision="float64")
     rows = rows_of(cells, CPU)
-    spans = [(own.rows, span) for own, span in Rows(cells, rows.rows, CUDA).observed]
+    spans = [(own.rows, span) for own, span in ReplicaBatch(cells, rows.rows, CUDA).observed]
     assert [span for _, span in spans] == [slice(0, 1), slice(1, 3), slice(3, 4), slice(4, 5)]
     group = begin(rows)
     state = rows, group.correlations, group.memory, 0
     whole = frame_of(*state, JointSource(rows), Workspaces())
-    vars(rows)["observed"] = [(Rows(cells, own, CPU), span) for own, span in spans]
+    vars(rows)["observed"] = [(ReplicaBatch(cells, own, CPU), span) for own, span in spans]
     seen = []
 
     def noting(state, observables):

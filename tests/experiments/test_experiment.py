@@ -22,7 +22,7 @@ from vitdyn.dynamics import (
     simulate_grid,
 )
 from vitdyn.dynamics.checkpoint import Checkpointer
-from vitdyn.dynamics.group import HostSteps
+from vitdyn.dynamics.group import EagerStepper
 from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
 from vitdyn.experiments.identity import key_or_reason
@@ -101,7 +101,7 @@ def stop_saving(monkeypatch):
         def saving(self, path):
             done.append(path)
             if len(done) == count:
-                monkeypatch.setattr(HostSteps, "advance", lambda *_: pytest.fail("trained again"))
+                monkeypatch.setattr(EagerStepper, "advance", lambda *_: pytest.fail("trained again"))
                 raise KeyboardInterrupt
             return save(self, path)
 
@@ -290,7 +290,7 @@ def test_experiments_added_to_an_interrupted_grid(several, experiment, tmp_path,
         replace(experiment, name="more", training=replace(experiment.training, samples=7)),
     ]
     whole, store, begun = [run(each).dataset.drop_attrs() for each in more], ResultStore(tmp_path), []
-    taken = HostSteps.advance
+    taken = EagerStepper.advance
 
     def counted(steps, count):
         if len(begun) == 4:
@@ -299,7 +299,7 @@ def test_experiments_added_to_an_interrupted_grid(several, experiment, tmp_path,
         begun.append(count * len(steps.group.rows.rows))
         taken(steps, count)
 
-    monkeypatch.setattr(HostSteps, "advance", counted)
+    monkeypatch.setattr(EagerStepper, "advance", counted)
     monkeypatch.setattr(Checkpointer, "should_save", lambda *_: True)
     with pytest.raises(KeyboardInterrupt):
         store.all(several)
@@ -388,7 +388,7 @@ def test_results_without_final_states_are_small(experiment, tmp_path):
 def test_a_folder_in_the_place_of_a_result_is_refused_before_any_work(
     several, tmp_path, complaint, monkeypatch
 ):
-    monkeypatch.setattr(HostSteps, "advance", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(EagerStepper, "advance", lambda *_: pytest.fail("trained"))
     store = ResultStore(tmp_path)
     store.path(several[1]).mkdir(parents=True)
     for ask in (lambda: store(several[1]), lambda: store.all(several), lambda: run(several[0], out=tmp_path)):
@@ -401,7 +401,7 @@ def test_a_link_to_nothing_is_not_written_over_unsaid(ask, several, tmp_path, co
     store, gone = ResultStore(tmp_path), tmp_path / "gone" / "result.nc"
     place = store.path(several[0])
     place.symlink_to(gone)
-    monkeypatch.setattr(HostSteps, "advance", lambda *_: pytest.fail("worked before it was refused"))
+    monkeypatch.setattr(EagerStepper, "advance", lambda *_: pytest.fail("worked before it was refused"))
     asks = {
         "run": lambda: run(several[0], out=place),
         "store": lambda: store(several[0]),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitdyn._axes import AREA, CLUSTER, KEY, KEY_AREA, QUERY, SEED
 from vitdyn.dynamics.checkpoint import State
-from vitdyn.dynamics.grid import Row
+from vitdyn.dynamics.grid import Replica
 from vitdyn.dynamics.training import Training
 from vitdyn.observables import labelled_trajectory
 from vitdyn.trajectory import Trajectory
@@ -33,14 +33,14 @@ class Recorded:
     ``parts`` says of each row from which step on which engine and machine did its steps.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Replica, ...]
     frames: dict[str, np.ndarray]
     series: dict[str, np.ndarray]
     final: dict[str, np.ndarray]
-    parts: dict[Row, list[tuple[int, str, str]]]
+    parts: dict[Replica, list[tuple[int, str, str]]]
 
     @classmethod
-    def of(cls, groups: Sequence[tuple[tuple[Row, ...], State]]) -> Recorded:
+    def of(cls, groups: Sequence[tuple[tuple[Replica, ...], State]]) -> Recorded:
         """Join the frames, the series and the last correlations of groups."""
         states = [state for _, state in groups]
 

@@ -40,7 +40,7 @@ from vitdyn.objectives.contract import (
 
 
 @dataclass
-class CapturedSteps:
+class CudaGraphStepper:
     """The steps of a group of seeds, which change ``correlations`` and ``first_bad`` in place.
 
     Objective and rule may be stacked ones: by the fused kernels a seed has the bits that it has alone, whatever the

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitdyn._files import DamagedFileError, read_sealed, require_writable, write_sealed
-from vitdyn.dynamics.grid import Row
+from vitdyn.dynamics.grid import Replica
 from vitdyn.trajectory import ANEW
 
 State = dict[Any, Any]
@@ -87,7 +87,7 @@ class Checkpointer:
     def __init__(self, files: Mapping[Path, Sequence[int]], specs: Sequence[str], seconds: float) -> None:
         self.files, self.specs, self.seconds = files, specs, seconds
         self.lock = threading.Lock()
-        self.rows: dict[int, tuple[Row, ...]] = {}
+        self.rows: dict[int, tuple[Replica, ...]] = {}
         self.states: dict[int, State] = {}
         self.packed: dict[int, State] = {}
         self.last: dict[int, float] = {}
@@ -96,7 +96,7 @@ class Checkpointer:
         for path in files:
             require_writable(path)
 
-    def start(self, rows: Sequence[tuple[Row, ...]], states: dict[int, State]) -> None:
+    def start(self, rows: Sequence[tuple[Replica, ...]], states: dict[int, State]) -> None:
         """Take over how the rows are grouped, and the states of those groups that have one."""
         self.rows, self.states = dict(enumerate(rows)), states
         self.packed = {group: packed(state) for group, state in states.items()}
@@ -108,7 +108,7 @@ class Checkpointer:
             group, time.monotonic()
         ) >= self.seconds + min(20 * self.took, 5 * self.seconds)
 
-    def save(self, group: int, rows: tuple[Row, ...], state: State) -> None:
+    def save(self, group: int, rows: tuple[Replica, ...], state: State) -> None:
         """Take over a group's state, which nobody changes any more, and write the checkpoints of its cells."""
         with self.lock:
             began = time.monotonic()
@@ -135,7 +135,7 @@ class Checkpointer:
 
     def _write(self, path: Path, own: list[int]) -> None:
         """Write the rows of a file's cells, under their numbers in that file."""
-        split: dict[int, list[Row]] = {}
+        split: dict[int, list[Replica]] = {}
         states: dict[int, State] = {}
         for group, rows in self.rows.items():
             places = [place for place, (cell, _) in enumerate(rows) if cell in own and cell not in self.lost]

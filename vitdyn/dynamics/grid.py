@@ -19,16 +19,16 @@ from vitdyn.kernels.plan import capturable_backend
 from vitdyn.objectives import Objective, stack_key, stack_specs
 from vitdyn.objectives.contract import closed_form_kinds, draws_views_jointly, has_state
 
-Row = tuple[int, int]
+Replica = tuple[int, int]
 """A cell's index in the grid, and one of its seeds."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class ReplicaBatch:
     """The seeds that train as one batch, each with the cell that it belongs to, and the grid of all cells."""
 
     cells: tuple[Training, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Replica, ...]
     device: torch.device
 
     @cached_property
@@ -65,7 +65,7 @@ class Rows:
         return f"cell {cell}, seed {seed}" if len(self.cells) > 1 else f"seed {seed}"
 
     @cached_property
-    def observed(self) -> list[tuple[Rows, slice]]:
+    def observed(self) -> list[tuple[ReplicaBatch, slice]]:
         """The rows that a frame takes at once, and their places: on CPU all.
 
         On GPUs those of each cell, which lie side by side there: sums of torch depend on how many seeds there are.
@@ -74,7 +74,7 @@ class Rows:
         if self.device.type == "cpu" or not starts:
             return [(self, slice(0, len(self.rows)))]
         spans = [slice(start, stop) for start, stop in pairwise([0, *starts, len(self.rows)])]
-        return [(Rows(self.cells, self.rows[span], self.device), span) for span in spans]
+        return [(ReplicaBatch(self.cells, self.rows[span], self.device), span) for span in spans]
 
     @property
     def _stacked(self) -> bool:

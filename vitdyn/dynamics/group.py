@@ -11,13 +11,13 @@ from torch import Tensor
 
 from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.dynamics.batches import Views
-from vitdyn.dynamics.captured import CapturedSteps, takes
+from vitdyn.dynamics.captured import CudaGraphStepper, takes
 from vitdyn.dynamics.checkpoint import State, rows_of_state
 from vitdyn.dynamics.descent import step_in_place
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
-from vitdyn.dynamics.grid import Rows
+from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.recorder import record_step
 from vitdyn.dynamics.resources import PRECISIONS
@@ -30,7 +30,7 @@ from vitdyn.objectives.contract import draws_views_jointly, next_state
 class Group:
     """The state of the seeds that train together."""
 
-    rows: Rows
+    rows: ReplicaBatch
     correlations: Correlations
     descent: dict[str, Correlations]
     memory: ObjectiveState
@@ -57,7 +57,7 @@ class Group:
         }
 
     @classmethod
-    def from_state(cls, rows: Rows, state: State) -> Group:
+    def from_state(cls, rows: ReplicaBatch, state: State) -> Group:
         """Go on from a copy: the checkpointer may have to write the stored state again, whole, for another group."""
         device = rows.device
 
@@ -93,11 +93,13 @@ class Group:
         places = [place for place, (cell, _) in enumerate(self.rows.rows) if cell not in cells]
         if not places:
             return None
-        rows = Rows(self.rows.cells, tuple(self.rows.rows[place] for place in places), self.rows.device)
+        rows = ReplicaBatch(
+            self.rows.cells, tuple(self.rows.rows[place] for place in places), self.rows.device
+        )
         return Group.from_state(rows, rows_of_state(self.to_state(), places))
 
 
-class Steps(Protocol):
+class Stepper(Protocol):
     """What moves a group on."""
 
     def advance(self, count: int) -> None:
@@ -106,7 +108,7 @@ class Steps(Protocol):
 
 
 @dataclass
-class HostSteps:
+class EagerStepper:
     """Steps that the host takes one by one: draw, gradient, rule of descent, what the objective remembers."""
 
     group: Group
@@ -129,11 +131,11 @@ class HostSteps:
 
 
 @dataclass
-class DeviceSteps:
+class DeviceStepper:
     """Steps that a GPU takes without the host (``captured``)."""
 
     group: Group
-    steps: CapturedSteps
+    steps: CudaGraphStepper
 
     def advance(self, count: int) -> None:
         """Do ``count`` steps."""
@@ -141,13 +143,13 @@ class DeviceSteps:
         self.group.step += count
 
 
-def steps_of(group: Group, source: JointSource, workspaces: Workspaces) -> Steps:
+def stepper_of(group: Group, source: JointSource, workspaces: Workspaces) -> Stepper:
     """Return how a group is moved on: without the host where a GPU can, else with data from the GPU where it can."""
     rows, training = group.rows, group.rows.common
     fixed = training.data_set_size is not None
     own = type(training.generator).sample is not PatchGenerator.sample
     if rows.device.type == "cpu" or fixed or own or not draws_views_jointly(training.objective):
-        return HostSteps(group, source.training, workspaces)
+        return EagerStepper(group, source.training, workspaces)
     batches = DeviceBatches(
         training.generator,
         rows.objective,
@@ -157,8 +159,8 @@ def steps_of(group: Group, source: JointSource, workspaces: Workspaces) -> Steps
         rows.device,
     )
     if group.series or not takes(training):  # a captured step stops for nobody
-        return HostSteps(group, batches.training, workspaces)
-    steps = CapturedSteps(
+        return EagerStepper(group, batches.training, workspaces)
+    steps = CudaGraphStepper(
         batches, rows.rule, group.correlations, group.descent, group.first_bad, step=group.step
     )
-    return DeviceSteps(group, steps)
+    return DeviceStepper(group, steps)

@@ -17,7 +17,7 @@ from torch import Tensor
 from vitdyn._specs import to_text, why_unnamed
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import EVALUATION, BatchSource, Views
-from vitdyn.dynamics.grid import Rows, view_key
+from vitdyn.dynamics.grid import ReplicaBatch, view_key
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
 
@@ -33,7 +33,7 @@ class SourcesByKey:
     index: Int[Tensor, " row"] | None
 
     @classmethod
-    def of(cls, rows: Rows, key: Callable[[Training], object]) -> SourcesByKey:
+    def of(cls, rows: ReplicaBatch, key: Callable[[Training], object]) -> SourcesByKey:
         """Collect the different (key, seed) of the rows."""
         labels = {id(training): _label(key(training)) for training in rows.trainings}
         seeds: dict[object, dict[int, int]] = {}
@@ -66,7 +66,7 @@ class JointSource:
     which trains by itself.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: ReplicaBatch) -> None:
         self.rows = rows
         self._samples = SourcesByKey.of(rows, lambda training: training.generator)
         self._views = SourcesByKey.of(rows, lambda training: view_key(training.objective))

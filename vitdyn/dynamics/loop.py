@@ -12,8 +12,8 @@ import torch
 from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.descent import first_state
 from vitdyn.dynamics.gradient import Workspaces
-from vitdyn.dynamics.grid import Rows
-from vitdyn.dynamics.group import Group, Steps, steps_of
+from vitdyn.dynamics.grid import ReplicaBatch
+from vitdyn.dynamics.group import Group, Stepper, stepper_of
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import concurrent_groups
 from vitdyn.dynamics.planned import plan_of
@@ -56,7 +56,7 @@ class Loop:
     make the pool forget a thread, which it then would not wait for; such a thread finds ``stop`` set and does nothing.
     """
 
-    groups: list[Rows]
+    groups: list[ReplicaBatch]
     start: Correlations | None
     checkpointer: Checkpointer
     bar: Any
@@ -118,7 +118,7 @@ class Loop:
         return group
 
 
-def fresh_group(rows: Rows, start: Correlations | None) -> Group:
+def fresh_group(rows: ReplicaBatch, start: Correlations | None) -> Group:
     """Return seeds that train together before their first step."""
     training = rows.common
     correlations = Correlations.zeros(
@@ -144,6 +144,6 @@ def engine_of(training: Training, device: torch.device) -> str:
     return plan_of(training, device.type).name
 
 
-def _equipped(group: Group) -> tuple[JointSource, Workspaces, Steps]:
+def _equipped(group: Group) -> tuple[JointSource, Workspaces, Stepper]:
     source, workspaces = JointSource(group.rows), Workspaces()
-    return source, workspaces, steps_of(group, source, workspaces)
+    return source, workspaces, stepper_of(group, source, workspaces)

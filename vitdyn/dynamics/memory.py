@@ -9,7 +9,7 @@ import torch
 
 from vitdyn._errors import require_choice, require_kind
 from vitdyn._memory import machine_memory, require_fits
-from vitdyn.dynamics.grid import Row, Rows, batch_key, batches_of_cells
+from vitdyn.dynamics.grid import Replica, ReplicaBatch, batch_key, batches_of_cells
 from vitdyn.dynamics.planned import plan_of
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
@@ -132,7 +132,7 @@ def default_limit(device: torch.device) -> float:
     return float(2 ** (int(0.8 * free / 2**20).bit_length() - 1))
 
 
-def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: float) -> list[Rows]:
+def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: float) -> list[ReplicaBatch]:
     """Split the seeds of all cells of a grid into groups that train together, on CPU the longest first.
 
     A group's memory stays under the limit, where a single seed's does. The split of a cell that is the only one, or
@@ -162,33 +162,33 @@ def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: floa
             worthwhile = _work_of_a_step(first) * len(rows) // max(1, LEAST_WORK)
             count = max(len(pieces), min(wanted, worthwhile, len(rows)))
             pieces = _even_pieces(rows, -(-len(rows) // count))
-        groups += [Rows(tuple(cells), piece, device) for piece in pieces]
+        groups += [ReplicaBatch(tuple(cells), piece, device) for piece in pieces]
     groups.sort(key=lambda group: -_work_of_a_seed(group.common) * len(group.rows))
     return groups
 
 
-def _split_on_gpu(cells: Sequence[Training], device: torch.device, limit_mib: float) -> list[Rows]:
-    groups: list[list[Row]] = []
+def _split_on_gpu(cells: Sequence[Training], device: torch.device, limit_mib: float) -> list[ReplicaBatch]:
+    groups: list[list[Replica]] = []
     for own in batches_of_cells(cells, device):
         size = _most_rows(cells[own[0]], device, limit_mib)
-        last: list[Row] = []
+        last: list[Replica] = []
         for cell in own:
             for piece in _even_pieces([(cell, seed) for seed in cells[cell].seed_numbers], size):
                 if not last or last[-1][0] == cell or len(last) + len(piece) > size:
                     last = []
                     groups.append(last)
                 last.extend(piece)
-    return [Rows(tuple(cells), tuple(rows), device) for rows in groups]
+    return [ReplicaBatch(tuple(cells), tuple(rows), device) for rows in groups]
 
 
-def _even_pieces(rows: Sequence[Row], size: int) -> list[tuple[Row, ...]]:
+def _even_pieces(rows: Sequence[Replica], size: int) -> list[tuple[Replica, ...]]:
     """Cut rows into as few pieces of at most ``size`` as there can be, whose lengths differ by one at most."""
     count = -(-len(rows) // size)
     edges = [len(rows) * index // count for index in range(count + 1)]
     return [tuple(rows[start:stop]) for start, stop in pairwise(edges)]
 
 
-def concurrent_groups(groups: list[Rows]) -> int:
+def concurrent_groups(groups: list[ReplicaBatch]) -> int:
     """Return how many groups train at the same time: one on a GPU; on CPU one to a core, if memory and work allow."""
     if any(group.device.type == "cuda" for group in groups):
         return 1

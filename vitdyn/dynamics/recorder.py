@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitdyn.dynamics.gradient import Workspaces, forward_pass, loss_gradient
-from vitdyn.dynamics.grid import Rows
+from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.models import Correlations
@@ -18,7 +18,7 @@ from vitdyn.observables import ModelState, observe
 
 
 def frame_of(
-    rows: Rows,
+    rows: ReplicaBatch,
     parameters: Correlations,
     objective_state: ObjectiveState,
     step: int,
@@ -47,7 +47,7 @@ def frame_of(
     return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 
-def empty_series(rows: Rows) -> dict[str, Tensor]:
+def empty_series(rows: ReplicaBatch) -> dict[str, Tensor]:
     """Return room for what is recorded at each step: (seed, step, ...), NaN before it is done."""
     training, series = rows.common, {}
     for each in training.recorded:
@@ -59,7 +59,7 @@ def empty_series(rows: Rows) -> dict[str, Tensor]:
 
 
 def record_step(
-    rows: Rows,
+    rows: ReplicaBatch,
     parameters: Correlations,
     gradient: Correlations,
     forward: ForwardPass,
@@ -74,7 +74,11 @@ def record_step(
 
 
 def _state(
-    rows: Rows, parameters: Correlations, forward: ForwardPass, step: int, gradient: Correlations | None
+    rows: ReplicaBatch,
+    parameters: Correlations,
+    forward: ForwardPass,
+    step: int,
+    gradient: Correlations | None,
 ) -> ModelState:
     def found() -> Correlations:
         given = rows.objective, forward.batch, forward.views, forward.state

@@ -20,7 +20,7 @@ from vitdyn.dynamics.checkpoint import (
     unpacked,
 )
 from vitdyn.dynamics.gradient import Workspaces
-from vitdyn.dynamics.grid import Row, Rows, batch_key
+from vitdyn.dynamics.grid import Replica, ReplicaBatch, batch_key
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.loop import fresh_group
 from vitdyn.dynamics.memory import split_cells
@@ -35,7 +35,7 @@ class Piece:
 
     path: Path
     group: int
-    rows: tuple[Row, ...]
+    rows: tuple[Replica, ...]
     state: State | None
 
 
@@ -47,7 +47,7 @@ def resume(
     checkpointer: Checkpointer,
     *,
     anew: bool = False,
-) -> list[Rows]:
+) -> list[ReplicaBatch]:
     """Return how the rows train together, and give the checkpointer the states of those that had begun.
 
     Cells that a checkpoint holds train in the groups in which they were, whatever the cores, so far as these
@@ -61,7 +61,7 @@ def resume(
         try:
             found = _pieces(path, cells, own, checkpointer.specs, device)
             for piece in found:
-                _require_fit(piece, Rows(cells, piece.rows, device), start)
+                _require_fit(piece, ReplicaBatch(cells, piece.rows, device), start)
         except CheckpointError:
             if not anew:
                 raise
@@ -72,14 +72,16 @@ def resume(
     new = [cell for cell in range(len(cells)) if cell not in known]
     if new:
         for rows in split_cells([cells[cell] for cell in new], device, limit_mib):
-            groups.append(Rows(cells, tuple((new[cell], seed) for cell, seed in rows.rows), rows.device))
+            groups.append(
+                ReplicaBatch(cells, tuple((new[cell], seed) for cell, seed in rows.rows), rows.device)
+            )
     checkpointer.start([rows.rows for rows in groups], states)
     return groups
 
 
 def _regrouped(
     cells: tuple[Training, ...], device: torch.device, pieces: Sequence[Piece]
-) -> tuple[list[Rows], dict[int, State]]:
+) -> tuple[list[ReplicaBatch], dict[int, State]]:
     """Put together what trained together and is at the same step, of however many files."""
     together: dict[Hashable, list[Piece]] = {}
     for number, piece in enumerate(pieces):
@@ -89,7 +91,7 @@ def _regrouped(
         together.setdefault(kind, []).append(piece)
     groups, states = [], {}
     for number, alike in enumerate(together.values()):
-        groups.append(Rows(cells, tuple(row for piece in alike for row in piece.rows), device))
+        groups.append(ReplicaBatch(cells, tuple(row for piece in alike for row in piece.rows), device))
         if alike[0].state is not None:
             states[number] = joined_states([piece.state for piece in alike if piece.state is not None])
     return groups, states
@@ -132,7 +134,7 @@ def _pieces(
     return pieces
 
 
-def _require_fit(piece: Piece, rows: Rows, start: Correlations | None) -> None:
+def _require_fit(piece: Piece, rows: ReplicaBatch, start: Correlations | None) -> None:
     """Raise unless a state is one that this run can have written: names, shapes, types, step, number of frames."""
     if piece.state is None:
         return

@@ -16,7 +16,7 @@ import torch
 
 from vitdyn._errors import require_kind, wrong
 from vitdyn.dynamics import Runtime, Training, estimate_memory
-from vitdyn.dynamics.grid import Rows
+from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.memory import (
     concurrent_groups,
     correlation_count,
@@ -67,7 +67,7 @@ def estimate_cost(experiment: Experiment, *, device: str = "auto") -> Cost:
     return Cost(estimate_seconds(groups), memory / 2**20)
 
 
-def estimate_seconds(groups: Sequence[Rows]) -> float | None:
+def estimate_seconds(groups: Sequence[ReplicaBatch]) -> float | None:
     """Return the seconds that groups of seeds take here, None on a GPU: the work of all, shared by the cores."""
     if groups[0].device.type != "cpu":
         return None
@@ -78,7 +78,7 @@ def estimate_seconds(groups: Sequence[Rows]) -> float | None:
     return pulse() / table["pulse"] * seconds * rounds / len(groups)
 
 
-def work(group: Rows) -> Counter[str]:
+def work(group: ReplicaBatch) -> Counter[str]:
     """Return how many units of each kind of work a group does.
 
     A group of S seeds, B samples, P queries and N areas takes V views through attention at each step: one for a
