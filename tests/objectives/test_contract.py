@@ -608,3 +608,14 @@ def test_what_was_put_into_an_object_keeps_it_from_the_reductions(complaint):
     for objective in (with_a_loss_of_its_own(), with_a_part_of_its_own()):
         with complaint("objective", "with its own loss"):
             MeanField(sizes=sizes, objective=objective, clusters=2)
+
+
+def test_a_view_that_the_class_did_not_declare_is_refused(complaint):
+    class Mine(Objective):
+        name, family = "mine", "generative"
+
+        def loss(self, forward):
+            return forward.mean_outputs(1).square().sum((1, 2))
+
+    with complaint("view", "view_count"):
+        simulate(training(Mine()))

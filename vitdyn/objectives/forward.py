@@ -49,6 +49,10 @@ class ForwardPass:
         return (self.batch.membership * self.batch.latents[..., None]).transpose(-1, -2)
 
     def _attention(self, view: int, teacher: Correlations | None) -> Tensor:
+        if view not in range(len(self.views)):
+            raise wrong(
+                "view", view, f"there are {len(self.views)}, as the view_count of the objective's class says"
+            )
         return self.attention[view] if teacher is None else self.attend(teacher, view)
 
 
