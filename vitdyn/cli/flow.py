@@ -11,7 +11,7 @@ import numpy as np
 
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, commands, law_of
+from vitdyn.cli.objective import LatentOptions, commands, law_of, result_file
 
 _TIMED = 50
 
@@ -64,8 +64,7 @@ def follow(objective: Any, options: FlowOptions) -> int:
     from vitdyn.dynamics import Runtime
     from vitdyn.experiments import Experiment, run
     from vitdyn.lumped import MeanField
-    from vitdyn.plotting import figure_files, flow_page, save_figure
-    from vitdyn.trajectory import require_writable
+    from vitdyn.plotting import flow_page, save_figure
 
     sizes = AreaSizes.from_exponents(
         options.patches, options.kappa_c, options.kappa_s, outside=options.outside
@@ -85,9 +84,7 @@ def follow(objective: Any, options: FlowOptions) -> int:
         frames=options.frames,
     )
     experiment = Experiment(name=f"{objective.name}-flow", training=spec)
-    path = options.out / f"{experiment.name}-{experiment.key}.nc"
-    for file in (path, *figure_files(path.with_suffix("")).values()):
-        require_writable(file)
+    path = result_file(experiment, options.out)
     print(
         f"P = {sizes.patches:g}, global area {sizes.global_size:.4g}, {sizes.local_areas:.4g} local areas of "
         f"{sizes.local_size:.4g}, Δ = {sizes.information_gap:+.3g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, make_dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -37,6 +38,17 @@ def law_of(options: LatentOptions) -> Any:
         return kind(low=options.low, high=options.high, location=middle, scale=max(width / 4, 1e-12))
     support = {"low": options.low, "high": options.high}
     return kind(**{each.name: support[each.name] for each in fields(kind) if each.name in support})
+
+
+def result_file(experiment: Any, folder: Path) -> Path:
+    """Return the file of a command's result. Raises ``ValueError`` where it or its figure could not be written."""
+    from vitdyn.plotting import figure_files
+    from vitdyn.trajectory import require_writable
+
+    path = folder / f"{experiment.name}-{experiment.key}.nc"
+    for file in (path, *figure_files(path.with_suffix("")).values()):
+        require_writable(file)
+    return path
 
 
 def commands(options: type, carry_out: Callable[[Any, Any], int]) -> dict[str, type]:

@@ -12,7 +12,7 @@ from typing import Any
 from vitdyn._errors import require_choice, require_integer, wrong
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, commands, law_of
+from vitdyn.cli.objective import LatentOptions, commands, law_of, result_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +72,37 @@ def run_commands() -> dict[str, type]:
 
 def run_experiment(objective: Any, options: RunOptions) -> int:
     """Carry out ``vitdyn run``."""
-    from vitdyn.data import PatchGenerator, PatchLayout
-    from vitdyn.dynamics import Runtime, Schedule, Training
+    from vitdyn.dynamics import Runtime
     from vitdyn.experiments import Experiment, run
     from vitdyn.experiments.cost import estimate_cost
-    from vitdyn.observables import RECORD, learned_regime
-    from vitdyn.plotting import figure_files, save_figure, summary_page
-    from vitdyn.trajectory import require_writable
+    from vitdyn.observables import learned_regime
+    from vitdyn.plotting import save_figure, summary_page
+
+    training = _training(objective, options)
+    runtime = Runtime(
+        device=options.device, progress=True, keep_final_state=options.keep_final_state, anew=options.anew
+    )
+    experiment = Experiment(name=objective.name, training=training)
+    expected = estimate_cost(experiment, device=options.device)
+    path = result_file(experiment, options.out)
+    print(training.generator.layout.describe())
+    when = "" if expected.seconds is None else f"about {duration(expected.seconds)} and "
+    print(f"{options.seeds} seeds x {options.steps} steps: {when}{expected.mebibytes:.0f} MiB")
+    trajectory = run(experiment, out=path, runtime=runtime)
+    picture = save_figure(summary_page(trajectory), path.with_suffix(""))
+    regimes = Counter(learned_regime(trajectory)).items()
+    print(f"learned  {', '.join(f'{name}: {count} of {options.seeds} seeds' for name, count in regimes)}")
+    if options.metrics:
+        print(_metric_table(trajectory, options.metrics))
+    print(f"result   {path}\npicture  {picture}")
+    return 0
+
+
+def _training(objective: Any, options: RunOptions) -> Any:
+    """Return the specification of the run."""
+    from vitdyn.data import PatchGenerator, PatchLayout
+    from vitdyn.dynamics import Schedule, Training
+    from vitdyn.observables import RECORD
 
     require_integer("patches", options.patches, at_least=2)
     side = isqrt(options.patches)
@@ -90,7 +114,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         arrangement=options.arrangement,
         grid=(side, side) if side**2 == options.patches else None,
     )
-    training = Training(
+    return Training(
         generator=PatchGenerator(layout=layout, latents=law_of(options)),
         objective=objective,
         descent=_descent(options, lambda: objective.default_learning_rate(layout)),
@@ -103,31 +127,6 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         content_queries=options.content_queries,
         precision=options.precision,
     )
-    runtime = Runtime(
-        device=options.device,
-        progress=True,
-        keep_final_state=options.keep_final_state,
-        anew=options.anew,
-    )
-    experiment = Experiment(name=objective.name, training=training)
-    expected = estimate_cost(experiment, device=options.device)
-    path = options.out / f"{experiment.name}-{experiment.key}.nc"
-    for file in (path, *figure_files(path.with_suffix("")).values()):
-        require_writable(file)
-    print(layout.describe())
-    when = "" if expected.seconds is None else f"about {duration(expected.seconds)} and "
-    print(f"{options.seeds} seeds x {options.steps} steps: {when}{expected.mebibytes:.0f} MiB")
-    trajectory = run(experiment, out=path, runtime=runtime)
-    picture = save_figure(summary_page(trajectory), path.with_suffix(""))
-    regimes = Counter(learned_regime(trajectory))
-    print(
-        "learned  "
-        + ", ".join(f"{name}: {count} of {options.seeds} seeds" for name, count in regimes.items())
-    )
-    if options.metrics:
-        print(_metric_table(trajectory, options.metrics))
-    print(f"result   {path}\npicture  {picture}")
-    return 0
 
 
 def _metric_table(trajectory: Any, names: tuple[str, ...]) -> str:
