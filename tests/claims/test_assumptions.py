@@ -75,6 +75,7 @@ CHANGES = (
     with_layout(400, 0.9, 0.4, 2),
     with_layout(144, 0.9, 0.4, 2, grid=(9, 16), arrangement="contiguous"),
     with_layout(256, 0.55, 0.1, 1),
+    with_fields(layout=PatchLayout.from_sizes([8, 4, 4], clusters=2)),
     lambda spec: replace(
         spec, generator=PatchGenerator(layout=PatchLayout.from_sizes([128, 64, 64], clusters=3))
     ),
