@@ -297,7 +297,7 @@ DOORS |= {
     "integrate": (lumped.integrate, {"spec": FIELD, "progress": False}),
     "integrate_batch": (
         lumped.integrate_batch,
-        {"specs": [FIELD], "levels": (0.5,), "max_active": 1, "paths": False},
+        {"specs": [FIELD], "levels": (0.5,), "max_active": 1},
     ),
     "integrate_descents": (
         lumped.integrate_descents,

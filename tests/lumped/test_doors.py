@@ -86,7 +86,6 @@ CALLS = {
     "batch of a text": (lambda flow: integrate_batch(["mae"]), "specs"),
     "descents of nothing": (lambda flow: integrate_descents(None), "specs"),
     "one level": (lambda flow: integrate_batch([MeanField(sizes=SIZES, nodes=4)], levels=0.5), "levels"),
-    "paths": (lambda flow: integrate_batch([MeanField(sizes=SIZES, nodes=4)], paths="no"), "paths"),
     "max_active": (
         lambda flow: integrate_batch([MeanField(sizes=SIZES, nodes=4)], max_active=0),
         "max_active",

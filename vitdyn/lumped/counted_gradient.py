@@ -70,11 +70,13 @@ class Rows:
         own_hidden = (
             np.maximum(hidden[:, self.queries] - (1 - shown), 0) * self.exp_own + (1 - shown) * self.itself
         )
+        # The own block comes apart: the query itself has Υ_self, and only the others are counted beside it.
         by_block = visible[:, None, :] * self.exp_upsilon
         by_block[:, self.each, self.queries] = own_visible
         per_area = np.zeros((*by_block.shape[:2], latents.shape[1]))
         per_area[..., areas] = np.add.reduceat(by_block[..., order], starts, axis=-1)
         rest = hidden @ self.exp_upsilon.T + own_hidden
+        # Where no key is visible the exponent is −∞, and where none is masked the plain weight is 0: no 0/0.
         exponents = np.where(per_area > 0, latents[:, None] * self.feature[:, cluster], -inf)
         shift = np.maximum(exponents.max(-1), np.where(rest > 0, 0.0, -inf))
         content = np.exp(exponents - shift[..., None])
@@ -104,6 +106,7 @@ class Rows:
         feature = np.zeros_like(self.feature)
         feature[:, cluster] = np.einsum("bqj,bj->qj", found.areas * above, latents)
         seen, unseen = found.visible * above, -weight * found.hidden * mean
+        # Keys of a block are interchangeable: their mean is the sum over its positions, over their number.
         keys = np.einsum("bqc,bc->qc", seen[..., area], visible.astype(float)) + unseen.T @ hidden
         pair = self.exp_upsilon * keys / self.sizes
         seen_own = seen[:, self.each, area[own]]

@@ -176,6 +176,7 @@ def sampled_gradient(
         raise wrong("generator.layout", generator.layout.describe(), "must be the layout of the symmetry")
     if len(order.feature) != len(seeds):
         raise wrong("seeds", tuple(seeds), f"order has {len(order.feature)} rows: one for each seed")
+    # Contrast pools over all queries, so that it has every row at hand anyway.
     few = symmetry.representatives if queries == "representatives" and objective.view_count == 1 else None
     parts = []
     for row, seed in enumerate(seeds):

@@ -29,7 +29,7 @@ class Flows:
     "stiff" (its steps became too many); what is recorded is the last point. ``log_time``, ``state`` (the order
     parameters) and ``attention`` (in the order of ``ORDER_PARAMETERS``) are those of the last point. ``crossing`` is
     log t where target attention first passed each of the ``levels``, NaN where it never did. ``steps`` counts the
-    integrator's own, and ``paths`` has the points (log t, order parameters) after each, where it was asked for them.
+    integrator's own.
     """
 
     status: tuple[str, ...]
@@ -38,7 +38,6 @@ class Flows:
     attention: Float[np.ndarray, "run 5"]
     crossing: Float[np.ndarray, "run level"]
     steps: Int[np.ndarray, " run"]
-    paths: tuple[Float[np.ndarray, "point entry"], ...] | None = None
 
     @property
     def stalled(self) -> Bool[np.ndarray, " run"]:
@@ -104,27 +103,25 @@ def integrate_batch(
     *,
     levels: Sequence[float] = (),
     max_active: int = 32,
-    paths: bool = False,
 ) -> Flows:
     """Follow the gradient flows of many runs from Q = 0, each as ``integrate`` does, and return where they end.
 
     The runs share the kind of objective and the number of quadrature nodes; sizes, mask ratio, temperature, weights,
     clusters, negatives, latents, ``tolerance`` and ``until`` are each run's own. ``levels`` asks for the times at which
     target attention first passes them; ``max_active`` is how many runs are held in memory at once (no result depends
-    on it beyond round-off, which the choice of steps may raise to the tolerance); ``paths`` keeps the points of every
-    step. Where ``integrate`` raises, a run here has the status "stalled" or "stiff" and the others go on.
+    on it beyond round-off, which the choice of steps may raise to the tolerance). Where ``integrate`` raises, a run
+    here has the status "stalled" or "stiff" and the others go on.
 
     Raises ``ValueError`` for runs that cannot go together.
     """
     require_integer("max_active", max_active, at_least=1)
-    require_boolean("paths", paths)
     require_alike(specs, max_active=max_active)
     for spec in specs:
         if spec.learning_rate is not None:
             raise wrong("specs", spec, "only flows go here: take learning_rate=None, or integrate_descents")
     for level in as_numbers("levels", levels):
         require_real("levels", level, low=0.0, high=1.0, open_low=True, open_high=True)
-    flows = Integrator(specs, levels, max_active, paths)
+    flows = Integrator(specs, levels, max_active, keep_steps=False)
     flows.follow()
     return Flows(
         status=tuple(flows.status),
@@ -133,7 +130,6 @@ def integrate_batch(
         attention=flows.attention().T,
         crossing=flows.crossing[:-1].T,
         steps=flows.steps,
-        paths=_paths(flows) if paths else None,
     )
 
 
@@ -161,12 +157,6 @@ def _frames(flow: Integrator, frames: int) -> Float[np.ndarray, "entry frame"]:
     places = np.linspace(0, end, min(frames - 1, FRAMES_PER_STEP * len(steps.run) + 1))
     step = np.minimum(places.astype(int), len(steps.run) - 1)
     return steps.take(step).at(places - step)
-
-
-def _paths(flows: Integrator) -> tuple[Float[np.ndarray, "point entry"], ...]:
-    steps = joined(flows.segments)
-    ends = steps.at(1.0)
-    return tuple(ends[:, steps.run == run].T for run in range(len(flows.status)))
 
 
 def _trajectory(

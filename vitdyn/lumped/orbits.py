@@ -76,6 +76,7 @@ def _of_two_labels(table: _Table) -> Iterator[Exchange]:
     firsts: list[int] = []
     for area in range(1, table.area_sizes.shape[1]):
         for first in firsts:
+            # Most pairs of labels differ in size in some cluster: nothing to look up.
             if (table.area_sizes[:, first] != table.area_sizes[:, area]).any():
                 continue
             relabel = np.arange(table.area_sizes.shape[1])
