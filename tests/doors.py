@@ -318,7 +318,7 @@ DOORS |= {
         {name: getattr(REDUCED, name) for name in inspect.signature(lumped.ExactReduction).parameters},
     ),
     "sampled_gradient": (
-        lumped.exact_reduction_gradient,
+        lumped.sampled_gradient,
         {
             "symmetry": CLASSES,
             "order": ORDER,
