@@ -96,7 +96,7 @@ def test_env_names_the_engine_and_says_when_the_compiled_one_is_dropped(tmp_path
         "def refuse(self): raise OSError('read-only')\n"
         "for kind in [each for each in vars(c).values() if hasattr(each, 'ensure_cache_path')]:\n"
         "    kind.ensure_cache_path = refuse\n"
-        "from vitdyn.cli import main; raise SystemExit(main(['env']))"
+        "from vitdyn.cli import main; raise SystemExit(main(['env', '--probe']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -45,11 +46,21 @@ class _Cautious(FunctionCache):
     def __init__(self, function: Any) -> None:
         super().__init__(function)
         self._cache_file.__class__ = _Summed
+        # numba compares the function's own file alone: code that calls what has changed beside it would be kept
+        beside = [
+            (path.name, path.stat()) for path in Path(function.__code__.co_filename).parent.glob("*.py")
+        ]
+        self._cache_file._source_stamp = sorted(
+            (name, about.st_mtime, about.st_size) for name, about in beside
+        )
 
     def load_overload(self, *given: Any) -> Any:
         """Return kept code, None where there is none or it is damaged."""
         try:
-            return super().load_overload(*given)
+            found = super().load_overload(*given)
+            if found is None:
+                _announce()
+            return found
         except Exception as error:  # whatever unpickling what is no pickle can raise
             _say_once(
                 f"compiled code in {self.cache_path} is damaged and is compiled again ({_words(error)})"
@@ -85,6 +96,13 @@ class _Summed(IndexDataCacheFile):
     def _load_data(self, name: str) -> Any:
         _require_whole(Path(self._data_path(name)).read_bytes())
         return super()._load_data(name)
+
+
+def _announce() -> None:
+    """Tell whoever waits at a terminal, once, what takes so long."""
+    if sys.stderr.isatty() and "compiling" not in _said:
+        _said.add("compiling")
+        print("vitdyn: compiling for this machine, some ten seconds, once", file=sys.stderr)
 
 
 def _require_whole(data: bytes) -> None:

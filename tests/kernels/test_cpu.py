@@ -199,19 +199,18 @@ def test_compiled_powers_are_exact_to_a_unit_or_two():
     @numba.njit
     def each(values, exps, twos, products):
         one_and_half = simd.splat(values.dtype.type(1.5))
-        for at in range(0, values.size, 1024 // values.itemsize // 8):
-            place = np.uint64(at)
-            block = simd.load(values, place)
-            simd.store(exps, place, powers.exp(block))
-            simd.store(twos, place, powers.exp2(block))
-            simd.store(products, place, powers.exp2_mul(block, one_and_half))
+        for at in range(values.shape[0]):
+            block = simd.load_row(values, at)
+            simd.store_row(exps, at, powers.exp(block))
+            simd.store_row(twos, at, powers.exp2(block))
+            simd.store_row(products, at, powers.exp2_mul(block, one_and_half))
 
     for values, error in (
         (np.linspace(-84, 84, 2**18, dtype=np.float32), 1.5e-7),
         (np.round(np.linspace(-600, 600, 2**14), 3), 5e-16),
     ):
         found = np.empty((3, values.size), values.dtype)
-        each(values, *found)
+        each(*(part.reshape(-1, simd.lanes(values.dtype)) for part in (values, *found)))
         true = values.astype(np.float64)
         for own, right in zip(found, (np.exp(true), 2**true, 2**true * 2 ** (true / 2)), strict=True):
             assert np.abs(own / right - 1).max() < error
@@ -327,16 +326,15 @@ def test_powers_by_table_and_without(features, monkeypatch):
     @numba.njit
     def each(values, found):
         third = simd.splat(np.float32(1 / 3))
-        for at in range(0, values.size, 32):
-            block = simd.load(values, np.uint64(at))
-            simd.store(found, np.uint64(at), powers.exp2_mul(block, third))
+        for at in range(values.shape[0]):
+            simd.store_row(found, at, powers.exp2_mul(simd.load_row(values, at), third))
 
     values = np.linspace(-370, 380, 2**20, dtype=np.float32)
     found = np.empty_like(values)
-    each(values, found)
+    each(values.reshape(-1, 32), found.reshape(-1, 32))
     assert np.abs(found / np.exp2(values.astype(float) * np.float32(1 / 3)) - 1).max() < 1.5e-7
     if features is None:
         values = np.repeat(np.float32([-1e5, -6e2, 6e2, 1e5, -np.inf, np.inf, np.nan, 0.0]), 4)
         found = np.empty_like(values)
-        each(values, found)
+        each(values.reshape(-1, 32), found.reshape(-1, 32))
         np.testing.assert_array_equal(found[::4][[0, 1, 2, 3, 6, 7]], [0, 0, np.inf, np.inf, np.nan, 1])

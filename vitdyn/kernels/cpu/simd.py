@@ -46,7 +46,7 @@ class SimdVector(types.Type):
 
     def __init__(self, element: types.Type) -> None:
         self.element, self.count = element, BLOCK_BYTES * 8 // element.bitwidth
-        super().__init__(f"Lanes({element})")
+        super().__init__(f"SimdVector({element})")
 
 
 class Mask(types.Type):
@@ -118,31 +118,6 @@ def address_of(context: Any, builder: Any, array: types.Array, value: Any, offse
     step = ir.Constant(ir.IntType(64), array.dtype.bitwidth // 8)
     address = builder.add(builder.ptrtoint(data, ir.IntType(64)), builder.mul(normaliser, step))
     return builder.inttoptr(address, ir.PointerType(to))
-
-
-@intrinsic
-def load(context, array, offset):
-    """Return the block of ``array`` that starts ``offset`` numbers after its first."""
-    kind = SimdVector(array.dtype)
-
-    def emit(context, builder, sig, args):
-        vector = context.get_value_type(kind)
-        pointer = address_of(context, builder, sig.args[0], *args, vector)
-        return builder.load(pointer, align=array.dtype.bitwidth // 8)
-
-    return kind(array, types.uint64), emit
-
-
-@intrinsic
-def store(context, array, offset, value):
-    """Write a block to ``array``, ``offset`` numbers after its first."""
-
-    def emit(context, builder, sig, args):
-        pointer = address_of(context, builder, sig.args[0], *args[:2], args[2].type)
-        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.void(array, types.uint64, value), emit
 
 
 @intrinsic
