@@ -434,7 +434,8 @@ def test_what_commands_load():
             except SystemExit:
                 pass
         for arguments in (["list"], ["env"], ["--help"], ["run", "mae", "--help"], ["flow", "cl", "--help"],
-                          ["check", "--help"], ["inspect", "--help"], ["figures", "--help"], ["run", "byol"]):
+                          ["reduce", "mae", "--help"], ["check", "--help"], ["inspect", "--help"],
+                          ["figures", "--help"], ["run", "byol"]):
             told(*arguments)
         heavy = ("torch", "scipy", "numba", "matplotlib", "xarray")
         print([name for name in heavy if name in sys.modules])

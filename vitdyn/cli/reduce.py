@@ -9,7 +9,7 @@ from typing import Any
 
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, commands, law_of
+from vitdyn.cli.objective import LatentOptions, commands, law_of, result_file
 
 _TIMED = 3
 
@@ -59,8 +59,7 @@ def descend_reduced(objective: Any, options: ReduceOptions) -> int:
     from vitdyn.experiments import Experiment, run
     from vitdyn.lumped import ExactReduction, Symmetry
     from vitdyn.observables import learned_regime
-    from vitdyn.plotting import figure_files, flow_page, save_figure
-    from vitdyn.trajectory import require_writable
+    from vitdyn.plotting import flow_page, save_figure
 
     layout = PatchLayout.from_exponents(
         options.patches, options.kappa_c, options.kappa_s, clusters=options.clusters
@@ -77,9 +76,7 @@ def descend_reduced(objective: Any, options: ReduceOptions) -> int:
         queries=options.queries,
     )
     experiment = Experiment(name=f"{objective.name}-reduced", training=spec)
-    path = options.out / f"{experiment.name}-{experiment.key}.nc"
-    for file in (path, *figure_files(path.with_suffix("")).values()):
-        require_writable(file)
+    path = result_file(experiment, options.out)
     symmetry = Symmetry.of(layout)
     print(layout.describe())
     print(
