@@ -117,7 +117,7 @@ class PatchBatch:
         """Return the batch of some of the samples."""
         return replace(self, cluster=self.cluster[:, samples], latents=self.latents[:, samples])
 
-    @property
+    @cached_property
     def area(self) -> Int[Tensor, "seed sample patch"]:
         """The area index of each patch."""
         table = torch.tensor(self.layout.area_of_patch, device=self.cluster.device)
@@ -137,9 +137,17 @@ class PatchBatch:
             member = _membership_table(self.layout, self.latents.dtype, self.latents.device)
         return member[None] if self.layout.clusters == 1 else member[self.cluster]
 
+    @property
+    def area_sizes(self) -> Int[Tensor, "seed sample area"]:
+        """The number of patches of each area of the sample's own cluster, 0 for an area that it lacks."""
+        return torch.tensor(self.layout.sizes, device=self.cluster.device)[self.cluster]
+
     def shown_count(self, visible: Tensor) -> Float[Tensor, "seed sample area"]:
         """Return how many patches of each area a view shows."""
-        return (self.membership @ visible.to(self.latents)[..., None])[..., 0]
+        table = _membership_table(self.layout, self.latents.dtype, self.latents.device)
+        # whole numbers, exact in any order: one product for all clusters, of which each sample takes its own
+        counts = (visible.to(self.latents) @ table.flatten(0, 1).T).unflatten(2, table.shape[:2])
+        return counts.gather(2, self.cluster[..., None, None].expand(-1, -1, 1, table.shape[1])).squeeze(2)
 
     def own_area_shown(self, visible: Tensor) -> Bool[Tensor, "seed sample patch"]:
         """Return for each patch whether a view shows any patch of its area."""

@@ -61,8 +61,12 @@ def attend(
             area[:, sample],
         )
         here = content[:, sample]
-        phi = correlations.feature_position[seeds, :, cluster].gather(2, own[:, None].expand_as(upsilon))
-        logits = phi.mul_(here[:, None]).add_(upsilon)
+        phi = correlations.feature_position[seeds, :, cluster]
+        # u_q z_{a(q)} in the row of q's own area, 0 elsewhere: the product has one term for each entry, and no rounding
+        keys = phi.new_zeros(phi.shape[0], phi.shape[2], phi.shape[1]).scatter_(
+            1, own[:, None], here[:, None]
+        )
+        logits = torch.bmm(phi, keys).add_(upsilon)
         if correlations.content_position is not None and correlations.content_content is not None:
             psi = correlations.content_position[seeds, cluster].gather(1, own[:, :, None].expand_as(upsilon))
             xi = correlations.content_content[seeds, cluster]

@@ -44,6 +44,8 @@ def decay_of(
     objective: Objective, correlations: Correlations, forward: ForwardPass
 ) -> Float[Tensor, " seed"]:
     """Return the term of weight decay."""
+    if not has_decay(objective):  # ‖Q‖² goes through all of Q
+        return torch.zeros_like(forward.batch.latents[:, 0, 0])
     return _require_values(_named(objective, "decay"), objective.decay(correlations), forward)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -44,6 +45,15 @@ class ForwardPass:
         """Return F = (1/P) Σ_p F_p, the mean of ``outputs`` over queries, without making these."""
         return self._attention(view, teacher).mean(-1) * self.batch.latents
 
+    @cached_property
+    def squared_errors(self) -> Float[Tensor, "seed sample query"]:
+        """‖F_p − X_p‖² = Σ_j z_j² (A_{p→j} − 1{j = a(p)})² of every query on the first view, masked or not."""
+        batch = self.batch
+        residual = self.attention[0] * batch.latents[..., None]
+        # X_p has one coordinate alone, that of its own area
+        residual.scatter_add_(2, batch.area[:, :, None], -batch.strength[:, :, None])
+        return residual.square().sum(2)
+
     def patches(self) -> Float[Tensor, "seed sample patch feature"]:
         """Return the patches X_p = z_{a(p)} v_{a(p)} themselves, masked or not."""
         return (self.batch.membership * self.batch.latents[..., None]).transpose(-1, -2)
@@ -60,16 +70,17 @@ class ForwardPass:
 def unchanged(method: str, forward: ForwardPass) -> Iterator[ForwardPass]:
     """Lend a forward pass to a method. Raises ``ValueError`` where it changes it in place: others read it next."""
     batch = forward.batch
-    given = {
-        "batch.latents": batch.latents,
-        "batch.cluster": batch.cluster,
-        "batch.membership": batch.membership,
-    }
+    given = {"batch.latents": batch.latents, "batch.cluster": batch.cluster}
     given |= {f"views[{index}]": view for index, view in enumerate(forward.views)}
     if isinstance(forward.attention, tuple):
         given |= {f"attention[{index}]": part for index, part in enumerate(forward.attention)}
     versions = {name: part._version for name, part in given.items()}
+    # made when the method asks for it, and then unchanged so far: it is as large as attention
+    membership = vars(batch).get("membership")
+    versions["batch.membership"] = 0 if membership is None else membership._version
     yield forward
+    if "membership" in vars(batch):
+        given["batch.membership"] = batch.membership
     for name, part in given.items():
         if part._version != versions[name]:
             raise wrong(method, f"forward.{name} changed in place", "must copy what it changes")

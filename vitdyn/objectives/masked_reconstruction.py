@@ -44,8 +44,7 @@ class MaskedReconstruction(Objective):
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L, averaged over the samples."""
-        errors = (forward.outputs() - forward.patches()).square().sum(-1)
-        return 0.5 * (errors * ~forward.views[0]).sum((1, 2)) / forward.batch.count
+        return 0.5 * (forward.squared_errors * ~forward.views[0]).sum((1, 2)) / forward.batch.count
 
     def closed_form(self, batch: PatchBatch) -> Residual:
         """Return the residual, averaged over the samples."""
@@ -62,7 +61,7 @@ class MaskedReconstruction(Objective):
         """
         batch = forward.batch
         # an area with a visible patch has a key to attend to, so its patches can be reproduced exactly
-        lost = (batch.shown_count(forward.views[0]) == 0) * batch.membership.sum(-1) * batch.latents.square()
+        lost = (batch.shown_count(forward.views[0]) == 0) * batch.area_sizes * batch.latents.square()
         return 0.5 * lost.sum((1, 2)) / batch.count
 
     def loss_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:

@@ -8,11 +8,11 @@ a sum or an extreme for each seed by itself, so that a seed has the bits that it
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import nan
+from math import inf, nan
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitdyn._axes import AREA, CLUSTER, KEY_AREA, QUERY_AREA, SEED, STATISTIC
@@ -61,14 +61,13 @@ def _sample_means(state: ModelState) -> Float[Tensor, "seed cluster row query"]:
     """
     batch, attention = state.batch, state.attention[0]
     counted, area = loss_queries_of(state.objective, state.forward), batch.area[:, :, None]
-    own = attention.gather(2, area)[:, :, 0]
     shows_own = (batch.shown_count(state.views[0]) > 0).gather(2, area[:, :, 0]) & counted
     weights = torch.stack([counted, shows_own, state.masks[0]], 2).to(attention)
     areas = attention.shape[2]
     values = attention.new_empty(*attention.shape[:2], areas + 5, attention.shape[3])
     torch.mul(attention, weights[:, :, :1], out=values[:, :, :areas])
-    values[:, :, areas] = own
-    values[:, :, areas + 1] = _reconstruction_error(state)
+    values[:, :, areas] = attention.gather(2, area)[:, :, 0]
+    torch.mul(state.forward.squared_errors, 0.5, out=values[:, :, areas + 1])
     values[:, :, areas : areas + 2] *= weights[:, :, 1:]
     values[:, :, areas + 2 :] = weights
     sums = _sum_by_cluster(values, batch.cluster, batch.layout.clusters)
@@ -91,12 +90,6 @@ def _sum_by_cluster(
     return sums.index_add_(0, places.flatten(), values.flatten(0, 1)).unflatten(0, (seeds, clusters))
 
 
-def _reconstruction_error(state: ModelState) -> Float[Tensor, "seed sample query"]:
-    """Return ½ Σ_j z_j² (A_j − 1{j = own})² for every sample and query."""
-    residual = state.attention[0] - state.batch.membership
-    return residual.mul_(state.batch.latents[..., None]).square_().sum(2).mul_(0.5)
-
-
 def _lacking(state: ModelState) -> Bool[Tensor, "cluster area"]:
     sizes = torch.from_numpy(state.batch.layout.sizes)
     return (sizes == 0).to(state.parameters.position_position.device)
@@ -117,10 +110,37 @@ def _content_content(state: ModelState) -> Tensor:
 
 
 def _attention_diversity(state: ModelState) -> Tensor:
-    """Return the mean diversity of a few maps, spread over the batch and so over its clusters, made one by one."""
+    """Return the mean diversity of a few maps, spread over the batch and so over its clusters."""
     count = state.batch.count
-    few = torch.linspace(0, count - 1, min(_DIVERSITY_SAMPLES, count)).long().tolist()
-    return torch.cat([attention_diversity(state.maps(slice(one, one + 1))) for one in few], 1).mean(1)
+    few = torch.linspace(0, count - 1, min(_DIVERSITY_SAMPLES, count)).long()
+    if state.parameters.content_queries:
+        scores = torch.cat([state.maps(slice(one, one + 1)).mean(2) for one in few.tolist()], 1)
+    else:
+        scores = _key_scores(state, few.to(state.batch.cluster.device))
+    # diversity is that of key scores, which a map of one query has for its row
+    return attention_diversity(scores[:, :, None]).mean(1)
+
+
+def _key_scores(state: ModelState, few: Int[Tensor, " sample"]) -> Float[Tensor, "seed sample key"]:
+    """Return each key's attention, mean over queries, of a few samples; queries by position.
+
+    With E_pq = exp(Υ_pq − max_r Υ_pr) for all samples, and a slot for each area and one for masked patches, the weight
+    of a key is E_pq X_{p,slot(q)}: two products with P · slots numbers in place of maps of P · P (``attention``).
+    """
+    batch, upsilon = state.batch, state.parameters.position_position
+    areas, patches = batch.layout.areas, batch.layout.patches
+    exp_logits = torch.sub(upsilon, upsilon.amax(-1, keepdim=True)).exp_()
+    slot = batch.area[:, few].where(state.views[0][:, few], areas)[:, :, None]
+    in_slot = upsilon.new_zeros(len(upsilon), len(few), areas + 1, patches).scatter_(2, slot, 1.0)
+    sums = torch.bmm(in_slot.flatten(1, 2), exp_logits.mT).unflatten(1, (len(few), areas + 1))
+    seeds = torch.arange(len(upsilon), device=upsilon.device)[:, None]
+    phi = state.parameters.feature_position[seeds, :, batch.cluster[:, few]].mT
+    logits = torch.nn.functional.pad(phi * batch.latents[:, few, :, None], (0, 0, 0, 1))
+    logits = logits.masked_fill_(sums == 0, -inf)  # an empty slot sets no scale
+    weights = (logits - logits.amax(2, keepdim=True)).exp_()
+    weights /= (weights * sums).sum(2, keepdim=True) * patches
+    by_slot = torch.bmm(weights.flatten(1, 2), exp_logits).unflatten(1, (len(few), areas + 1))
+    return by_slot.gather(2, slot).squeeze(2)
 
 
 def sample_mean(
