@@ -17,6 +17,7 @@ from vitdyn._extras import from_extra
 from vitdyn._progress import Lines, duration, progress
 from vitdyn._terminal import ending
 from vitdyn.plotting import script
+from vitdyn.practice import image_sets
 
 ROOT = Path(__file__).parents[1]
 TINY = ["run", "mae", "--patches", "16", "--kappa-c", "0.7", "--seeds", "1", "--steps", "2", "--frames", "3"]
@@ -212,6 +213,8 @@ def without(monkeypatch, library):
 )
 def test_a_figure_without_its_extra_names_it(missing, name, extra, tmp_path, monkeypatch, capsys):
     without(monkeypatch, missing)
+    for cached in (image_sets._digits, image_sets._crops, image_sets.grey_picture):
+        cached.cache_clear()  # of tests before this one: what is read already needs no library
     script = ROOT / "sims" / f"{name}.py"
     monkeypatch.setattr(
         sys, "argv", [str(script), "--results", str(tmp_path), "--out", str(tmp_path), "--quick"]
