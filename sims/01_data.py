@@ -9,9 +9,10 @@ Takes:  0.1 minutes on two cores (nothing is trained); on a GPU: not measured, a
 
 import numpy as np
 
+from vitdyn._tables import text_table
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.plotting import Drawing, FigureOptions, draw_data, run_script, save_figure, text_table
+from vitdyn.plotting import Drawing, FigureOptions, draw_data, run_script, save_figure
 from vitdyn.seeds import stream
 
 PIXELS = 4
@@ -39,7 +40,7 @@ def draw(batch: PatchBatch) -> Drawing:
         batch.layout,
         cluster=int(batch.cluster[0, 0]),
         image=batch.images(patch_size=PIXELS)[0, 0].numpy(),
-        strength=batch.strength[0, 0].numpy(),
+        patch_latent=batch.patch_latent[0, 0].numpy(),
         views=views,
     )
 

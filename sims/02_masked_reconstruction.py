@@ -36,11 +36,11 @@ def experiments(scale: str) -> tuple[Experiment, ...]:
 def column(experiment: Experiment, trajectory: Trajectory) -> Column:
     """Bring together a run, what is predicted for it and what it says of the claim."""
     generator = experiment.training.generator
-    regime, law = Regime.of(generator.layout), generator.latents
+    regime, distribution = Regime.of(generator.layout), generator.latents
     predictions = {
-        "local to own": own_area_level(regime, law),
-        "local to global": take_over_level(regime, law),
-        "global to own": global_query_level(regime, law),
+        "local to own": own_area_level(regime, distribution),
+        "local to global": take_over_level(regime, distribution),
+        "global to own": global_query_level(regime, distribution),
     }
     return Column(
         title=gap_words(regime.information_gap),

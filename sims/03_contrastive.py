@@ -36,8 +36,8 @@ def experiments(scale: str) -> tuple[Experiment, ...]:
 def column(experiment: Experiment, trajectory: Trajectory) -> Column:
     """Bring together a run, what is predicted for it and what it says of the claim."""
     generator = experiment.training.generator
-    regime, law = Regime.of(generator.layout), generator.latents
-    level = contrastive_level(regime, law)
+    regime, distribution = Regime.of(generator.layout), generator.latents
+    level = contrastive_level(regime, distribution)
     return Column(
         title=gap_words(regime.information_gap),
         trajectory=trajectory,

@@ -17,20 +17,13 @@ from typing import Literal
 import numpy as np
 
 from vitdyn._extras import from_extra
+from vitdyn._tables import text_table
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
 from vitdyn.experiments.inspection import patch_area_attention
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.plotting import (
-    Drawing,
-    FigureOptions,
-    Photograph,
-    draw_photographs,
-    run_script,
-    save_figure,
-    text_table,
-)
+from vitdyn.plotting import Drawing, FigureOptions, Photograph, draw_photographs, run_script, save_figure
 
 SIDE, PATCH = 256, 16
 SEEDS = {"quick": 8, "full": 32}

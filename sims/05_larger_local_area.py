@@ -12,11 +12,12 @@ Takes:  0.4 minutes on two cores (--quick 4 seeds, --full 16); on a GPU: not mea
 
 import numpy as np
 
+from vitdyn._tables import text_table
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import Schedule, Training
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure, text_table
+from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.questions import EVERY, LOCAL, Panel, Series, draw_panels, final_attention
 from vitdyn.plotting.style import BLUE, GREEN, ORANGE, VERMILLION
 from vitdyn.trajectory import Trajectory
@@ -44,7 +45,7 @@ def experiments(scale: str) -> dict[tuple[str, int, int], Experiment]:
             name=f"{name}-areas-{size[0]}-{size[1]}",
             training=Training(
                 generator=PatchGenerator(layout=layout(*size)), objective=objective, steps=STEPS[name],
-                seeds=SEEDS[scale], schedule=Schedule(frames=2), samples=16,
+                seeds=SEEDS[scale], schedule=Schedule(frames=2), batch_size=16,
             ),
         )
         for name, objective in OBJECTIVES.items()

@@ -13,12 +13,13 @@ Takes:  0.4 minutes on two cores (--quick 4 seeds, --full 16); on a GPU: not mea
 
 import numpy as np
 
+from vitdyn._tables import text_table
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.dynamics import Adam, Descent, GradientDescent, Momentum, Training
+from vitdyn.dynamics import Adam, GradientDescent, Momentum, Optimizer, Training
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
 from vitdyn.observables import least_global_attention, least_own_area_attention
-from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure, text_table
+from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.curves import by_pair
 from vitdyn.plotting.questions import Panel, Series, draw_panels, events_in_order
 from vitdyn.plotting.style import BLUE, ORANGE, VERMILLION
@@ -34,7 +35,7 @@ LOOKS = {
 SEEDS = {"quick": 4, "full": 16}
 
 
-def rules(objective: Objective) -> dict[str, Descent]:
+def rules(objective: Objective) -> dict[str, Optimizer]:
     """Return the three rules: a quarter of the default learning rate, the same effective one, and Adam's own."""
     rate = objective.default_learning_rate(LAYOUT) / 4
     made = (GradientDescent(learning_rate=rate), Momentum(learning_rate=rate / 10), Adam(learning_rate=0.03))
@@ -42,12 +43,12 @@ def rules(objective: Objective) -> dict[str, Descent]:
 
 
 def experiments(scale: str) -> dict[tuple[str, str], Experiment]:
-    """Return a run for each objective and rule of descent."""
+    """Return a run for each objective and optimizer."""
     return {
         (name, words): Experiment(
             name=f"{name}-{words.split()[0]}",
             training=Training(
-                generator=PatchGenerator(layout=LAYOUT), objective=objective, descent=rule, steps=400,
+                generator=PatchGenerator(layout=LAYOUT), objective=objective, optimizer=rule, steps=400,
                 seeds=SEEDS[scale],
             ),
         )
@@ -105,7 +106,7 @@ def main(options: FigureOptions) -> None:
         ends = [float(np.median(each[-1])) for each in phi]
         rows.append((name, words, float(last.min()), float(last.max()), *ends, float(np.median(share)),
                      float(share.min()), float(share.max())))  # fmt: skip
-    heads = ("objective", "descent", "least", "most", "φ_1", "φ_a", "φ_o", "early share", "from", "to")
+    heads = ("objective", "optimizer", "least", "most", "φ_1", "φ_a", "φ_o", "early share", "from", "to")
     print(text_table(heads, rows))
     print(save_figure(draw(panels(found)), options.out / "06_optimisers"))
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.dynamics import BatchSource, Schedule, Training
+from vitdyn.dynamics import Schedule, Training
+from vitdyn.dynamics.batches import BatchSource
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
@@ -36,7 +37,7 @@ def experiments(scale: str) -> dict[Case, Experiment]:
     fixed = PatchLayout.from_exponents(PATCHES, 0.9, 0.4, clusters=CLUSTERS)
     runs = {
         (name, CLUSTERS, size): Training(
-            generator=PatchGenerator(layout=fixed), objective=objective, data_set_size=size, samples=4,
+            generator=PatchGenerator(layout=fixed), objective=objective, dataset_size=size, batch_size=4,
             steps=150, seeds=SEEDS[scale], schedule=Schedule(frames=2),
         )
         for name, objective in OBJECTIVES.items()
@@ -46,7 +47,7 @@ def experiments(scale: str) -> dict[Case, Experiment]:
         layout = PatchLayout.from_exponents(PATCHES, 0.6, 0.5, clusters=clusters)
         for samples in BATCHES:
             runs["negatives", clusters, samples] = Training(
-                generator=PatchGenerator(layout=layout), objective=Contrastive(), samples=samples,
+                generator=PatchGenerator(layout=layout), objective=Contrastive(), batch_size=samples,
                 steps=200, seeds=SEEDS[scale], schedule=Schedule(frames=24))  # fmt: skip
     return {case: Experiment(name="-".join(map(str, case)), training=each) for case, each in runs.items()}
 
@@ -55,10 +56,10 @@ def held(experiment: Experiment) -> np.ndarray:
     """Return whether the data set of each seed holds a sample of each cluster, as one row of cases."""
     training = experiment.training
     source = BatchSource(
-        training.generator, training.objective, training.seed_numbers, training.samples,
-        training.data_set_size, torch.float32, torch.device("cpu"),
+        training.generator, training.objective, training.seed_numbers, training.batch_size,
+        training.dataset_size, torch.float32, torch.device("cpu"),
     )  # fmt: skip
-    return (source.data_set().cluster[..., None] == torch.arange(CLUSTERS)).any(1).numpy().ravel()
+    return (source.dataset().cluster[..., None] == torch.arange(CLUSTERS)).any(1).numpy().ravel()
 
 
 def panels(runs: dict[Case, Experiment], found: dict[Case, Trajectory]) -> list[Panel]:

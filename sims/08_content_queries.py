@@ -39,8 +39,8 @@ def experiments(scale: str) -> dict[Case, Experiment]:
             name=f"cl-{'content' if content else 'position'}-{layout.global_size:.0f}",
             training=Training(
                 generator=PatchGenerator(layout=layout), objective=Contrastive(), content_queries=content,
-                steps=120, samples=12, evaluation_samples=12, seeds=SEEDS[scale], schedule=Schedule(frames=24),
-                descent=GradientDescent(learning_rate=rate),
+                steps=120, batch_size=12, evaluation_samples=12, seeds=SEEDS[scale], schedule=Schedule(frames=24),
+                optimizer=GradientDescent(learning_rate=rate),
             ),
         )
         for layout, rate in layouts

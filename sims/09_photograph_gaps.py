@@ -15,8 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from vitdyn._extras import from_extra
+from vitdyn._tables import text_table
 from vitdyn.data import PatchLayout
-from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure, text_table
+from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.photograph_gaps import Segmented, draw_photograph_gaps
 
 SIDE = 512

@@ -15,11 +15,11 @@ import numpy as np
 from vitdyn._tables import text_table
 from vitdyn.data import AreaSizes
 from vitdyn.experiments import Experiment, ResultStore
-from vitdyn.lumped import MeanField, crossing_time
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.curves import attention_by_pair
-from vitdyn.plotting.lumped import PowerLaw, draw_exponents, followed
+from vitdyn.plotting.reduced import PowerLaw, draw_exponents, followed
+from vitdyn.reduced import MeanField, crossing_time
 from vitdyn.theory import Regime, contrastive_time, global_area_time, local_area_time
 
 MAE, CL = MaskedReconstruction(), Contrastive()

@@ -14,10 +14,10 @@ from math import log
 from vitdyn._tables import text_table
 from vitdyn.data import AreaSizes
 from vitdyn.experiments import Experiment
-from vitdyn.lumped import MeanField
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.curves import by_pair
-from vitdyn.plotting.lumped import PortraitPath, draw_portrait
+from vitdyn.plotting.reduced import PortraitPath, draw_portrait
+from vitdyn.reduced import MeanField
 from vitdyn.theory import Regime, take_over_level
 from vitdyn.trajectory import Trajectory
 

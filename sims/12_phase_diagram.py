@@ -18,11 +18,11 @@ import numpy as np
 
 from vitdyn._tables import text_table
 from vitdyn.data import AreaSizes
-from vitdyn.lumped import MeanField, integrate_batch
-from vitdyn.lumped.attention import ORDER_PARAMETERS
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
-from vitdyn.plotting.lumped import Map, draw_phase_diagram, read_maps
+from vitdyn.plotting.reduced import Map, draw_phase_diagram, read_maps
+from vitdyn.reduced import MeanField, integrate_batch
+from vitdyn.reduced.attention import ORDER_PARAMETERS
 
 PATCHES, STEM = 1e6, "12_phase_diagram"
 LOCAL_TO_GLOBAL, LOCAL_TO_OWN = map(ORDER_PARAMETERS.index, ("local φ_1", "local φ_a"))

@@ -19,11 +19,11 @@ from jaxtyping import Float
 from vitdyn._progress import progress
 from vitdyn._tables import text_table
 from vitdyn.data import AreaSizes
-from vitdyn.lumped import MeanField, integrate_descents
 from vitdyn.objectives import Mixture
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.curves import attention_by_pair
-from vitdyn.plotting.lumped import Map, draw_mixture, half_crossing, read_curves, read_maps
+from vitdyn.plotting.reduced import Map, draw_mixture, half_crossing, read_curves, read_maps
+from vitdyn.reduced import MeanField, integrate_descents
 
 STEM, TITLE = "13_mixture_threshold", r"own area, $P = 10^4$"
 KAPPA_C, KAPPA_S = 0.9, 0.5

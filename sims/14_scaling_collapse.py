@@ -16,11 +16,11 @@ import numpy as np
 from vitdyn._tables import text_table
 from vitdyn.data import AreaSizes
 from vitdyn.experiments import Experiment
-from vitdyn.lumped import MeanField, crossing_time
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.curves import attention_by_pair, by_pair
-from vitdyn.plotting.lumped import CollapseRow, draw_collapse
+from vitdyn.plotting.reduced import CollapseRow, draw_collapse
+from vitdyn.reduced import MeanField, crossing_time
 from vitdyn.theory import Regime, contrastive_time, local_area_time
 from vitdyn.trajectory import Trajectory
 

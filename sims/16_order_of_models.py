@@ -48,7 +48,7 @@ def ordering(title: str, runs: list[Experiment], trajectories: tuple[Trajectory,
     return Ordering(
         title=title,
         metrics={words: over_models(trajectories, name) for words, name in METRICS.items()},
-        quality=over_models(trajectories, "local_determination"),
+        quality=over_models(trajectories, "local_r_squared"),
         objectives=[run.name.split("-")[0] for run in runs for _ in ORDERED_STEPS],
     )
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from vitdyn.experiments import Experiment
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.practice import draw_practice
-from vitdyn.practice import (
+from vitdyn.trajectory import Trajectory
+from vitdyn.vits import (
     METHODS,
     Digits,
     ImageSet,
@@ -29,7 +30,6 @@ from vitdyn.practice import (
     findings,
     value_table,
 )
-from vitdyn.trajectory import Trajectory
 
 STEM, SEEDS = "17_real_images", 5
 QUICK_STEPS = {"untrained": 0, "reconstruction": 700, "contrast": 220, "mixture": 240, "supervised": 300}

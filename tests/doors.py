@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from vitdyn import claims, lumped, theory
+from vitdyn import claims, reduced, theory
 from vitdyn.data import (
     AreaSizes,
     Beta,
@@ -17,11 +17,9 @@ from vitdyn.data import (
     TruncatedNormal,
     TwoPoint,
     Uniform,
-    draw_view_pair,
-    draw_visible,
-    masked_count,
     orthonormal_basis,
 )
+from vitdyn.data.masking import draw_view_pair, draw_visible, masked_count
 from vitdyn.dynamics import (
     Adam,
     GradientDescent,
@@ -29,13 +27,12 @@ from vitdyn.dynamics import (
     Runtime,
     Schedule,
     Training,
-    estimate_memory,
-    pick_device,
     simulate,
     simulate_grid,
 )
+from vitdyn.dynamics.memory import estimate_memory
+from vitdyn.dynamics.resources import pick_device
 from vitdyn.experiments import Experiment, ResultStore, register, run, run_all
-from vitdyn.lumped import MeanField
 from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import (
@@ -47,14 +44,15 @@ from vitdyn.observables import (
     least_own_area_attention,
     metric_observables,
     patch_representation,
-    sample_mean,
 )
+from vitdyn.observables.standard import sample_mean
+from vitdyn.reduced import MeanField
 from vitdyn.seeds import Streams, stream
 from vitdyn.trajectory import Trajectory
 
 LAYOUT = PatchLayout.from_sizes([5, 2, 2])
 GENERATOR = PatchGenerator(layout=LAYOUT)
-TRAINING = Training(generator=GENERATOR, objective=MaskedReconstruction(), steps=1, samples=2, seeds=1)
+TRAINING = Training(generator=GENERATOR, objective=MaskedReconstruction(), steps=1, batch_size=2, seeds=1)
 OBSERVABLE = Observable(name="own", compute=len, axes=("seed", "top"), coordinates={"top": (1, 2)})
 RUNTIME = Runtime(device="cpu")
 
@@ -249,7 +247,7 @@ DOORS = {
 }
 REGIME, LAW = theory.Regime(patches=1e4, kappa_c=0.9, kappa_s=0.3), Uniform()
 WORDS = {"symbol": "T", "statement": "", "source": "", "note": ""}
-CONTRAST = {"law": LAW, "temperature": 1.0, "negatives": 8, "clusters": 2}
+CONTRAST = {"distribution": LAW, "temperature": 1.0, "negatives": 8, "clusters": 2}
 DOORS |= {
     "Regime": (theory.Regime, {"patches": 1e4, "kappa_c": 0.9, "kappa_s": 0.3}),
     "Regime.of": (theory.Regime.of, {"layout": LAYOUT}),
@@ -269,7 +267,7 @@ DOORS |= {
             {
                 name: {
                     "regime": REGIME,
-                    "law": LAW,
+                    "distribution": LAW,
                     "layout": SQUARE,
                     "mask_ratio": 0.5,
                     "local_size": 4.0,
@@ -282,43 +280,49 @@ DOORS |= {
     },
 }
 FIELD = FLOW.training
-PATH = lumped.integrate(replace(FIELD, until=0.5))
+PATH = reduced.integrate(replace(FIELD, until=0.5))
 TIMES = PATH["time"].to_numpy()
-REDUCED = lumped.ExactReduction(
-    layout=LAYOUT, objective=MaskedReconstruction(), steps=1, samples=2, seeds=1, frames=2, learning_rate=1.0
+REDUCED = reduced.ExactReduction(
+    layout=LAYOUT,
+    objective=MaskedReconstruction(),
+    steps=1,
+    batch_size=2,
+    seeds=1,
+    frames=2,
+    learning_rate=1.0,
 )
-CLASSES = lumped.Symmetry.of(LAYOUT)
+CLASSES = reduced.Symmetry.of(LAYOUT)
 ORDER = CLASSES.zeros(1)
 DOORS |= {
     "MeanField": (
         MeanField,
         {name: getattr(FIELD, name) for name in inspect.signature(MeanField).parameters},
     ),
-    "integrate": (lumped.integrate, {"spec": FIELD, "progress": False}),
+    "integrate": (reduced.integrate, {"spec": FIELD, "progress": False}),
     "integrate_batch": (
-        lumped.integrate_batch,
+        reduced.integrate_batch,
         {"specs": [FIELD], "levels": (0.5,), "max_active": 1},
     ),
     "integrate_descents": (
-        lumped.integrate_descents,
+        reduced.integrate_descents,
         {"specs": [replace(FIELD, learning_rate=1.0, steps=1)]},
     ),
-    "crossing_time": (lumped.crossing_time, {"trajectory": PATH, "values": TIMES, "level": 0.5}),
-    "when_reached": (lumped.when_reached, {"values": TIMES, "other": TIMES, "level": 0.5}),
-    "local_correlations": (lumped.local_correlations, {"trajectory": PATH}),
-    "phase_one_end": (lumped.phase_one_end, {"trajectory": PATH}),
-    "quadrature": (lumped.quadrature, {"law": LAW, "count": 4}),
-    "Symmetry.of": (lumped.Symmetry.of, {"layout": LAYOUT}),
+    "crossing_time": (reduced.crossing_time, {"trajectory": PATH, "values": TIMES, "level": 0.5}),
+    "when_reached": (reduced.when_reached, {"values": TIMES, "other": TIMES, "level": 0.5}),
+    "local_correlations": (reduced.local_correlations, {"trajectory": PATH}),
+    "phase_one_end": (reduced.phase_one_end, {"trajectory": PATH}),
+    "quadrature": (reduced.quadrature, {"distribution": LAW, "count": 4}),
+    "Symmetry.of": (reduced.Symmetry.of, {"layout": LAYOUT}),
     "Symmetry.zeros": (CLASSES.zeros, {"seeds": 1}),
     "Symmetry.embed": (CLASSES.embed, {"order": ORDER}),
     "Symmetry.project": (CLASSES.project, {"correlations": CLASSES.embed(ORDER)}),
-    "OrderParameters": (lumped.OrderParameters, {"feature": ORDER.feature, "position": ORDER.position}),
+    "OrderParameters": (reduced.OrderParameters, {"feature": ORDER.feature, "position": ORDER.position}),
     "ExactReduction": (
-        lumped.ExactReduction,
-        {name: getattr(REDUCED, name) for name in inspect.signature(lumped.ExactReduction).parameters},
+        reduced.ExactReduction,
+        {name: getattr(REDUCED, name) for name in inspect.signature(reduced.ExactReduction).parameters},
     ),
     "sampled_gradient": (
-        lumped.sampled_gradient,
+        reduced.sampled_gradient,
         {
             "symmetry": CLASSES,
             "order": ORDER,
@@ -330,7 +334,7 @@ DOORS |= {
             "queries": "all",
         },
     ),
-    "descend": (lumped.descend, {"spec": REDUCED, "start": None, "progress": False}),
+    "descend": (reduced.descend, {"spec": REDUCED, "start": None, "progress": False}),
 }
 
 BATCH = GENERATOR.sample(2, (0,))

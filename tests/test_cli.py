@@ -14,8 +14,8 @@ import xarray
 from vitdyn import cli
 from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
 from vitdyn.cli import catalogue
-from vitdyn.data import LAWS
-from vitdyn.dynamics import DESCENTS
+from vitdyn.data import DISTRIBUTIONS
+from vitdyn.dynamics import OPTIMIZERS
 from vitdyn.experiments import ResultStore
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.trajectory import Trajectory
@@ -43,12 +43,21 @@ def error_of(arguments, capsys):
     return status, captured.err.strip()
 
 
-CONTRAST = ["--temperature", "0.5", "--views", "complementary", "--descent", "adam", "--law", "constant"]
+CONTRAST = [
+    "--temperature",
+    "0.5",
+    "--views",
+    "complementary",
+    "--optimizer",
+    "adam",
+    "--distribution",
+    "constant",
+]
 
 
 @pytest.mark.parametrize(
     ("objective", "options"),
-    [("mae", ["--law", "truncated-normal"]), ("cl", CONTRAST), ("mixture", [])],
+    [("mae", ["--distribution", "truncated-normal"]), ("cl", CONTRAST), ("mixture", [])],
     ids=["mae", "cl", "mixture"],
 )
 def test_run_writes_a_result_and_a_picture(objective, options, tmp_path, capsys):
@@ -62,12 +71,12 @@ def test_run_writes_a_result_and_a_picture(objective, options, tmp_path, capsys)
         assert stored.sizes["seed"] == 2
         assert stored["step"].values[-1] == 3
         training = json.loads(stored.attrs["experiment"])["training"]
-    laws = {"mae": "TruncatedNormal", "cl": "Constant", "mixture": "Uniform"}
-    assert training["generator"]["latents"]["kind"] == laws[objective]
+    distributions = {"mae": "TruncatedNormal", "cl": "Constant", "mixture": "Uniform"}
+    assert training["generator"]["latents"]["kind"] == distributions[objective]
     if objective == "cl":
         assert training["objective"]["temperature"] == 0.5
         assert training["objective"]["views"] == "complementary"
-        assert training["descent"]["kind"] == "Adam"
+        assert training["optimizer"]["kind"] == "Adam"
     (picture,) = tmp_path.glob("*.png")
     assert picture.stat().st_size > 10_000
     assert not list(tmp_path.glob("*checkpoint*"))
@@ -129,7 +138,7 @@ def test_exponents_outside_the_theory_are_refused_unless_asked_for(tmp_path, cap
         (["flow", "mae", "--until", "1"], "until"),
         (["flow", "cl", "--clusters", "0"], "clusters"),
         (["reduce", "mae", "--queries", "some"], "queries"),
-        (["reduce", "cl", "--samples", "1"], "samples"),
+        (["reduce", "cl", "--batch-size", "1"], "samples"),
     ],
 )
 def test_bad_flows_are_refused_in_one_line_that_names_the_field(arguments, field, tmp_path, capsys):
@@ -170,17 +179,17 @@ def test_a_flow_that_stalls_says_so_and_leaves_no_result(tmp_path, capsys):
         (["--mask-ratio", "0.9999"], "mask_ratio = 0.9999", "masks 256 of 256"),
         (["--low", "-1"], "Uniform.low = -1.0", "[0, "),
         (["--low", "2"], "Uniform.high = 1.5", "[2, "),
-        (["--law", "cauchy"], "law = 'cauchy'", "uniform"),
+        (["--distribution", "cauchy"], "distribution = 'cauchy'", "uniform"),
         (["--seeds", "0"], "seeds = 0", "1 or more"),
         (["--seeds", "-2"], "seeds = -2", "1 or more"),
         (["--steps", "-1"], "steps = -1", "0 or more"),
-        (["--samples", "0"], "samples = 0", "1 or more"),
+        (["--batch-size", "0"], "batch_size = 0", "1 or more"),
         (["--clusters", "0"], "clusters = 0", "1 or more"),
         (["--frames", "1"], "Schedule.frames = 1", "2 or more"),
-        (["--descent", "newton"], "descent = 'newton'", "gradient, momentum, adam"),
+        (["--optimizer", "newton"], "optimizer = 'newton'", "gradient, momentum, adam"),
         (["--learning-rate", "-1"], "GradientDescent.learning_rate = -1.0", "[0, "),
         (["--precision", "float16"], "precision = 'float16'", "float32, float64"),
-        (["--data-set-size", "8"], "data_set_size = 8", "32 samples"),
+        (["--dataset-size", "8"], "dataset_size = 8", "32 samples"),
         (["--device", "tpu"], "device = 'tpu'", "auto, cpu, cuda"),
     ],
 )
@@ -457,7 +466,7 @@ def test_the_catalogue_tells_what_is_there():
         catalogue.Entry.of(kind, name) for name, kind in OBJECTIVES.items()
     )
     assert [each.load() for each in catalogue.objectives()] == list(OBJECTIVES.values())
-    for told, table in ((catalogue.distributions(), LAWS), (catalogue.optimizers(), DESCENTS)):
+    for told, table in ((catalogue.distributions(), DISTRIBUTIONS), (catalogue.optimizers(), OPTIMIZERS)):
         assert [(each.name, each.text) for each in told] == [
             (name, catalogue.first_line(kind.__doc__)) for name, kind in table.items()
         ]

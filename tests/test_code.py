@@ -18,8 +18,8 @@ import torch
 from vitdyn._code import NoDigestError, digest
 from vitdyn._specs import decode, encode, to_text, why_unnamed
 from vitdyn.data import AreaSizes, Custom
-from vitdyn.lumped import MeanField, integrate
 from vitdyn.objectives import MaskedReconstruction, Mixture
+from vitdyn.reduced import MeanField, integrate
 
 
 def named(source, name="made", **globals_):
@@ -314,7 +314,7 @@ def test_a_specification_has_one_text_before_and_after_its_run():
 
 def test_why_a_specification_has_no_name():
     rng = np.random.default_rng(0)
-    law = Custom(draw=lambda generator, shape: 1 + rng.random(shape), low=1.0, high=2.0)
-    assert encode(law)["draw"]["code"] is None
-    assert "numpy.random" in why_unnamed([law])
+    distribution = Custom(draw=lambda generator, shape: 1 + rng.random(shape), low=1.0, high=2.0)
+    assert encode(distribution)["draw"]["code"] is None
+    assert "numpy.random" in why_unnamed([distribution])
     assert why_unnamed({"a": [MaskedReconstruction()], "b": 1.5}) is None

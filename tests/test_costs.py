@@ -12,8 +12,8 @@ from vitdyn.dynamics import Runtime, Schedule, Training, simulate, simulate_grid
 from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.memory import estimate_memory, kept_memory, require_memory, split_cells
 from vitdyn.experiments import Experiment, cost, run
-from vitdyn.lumped import MeanField, descent, integrate
 from vitdyn.objectives import Contrastive, MaskedReconstruction
+from vitdyn.reduced import MeanField, integrate, optimizer
 
 CPU = torch.device("cpu")
 ON_CPU = Runtime(device="cpu")
@@ -34,9 +34,9 @@ def training(patches=16, **changes):
         (["run", "mae", "--patches", "9" * 20], "patches = 99999999999999999999: "),
         (["run", "mae", "--seeds", "1000000000"], "seeds = 1000000000: must be 1,000,000 or less"),
         (["run", "mae", "--seeds", "1000000"], "seeds = 1000000: takes "),
-        (["run", "mae", "--samples", "100000000000"], "samples = 100000000000: takes "),
-        (["run", "cl", "--samples", "10000000"], "samples = 10000000: takes "),
-        (["run", "mae", "--data-set-size", "1000000000000"], "data_set_size = 1000000000000: takes "),
+        (["run", "mae", "--batch-size", "100000000000"], "batch_size = 100000000000: takes "),
+        (["run", "cl", "--batch-size", "10000000"], "batch_size = 10000000: takes "),
+        (["run", "mae", "--dataset-size", "1000000000000"], "dataset_size = 1000000000000: takes "),
         (["run", "mae", "--clusters", "1000000"], "clusters = 1000000: patches times clusters must be"),
         (["run", "mae", "--frames", "1000000000"], "Schedule.frames = 1000000000: must be 1,000,000 or less"),
         (["run", "mae", "--steps", "1" + "0" * 30], "steps = 1000000000000000000000000000000: must be"),
@@ -72,13 +72,13 @@ def test_absurd_sizes_are_refused_in_one_line_and_nothing_is_left(arguments, fie
         ("Schedule.frames", lambda: Schedule(frames=10**12)),
         ("steps", lambda: training(steps=10**30)),
         ("nodes", lambda: MeanField(sizes=AreaSizes.from_exponents(1e6, 0.9, 0.4), nodes=10**6)),
-        ("samples", lambda: simulate(training(samples=10**13), runtime=ON_CPU)),
+        ("batch_size", lambda: simulate(training(batch_size=10**13), runtime=ON_CPU)),
         ("evaluation_samples", lambda: simulate(training(evaluation_samples=10**13), runtime=ON_CPU)),
-        ("samples", lambda: simulate_grid([training(), training(samples=10**13)], runtime=ON_CPU)),
+        ("batch_size", lambda: simulate_grid([training(), training(batch_size=10**13)], runtime=ON_CPU)),
         ("patches", lambda: simulate(training(2**19), runtime=ON_CPU)),
         ("clusters", lambda: require_memory((training(16, clusters=2**17, precision="float64", seeds=1),), CPU)),
-        ("samples", lambda: cost.estimate_cost(Experiment(name="x", training=training(samples=10**13)))),
-        ("samples", lambda: run(Experiment(name="x", training=training(samples=10**13)), runtime=ON_CPU)),
+        ("batch_size", lambda: cost.estimate_cost(Experiment(name="x", training=training(batch_size=10**13)))),
+        ("batch_size", lambda: run(Experiment(name="x", training=training(batch_size=10**13)), runtime=ON_CPU)),
     ],
 )  # fmt: skip
 def test_the_doors_of_the_library_refuse_them_too(field, make, complaint, monkeypatch):
@@ -105,7 +105,7 @@ def test_what_is_kept_is_the_state_thrice_and_all_frames():
     )  # Φ, Υ, A; Υ_self, A_own, error; loss, excess, diversity
     numbers = 3 * (64**2 + 64 * layout.areas) + 2 * 2 * record
     assert kept_memory(many) == 7 * 4 * numbers
-    assert estimate_memory(training(data_set_size=10**6)) - estimate_memory(training()) == pytest.approx(
+    assert estimate_memory(training(dataset_size=10**6)) - estimate_memory(training()) == pytest.approx(
         10**6 * (8 + 12 * training().generator.layout.areas)
     )
 
@@ -133,7 +133,7 @@ def test_more_frames_than_moments_take_no_memory(complaint):
 
 def test_long_descents_are_said_beforehand_and_shown(tmp_path, capsys, monkeypatch):
     shown = []
-    monkeypatch.setattr(descent, "shown", lambda show, total, unit: _Bar(shown, show, total))
+    monkeypatch.setattr(optimizer, "shown", lambda show, total, unit: _Bar(shown, show, total))
     endless = [
         "flow",
         "mae",
@@ -204,6 +204,7 @@ def test_a_slower_machine_takes_longer(monkeypatch):
 
 def test_contrast_of_many_samples_counts_its_similarities():
     few, many = (
-        estimate_memory(training(objective=Contrastive(), samples=count, clusters=2)) for count in (100, 200)
+        estimate_memory(training(objective=Contrastive(), batch_size=count, clusters=2))
+        for count in (100, 200)
     )
     assert many > 2 * few

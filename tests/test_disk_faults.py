@@ -8,7 +8,20 @@ from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.group import EagerStepper
 from vitdyn.trajectory import Trajectory
 
-RUN = ["run", "mae", "--patches", "64", "--kappa-c", "0.7", "--samples", "8", "--seeds", "2", "--steps", "4"]
+RUN = [
+    "run",
+    "mae",
+    "--patches",
+    "64",
+    "--kappa-c",
+    "0.7",
+    "--batch-size",
+    "8",
+    "--seeds",
+    "2",
+    "--steps",
+    "4",
+]
 FLOW = ["flow", "mae", "--patches", "1e5", "--frames", "12"]
 
 

@@ -45,7 +45,7 @@ class Problem:
         return self.area[self.cluster]
 
     @property
-    def strength(self) -> Tensor:
+    def patch_latent(self) -> Tensor:
         return self.z.gather(1, self.own)
 
 
@@ -94,7 +94,7 @@ def matrix(s: Problem) -> Tensor:
 def contents(s: Problem) -> Tensor:
     """X_p = z_j v_{k,j}: (sample, patch, d)."""
     rows = s.cluster[:, None] * s.blocks[2].shape[1] + s.own
-    return s.strength[..., None] * s.basis[rows]
+    return s.patch_latent[..., None] * s.basis[rows]
 
 
 def softmax_rows(s: Problem, u: Tensor, *, content: bool) -> Tensor:
@@ -118,7 +118,7 @@ def literal_cl(s: Problem, *, content: bool = False) -> Tensor:
     return loss + 0.5 * s.decay * squares
 
 
-def descent(loss: Tensor, s: Problem, blocks: int = 4) -> list[Tensor]:
+def optimizer(loss: Tensor, s: Problem, blocks: int = 4) -> list[Tensor]:
     """−∂L by autograd."""
     found = torch.autograd.grad(loss, s.blocks[:blocks], allow_unused=True)
     return [torch.zeros_like(b) if f is None else -f for f, b in zip(found, s.blocks, strict=False)]
@@ -215,7 +215,7 @@ def test_factored_attention_equals_the_softmax(offset: int) -> None:
 @pytest.mark.parametrize("offset", range(3))
 def test_gradient_of_masked_reconstruction(offset: int) -> None:
     s = problem(offset)
-    phi, upsilon, psi, xi = descent(literal_mae(s), s)
+    phi, upsilon, psi, xi = optimizer(literal_mae(s), s)
     f = factored(s, *detached(s)[:2], s.u)
     mine = pull_back(s, f, mae_gain(s, f["A"]), s.u)
     torch.testing.assert_close(mine[0], phi, **ROUND_OFF)
@@ -230,11 +230,11 @@ def test_gradient_of_masked_reconstruction(offset: int) -> None:
 def test_own_area_correlation_never_falls_under_masked_reconstruction(scale: float) -> None:
     """predictions.md: z_a A_a (g_a − ḡ) = z_a A_a [z_a² (1 − A_a)² + Σ_{j≠a} z_j² A_j²] ≥ 0 at any state."""
     s = problem(8, scale=scale)
-    gradient = descent(literal_mae(s), s)[0]
+    gradient = optimizer(literal_mae(s), s)[0]
     a = factored(s, *detached(s)[:2], s.u)["A"]
     own = torch.nn.functional.one_hot(s.own, 3).double()
     error = (s.z[:, None] * (own - a)).square().sum(-1)
-    pull = (1 - s.u) * s.strength * (a * own).sum(-1) * error / len(s.z)
+    pull = (1 - s.u) * s.patch_latent * (a * own).sum(-1) * error / len(s.z)
     for k in range(2):
         found = gradient[torch.arange(7), k, s.area[k]]
         torch.testing.assert_close(found, pull[s.cluster == k].sum(0), **ROUND_OFF)
@@ -244,7 +244,7 @@ def test_own_area_correlation_never_falls_under_masked_reconstruction(scale: flo
 @pytest.mark.parametrize("offset", range(3))
 def test_gradient_of_contrast(offset: int) -> None:
     s = problem(offset)
-    expected = descent(literal_cl(s), s, 2)
+    expected = optimizer(literal_cl(s), s, 2)
     blocks = detached(s)
     f, f2 = (factored(s, *blocks[:2], u) for u in (s.u, s.u2))
     mine = pull_back(s, f, cl_gain(s, f["A"], f2["A"]), s.u)
@@ -255,7 +255,7 @@ def test_gradient_of_contrast(offset: int) -> None:
 @pytest.mark.parametrize("offset", range(3))
 def test_gradient_of_contrast_with_content_queries(offset: int) -> None:
     s = problem(offset, scale=0.5)
-    expected = descent(literal_cl(s, content=True), s)
+    expected = optimizer(literal_cl(s, content=True), s)
     phi, upsilon, psi, xi = detached(s)
     mine = [torch.zeros_like(block) for block in (phi, upsilon, psi, xi)]
     samples, patches = s.u.shape
@@ -314,7 +314,7 @@ def test_contrast_from_zero_never_tells_queries_apart() -> None:
         for block in s.blocks[:2]:
             block.data[:] = block.data[:1].clone()
         loss = objective(s)
-        phi, upsilon, *_ = descent(loss, s)
+        phi, upsilon, *_ = optimizer(loss, s)
         spread = max(float((g - g[:1]).abs().max()) for g in (phi, upsilon))
         assert (spread < 1e-13) == alike, (objective, spread)
 

@@ -8,8 +8,8 @@ import pytest
 import vitdyn as vd
 from vitdyn import cli
 from vitdyn.cli import catalogue
-from vitdyn.data import LAWS
-from vitdyn.dynamics import DESCENTS, simulate_grid
+from vitdyn.data import DISTRIBUTIONS
+from vitdyn.dynamics import OPTIMIZERS, simulate_grid
 from vitdyn.objectives import OBJECTIVES
 
 pytestmark = pytest.mark.usefixtures("registering")
@@ -71,7 +71,16 @@ def run(*arguments, capsys):
 
 
 def test_it_runs_from_the_command_line_and_is_found_again_by_store_and_json(paper, tmp_path, capsys):
-    asked = ["run", "quartic", "--law", "cubed", "--descent", "sign-descent", "--learning-rate", "0.1"]
+    asked = [
+        "run",
+        "quartic",
+        "--distribution",
+        "cubed",
+        "--optimizer",
+        "sign-descent",
+        "--learning-rate",
+        "0.1",
+    ]
     status, said = run("--module", paper, *asked, *SMALL, "--out", tmp_path, capsys=capsys)
     assert (status, said.err.count("Error")) == (0, 0)
     (file,) = tmp_path.glob("quartic-*.nc")
@@ -79,7 +88,7 @@ def test_it_runs_from_the_command_line_and_is_found_again_by_store_and_json(pape
     experiment = vd.Experiment.from_json(found.dataset.attrs["experiment"])
     training = experiment.training
     assert [
-        type(part).__name__ for part in (training.objective, training.generator.latents, training.descent)
+        type(part).__name__ for part in (training.objective, training.generator.latents, training.optimizer)
     ] == [
         "Quartic",
         "Cubed",
@@ -93,7 +102,9 @@ def test_it_runs_from_the_command_line_and_is_found_again_by_store_and_json(pape
 def test_cells_of_a_grid_are_runs(paper, tmp_path, capsys):
     cli.modules.import_modules([str(paper)])
     training = vd.Training(
-        generator=vd.PatchGenerator(layout=vd.PatchLayout.from_sizes([9, 4, 3]), latents=LAWS["cubed"]()),
+        generator=vd.PatchGenerator(
+            layout=vd.PatchLayout.from_sizes([9, 4, 3]), latents=DISTRIBUTIONS["cubed"]()
+        ),
         objective=OBJECTIVES["quartic"](),
         steps=3,
         seeds=2,
@@ -120,7 +131,7 @@ def test_it_is_listed_and_has_help(paper, capsys):
 
 def test_what_it_needs_is_asked_for(paper, tmp_path, capsys):
     status, said = run(
-        "--module", paper, "run", "quartic", "--descent", "sign-descent", *SMALL, capsys=capsys
+        "--module", paper, "run", "quartic", "--optimizer", "sign-descent", *SMALL, capsys=capsys
     )
     assert status == 2 and "learning_rate = None: sign-descent has no default: give one" in said.err
 
@@ -183,5 +194,5 @@ def test_what_cannot_be_registered(complaint):
     ):
         with complaint(field, remedy):
             vd.register(kind)
-    assert vd.register(type("HeavyTail", (vd.Uniform,), {})) is LAWS["heavy-tail"]
-    assert vd.register(type("A", (vd.Adam,), {}), name="adam-w") is DESCENTS["adam-w"]
+    assert vd.register(type("HeavyTail", (vd.Uniform,), {})) is DISTRIBUTIONS["heavy-tail"]
+    assert vd.register(type("A", (vd.Adam,), {}), name="adam-w") is OPTIMIZERS["adam-w"]

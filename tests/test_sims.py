@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from vitdyn._tables import text_table
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.dynamics import BatchSource, Runtime, Schedule, Training, simulate
+from vitdyn.dynamics import Runtime, Schedule, Training, simulate
+from vitdyn.dynamics.batches import BatchSource
 from vitdyn.experiments.inspection import patch_area_attention
-from vitdyn.models import Correlations, attend
+from vitdyn.models import Correlations
+from vitdyn.models.reference import attend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.observables import RECORD, Metric, MetricImages, metric_observables
-from vitdyn.plotting import FigureOptions, text_table
+from vitdyn.plotting import FigureOptions
 
 torch.set_num_threads(1)
 
@@ -50,7 +53,7 @@ def shrink(module, monkeypatch):
     def shrunk(experiment):
         if not isinstance(experiment.training, Training):
             return experiment
-        training = replace(experiment.training, steps=max(STEPS), seeds=2, samples=4, evaluation_samples=8)
+        training = replace(experiment.training, steps=max(STEPS), seeds=2, batch_size=4, evaluation_samples=8)
         if training.schedule.spacing == "explicit":
             training = replace(training, schedule=Schedule(spacing="explicit", steps=STEPS))
         metrics = [each.name for each in training.observables if isinstance(each.compute, Metric)]
@@ -164,7 +167,7 @@ def test_tables_align():
 def test_patch_area_attention_is_the_mean_over_samples_that_hide_the_patch(objective, content):
     layout = PatchLayout.from_sizes([[6, 4, 1], [7, 4]], seed=2)
     training = Training(
-        generator=PatchGenerator(layout=layout), objective=objective, steps=4, samples=6, seeds=(1, 4),
+        generator=PatchGenerator(layout=layout), objective=objective, steps=4, batch_size=6, seeds=(1, 4),
         content_queries=content, precision="float64",
     )  # fmt: skip
     trajectory = simulate(training)

@@ -7,7 +7,7 @@ import pytest
 from vitdyn._code import digest
 from vitdyn._specs import decode, encode, to_text
 from vitdyn.data import (
-    LAWS,
+    DISTRIBUTIONS,
     Beta,
     Constant,
     Custom,
@@ -18,7 +18,7 @@ from vitdyn.data import (
     Uniform,
 )
 
-KINDS = (*LAWS.values(), PatchLayout, PatchGenerator)
+KINDS = (*DISTRIBUTIONS.values(), PatchLayout, PatchGenerator)
 
 LAWS_WITH_EVERY_FIELD_SET = [
     Uniform(low=0.25, high=3.0),
@@ -35,7 +35,7 @@ LAYOUTS = [
 ]
 GENERATORS = [
     PatchGenerator(layout=LAYOUTS[2]),
-    *(PatchGenerator(layout=LAYOUTS[1], latents=law) for law in LAWS_WITH_EVERY_FIELD_SET),
+    *(PatchGenerator(layout=LAYOUTS[1], latents=distribution) for distribution in LAWS_WITH_EVERY_FIELD_SET),
 ]
 
 
@@ -53,7 +53,7 @@ def test_round_trip(spec):
 
 
 def test_every_law_is_covered():
-    assert {type(law) for law in LAWS_WITH_EVERY_FIELD_SET} == set(LAWS.values())
+    assert {type(distribution) for distribution in LAWS_WITH_EVERY_FIELD_SET} == set(DISTRIBUTIONS.values())
 
 
 def test_encoding_is_plain_and_readable():
@@ -71,7 +71,7 @@ def test_text_is_one_line_with_sorted_keys():
 
 
 def test_containers_hold_specs():
-    value = {"laws": (Uniform(), Constant()), "name": "x", "count": 3, "none": None, "flag": True}
+    value = {"distributions": (Uniform(), Constant()), "name": "x", "count": 3, "none": None, "flag": True}
     assert decode(encode(value), KINDS) == value
 
 
@@ -85,8 +85,8 @@ def flat_draw(generator, shape):
 
 
 def test_functions_are_named_but_not_rebuilt():
-    law = Custom(draw=flat_draw, low=0.5, high=1.5)
-    written = json.loads(to_text(PatchGenerator(layout=LAYOUTS[3], latents=law)))
+    distribution = Custom(draw=flat_draw, low=0.5, high=1.5)
+    written = json.loads(to_text(PatchGenerator(layout=LAYOUTS[3], latents=distribution)))
     assert written["latents"]["draw"] == {"function": f"{__name__}:flat_draw", "code": digest(flat_draw)}
     with pytest.raises(ValueError, match=r"\Afunction = .*flat_draw': a function is not rebuilt .*\Z"):
         decode(written, (*KINDS, Custom))

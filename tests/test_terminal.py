@@ -17,7 +17,7 @@ from vitdyn._extras import from_extra
 from vitdyn._progress import Lines, duration, progress
 from vitdyn._terminal import ending
 from vitdyn.plotting import script
-from vitdyn.practice import image_sets
+from vitdyn.vits import image_sets
 
 ROOT = Path(__file__).parents[1]
 TINY = ["run", "mae", "--patches", "16", "--kappa-c", "0.7", "--seeds", "1", "--steps", "2", "--frames", "3"]
@@ -234,7 +234,7 @@ def test_derivations_without_sympy_name_their_extra(monkeypatch):
         ModuleNotFoundError, match=r"sympy is not installed: pip install 'vitdyn\[derivations\]'"
     ):
         importlib.import_module("vitdyn.theory.derivations.start")
-    with pytest.raises(ModuleNotFoundError, match="no_such is not installed"), from_extra("practice"):
+    with pytest.raises(ModuleNotFoundError, match="no_such is not installed"), from_extra("vits"):
         import no_such  # noqa: F401
 
 

@@ -20,7 +20,7 @@ RUN = [
     "64",
     "--kappa-c",
     "0.7",
-    "--samples",
+    "--batch-size",
     "16",
     "--seeds",
     "2",

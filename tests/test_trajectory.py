@@ -17,10 +17,11 @@ import xarray
 from full_disk import largest_file
 
 from vitdyn import _files
+from vitdyn._files import require_writable, writable_beside
 from vitdyn.data import Constant, PatchGenerator, PatchLayout
 from vitdyn.dynamics import Schedule, Training, simulate
 from vitdyn.objectives import MaskedReconstruction
-from vitdyn.trajectory import SCHEMA, Trajectory, require_writable, writable_beside
+from vitdyn.trajectory import SCHEMA, Trajectory
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def trajectory():
             generator=generator,
             objective=MaskedReconstruction(),
             steps=6,
-            samples=4,
+            batch_size=4,
             seeds=(7, 2),
             evaluation_samples=4,
             schedule=Schedule(spacing="linear", frames=3),

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Schedule, Training
     from vitdyn.dynamics.simulate import simulate, simulate_grid
     from vitdyn.experiments import Experiment, ResultStore, register, run
-    from vitdyn.lumped import ExactReduction, MeanField, integrate
     from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
     from vitdyn.observables import RECORD, Observable, learned_regime, metric_observables
+    from vitdyn.reduced import ExactReduction, MeanField, integrate
     from vitdyn.trajectory import Trajectory
 
 __all__ = [

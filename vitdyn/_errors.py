@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 
-def wrong(field: str, value: object, remedy: str) -> ValueError:
+def invalid_value(field: str, value: object, remedy: str) -> ValueError:
     """Build the error for a bad input: ``field = value: remedy``, on one line."""
     shown = " ".join(_shown(value).split())
     shown = shown if len(shown) <= 240 else shown[:237] + "..."
@@ -30,9 +30,9 @@ def require_integer(field: str, value: object, *, at_least: int, at_most: int | 
     """Raise unless ``value`` is a whole number of at least ``at_least``, and at most ``at_most`` if that is given."""
     whole = type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
     if not whole or value < at_least:  # type: ignore[operator]
-        raise wrong(field, value, f"must be a whole number, {at_least} or more")
+        raise invalid_value(field, value, f"must be a whole number, {at_least} or more")
     if at_most is not None and value > at_most:  # type: ignore[operator]
-        raise wrong(field, value, f"must be {at_most:,} or less")
+        raise invalid_value(field, value, f"must be {at_most:,} or less")
 
 
 def require_real(
@@ -44,19 +44,19 @@ def require_real(
     inside = isfinite(number) and (number > low if open_low else number >= low)
     inside = inside and (number < high if open_high else number <= high)
     if not inside:
-        raise wrong(field, value, f"must be a number in {interval}")
+        raise invalid_value(field, value, f"must be a number in {interval}")
 
 
 def require_boolean(field: str, value: object) -> None:
     """Raise unless ``value`` is True or False: "no" and 0 are neither."""
     if not isinstance(value, (bool, np.bool_)):
-        raise wrong(field, value, "must be True or False")
+        raise invalid_value(field, value, "must be True or False")
 
 
 def require_kind(field: str, value: object, kind: type) -> None:
     """Raise unless ``value`` is a ``kind``, an object of it and not the class itself."""
     if not isinstance(value, kind):
-        raise wrong(field, value, f"must be {one_of(kind)}")
+        raise invalid_value(field, value, f"must be {one_of(kind)}")
 
 
 def one_of(kind: type) -> str:
@@ -67,7 +67,7 @@ def one_of(kind: type) -> str:
 def as_path(field: str, value: object) -> Path:
     """Return a path, named by a text or a path that is not empty."""
     if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
-        raise wrong(field, value, "must be a path")
+        raise invalid_value(field, value, "must be a path")
     return Path(value)
 
 
@@ -75,7 +75,7 @@ def require_sequence(field: str, value: object, of: str) -> None:
     """Raise unless ``value`` is a sequence or an array that can be gone through; ``of`` says what it must hold."""
     many = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
     if not many and not (hasattr(value, "__array__") and as_array(field, value).ndim):
-        raise wrong(field, value, f"must be a sequence of {of}")
+        raise invalid_value(field, value, f"must be a sequence of {of}")
 
 
 def as_tuple(field: str, value: Any, kind: type) -> tuple[Any, ...]:
@@ -93,7 +93,7 @@ def as_array(field: str, value: Any) -> np.ndarray:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise wrong(
+        raise invalid_value(
             field, value, "must be an array whose values lie in memory, all rows of one length"
         ) from error
 
@@ -102,18 +102,18 @@ def as_numbers(field: str, value: Any) -> np.ndarray:
     """Return a sequence of real numbers, NaN and infinities among them, as float64. Raises for anything else."""
     array = as_array(field, value)
     if array.ndim != 1 or array.dtype.kind not in "fiu":
-        raise wrong(field, value, "must be real numbers along one axis")
+        raise invalid_value(field, value, "must be real numbers along one axis")
     return array.astype(np.float64, copy=False)
 
 
 def require_callable(field: str, value: object) -> None:
     """Raise unless ``value`` can be called."""
     if not callable(value):
-        raise wrong(field, value, "must be a function")
+        raise invalid_value(field, value, "must be a function")
 
 
 def require_choice(field: str, value: object, choices: Iterable[str]) -> None:
     """Raise unless ``value`` is one of ``choices``."""
     known = tuple(choices)
     if not isinstance(value, str) or value not in known:
-        raise wrong(field, value, f"must be one of {', '.join(known)}")
+        raise invalid_value(field, value, f"must be one of {', '.join(known)}")

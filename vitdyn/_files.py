@@ -16,7 +16,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO, Any
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -113,9 +113,11 @@ def _scratch(target: Path) -> tuple[int, Path]:
     """Make a scratch file that is locked for as long as its handle is open: so others see that its writer lives."""
     try:
         if target.is_dir():
-            raise wrong("out", str(target), "is a folder, where a file is to be written: name another")
+            raise invalid_value(
+                "out", str(target), "is a folder, where a file is to be written: name another"
+            )
         if target.is_symlink() and not target.exists():
-            raise wrong(
+            raise invalid_value(
                 "out", str(target), "is a link to a file that is not there: remove it, or name another"
             )
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -170,4 +172,6 @@ def _disk_error(error: BaseException | None) -> OSError | None:
 
 def _refusal(target: Path, error: OSError) -> ValueError:
     reason = error.strerror or " ".join(str(error).split())
-    return wrong("out", str(target), f"cannot be written ({reason}): make room, or name another folder")
+    return invalid_value(
+        "out", str(target), f"cannot be written ({reason}): make room, or name another folder"
+    )

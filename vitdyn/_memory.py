@@ -6,7 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 
 MOST_FRAMES = 10**6
 """All frames of a run are in memory until it ends."""
@@ -38,7 +38,7 @@ def require_fits(field: str, value: object, needed: float, remedy: str, have: in
     limit = machine_memory() if have is None else have
     if limit is not None and needed > limit:
         where = "this machine" if have is None else "the GPU"
-        raise wrong(
+        raise invalid_value(
             field,
             value,
             f"takes {_gibibytes(needed)} of memory, and {where} has {_gibibytes(limit)}: {remedy}",

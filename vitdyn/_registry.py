@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 
 _TABLES: list[Registry] = []
 
@@ -35,7 +35,7 @@ class Registry(Mapping[str, Any]):
     def add(self, name: str, entry: Any) -> None:
         """Add a class or an object, or once more what was reloaded. Raises ``ValueError`` for another one's name."""
         if name in self.own or (name in self.added and _place(self.added[name]) != _place(entry)):
-            raise wrong("name", name, f"is that of {_place(self[name])[1]}: take another one")
+            raise invalid_value("name", name, f"is that of {_place(self[name])[1]}: take another one")
         self.added[name] = entry
 
 
@@ -58,7 +58,7 @@ def register(kind: Any, *, name: str | None = None) -> Any:
     """
     table = next((table for table in _TABLES if table.takes(kind)), None)
     if table is None:
-        raise wrong(
+        raise invalid_value(
             "kind",
             kind,
             "must be an Observable, or the class of an objective, a distribution or an optimizer",
@@ -71,17 +71,21 @@ def _name_of(kind: Any, name: str | None, table: Registry) -> str:
     """Return the name of a class. Raises ``ValueError`` where command line and JSON cannot call it, or make one."""
     title: str = kind.__name__
     if not is_dataclass(kind):
-        raise wrong(
+        raise invalid_value(
             "kind", kind, "must be a dataclass(frozen=True, kw_only=True): its fields are its specification"
         )
     for field in fields(kind):
         if table.what == "objective" and field.default is MISSING:
-            raise wrong(f"{title}.{field.name}", None, "must have a default, which the command line offers")
+            raise invalid_value(
+                f"{title}.{field.name}", None, "must have a default, which the command line offers"
+            )
     own = getattr(kind, "name", None)  # a parent's too: it is taken, which tells that the class needs its own
     hyphened = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", title).lower()
     found = name or (own if isinstance(own, str) else hyphened)
     if not isinstance(found, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", found):
-        raise wrong("name", found, "must be made of small letters and digits, with single hyphens between")
+        raise invalid_value(
+            "name", found, "must be made of small letters and digits, with single hyphens between"
+        )
     return found
 
 

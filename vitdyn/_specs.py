@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vitdyn._code import NoDigestError, digest, is_of_library, own_state, patched
-from vitdyn._errors import one_of, wrong
+from vitdyn._errors import invalid_value, one_of
 
 Spec = TypeVar("Spec")
 
@@ -91,17 +91,17 @@ def from_text(field: str, text: Any, kind: type[Spec], parts: Iterable[type]) ->
     Raises ``ValueError`` for anything else: no text, no JSON, JSON nested too deep, of something else.
     """
     if not isinstance(text, str):
-        raise wrong(field, text, "must be a text of JSON")
+        raise invalid_value(field, text, "must be a text of JSON")
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:  # a number of 5000 digits is a ValueError
-        raise wrong(field, text, f"must be JSON ({error})") from error
+        raise invalid_value(field, text, f"must be JSON ({error})") from error
     try:
         made = decode(values, (kind, *parts))
     except RecursionError as error:
-        raise wrong(field, text, "is nested too deep") from error
+        raise invalid_value(field, text, "is nested too deep") from error
     if not isinstance(made, kind):
-        raise wrong(field, text, f"must describe {one_of(kind)}")
+        raise invalid_value(field, text, f"must describe {one_of(kind)}")
     return made
 
 
@@ -122,30 +122,32 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
         return value
     for word in ("function", "value"):
         if word in value and "code" in value:
-            raise wrong(word, value[word], f"a {word} is not rebuilt from JSON; build the spec in Python")
+            raise invalid_value(
+                word, value[word], f"a {word} is not rebuilt from JSON; build the spec in Python"
+            )
     if "kind" not in value:
         return {key: _decode(item, by_name) for key, item in value.items()}
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in by_name:
-        raise wrong("kind", kind, f"must be one of {', '.join(sorted(by_name))}")
+        raise invalid_value("kind", kind, f"must be one of {', '.join(sorted(by_name))}")
     if (listed := getattr(by_name[kind], "from_spec", None)) and (found := listed(value)) is not None:
         return found
     code = value.get("code")
     if "state" in value or ("code" in value and code != _Encoder()._digest(by_name[kind])):
-        raise wrong(
+        raise invalid_value(
             kind, code, "was written with other code than it has now: build the specification in Python"
         )
     value = {key: item for key, item in value.items() if key != "code"}
     fields = {field.name for field in dataclasses.fields(by_name[kind])}
     unknown = sorted(set(value) - fields - {"kind"})
     if unknown:
-        raise wrong(
+        raise invalid_value(
             f"{kind}.{unknown[0]}", value[unknown[0]], f"{kind} has the fields {', '.join(sorted(fields))}"
         )
     try:
         return by_name[kind](**{key: _decode(item, by_name) for key, item in value.items() if key != "kind"})
     except TypeError as error:  # a field without a default is missing
-        raise wrong(kind, sorted(set(value) - {"kind"}), f"lacks a field: {error}") from error
+        raise invalid_value(kind, sorted(set(value) - {"kind"}), f"lacks a field: {error}") from error
 
 
 def to_text(value: Any) -> str:

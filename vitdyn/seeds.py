@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt64
 from numpy.random.bit_generator import ISeedSequence
 
-from vitdyn._errors import require_choice, require_integer, require_sequence, wrong
+from vitdyn._errors import invalid_value, require_choice, require_integer, require_sequence
 
 PURPOSES = (
     "layout",
@@ -53,7 +53,7 @@ def as_seeds(value: object, field: str = "seeds") -> tuple[int, ...]:
     for seed in seeds:
         require_integer(field, seed, at_least=0)
     if not len(seeds):
-        raise wrong(field, tuple(seeds), _EACH_ONCE)
+        raise invalid_value(field, tuple(seeds), _EACH_ONCE)
     return tuple(map(int, seeds))
 
 
@@ -64,7 +64,7 @@ def counted_seeds(value: object, field: str = "seeds") -> tuple[int, ...]:
         return tuple(range(int(value)))
     seeds = as_seeds(value, field)
     if len(set(seeds)) < len(seeds):
-        raise wrong(field, seeds, _EACH_ONCE)
+        raise invalid_value(field, seeds, _EACH_ONCE)
     return seeds
 
 

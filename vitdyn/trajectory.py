@@ -12,26 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitdyn._axes import FRAME, SEED
-from vitdyn._errors import as_path, wrong
-from vitdyn._files import read_sealed, require_writable, writable_beside, write_sealed
+from vitdyn._errors import as_path, invalid_value
+from vitdyn._files import read_sealed, write_sealed
 from vitdyn._version import version_of
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = [
-    "FORMULAS",
-    "SCHEMA",
-    "Trajectory",
-    "machine_name",
-    "read_result",
-    "require_writable",
-    "versions",
-    "writable_beside",
-    "write_result",
-]
 
-SCHEMA = "vitdyn trajectory 2"
+SCHEMA = "vitdyn trajectory 3"
 """2: with a checksum at the end of the file."""
 
 FORMULAS = 3
@@ -73,7 +62,7 @@ class Trajectory:
 
     def __getitem__(self, name: str) -> xarray.DataArray:
         if name not in self.dataset.variables:
-            raise wrong(
+            raise invalid_value(
                 "variable", name, f"this trajectory has {', '.join(sorted(map(str, self.dataset.variables)))}"
             )
         return self.dataset[name]
@@ -152,7 +141,7 @@ def read_result(path: str | Path, schema: str) -> xarray.Dataset:
 
     source = as_path("path", path)
     if not source.is_file():
-        raise wrong("path", str(path), "no such result file")
+        raise invalid_value("path", str(path), "no such result file")
     try:
         opened = netCDF4.Dataset(source.name, memory=read_sealed(source))
         with xarray.open_dataset(xarray.backends.NetCDF4DataStore(opened)) as stored:
@@ -162,7 +151,7 @@ def read_result(path: str | Path, schema: str) -> xarray.Dataset:
         raise unusable(path, f"not a readable result file ({reason})") from error
     written = dataset.attrs.get("schema")
     if written != schema:
-        raise wrong(
+        raise invalid_value(
             "schema", written, f"{path} was not written by this version of vitdyn, which reads {schema!r}"
         )
     try:
@@ -176,7 +165,7 @@ def read_result(path: str | Path, schema: str) -> xarray.Dataset:
 
 def unusable(path: str | Path, reason: str) -> ValueError:
     """Build the error for a result file that cannot be believed."""
-    return wrong("path", str(path), f"{reason}: delete it and run again, or start anew ({ANEW})")
+    return invalid_value("path", str(path), f"{reason}: delete it and run again, or start anew ({ANEW})")
 
 
 @cache

@@ -48,16 +48,16 @@ def training(patches, objective, steps, *, frames=4, clusters=2, kappa_s=0.4, **
 FITTED = {
     "short": training(64, MAE, 2),
     "small": training(64, MAE, 800, seeds=1),
-    "mae 64": training(64, MAE, 300, seeds=8, samples=64),
+    "mae 64": training(64, MAE, 300, seeds=8, batch_size=64),
     "mae 128": training(128, MAE, 300),
-    "mae 256": training(256, MAE, 100, samples=64),
+    "mae 256": training(256, MAE, 100, batch_size=64),
     "mae 256 float64": training(256, MAE, 60, precision="float64"),
     "mae 1024": training(1024, MAE, 6),
-    "mae 512, 512 samples": training(512, MAE, 4, samples=512),
-    "cl 1024, 256 samples": training(1024, CL, 2, samples=256, seeds=1),
+    "mae 512, 512 samples": training(512, MAE, 4, batch_size=512),
+    "cl 1024, 256 samples": training(1024, CL, 2, batch_size=256, seeds=1),
     "many areas": training(256, MAE, 100, kappa_s=0.1),
-    "adam 256": training(256, MAE, 100, samples=2, descent=Adam(learning_rate=0.01)),
-    "cl 64": training(64, CL, 200, samples=64),
+    "adam 256": training(256, MAE, 100, batch_size=2, optimizer=Adam(learning_rate=0.01)),
+    "cl 64": training(64, CL, 200, batch_size=64),
     "cl 256": training(256, CL, 60),
     "mixture 128": training(128, MIX, 100),
     "own 64": training(64, Quartic(), 100),
@@ -74,13 +74,13 @@ for _name in ("content 16", "content 64"):
 
 HELD_OUT = {
     "mae": training(100, MAE, 200, frames=20),
-    "cl": training(144, CL, 80, frames=12, samples=48),
+    "cl": training(144, CL, 80, frames=12, batch_size=48),
     "mixture": training(64, MIX, 150, frames=10),
     "content": training(36, CL, 60, frames=6, content_queries=True),
     "float64": training(144, CL, 60, frames=8, precision="float64"),
     "large P": training(784, MAE, 10, frames=6),
     "many seeds": training(64, MAE, 100, seeds=64),
-    "adam": training(196, MIX, 40, frames=10, descent=Adam(learning_rate=0.01), clusters=4),
+    "adam": training(196, MIX, 40, frames=10, optimizer=Adam(learning_rate=0.01), clusters=4),
 }
 
 

@@ -16,9 +16,10 @@ import torch
 
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics.captured import CudaGraphStepper
-from vitdyn.dynamics.descent import GradientDescent
 from vitdyn.dynamics.device_batches import DeviceBatches
-from vitdyn.kernels import Correlations, Workspace, torch_backend
+from vitdyn.dynamics.optimizers import GradientDescent
+from vitdyn.kernels import Correlations, torch_backend
+from vitdyn.kernels.workspace import Workspace
 from vitdyn.objectives import MaskedReconstruction
 
 REPEATS = 20

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 
 from vitdyn.data import Basis, PatchBatch, PatchGenerator, PatchLayout, orthonormal_basis
-from vitdyn.dynamics import BatchSource
+from vitdyn.dynamics.batches import BatchSource
 from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
 
@@ -68,7 +68,7 @@ class Case:
             objective=OBJECTIVES[self.objective](),
             seeds=tuple(range(self.seeds)),
             samples=self.samples,
-            data_set_size=None,
+            dataset_size=None,
             dtype=torch.float32,
             device=torch.device("cpu"),
         )

@@ -19,11 +19,11 @@ SIMULATION = Training(
 )
 
 
-def with_latents(law):
+def with_latents(distribution):
     def change(spec):
         if isinstance(spec, Training):
-            return replace(spec, generator=replace(spec.generator, latents=law))
-        return replace(spec, latents=law)
+            return replace(spec, generator=replace(spec.generator, latents=distribution))
+        return replace(spec, latents=distribution)
 
     return change
 
@@ -50,14 +50,14 @@ GRID = {"grid": (12, 12)}
 CHANGES = (
     lambda spec: SIMULATION,
     lambda spec: flow(1e4, 0.9, 0.3, MaskedReconstruction()).training,
-    with_fields(data_set_size=64),
+    with_fields(dataset_size=64),
     with_fields(content_queries=True),
     with_fields(content_queries=False),
     with_fields(position_correlations=True, clusters=1),
     with_fields(position_correlations=False),
     with_fields(steps=3),
     with_fields(negatives=2),
-    with_fields(samples=8),
+    with_fields(batch_size=8),
     with_fields(learning_rate=0.5),
     with_fields(latents=Uniform(low=1.0, high=9.0)),
     with_fields(objective=MaskedReconstruction()),

@@ -29,9 +29,9 @@ from vitdyn.claims.flows import (
 )
 from vitdyn.data import Constant, TwoPoint, Uniform
 from vitdyn.experiments import run
-from vitdyn.lumped import MeanField
-from vitdyn.lumped.right_hand_side import RightHandSide
 from vitdyn.objectives import MaskedReconstruction
+from vitdyn.reduced import MeanField
+from vitdyn.reduced.right_hand_side import RightHandSide
 from vitdyn.trajectory import Trajectory
 
 BY_NAME = {claim.id: claim for claim in CLAIMS}
@@ -196,11 +196,14 @@ def test_reconstruction_takes_a_time_of_its_exponent_anywhere(draw, rng):
         if abs(gap) > 0.05 and (gap > 0) == positive and kappa_s < kappa_c - 0.05:
             break
     ends = {"low": 1.0, "high": float(rng.uniform(1.05, 2.0))}
-    law = (Uniform(**ends), TwoPoint(**ends), Constant(value=ends["high"]))[rng.integers(3)]
+    distribution = (Uniform(**ends), TwoPoint(**ends), Constant(value=ends["high"]))[rng.integers(3)]
     objective = MaskedReconstruction(mask_ratio=float(rng.uniform(0.2, 0.8)))
-    case = sweep(float(kappa_c), float(kappa_s), objective, latents=law)
+    case = sweep(float(kappa_c), float(kappa_s), objective, latents=distribution)
     assert regime_of(case).information_gap == pytest.approx(gap)
-    assert measured_exponent(case).value == pytest.approx(1 - kappa_s, abs=TOLERANCE), (case.name, law)
+    assert measured_exponent(case).value == pytest.approx(1 - kappa_s, abs=TOLERANCE), (
+        case.name,
+        distribution,
+    )
 
 
 @pytest.mark.verdict
@@ -218,7 +221,7 @@ def test_a_flow_that_does_not_arrive_decides_nothing(monkeypatch):
         runs = tuple(replace(each, training=replace(each.training, clusters=1)) for each in case.runs)
         return replace(case, runs=runs)
 
-    monkeypatch.setattr("vitdyn.lumped.integrator.MOST_STEPS", 300)
+    monkeypatch.setattr("vitdyn.reduced.integrator.MOST_STEPS", 300)
     for name in ("CL-LOCAL-LOST",):
         claim = BY_NAME[name]
         broken = replace(

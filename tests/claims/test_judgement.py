@@ -30,7 +30,7 @@ from vitdyn.claims import (
 from vitdyn.claims.judgement import compare, mean_interval
 from vitdyn.data import AreaSizes
 from vitdyn.experiments import Experiment
-from vitdyn.lumped import MeanField
+from vitdyn.reduced import MeanField
 
 (CASE,) = MAE_AREA.cases("quick")[:1]
 (EXPERIMENT,) = CASE.runs

@@ -78,7 +78,7 @@ def models(case, lidar, rank_me, quality):
     import xarray
 
     frames = len(ORDERED_STEPS)
-    values = {"lidar": lidar, "rank_me": rank_me, "local_determination": quality}
+    values = {"lidar": lidar, "rank_me": rank_me, "local_r_squared": quality}
     variables = {name: (("frame", "seed"), np.reshape(each, (frames, -1))) for name, each in values.items()}
     dataset = xarray.Dataset(variables, {"step": ("frame", list(ORDERED_STEPS))}, {"spec": "{}"})
     return judge(LIDAR_ORDER, replace(case, runs=case.runs[:1]), (Trajectory(dataset),))

@@ -1,4 +1,4 @@
-"""The counter stream: published vectors, the same bits in torch and in kernels, exact laws.
+"""The counter stream: published vectors, the same bits in torch and in kernels, exact distributions.
 
 Kernels run under Triton's interpreter (TRITON_INTERPRET=0: on a GPU). Statistical tests allow 5 standard errors.
 """
@@ -152,7 +152,7 @@ def test_kernel_draws_the_uniforms_of_torch_to_the_bit(kernels):
     assert torch.equal(drawn.cpu(), uniforms(keys, 5, 1, 9, 7))
 
 
-LAWS = [
+DISTRIBUTIONS = [
     Uniform(low=0.5, high=2.0),
     TwoPoint(low=0.5, high=2.0, probability_high=0.3),
     Constant(value=1.5),
@@ -161,32 +161,34 @@ LAWS = [
 ]
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: f"{type(law).__name__}")
-def test_latents_follow_their_law(law, statistics):
-    drawn = draw_latents(law, stream_keys(range(8), "latents"), 1, 500, 4).double().numpy()
-    assert law.low <= drawn.min() <= drawn.max() <= law.high
-    statistics.assert_mean(drawn, law.mean)
-    statistics.assert_mean(drawn**2, law.second_moment)
+@pytest.mark.parametrize(
+    "distribution", DISTRIBUTIONS, ids=lambda distribution: f"{type(distribution).__name__}"
+)
+def test_latents_follow_their_law(distribution, statistics):
+    drawn = draw_latents(distribution, stream_keys(range(8), "latents"), 1, 500, 4).double().numpy()
+    assert distribution.low <= drawn.min() <= drawn.max() <= distribution.high
+    statistics.assert_mean(drawn, distribution.mean)
+    statistics.assert_mean(drawn**2, distribution.second_moment)
 
 
 def test_quantile_of_the_truncated_normal_in_both_tails():
     uniform = torch.tensor([0.0, 1e-6, 0.25, 0.5, 0.999999], dtype=torch.float64)
     for location in (-1.0, 0.0, 1.2, 4.0):
-        law = TruncatedNormal(low=1.0, high=1.5, location=location, scale=0.2)
-        ends = (np.array([law.low, law.high]) - location) / law.scale
-        exact = truncnorm.ppf(uniform.numpy(), *ends, loc=location, scale=law.scale)
-        found = quantile(law, uniform)
-        if location < 1.0:  # reflected: the same law, with 1 − u for u
-            exact = truncnorm.ppf(1 - uniform.numpy(), *ends, loc=location, scale=law.scale)
+        distribution = TruncatedNormal(low=1.0, high=1.5, location=location, scale=0.2)
+        ends = (np.array([distribution.low, distribution.high]) - location) / distribution.scale
+        exact = truncnorm.ppf(uniform.numpy(), *ends, loc=location, scale=distribution.scale)
+        found = quantile(distribution, uniform)
+        if location < 1.0:  # reflected: the same distribution, with 1 − u for u
+            exact = truncnorm.ppf(1 - uniform.numpy(), *ends, loc=location, scale=distribution.scale)
         np.testing.assert_allclose(found.numpy(), exact, rtol=1e-9)
 
 
 def test_laws_without_a_quantile_are_drawn_on_cpu():
     far = TruncatedNormal(low=1.0, high=1.5, location=-20.0, scale=0.2)
-    for law in (Beta(), far):
-        assert not has_quantile(law)
+    for distribution in (Beta(), far):
+        assert not has_quantile(distribution)
         with pytest.raises(ValueError, match="draw it on CPU"):
-            quantile(law, torch.zeros(1))
-        drawn = draw_on_cpu(law, [3], 2, 5, 4)
-        assert torch.equal(drawn, draw_on_cpu(law, [1, 3], 2, 5, 4)[1:])
-        assert law.low <= drawn.min() <= drawn.max() <= law.high
+            quantile(distribution, torch.zeros(1))
+        drawn = draw_on_cpu(distribution, [3], 2, 5, 4)
+        assert torch.equal(drawn, draw_on_cpu(distribution, [1, 3], 2, 5, 4)[1:])
+        assert distribution.low <= drawn.min() <= drawn.max() <= distribution.high

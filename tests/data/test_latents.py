@@ -1,4 +1,4 @@
-"""Laws of the latents: stated moments against draws (statistical) and against quadrature (exact)."""
+"""Distributions of the latents: stated moments against draws (statistical) and against quadrature (exact)."""
 
 import warnings
 
@@ -9,11 +9,11 @@ from scipy.stats import truncnorm
 from scipy.stats import uniform as flat
 
 from vitdyn.data import (
-    LAWS,
+    DISTRIBUTIONS,
     Beta,
     Constant,
     Custom,
-    Law,
+    Distribution,
     PatchGenerator,
     PatchLayout,
     TruncatedNormal,
@@ -21,7 +21,7 @@ from vitdyn.data import (
     Uniform,
     latents,
 )
-from vitdyn.lumped import quadrature
+from vitdyn.reduced.quadrature import quadrature
 from vitdyn.seeds import Streams
 
 
@@ -56,74 +56,82 @@ OTHER = {
     "one-point uniform": Uniform(low=1.2, high=1.2),
     "spiky beta": Beta(alpha=0.01, beta=0.02),
 }
-ALL = {name: law for name, (law, _) in CONTINUOUS.items()} | FAR | OTHER
-by_name = pytest.mark.parametrize("law", ALL.values(), ids=ALL)
+ALL = {name: distribution for name, (distribution, _) in CONTINUOUS.items()} | FAR | OTHER
+by_name = pytest.mark.parametrize("distribution", ALL.values(), ids=ALL)
 
 
 @by_name
-def test_draws_have_the_shape_and_the_support(law, generator):
-    draws = law.sample(generator, (40, 3, 5))
+def test_draws_have_the_shape_and_the_support(distribution, generator):
+    draws = distribution.sample(generator, (40, 3, 5))
     assert draws.shape == (40, 3, 5)
     assert draws.dtype == np.float64
-    assert draws.min() >= law.low >= 0
-    assert draws.max() <= law.high
+    assert draws.min() >= distribution.low >= 0
+    assert draws.max() <= distribution.high
 
 
 @by_name
-def test_draws_have_the_stated_moments(law, generator, statistics):
-    draws = law.sample(generator, (100_000,))
-    statistics.assert_mean(draws, law.mean)
-    statistics.assert_mean(draws**2, law.second_moment)
+def test_draws_have_the_stated_moments(distribution, generator, statistics):
+    draws = distribution.sample(generator, (100_000,))
+    statistics.assert_mean(draws, distribution.mean)
+    statistics.assert_mean(draws**2, distribution.second_moment)
 
 
 @by_name
-def test_draws_are_those_of_the_generator_alone(law):
-    first, second, other = (law.sample(np.random.default_rng(seed), (50,)) for seed in (1, 1, 2))
+def test_draws_are_those_of_the_generator_alone(distribution):
+    first, second, other = (distribution.sample(np.random.default_rng(seed), (50,)) for seed in (1, 1, 2))
     assert np.array_equal(first, second)
-    assert law.mean**2 == pytest.approx(law.second_moment, rel=1e-12) or not np.array_equal(first, other)
+    assert distribution.mean**2 == pytest.approx(distribution.second_moment, rel=1e-12) or not np.array_equal(
+        first, other
+    )
 
 
 @by_name
-def test_seeds_together_draw_what_each_draws_alone(law):
-    """Also a law that overrides how a law of ours is drawn."""
+def test_seeds_together_draw_what_each_draws_alone(distribution):
+    """Also a distribution that overrides how a distribution of ours is drawn."""
 
-    class Shifted(type(law)):
+    class Shifted(type(distribution)):
         def sample(self, generator, shape):
             generator.random()
             return super().sample(generator, shape)
 
-    for one in (law, Shifted(**vars(law))):
+    for one in (distribution, Shifted(**vars(distribution))):
         streams = Streams((3, 0, 2**33), "latents", 5)
         alone = [one.sample(generator, (7, 3)) for generator in streams.each()]
         assert np.array_equal(latents.draw_of_streams(one, streams, (7, 3)), alone)
 
 
-@pytest.mark.parametrize(("law", "density"), CONTINUOUS.values(), ids=CONTINUOUS)
-def test_moments_agree_with_quadrature(law, density):
+@pytest.mark.parametrize(("distribution", "density"), CONTINUOUS.values(), ids=CONTINUOUS)
+def test_moments_agree_with_quadrature(distribution, density):
     mass, first, second = (
-        quad(lambda z, power=power: z**power * density(z), law.low, law.high, epsabs=0, epsrel=1e-12)[0]
+        quad(
+            lambda z, power=power: z**power * density(z),
+            distribution.low,
+            distribution.high,
+            epsabs=0,
+            epsrel=1e-12,
+        )[0]
         for power in range(3)
     )
-    assert law.mean == pytest.approx(first / mass, rel=1e-9)
-    assert law.second_moment == pytest.approx(second / mass, rel=1e-9)
+    assert distribution.mean == pytest.approx(first / mass, rel=1e-9)
+    assert distribution.second_moment == pytest.approx(second / mass, rel=1e-9)
 
 
 @pytest.mark.parametrize("location", [1.0, 1.2, 1.6, 2.0])
 def test_truncated_normal_agrees_with_scipy(location):
-    law = TruncatedNormal(location=location, scale=0.2)
+    distribution = TruncatedNormal(location=location, scale=0.2)
     reference = truncnorm((1.0 - location) / 0.2, (1.5 - location) / 0.2, loc=location, scale=0.2)
-    assert law.mean == pytest.approx(reference.mean(), rel=1e-11)
-    assert law.second_moment == pytest.approx(reference.moment(2), rel=1e-11)
+    assert distribution.mean == pytest.approx(reference.mean(), rel=1e-11)
+    assert distribution.second_moment == pytest.approx(reference.moment(2), rel=1e-11)
 
 
 @pytest.mark.parametrize("location", [-1e6, 0.0, 1.0, 1.25, 1.5, 1e6])
 @pytest.mark.parametrize("scale", [1e-12, 1e-6, 1.0, 1e6])
 def test_truncated_normal_stays_in_its_support_at_every_allowed_location(location, scale):
-    law = TruncatedNormal(location=location, scale=scale)
+    distribution = TruncatedNormal(location=location, scale=scale)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert 1.0 <= law.mean <= 1.5
-        assert law.mean**2 <= law.second_moment * (1 + 1e-14)
+        assert 1.0 <= distribution.mean <= 1.5
+        assert distribution.mean**2 <= distribution.second_moment * (1 + 1e-14)
 
 
 def test_moments_in_closed_form():
@@ -147,33 +155,33 @@ def test_uniform_fills_its_support_evenly(generator, statistics):
     statistics.assert_uniform(np.histogram(draws, bins=20, range=(0.5, 2.5))[0])
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_registered_laws_are_laws_with_defaults_that_work(name, generator):
-    law = LAWS[name]()
-    assert isinstance(law, Law)
-    assert law.low <= law.mean <= law.high
-    assert law.sample(generator, (2, 3)).shape == (2, 3)
+    distribution = DISTRIBUTIONS[name]()
+    assert isinstance(distribution, Distribution)
+    assert distribution.low <= distribution.mean <= distribution.high
+    assert distribution.sample(generator, (2, 3)).shape == (2, 3)
 
 
 class TestCustom:
     def test_moments_are_estimated(self):
-        law = Custom(draw=flat_draw, low=0.5, high=1.5)
-        assert isinstance(law, Law)
-        assert law.mean == pytest.approx(1.0, rel=2e-3)
-        assert law.second_moment == pytest.approx(13 / 12, rel=2e-3)
+        distribution = Custom(draw=flat_draw, low=0.5, high=1.5)
+        assert isinstance(distribution, Distribution)
+        assert distribution.mean == pytest.approx(1.0, rel=2e-3)
+        assert distribution.second_moment == pytest.approx(13 / 12, rel=2e-3)
 
     def test_draws_are_the_functions(self):
-        law = Custom(draw=flat_draw, low=0.5, high=1.5)
-        drawn = law.sample(np.random.default_rng(5), (4, 2))
+        distribution = Custom(draw=flat_draw, low=0.5, high=1.5)
+        drawn = distribution.sample(np.random.default_rng(5), (4, 2))
         assert np.array_equal(drawn, flat_draw(np.random.default_rng(5), (4, 2)))
 
     def test_draws_that_leave_the_support_later_are_caught(self, complaint):
         def breaks_in_large_draws(generator, shape):
             return np.full(shape, 1.0 if np.prod(shape) < 1000 else 3.0)
 
-        law = Custom(draw=breaks_in_large_draws, low=0.5, high=1.5)
+        distribution = Custom(draw=breaks_in_large_draws, low=0.5, high=1.5)
         with complaint("Custom.draw", "must return latents in [0.5, 1.5]"):
-            law.sample(np.random.default_rng(0), (1000,))
+            distribution.sample(np.random.default_rng(0), (1000,))
 
     @pytest.mark.parametrize(
         ("draw", "remedy"),
@@ -190,7 +198,7 @@ class TestCustom:
 
 
 @pytest.mark.parametrize(
-    ("law", "values", "field", "remedy"),
+    ("distribution", "values", "field", "remedy"),
     [
         (Uniform, {"low": -0.1}, "low", "must be a number in [0, 1e+06]"),
         (Uniform, {"low": 1.0, "high": 0.5}, "high", "must be a number in [1, 1e+06]"),
@@ -210,9 +218,9 @@ class TestCustom:
         (Custom, {"draw": flat_draw, "low": -1.0, "high": 2.0}, "low", "must be a number in [0, 1e+06]"),
     ],
 )
-def test_bad_values_are_named(complaint, law, values, field, remedy):
-    with complaint(f"{law.__name__}.{field}", remedy):
-        law(**values)
+def test_bad_values_are_named(complaint, distribution, values, field, remedy):
+    with complaint(f"{distribution.__name__}.{field}", remedy):
+        distribution(**values)
 
 
 class Squared(Uniform):
@@ -239,17 +247,19 @@ class Misshapen(Constant):
 
 def test_moments_fall_with_the_draws_they_speak_of():
     """The parent's E z² under another distribution made every prediction wrong."""
-    law = Squared(low=1.0, high=2.0)
-    assert law.mean == pytest.approx(4 / 3, rel=2e-3)
-    assert law.second_moment == pytest.approx(1 + 2 / 3 + 1 / 5, rel=2e-3)
+    distribution = Squared(low=1.0, high=2.0)
+    assert distribution.mean == pytest.approx(4 / 3, rel=2e-3)
+    assert distribution.second_moment == pytest.approx(1 + 2 / 3 + 1 / 5, rel=2e-3)
     assert (Lower().mean, Lower().second_moment) == (1.0, 1.0)
     assert Uniform().mean == 1.25 and Beta().mean == 1.25
 
 
-@pytest.mark.parametrize("law", [Outside(), Misshapen()], ids=lambda law: type(law).__name__)
-def test_draws_of_the_users_are_checked(law, complaint):
-    generator = PatchGenerator(layout=PatchLayout.from_sizes([3, 2]), latents=law)
-    with complaint(f"{type(law).__name__}.sample", "must return"):
+@pytest.mark.parametrize(
+    "distribution", [Outside(), Misshapen()], ids=lambda distribution: type(distribution).__name__
+)
+def test_draws_of_the_users_are_checked(distribution, complaint):
+    generator = PatchGenerator(layout=PatchLayout.from_sizes([3, 2]), latents=distribution)
+    with complaint(f"{type(distribution).__name__}.sample", "must return"):
         generator.sample(4, seeds=(0, 1))
 
 

@@ -1,11 +1,12 @@
-"""How masks are drawn: any start leads to the uniform law (statistical), any way of running to one result (exact)."""
+"""Masks are drawn uniformly from any start (statistical), and to one result by any way of running (exact)."""
 
 from itertools import combinations
 
 import numpy as np
 import pytest
 
-from vitdyn.data import draw_view_pair, draw_visible, masking, subsets
+from vitdyn.data import masking, subsets
+from vitdyn.data.masking import draw_view_pair, draw_visible
 from vitdyn.seeds import Streams, stream
 
 SHAPES = [
@@ -151,7 +152,7 @@ def test_pairs_of_views_of_seeds_together(kind):
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_words_that_run_out_are_drawn_anew(scarce, generator, statistics, count):
-    """The size stays exact and the law uniform where each sample takes several draws of words."""
+    """The size stays exact and the distribution uniform where each sample takes several draws of words."""
     scarce(count)
     visible = draw_visible(generator, 3_000, 6, 2)
     assert_every_subset_equally_likely(visible, 2, statistics)

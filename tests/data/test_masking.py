@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitdyn.data import draw_view_pair, draw_visible, masked_count
+from vitdyn.data.masking import draw_view_pair, draw_visible, masked_count
 
 
 def count_subsets(visible, masked):
@@ -44,7 +44,7 @@ def test_samples_are_independent(generator, statistics):
 
 
 def test_neighbouring_samples_overlap_as_independent_ones_do(generator, statistics):
-    """Two independent subsets of m of P patches share m²/P on average, with the variance of the hypergeometric law."""
+    """Two independent subsets of m of P patches share m²/P on average, with the hypergeometric variance."""
     hidden = (~draw_visible(generator, 20_000, 200, 70)).astype(np.int64)
     shared = (hidden[::2] * hidden[1::2]).sum(1)
     statistics.assert_mean(shared, 70 * 70 / 200)

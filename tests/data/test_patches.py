@@ -57,7 +57,7 @@ class TestStreams:
         assert not (one.latents == two.latents)[one.latents > 0].any()
 
     def test_clusters_and_latents_come_from_streams_of_their_own(self):
-        """The law does not change the clusters, nor the number of clusters the latents."""
+        """The distribution does not change the clusters, nor the number of clusters the latents."""
         constant = PatchGenerator(layout=UNEQUAL, latents=Constant()).sample(9, [5])
         assert torch.equal(constant.cluster, self.generator.sample(9, [5]).cluster)
         one = PatchGenerator(layout=PatchLayout.from_sizes([5, 2, 2])).sample(9, [5])
@@ -77,7 +77,7 @@ class TestDraws:
         assert (batch.seeds, batch.count) == ((3, 8), 12)
         assert batch.cluster.shape == (2, 12)
         assert batch.latents.shape == (2, 12, 4)
-        assert batch.area.shape == batch.strength.shape == (2, 12, 6)
+        assert batch.area.shape == batch.patch_latent.shape == (2, 12, 6)
         assert batch.latents.dtype == torch.float64
         assert PatchGenerator(layout=EQUAL).sample(2, [0], dtype=torch.float32).latents.dtype == torch.float32
 
@@ -107,24 +107,28 @@ class TestDraws:
         assert torch.equal(sorted_.latents > 0, exists[sorted_.cluster])
 
     def test_by_cluster_latents_and_clusters_stay_independent(self, statistics, test_seed):
-        law = TwoPoint(low=0.5, high=2.0, probability_high=0.3)
-        batch = PatchGenerator(layout=EQUAL, latents=law).sample(30_000, [test_seed], by_cluster=True)
+        distribution = TwoPoint(low=0.5, high=2.0, probability_high=0.3)
+        batch = PatchGenerator(layout=EQUAL, latents=distribution).sample(
+            30_000, [test_seed], by_cluster=True
+        )
         for cluster in range(EQUAL.clusters):
-            statistics.assert_mean(batch.latents[batch.cluster == cluster][:, 0].numpy(), law.mean)
+            statistics.assert_mean(batch.latents[batch.cluster == cluster][:, 0].numpy(), distribution.mean)
 
     def test_latents_follow_the_law_and_are_independent(self, statistics, test_seed):
-        law = TwoPoint(low=0.5, high=2.0, probability_high=0.3)
-        latents = PatchGenerator(layout=EQUAL, latents=law).sample(20_000, [test_seed]).latents[0].numpy()
+        distribution = TwoPoint(low=0.5, high=2.0, probability_high=0.3)
+        latents = (
+            PatchGenerator(layout=EQUAL, latents=distribution).sample(20_000, [test_seed]).latents[0].numpy()
+        )
         for area in range(3):
-            statistics.assert_mean(latents[:, area], law.mean)
-            statistics.assert_mean(latents[:, area] * latents[:, area - 1], law.mean**2)
+            statistics.assert_mean(latents[:, area], distribution.mean)
+            statistics.assert_mean(latents[:, area] * latents[:, area - 1], distribution.mean**2)
 
     def test_areas_that_a_cluster_lacks_have_latent_0(self, batch):
         exists = torch.from_numpy(UNEQUAL.sizes > 0)[batch.cluster]
         assert (batch.latents[~exists] == 0).all()
         assert (batch.latents[exists] >= 1).all()
         assert (~exists).any()
-        assert (batch.strength > 0).all()
+        assert (batch.patch_latent > 0).all()
 
     @pytest.mark.parametrize(
         ("asked", "field", "remedy"),
@@ -141,10 +145,10 @@ class TestDraws:
         with complaint(field, remedy):
             PatchGenerator(layout=EQUAL).sample(**{"count": 4, "seeds": [0]} | asked)
 
-    @pytest.mark.parametrize("law", ["uniform", 1.0, None, Uniform])
-    def test_what_is_no_law_is_named(self, complaint, law):
-        with complaint("latents", "must be a law: one of uniform"):
-            PatchGenerator(layout=EQUAL, latents=law)
+    @pytest.mark.parametrize("distribution", ["uniform", 1.0, None, Uniform])
+    def test_what_is_no_law_is_named(self, complaint, distribution):
+        with complaint("latents", "must be a distribution: one of uniform"):
+            PatchGenerator(layout=EQUAL, latents=distribution)
 
     def test_what_is_no_layout_is_named(self, complaint):
         with complaint("layout", "must be a PatchLayout"):
@@ -195,7 +199,7 @@ def test_dense_patches_are_the_formula_written_as_a_loop(batch, seed):
         k = int(batch.cluster[s, n])
         j = UNEQUAL.partition[k][p]
         assert batch.area[s, n, p] == j
-        assert batch.strength[s, n, p] == batch.latents[s, n, j]
+        assert batch.patch_latent[s, n, p] == batch.latents[s, n, j]
         assert torch.equal(patches[s, n, p], batch.latents[s, n, j] * basis.features[k, j])
 
 
@@ -216,7 +220,7 @@ class TestImages:
         patches = batch.patches(orthonormal_basis(UNEQUAL)).flatten(0, 2)
         torch.testing.assert_close(blocks @ blocks.T, patches @ patches.T, **ROUND_OFF)
         norms = blocks.square().sum(-1)
-        torch.testing.assert_close(norms, batch.strength.flatten() ** 2, **ROUND_OFF)
+        torch.testing.assert_close(norms, batch.patch_latent.flatten() ** 2, **ROUND_OFF)
 
     def test_every_patch_is_at_its_place(self):
         """In a layout with one odd cell, the odd block stands in that row and column."""

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from vitdyn.data import PatchGenerator, PatchLayout, Uniform
-from vitdyn.dynamics import BatchSource, Schedule, Training, loss_gradient
+from vitdyn.dynamics import Schedule, Training, loss_gradient
+from vitdyn.dynamics.batches import BatchSource
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 OBJECTIVES = {"mae": MaskedReconstruction(), "cl": Contrastive(weight_decay=0.001)}
@@ -19,7 +20,7 @@ def make_training():
         layout = PatchLayout.from_sizes(sizes, seed=2)
         small = {
             "steps": 12,
-            "samples": 6,
+            "batch_size": 6,
             "evaluation_samples": 5,
             "seeds": (3, 8),
             "schedule": Schedule(spacing="linear", frames=5),
@@ -36,7 +37,7 @@ def source_of():
     """Where a run takes its batches from."""
 
     def build(training):
-        seeds, samples, size = training.seed_numbers, training.samples, training.data_set_size
+        seeds, samples, size = training.seed_numbers, training.batch_size, training.dataset_size
         place = torch.float64, torch.device("cpu")
         return BatchSource(training.generator, training.objective, seeds, samples, size, *place)
 

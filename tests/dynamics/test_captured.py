@@ -13,8 +13,8 @@ import torch
 
 from vitdyn.data import Beta, PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics.captured import CudaGraphStepper, takes
-from vitdyn.dynamics.descent import Adam, GradientDescent, Momentum
 from vitdyn.dynamics.device_batches import DeviceBatches
+from vitdyn.dynamics.optimizers import Adam, GradientDescent, Momentum
 from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.objectives.contract import draws_views_jointly
@@ -36,25 +36,25 @@ def batches(seeds=(3, 5), *, sizes=((4, 2), (3, 3)), latents=None, dtype=torch.f
     return DeviceBatches(generator, objective or MaskedReconstruction(), seeds, 6, dtype, DEVICE)
 
 
-def run(source, rule, steps, **options):
+def run(source, optimizer, steps, **options):
     seeds, layout = len(source.seeds), source.generator.layout
     correlations = Correlations.zeros(layout, seeds, dtype=source.dtype, device=DEVICE)
     unset = torch.full((seeds,), -1, device=DEVICE)
-    taken = CudaGraphStepper(source, rule, correlations, rule.init(correlations), unset, **options)
+    taken = CudaGraphStepper(source, optimizer, correlations, optimizer.init(correlations), unset, **options)
     for count in steps:
         taken.advance(count)
     assert taken.step == sum(steps)
     return correlations, unset
 
 
-@pytest.mark.parametrize("rule", RULES[::2], ids=lambda rule: type(rule).__name__)
-def test_fused_steps_are_the_plain_ones(rule):
+@pytest.mark.parametrize("rule", RULES[::2], ids=lambda optimizer: type(optimizer).__name__)
+def test_fused_steps_are_the_plain_ones(optimizer):
     """Two steps in float32 against two in float64: the second feels what the first did."""
-    fused, bad = run(batches(), rule, [1, 1], fused=True)
-    plain, _ = run(batches(dtype=torch.float64), rule, [2], fused=False)
+    fused, bad = run(batches(), optimizer, [1, 1], fused=True)
+    plain, _ = run(batches(dtype=torch.float64), optimizer, [2], fused=False)
     assert (bad == -1).all()
     # Adam divides by |∂L/∂Q|: where that is rounding error, so is the direction of its step
-    error = 1e-5 if not isinstance(rule, Adam) else 1e-3
+    error = 1e-5 if not isinstance(optimizer, Adam) else 1e-3
     for found, truth in zip(fused.named().values(), plain.named().values(), strict=True):
         assert float((found - truth).abs().max() / truth.abs().max()) < error
 
@@ -67,7 +67,7 @@ def test_seed_trains_alone_as_among_others():
 
 
 def test_latents_that_only_the_cpu_draws():
-    """A Beta law: the step copies what the CPU drew for it."""
+    """A Beta distribution: the step copies what the CPU drew for it."""
     source = batches((4,), sizes=((4, 2),), latents=Beta(low=0.5))
     fused, _ = run(source, RULES[0], [1], fused=True)
     plain, _ = run(source, RULES[0], [1], fused=False)
@@ -120,14 +120,14 @@ def test_what_these_steps_take(make_training):
             super().step(correlations, gradient.map(lambda part: part / 2), state, count)
 
     assert takes(make_training())
-    for rule in RULES:
-        assert takes(make_training(descent=rule))
+    for optimizer in RULES:
+        assert takes(make_training(optimizer=optimizer))
     for change in (
         {"objective": Contrastive()},
         {"objective": Own()},
-        {"descent": Slower(learning_rate=1.0)},
+        {"optimizer": Slower(learning_rate=1.0)},
         {"content_queries": True},
-        {"data_set_size": 64},
+        {"dataset_size": 64},
     ):
         assert not takes(make_training(**change)), change
     assert draws_views_jointly(Contrastive())

@@ -41,8 +41,8 @@ def stored(path):
     "changes",
     [
         {},
-        {"objective": "cl", "descent": Adam(learning_rate=0.1)},
-        {"descent": Momentum(learning_rate=0.5), "data_set_size": 8, "precision": "float32"},
+        {"objective": "cl", "optimizer": Adam(learning_rate=0.1)},
+        {"optimizer": Momentum(learning_rate=0.5), "dataset_size": 8, "precision": "float32"},
         {"objective": "cl", "content_queries": True},
     ],
     ids=["mae", "cl-adam", "momentum-data-set", "content"],
@@ -275,7 +275,7 @@ CRAFTED = {
         state, "correlations", lambda blocks: dict.fromkeys(blocks, 1.0)
     ),
     "a block less": lambda state: changed(state, "correlations", lambda blocks: dict([*blocks.items()][:1])),
-    "another rule's": lambda state: state | {"descent": {"velocity": state["correlations"]}},
+    "another rule's": lambda state: state | {"optimizer": {"velocity": state["correlations"]}},
     "another objective's": lambda state: state | {"memory": {"teacher": torch.zeros(2)}},
     "first_bad missing": lambda state: {key: part for key, part in state.items() if key != "first_bad"},
     "parts that are none": lambda state: state | {"parts": [("engine", "machine")]},
@@ -308,7 +308,7 @@ class TestComplaints:
             ({"steps": 13}, Runtime()),
             ({"seeds": (3, 9)}, Runtime()),
             ({"precision": "float32"}, Runtime()),
-            ({"descent": GradientDescent(learning_rate=0.1)}, Runtime()),
+            ({"optimizer": GradientDescent(learning_rate=0.1)}, Runtime()),
             ({}, SPLIT),
         ],
     )
@@ -349,7 +349,7 @@ class TestComplaints:
         elif damage == "flipped":
             path.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
         elif damage == "other run":
-            training = replace(stopped, samples=7)
+            training = replace(stopped, batch_size=7)
         else:
             path.unlink()
             path.mkdir()

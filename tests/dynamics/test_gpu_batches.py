@@ -42,7 +42,7 @@ def make_cells(make_training):
         return [
             make_training(
                 MaskedReconstruction(mask_ratio=ratio),
-                **{"descent": kind(learning_rate=rate), "seeds": seeds, "precision": "float32"} | changes,
+                **{"optimizer": kind(learning_rate=rate), "seeds": seeds, "precision": "float32"} | changes,
             )
             for rate, ratio, seeds in ((0.1, 0.3, (3, 8)), (0.2, 0.5, (5,)))
         ]
@@ -54,7 +54,7 @@ class TestWhoSharesABatch:
     @pytest.mark.parametrize("kind", [GradientDescent, Momentum, Adam])
     def test_cells_that_differ_in_numbers(self, kind, make_cells, compiled):
         cells = make_cells(kind)
-        assert batches_of_cells([*cells, *make_cells(kind, samples=7)], CUDA) == [(0, 1), (2, 3)]
+        assert batches_of_cells([*cells, *make_cells(kind, batch_size=7)], CUDA) == [(0, 1), (2, 3)]
         other = Momentum if kind is Adam else Adam
         assert batches_of_cells([*cells, *make_cells(other)], CUDA) == [(0, 1), (2, 3)]
 
@@ -64,7 +64,7 @@ class TestWhoSharesABatch:
             {"objective": Contrastive()},
             {"precision": "float64"},
             {"content_queries": True},
-            {"data_set_size": 9},
+            {"dataset_size": 9},
             {"sizes": [[1] * 17]},
         ],
         ids=lambda change: next(iter(change)),
@@ -80,7 +80,7 @@ class TestWhoSharesABatch:
         """Cells share a batch where the steps are the fused ones, and these take objective and rule of every row."""
         monkeypatch.setattr(flash, "INTERPRETED", not runs)
         monkeypatch.setattr("vitdyn.dynamics.group.CudaGraphStepper", lambda *given, **_: given[:2])
-        changes = [{}, {"precision": "float64"}, {"objective": Contrastive()}, {"data_set_size": 9}]
+        changes = [{}, {"precision": "float64"}, {"objective": Contrastive()}, {"dataset_size": 9}]
         shares = []
         for change in changes:
             training = make_training(**{"precision": "float32"} | change)
@@ -91,9 +91,9 @@ class TestWhoSharesABatch:
             shares.append(batch_key(training, CUDA) is not None)
             assert shares[-1] == fused
             if fused:
-                batches, rule = steps.steps
+                batches, optimizer = steps.steps
                 assert batches.objective is rows.objective
-                assert rule is rows.rule
+                assert optimizer is rows.optimizer
         assert shares == [runs, False, False, False]
 
     def test_laws_share_no_batch_on_gpus(self, make_training, compiled):
@@ -121,7 +121,9 @@ class TestGroups:
         self, seeds, limit, make_training, compiled
     ):
         cells = [
-            make_training(precision="float32", seeds=count, descent=GradientDescent(learning_rate=1 + index))
+            make_training(
+                precision="float32", seeds=count, optimizer=GradientDescent(learning_rate=1 + index)
+            )
             for index, count in enumerate(seeds)
         ]
         limit_mib = (limit + 0.5) * estimate_memory(cells[0], "cuda") / 2**20

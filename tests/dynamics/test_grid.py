@@ -66,15 +66,15 @@ class TestBits:
     @pytest.mark.parametrize("precision", ["float32", "float64"])
     @pytest.mark.parametrize("kind", OBJECTIVES.values())
     @pytest.mark.parametrize("rule", RULES)
-    def test_every_number_of_objective_and_descent(self, kind, rule, precision, make_training):
+    def test_every_number_of_objective_and_descent(self, kind, optimizer, precision, make_training):
         objectives = [
             kind(**dict(zip(kind.batchable_fields, values, strict=True)))
             for values in product(*(VALUES[name][-2:] for name in kind.batchable_fields))
         ]
         cells = [
-            make_training(objective, descent=rule(**numbers), precision=precision, steps=6)
+            make_training(objective, optimizer=optimizer(**numbers), precision=precision, steps=6)
             for objective in objectives
-            for numbers in RULES[rule]
+            for numbers in RULES[optimizer]
         ]
         check(cells, [2 * len(cells)])
 
@@ -91,7 +91,7 @@ class TestBits:
             for kappa in (0.7, 0.8, 0.9)
         ]
         cells = [
-            make_training(generator=generator, descent=GradientDescent(learning_rate=rate), steps=5)
+            make_training(generator=generator, optimizer=GradientDescent(learning_rate=rate), steps=5)
             for rate in (1.0, 3.0)
             for generator in generators
         ]
@@ -102,11 +102,11 @@ class TestBits:
         cells = [
             make_training(
                 Contrastive(mask_ratio=ratio),
-                generator=PatchGenerator(layout=layout, latents=law),
+                generator=PatchGenerator(layout=layout, latents=distribution),
                 seeds=seeds,
                 steps=5,
             )
-            for ratio, law, seeds in [
+            for ratio, distribution, seeds in [
                 (0.5, Uniform(), (3, 8)),
                 (0.3, Uniform(), (8, 3, 1)),
                 (0.5, Constant(value=1.2), (8,)),
@@ -134,7 +134,7 @@ class TestBits:
         assert set(METRICS) <= set(found[0].dataset)
 
     def test_on_more_cores_and_in_smaller_groups(self, cores, make_training):
-        cells = [make_training(descent=GradientDescent(learning_rate=rate)) for rate in (0.5, 1.0, 2.0)]
+        cells = [make_training(optimizer=GradientDescent(learning_rate=rate)) for rate in (0.5, 1.0, 2.0)]
         whole = simulate_grid(cells)
         cores(3)
         assert sizes(cells) == [2, 2, 2]
@@ -152,7 +152,7 @@ class Own(MaskedReconstruction):
 
 @dataclass(frozen=True)
 class Halving:
-    """A rule of descent that is not ours."""
+    """An optimizer that is not ours."""
 
     learning_rate: float = 1.0
 
@@ -168,9 +168,9 @@ class TestWhoTrainsAlone:
         "changes",
         [
             {"objective": Own()},
-            {"descent": Halving()},
+            {"optimizer": Halving()},
             {"content_queries": True},
-            {"data_set_size": 9},
+            {"dataset_size": 9},
         ],
         ids=["objective", "rule", "content", "data set"],
     )
@@ -183,12 +183,12 @@ class TestWhoTrainsAlone:
     def test_what_else_decides_shapes_or_clock(self, make_training):
         plain = make_training()
         others = [
-            {"samples": 7},
+            {"batch_size": 7},
             {"evaluation_samples": 6},
             {"steps": 11},
             {"precision": "float32"},
             {"schedule": Schedule(frames=3)},
-            {"descent": Momentum(learning_rate=1.0)},
+            {"optimizer": Momentum(learning_rate=1.0)},
             {"objective": Contrastive()},
             {"observables": (*RECORD, "rank_me")},
         ]
@@ -208,7 +208,7 @@ class TestWhoTrainsAlone:
 class TestGroups:
     def test_every_row_once_and_every_core_busy(self, cores, make_training):
         cells = [
-            make_training(descent=GradientDescent(learning_rate=rate), seeds=seeds, sizes=layout)
+            make_training(optimizer=GradientDescent(learning_rate=rate), seeds=seeds, sizes=layout)
             for rate, seeds, layout in product((1.0, 2.0, 3.0), (3, (1, 5)), [((6, 5),), ((7, 2, 2),)])
         ]
         rows = sorted((index, seed) for index, cell in enumerate(cells) for seed in cell.seed_numbers)
@@ -222,7 +222,7 @@ class TestGroups:
 
     def test_too_little_work_is_not_split(self, cores, make_training, monkeypatch):
         """Twelve rows of 11² · 6 multiplications a step: three groups of four where four are worth it."""
-        cells = [make_training(seeds=4, descent=GradientDescent(learning_rate=rate)) for rate in (1, 2, 3)]
+        cells = [make_training(seeds=4, optimizer=GradientDescent(learning_rate=rate)) for rate in (1, 2, 3)]
         for least, rows, at_once in ((4, [4, 4, 4], 3), (12, [12], 1), (13, [12], 1)):
             cores(4)
             monkeypatch.setattr("vitdyn.dynamics.memory.LEAST_WORK", least * 11**2 * 6)
@@ -232,7 +232,7 @@ class TestGroups:
 
     def test_rows_that_draw_alike_stay_side_by_side(self, cores, make_training):
         cores(2)
-        cells = [make_training(descent=GradientDescent(learning_rate=rate)) for rate in (1.0, 2.0, 3.0)]
+        cells = [make_training(optimizer=GradientDescent(learning_rate=rate)) for rate in (1.0, 2.0, 3.0)]
         groups = split_cells(cells, CPU, CACHE_MIB)
         assert [group.seeds for group in groups] == [(3, 3, 3), (8, 8, 8)]
 
@@ -242,14 +242,14 @@ class TestGroups:
         assert group.rows == ((0, 9), (0, 2), (0, 4))
 
     def test_what_cells_draw_alike_is_drawn_once(self, make_training, monkeypatch):
-        """γ decides the masks, the law the samples; neither learning rate nor temperature is drawn for."""
+        """γ decides the masks, the distribution the samples; neither learning rate nor temperature is drawn for."""
         layout = make_training().generator.layout
         cells = tuple(
             make_training(
                 Contrastive(mask_ratio=ratio, temperature=heat),
-                generator=PatchGenerator(layout=layout, latents=law),
+                generator=PatchGenerator(layout=layout, latents=distribution),
             )
-            for ratio, heat, law in product((0.3, 0.5), (0.5, 1.0), (Uniform(), Constant(value=1.0)))
+            for ratio, heat, distribution in product((0.3, 0.5), (0.5, 1.0), (Uniform(), Constant(value=1.0)))
         )
         drawn = {"samples": [], "views": 0}
         sample, views = PatchGenerator.sample, Contrastive.draw_views

@@ -24,8 +24,9 @@ from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.recorder import frame_of
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.models import Correlations
-from vitdyn.objectives import MaskedReconstruction, hyperparameter, stack_specs
-from vitdyn.observables import observe
+from vitdyn.objectives import MaskedReconstruction, hyperparameter
+from vitdyn.objectives.stacked import stack_specs
+from vitdyn.observables.observable import observe
 
 pytest.importorskip("triton")
 from vitdyn.kernels.cuda import backend as flash
@@ -52,7 +53,7 @@ def make_cells(make_training):
         return tuple(
             make_training(
                 MaskedReconstruction(mask_ratio=ratio),
-                **{"descent": kind(**numbers), "seeds": seeds, "precision": "float32"} | changes,
+                **{"optimizer": kind(**numbers), "seeds": seeds, "precision": "float32"} | changes,
             )
             for (numbers, ratio), seeds in settings
         )
@@ -72,16 +73,18 @@ def begin(rows):
     dtype = PRECISIONS[training.precision]
     blocks = Correlations.zeros(training.generator.layout, len(rows.rows), dtype=dtype, device=rows.device)
     unset = torch.full((len(rows.rows),), -1, device=rows.device)
-    return Group(rows, blocks, rows.rule.init(blocks), {}, unset)
+    return Group(rows, blocks, rows.optimizer.init(blocks), {}, unset)
 
 
 def device_steps(group, source=None, workspaces=None, fused=None):
     """What ``stepper_of`` does on a GPU, on any device."""
     rows, training = group.rows, group.rows.common
-    kind = training.samples, PRECISIONS[training.precision], rows.device
+    kind = training.batch_size, PRECISIONS[training.precision], rows.device
     batches = DeviceBatches(training.generator, rows.objective, rows.seeds, *kind)
-    state = group.correlations, group.descent, group.first_bad
-    return DeviceStepper(group, CudaGraphStepper(batches, rows.rule, *state, step=group.step, fused=fused))
+    state = group.correlations, group.optimizer, group.first_bad
+    return DeviceStepper(
+        group, CudaGraphStepper(batches, rows.optimizer, *state, step=group.step, fused=fused)
+    )
 
 
 class TestSteps:
@@ -91,7 +94,7 @@ class TestSteps:
         """Also by the plain steps, on CPU, where the compiled engine takes seeds one by one."""
         if DEVICE == CUDA and not fused:
             pytest.skip("sums of the torch engine depend on how many seeds there are")
-        cells = make_cells(kind, samples=5)
+        cells = make_cells(kind, batch_size=5)
         groups = [begin(rows_of(cells, DEVICE, chosen)) for chosen in (None, 0, 1, 2, 3)]
         for group in groups:
             device_steps(group, fused=fused).advance(2)
@@ -102,13 +105,13 @@ class TestSteps:
             assert all(abs(one - other).max() > 1e-6 for one, other in pairwise(block))
 
     def test_a_grid_from_start_to_end(self, make_cells, monkeypatch):
-        """With a Constant law, frames in between, and a cell that another precision keeps by itself."""
+        """With a Constant distribution, frames in between, and a cell that another precision keeps by itself."""
         monkeypatch.setattr("vitdyn.dynamics.loop.stepper_of", device_steps)
         generator = PatchGenerator(
             layout=make_cells(Momentum)[0].generator.layout, latents=Constant(value=1.2)
         )
         clock = Schedule(spacing="explicit", steps=(1,))
-        cells = make_cells(Momentum, generator=generator, samples=4, steps=2, schedule=clock)[:2]
+        cells = make_cells(Momentum, generator=generator, batch_size=4, steps=2, schedule=clock)[:2]
         cells += (replace(cells[0], precision="float64", seeds=(3,)),)
         for cell, found in zip(cells, simulate_grid(cells, runtime=Runtime(device=DEVICE.type)), strict=True):
             assert found.dataset.equals(simulate(cell, runtime=Runtime(device=DEVICE.type)).dataset)
@@ -116,17 +119,19 @@ class TestSteps:
 
     def test_what_is_constant_is_made_once(self):
         """Else a captured graph would read an array that is gone; what changes from step to step is made anew."""
-        rule = stack_specs([Adam(learning_rate=rate) for rate in (0.1, 0.2)])
+        optimizer = stack_specs([Adam(learning_rate=rate) for rate in (0.1, 0.2)])
         like = torch.zeros(2, 3)
 
         def place(read):
-            return hyperparameter(rule, read, like).data_ptr()
+            return hyperparameter(optimizer, read, like).data_ptr()
 
         read = [lambda one: -one.learning_rate, lambda one: 1 - one.beta1]
         first, second = (place(one) for one in read)
         assert (first, second) == tuple(place(one) for one in read)
         assert first != second
-        factors = [hyperparameter(rule, lambda one, time=time: 1 - one.beta2**time, like) for time in (1, 2)]
+        factors = [
+            hyperparameter(optimizer, lambda one, time=time: 1 - one.beta2**time, like) for time in (1, 2)
+        ]
         assert [round(float(factor[0]), 6) for factor in factors] == [0.001, 0.001999]
 
 
@@ -158,7 +163,7 @@ def test_a_frame_takes_each_cell_by_itself(make_cells, monkeypatch):
 @pytest.mark.parametrize("kind", RULES)
 def test_a_grid_on_a_gpu_has_the_bits_of_its_cells(kind, make_cells):
     """Steps as replayed graphs, frames cell by cell."""
-    cells = make_cells(kind, steps=150, samples=16, evaluation_samples=16, seeds=(1, 5, 9, 2, 7))
+    cells = make_cells(kind, steps=150, batch_size=16, evaluation_samples=16, seeds=(1, 5, 9, 2, 7))
     found = simulate_grid(cells, runtime=Runtime(device="cuda"))
     assert batches_of_cells(cells, CUDA) == [(0, 1, 2, 3)]
     for cell, trajectory in zip(cells, found, strict=True):

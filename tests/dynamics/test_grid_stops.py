@@ -28,7 +28,7 @@ EVERY_STEP = Runtime(checkpoint_seconds=0)
 class TestStops:
     def cells(self, make_training):
         return [
-            make_training(objective, descent=Momentum(learning_rate=rate), steps=10)
+            make_training(objective, optimizer=Momentum(learning_rate=rate), steps=10)
             for objective in ("mae", "cl")
             for rate in (0.3, 1.0)
         ]
@@ -80,7 +80,7 @@ class TestStops:
     ):
         """In another order, too: those that had begun go on, to the same bits, and the new ones begin."""
         cells, path = self.cells(make_training), tmp_path / "grid.pt"
-        more = [make_training(descent=Momentum(learning_rate=0.7), steps=10), *cells[::-1]]
+        more = [make_training(optimizer=Momentum(learning_rate=0.7), steps=10), *cells[::-1]]
         whole = simulate_grid(more)
         done = stop_after(count, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -96,7 +96,7 @@ class TestStops:
         """Cells go on by themselves, or in another grid; what trained together and is as far still does."""
         cells = self.cells(make_training)
         files = [tmp_path / f"{index}.pt" for index in range(5)]
-        whole = simulate_grid([*cells, make_training(descent=Momentum(learning_rate=0.7), steps=10)])
+        whole = simulate_grid([*cells, make_training(optimizer=Momentum(learning_rate=0.7), steps=10)])
         done = stop_after(count, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             simulate_grid(cells, checkpoint=files[:4], runtime=EVERY_STEP)
@@ -104,7 +104,7 @@ class TestStops:
         assert begun == ([0, 1] if count == 3 else [0, 1, 2, 3])
         identical(simulate(cells[0], checkpoint=files[0]), whole[0])
         alone = len(done)
-        more = [cells[3], cells[2], cells[1], make_training(descent=Momentum(learning_rate=0.7), steps=10)]
+        more = [cells[3], cells[2], cells[1], make_training(optimizer=Momentum(learning_rate=0.7), steps=10)]
         resumed = simulate_grid(more, checkpoint=[files[index] for index in (3, 2, 1, 4)])
         for one, other in zip(resumed, (whole[3], whole[2], whole[1], whole[4]), strict=True):
             identical(one, other)
@@ -126,7 +126,7 @@ class TestDivergence:
         found = [
             make_training(
                 Contrastive(weight_decay=1e6),
-                descent=GradientDescent(learning_rate=rate),
+                optimizer=GradientDescent(learning_rate=rate),
                 precision="float32",
                 seeds=(index, 8, 9),
             )
@@ -211,10 +211,10 @@ def test_each_seed_has_its_own_start_whatever_its_group(rng, make_training):
 
 def test_the_specification_of_each_cell_is_its_own(make_training):
     rates = (0.5, 1.0)
-    found = simulate_grid([make_training(descent=GradientDescent(learning_rate=rate)) for rate in rates])
+    found = simulate_grid([make_training(optimizer=GradientDescent(learning_rate=rate)) for rate in rates])
     for rate, trajectory in zip(rates, found, strict=True):
         spec = json.loads(trajectory.dataset.attrs["spec"])
-        assert spec["training"]["descent"]["learning_rate"] == rate
+        assert spec["training"]["optimizer"]["learning_rate"] == rate
         np.testing.assert_array_equal(trajectory["time"], rate * trajectory["step"].to_numpy())
 
 

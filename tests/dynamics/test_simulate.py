@@ -16,22 +16,23 @@ from scipy.integrate import solve_ivp
 from vitdyn.data import Constant, PatchGenerator, PatchLayout
 from vitdyn.dynamics import (
     Adam,
-    BatchSource,
     DivergenceError,
     GradientDescent,
     Momentum,
     Runtime,
     Schedule,
     Training,
-    estimate_memory,
     loss_gradient,
-    pick_device,
     simulate,
 )
+from vitdyn.dynamics.batches import BatchSource
 from vitdyn.dynamics.gradient import forward_pass
+from vitdyn.dynamics.memory import estimate_memory
+from vitdyn.dynamics.resources import pick_device
 from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.observables import RECORD, ModelState, observe
+from vitdyn.observables import RECORD, ModelState
+from vitdyn.observables.observable import observe
 
 BOTH = pytest.mark.parametrize("objective", ["mae", "cl"])
 CONTENT = pytest.mark.parametrize("content", [False, True], ids=["positions", "content"])
@@ -88,8 +89,8 @@ class TestStart:
 
     @BOTH
     @RULES
-    def test_zero_learning_rate_is_the_identity(self, objective, rule, rng, make_training):
-        training = make_training(objective, descent=rule(learning_rate=0.0))
+    def test_zero_learning_rate_is_the_identity(self, objective, optimizer, rng, make_training):
+        training = make_training(objective, optimizer=optimizer(learning_rate=0.0))
         start = random_start(training, rng)
         found = final_blocks(simulate(training, start=start))
         assert all(torch.equal(found[name], block) for name, block in start.named().items())
@@ -165,9 +166,9 @@ class TestFlow:
     generator = PatchGenerator(layout=PatchLayout.from_sizes([4, 2, 1]), latents=Constant(value=1.2))
 
     def training(self, steps):
-        rule = GradientDescent(learning_rate=self.time / steps)
+        optimizer = GradientDescent(learning_rate=self.time / steps)
         return Training(
-            generator=self.generator, objective=FixedMask(), descent=rule, steps=steps, samples=3, seeds=1,
+            generator=self.generator, objective=FixedMask(), optimizer=optimizer, steps=steps, batch_size=3, seeds=1,
             evaluation_samples=3, precision="float64", schedule=Schedule(spacing="explicit"),
         )  # fmt: skip
 
@@ -216,7 +217,7 @@ class TestRecord:
             assert float(abs(start)) > 0
 
     def test_clock_labels_and_attributes(self, make_training):
-        training = make_training(descent=GradientDescent(learning_rate=0.25))
+        training = make_training(optimizer=GradientDescent(learning_rate=0.25))
         trajectory = simulate(training, runtime=Runtime(keep_final_state=False))
         np.testing.assert_array_equal(trajectory["time"], 0.25 * trajectory["step"].to_numpy())
         assert trajectory["seed"].to_numpy().tolist() == [3, 8]
@@ -242,8 +243,8 @@ class TestRecord:
 class TestDivergence:
     def test_step_and_seed_are_named(self, make_training):
         """λη = 1e18: each step multiplies Φ by that. One step less is still finite."""
-        objective, rule = Contrastive(weight_decay=1e6), GradientDescent(learning_rate=1e12)
-        training = make_training(objective, descent=rule, precision="float32")
+        objective, optimizer = Contrastive(weight_decay=1e6), GradientDescent(learning_rate=1e12)
+        training = make_training(objective, optimizer=optimizer, precision="float32")
         with pytest.raises(DivergenceError) as caught:
             simulate(training)
         found = re.fullmatch(
@@ -260,7 +261,7 @@ class TestDivergence:
                 super().step(correlations, gradient, state, count)
                 correlations.feature_position[1, 2, 0, 0] = float("inf")
 
-        training = make_training(precision="float32", steps=4, descent=Breaking(learning_rate=1.0))
+        training = make_training(precision="float32", steps=4, optimizer=Breaking(learning_rate=1.0))
         with pytest.raises(ArithmeticError, match="step 1, seed 8: "):
             simulate(training)
 
@@ -332,16 +333,16 @@ class TestMemory:
     def test_more_of_anything_takes_more(self):
         def estimate(patches=64, clusters=1, **options):
             layout = PatchLayout.from_exponents(patches, 0.9, 0.3, clusters=clusters)
-            given = {"generator": PatchGenerator(layout=layout), "objective": Contrastive(), "samples": 64}
+            given = {"generator": PatchGenerator(layout=layout), "objective": Contrastive(), "batch_size": 64}
             return estimate_memory(Training(**given | options))
 
         more = [
             {"patches": 128},
-            {"samples": 128},
+            {"batch_size": 128},
             {"clusters": 2},
             {"precision": "float64"},
             {"content_queries": True},
-            {"descent": Adam(learning_rate=0.1)},
+            {"optimizer": Adam(learning_rate=0.1)},
         ]
         assert all(estimate(**change) > estimate() for change in more)
         assert estimate() > estimate(objective=MaskedReconstruction())

@@ -73,15 +73,15 @@ class TestTraining:
             ("generator", None, "must be a PatchGenerator"),
             ("objective", "mae", "must be an Objective: one of MaskedReconstruction, Contrastive"),
             ("objective", MaskedReconstruction, "must be an Objective"),
-            ("descent", 0.1, "must be one of GradientDescent, Momentum, Adam"),
+            ("optimizer", 0.1, "must be one of GradientDescent, Momentum, Adam"),
             ("steps", -1, "0 or more"),
             ("steps", 1.5, "whole number"),
-            ("samples", 0, "1 or more"),
-            ("samples", True, "whole number"),
+            ("batch_size", 0, "1 or more"),
+            ("batch_size", True, "whole number"),
             ("evaluation_samples", 0, "1 or more"),
             ("precision", "float16", "must be one of float32, float64"),
-            ("data_set_size", 0, "1 or more"),
-            ("data_set_size", 5, "must hold the 6 samples"),
+            ("dataset_size", 0, "1 or more"),
+            ("dataset_size", 5, "must hold the 6 samples"),
             ("seeds", 0, "1 or more"),
             ("seeds", (), "at least one seed, and each once"),
             ("seeds", (1, 1), "at least one seed, and each once"),
@@ -96,8 +96,8 @@ class TestTraining:
     def test_what_the_objective_cannot_do_is_named_at_once(self, make_training, complaint):
         with complaint("mask_ratio", "at least one must be masked"):
             make_training(MaskedReconstruction(mask_ratio=0.01))
-        for field in ("samples", "evaluation_samples"):
-            with complaint("samples", "negatives"):
+        for field in ("batch_size", "evaluation_samples"):
+            with complaint("batch_size", "negatives"):
                 make_training("cl", **{field: 1})
 
     def test_seeds_are_a_count_or_a_list(self, make_training):
@@ -108,21 +108,21 @@ class TestTraining:
     def test_the_default_rule_is_the_objectives(self, objective, make_training):
         training = make_training(objective)
         rate = training.objective.default_learning_rate(training.generator.layout)
-        assert training.rule == GradientDescent(learning_rate=rate)
-        named = make_training(objective, descent=GradientDescent(learning_rate=0.7))
-        assert named.rule.learning_rate == 0.7
+        assert training.resolved_optimizer == GradientDescent(learning_rate=rate)
+        named = make_training(objective, optimizer=GradientDescent(learning_rate=0.7))
+        assert named.optimizer.learning_rate == 0.7
 
 
 class TestBatches:
     def test_fresh_samples_differ_from_step_to_step(self, make_training, source_of):
         source = source_of(make_training())
-        drawn = [row for step in range(20) for row in rows(source.training(step, source.data_set())[0])]
+        drawn = [row for step in range(20) for row in rows(source.training(step, source.dataset())[0])]
         assert len(set(drawn)) == len(drawn) == 120
 
     def test_minibatches_come_from_the_data_set_each_sample_once(self, make_training, source_of):
-        training = make_training(data_set_size=9)
+        training = make_training(dataset_size=9)
         source = source_of(training)
-        data = source.data_set()
+        data = source.dataset()
         assert data.latents.shape[:2] == (2, 9)
         for seed in range(2):
             known = set(rows(data, seed))
@@ -131,7 +131,7 @@ class TestBatches:
             for step in range(30):
                 batch, _ = source.training(step, data)
                 picked = rows(batch, seed)
-                assert len(set(picked)) == len(picked) == training.samples
+                assert len(set(picked)) == len(picked) == training.batch_size
                 assert set(picked) <= known
                 met |= set(picked)
                 subsets.add(tuple(picked))
@@ -139,28 +139,28 @@ class TestBatches:
             assert len(subsets) >= 15  # of C(9, 6) = 84, drawn 30 times: 25 on average
 
     def test_the_whole_set_as_a_batch(self, make_training, source_of):
-        source = source_of(make_training(data_set_size=6))
-        data = source.data_set()
+        source = source_of(make_training(dataset_size=6))
+        data = source.dataset()
         assert sorted(rows(source.training(3, data)[0])) == sorted(rows(data))
 
     @pytest.mark.parametrize("size", [None, 8])
     def test_samples_come_in_the_order_of_their_clusters(self, size, make_training, source_of):
-        source = source_of(make_training(data_set_size=size))
-        clusters = torch.cat([source.training(step, source.data_set())[0].cluster for step in range(9)])
+        source = source_of(make_training(dataset_size=size))
+        clusters = torch.cat([source.training(step, source.dataset())[0].cluster for step in range(9)])
         assert (clusters.diff(dim=1) >= 0).all()
         assert len({tuple(row) for row in clusters.tolist()}) > 2
 
     @pytest.mark.parametrize("size", [None, 8])
     def test_masks_are_drawn_anew_at_every_step(self, size, make_training, source_of):
-        source = source_of(make_training("cl", data_set_size=size))
-        views = [source.training(step, source.data_set())[1] for step in range(6)]
+        source = source_of(make_training("cl", dataset_size=size))
+        views = [source.training(step, source.dataset())[1] for step in range(6)]
         assert all(view.shape == (2, 6, 11) for pair in views for view in pair)
         assert len({view.numpy().tobytes() for pair in views for view in pair}) == 12
 
     @pytest.mark.parametrize("size", [None, 8])
     def test_evaluation_sees_what_training_never_does(self, size, make_training, source_of):
-        source = source_of(make_training(data_set_size=size))
-        data = source.data_set()
+        source = source_of(make_training(dataset_size=size))
+        data = source.dataset()
         trained, masks = set(), set()
         for step in range(13):
             batch, (view,) = source.training(step, data)
@@ -174,10 +174,10 @@ class TestBatches:
 
     @pytest.mark.parametrize("size", [None, 8])
     def test_a_seed_draws_alone_what_it_draws_with_others(self, size, make_training, source_of):
-        training = make_training("cl", data_set_size=size)
+        training = make_training("cl", dataset_size=size)
         together, alone = (source_of(replace(training, seeds=seeds)) for seeds in ((3, 8), (8,)))
         (batch, views), (other, masks) = (
-            source.training(4, source.data_set()) for source in (together, alone)
+            source.training(4, source.dataset()) for source in (together, alone)
         )
         assert rows(batch, 1) == rows(other, 0)
         assert all(torch.equal(view[1], mask[0]) for view, mask in zip(views, masks, strict=True))
@@ -190,7 +190,7 @@ class TestBatches:
             return sample(self, count, seeds, **options)
 
         monkeypatch.setattr(PatchGenerator, "sample", noting)
-        simulate(make_training(data_set_size=9))
+        simulate(make_training(dataset_size=9))
         assert sampled[0] == (9, "data set ", 0)
         assert {purpose for _, purpose, _ in sampled[1:]} == {"evaluation "}
         assert [step for *_, step in sampled[1:]] == [0, 3, 6, 9, 12]
@@ -198,10 +198,10 @@ class TestBatches:
 
 def test_a_data_set_changes_the_run(make_training):
     """The same start on the same evaluation samples, and from the first step on another run."""
-    training = make_training(data_set_size=6, seeds=(1,))
+    training = make_training(dataset_size=6, seeds=(1,))
     first, second = (simulate(training)["loss"].to_numpy() for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    fresh = simulate(replace(training, data_set_size=None))["loss"].to_numpy()
+    fresh = simulate(replace(training, dataset_size=None))["loss"].to_numpy()
     assert first[0, 0] == fresh[0, 0]
     assert (first[1:] != fresh[1:]).all()
 
@@ -277,10 +277,10 @@ WRONG_BATCHES = {
 }
 
 
-@pytest.mark.parametrize("data_set_size", [None, 8])
+@pytest.mark.parametrize("dataset_size", [None, 8])
 @pytest.mark.parametrize("name", WRONG_BATCHES)
 def test_a_generator_of_ones_own_must_return_what_it_was_asked_for(
-    name, data_set_size, make_training, complaint
+    name, dataset_size, make_training, complaint
 ):
     """It was an IndexError, from deep in a step, or a run of fewer samples than were asked for."""
     change, part = WRONG_BATCHES[name]
@@ -289,6 +289,6 @@ def test_a_generator_of_ones_own_must_return_what_it_was_asked_for(
         def sample(self, *arguments, **options):
             return change(super().sample(*arguments, **options))
 
-    plain = make_training(steps=1, samples=4, evaluation_samples=4, data_set_size=data_set_size)
+    plain = make_training(steps=1, batch_size=4, evaluation_samples=4, dataset_size=dataset_size)
     with complaint(f"Own.sample{part}"):
         simulate(replace(plain, generator=Own(layout=plain.generator.layout)))

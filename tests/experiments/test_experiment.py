@@ -40,9 +40,9 @@ def experiment():
         training=Training(
             generator=PatchGenerator(layout=layout, latents=Beta(low=0.5, high=2.0)),
             objective=Contrastive(temperature=0.5, views="complementary"),
-            descent=Adam(learning_rate=0.1),
+            optimizer=Adam(learning_rate=0.1),
             steps=6,
-            samples=8,
+            batch_size=8,
             seeds=(3, 5),
             schedule=Schedule(spacing="explicit", steps=(2,)),
         ),
@@ -125,7 +125,7 @@ def test_a_run_that_is_interrupted_while_it_is_saved(experiment, tmp_path, stop_
 def several(experiment):
     """Three experiments that train in one batch."""
     return [
-        replace(experiment, training=replace(experiment.training, descent=Adam(learning_rate=rate)))
+        replace(experiment, training=replace(experiment.training, optimizer=Adam(learning_rate=rate)))
         for rate in (0.05, 0.1, 0.2)
     ]
 
@@ -177,7 +177,7 @@ def test_a_store_computes_the_key_of_a_result_once(experiment, tmp_path, monkeyp
 def test_a_store_simulates_what_is_missing_as_one_grid(experiment, tmp_path, monkeypatch):
     """The same files as one by one, to the bit; what is there is not run again."""
     several = [
-        replace(experiment, training=replace(experiment.training, descent=Adam(learning_rate=rate)))
+        replace(experiment, training=replace(experiment.training, optimizer=Adam(learning_rate=rate)))
         for rate in (0.05, 0.1, 0.2)
     ]
     alone = ResultStore(tmp_path / "alone")
@@ -208,8 +208,8 @@ def distribution(scale):
     return Custom(draw=lambda generator, shape: 1.0 + scale * generator.random(shape), low=1.0, high=3.0)
 
 
-def with_latents(experiment, law):
-    generator = replace(experiment.training.generator, latents=law)
+def with_latents(experiment, distribution):
+    generator = replace(experiment.training.generator, latents=distribution)
     return replace(experiment, training=replace(experiment.training, generator=generator))
 
 
@@ -224,7 +224,7 @@ def signed(sign):
 def with_objective(experiment, objective):
     return replace(
         experiment,
-        training=replace(experiment.training, objective=objective, descent=Adam(learning_rate=0.1)),
+        training=replace(experiment.training, objective=objective, optimizer=Adam(learning_rate=0.1)),
     )
 
 
@@ -254,8 +254,8 @@ def test_a_checkpoint_is_of_the_code_that_wrote_it(experiment, tmp_path, monkeyp
 
 def test_what_has_no_key_is_run_and_not_kept(experiment, tmp_path, complaint):
     rng = np.random.default_rng(0)
-    law = Custom(draw=lambda generator, shape: 1.0 + rng.random(shape), low=1.0, high=2.0)
-    loose = with_latents(experiment, law)
+    distribution = Custom(draw=lambda generator, shape: 1.0 + rng.random(shape), low=1.0, high=2.0)
+    loose = with_latents(experiment, distribution)
     with complaint("experiment", "numpy.random"):
         _ = loose.key
     store = ResultStore(tmp_path)
@@ -287,7 +287,7 @@ def test_experiments_added_to_an_interrupted_grid(several, experiment, tmp_path,
     """Those that were interrupted go on, whatever is asked for with them; all end in their own bits."""
     more = [
         *several[::-1],
-        replace(experiment, name="more", training=replace(experiment.training, samples=7)),
+        replace(experiment, name="more", training=replace(experiment.training, batch_size=7)),
     ]
     whole, store, begun = [run(each).dataset.drop_attrs() for each in more], ResultStore(tmp_path), []
     taken = EagerStepper.advance
@@ -310,8 +310,8 @@ def test_experiments_added_to_an_interrupted_grid(several, experiment, tmp_path,
 
 
 def diverging(experiment, name):
-    objective, descent = Contrastive(weight_decay=1e6), GradientDescent(learning_rate=1e12)
-    training = replace(experiment.training, objective=objective, descent=descent, precision="float32")
+    objective, optimizer = Contrastive(weight_decay=1e6), GradientDescent(learning_rate=1e12)
+    training = replace(experiment.training, objective=objective, optimizer=optimizer, precision="float32")
     return replace(experiment, name=name, training=training)
 
 

@@ -10,10 +10,9 @@ import pytest
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment, ResultStore, run
-from vitdyn.experiments.identity import FORMULAS
-from vitdyn.lumped import MeanField
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
-from vitdyn.trajectory import Trajectory
+from vitdyn.reduced import MeanField
+from vitdyn.trajectory import FORMULAS, Trajectory
 
 GENERATOR = PatchGenerator(layout=PatchLayout.from_sizes([9, 4, 3], clusters=2))
 
@@ -99,7 +98,7 @@ PINNED = {
     "cl": (trained(Contrastive(temperature=0.5, weight_decay=0.01)), "loss"),
     "mixture": (trained(Mixture(weight=0.3)), "loss"),
     "content": (trained(Contrastive(), content_queries=True), "loss"),
-    "data set": (trained(MaskedReconstruction(), data_set_size=40), "loss"),
+    "data set": (trained(MaskedReconstruction(), dataset_size=40), "loss"),
     "attention": (trained(MaskedReconstruction()), "own_area_attention"),
     "mae flow": (flowing(MaskedReconstruction()), "time"),
     "cl flow": (flowing(Contrastive()), "time"),

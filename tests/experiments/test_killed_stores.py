@@ -20,14 +20,14 @@ TRAINING = Training(
     generator=PatchGenerator(layout=PatchLayout.from_sizes([[6, 3, 2], [5, 6]], seed=2)),
     objective=MaskedReconstruction(),
     steps=60,
-    samples=6,
+    batch_size=6,
     evaluation_samples=5,
     seeds=(3, 8),
     schedule=Schedule(frames=12),
 )
 CELLS = [
     Experiment(
-        name=f"cell-{index}", training=replace(TRAINING, descent=Momentum(learning_rate=0.1 + index / 9))
+        name=f"cell-{index}", training=replace(TRAINING, optimizer=Momentum(learning_rate=0.1 + index / 9))
     )
     for index in range(4)
 ]

@@ -11,8 +11,10 @@ import torch
 from vitdyn.data import Constant, PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.dynamics import loss_gradient
 from vitdyn.dynamics.gradient import Workspaces, forward_pass
-from vitdyn.kernels import Correlations, Workspace, autograd_path, factored, torch_backend
-from vitdyn.models import area_attention, attend, dense_area_attention, dense_attention, mean_area_attention
+from vitdyn.kernels import Correlations, autograd_path, factored, torch_backend
+from vitdyn.kernels.workspace import Workspace
+from vitdyn.models import area_attention, dense_area_attention, mean_area_attention
+from vitdyn.models.reference import attend, dense_attention
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 TWENTY = pytest.mark.parametrize("case", range(20))
@@ -87,7 +89,7 @@ def test_the_problems_meet_every_kind_of_sample(make_problem):
         layout, visible = problem.batch.layout, problem.views[0]
         assert layout.patches & (layout.patches - 1)
         clusters.add(layout.clusters)
-        shown, there = problem.batch.shown_count(visible), problem.batch.membership.sum(-1)
+        shown, there = problem.batch.visible_count(visible), problem.batch.membership.sum(-1)
         moderate = float(problem.correlations.position_position.abs().max()) < 2
         few_masked = float(visible.double().mean(-1).max()) > 0.9
         seen["full"] += int(visible.all(-1).sum())

@@ -9,9 +9,11 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything loads Triton
 import pytest
 import torch
 
-from vitdyn.kernels import Correlations, Workspace, torch_backend
+from vitdyn.kernels import Correlations, torch_backend
 from vitdyn.kernels.self_check import mistakes_of
-from vitdyn.models import attend, dense_area_attention
+from vitdyn.kernels.workspace import Workspace
+from vitdyn.models import dense_area_attention
+from vitdyn.models.reference import attend
 
 DOUBLE, SINGLE = (torch.float64, 1e-12), (torch.float32, 1e-5)
 

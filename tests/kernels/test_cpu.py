@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.kernels import Correlations, Workspace, factored, torch_backend
+from vitdyn.kernels import Correlations, factored, torch_backend
+from vitdyn.kernels.workspace import Workspace
 
 numba = pytest.importorskip("numba")
 from vitdyn.kernels.cpu import backend as cpu  # noqa: E402

@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, Uniform
-from vitdyn.kernels import Correlations, Workspace
-from vitdyn.models import attend, dense_area_attention
+from vitdyn.kernels import Correlations
+from vitdyn.kernels.workspace import Workspace
+from vitdyn.models import dense_area_attention
+from vitdyn.models.reference import attend
 
 pytest.importorskip("triton")
 from vitdyn.kernels.cuda import backend as flash

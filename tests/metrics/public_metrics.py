@@ -38,7 +38,7 @@ CALLS = {
     "alignment": Call({"first": FEATURES, "second": OTHERS}),
     "attention_by_depth": Call({"maps": [MAPS, MAPS[::-1]], "positions": FEATURES[:9, :2]}),
     "attention_distance": Call({"attention": MAPS, "positions": FEATURES[:9, :2]}),
-    "attention_diversity": Call({"attention": MAPS}),
+    "top_key_concentration": Call({"attention": MAPS}),
     "attention_entropy": Call({"attention": MAPS}),
     "cka": Call({"first": FEATURES, "second": OTHERS}),
     "clid": Call({"learnability": FEATURES[:, 0], "dimension": OTHERS[:, 0]}),
@@ -64,7 +64,7 @@ CALLS = {
     "rank_agreement": Call({"scores": FEATURES.T, "quality": OTHERS.T}),
     "rank_me": Call({"features": FEATURES}),
     "representations_by_depth": Call({"tokens": [TOKENS, TOKENS[::-1]]}, {"side": 3}),
-    "ridge_determination": Call(
+    "ridge_r_squared": Call(
         TARGETS | {"test_features": OTHERS, "test_targets": FEATURES[:, :2]}, {"penalty": 0.1}
     ),
     "ridge_probe": Call(LABELLED, {"penalty": 0.1}),
@@ -73,7 +73,7 @@ CALLS = {
     "top_key_scores": Call({"attention": MAPS}, {"top": 3}),
     "uniformity": Call({"features": FEATURES}),
 }
-GIVE_NAN = {"attention_diversity", "rank_agreement", "agreement_interval"}
+GIVE_NAN = {"top_key_concentration", "rank_agreement", "agreement_interval"}
 """What is recorded along a run, or read over models of which one may have no value, is NaN and not refused."""
 EVERY = [
     pytest.param(name, array, id=f"{name}-{array}") for name, call in CALLS.items() for array in call.arrays

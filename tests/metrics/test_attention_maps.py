@@ -8,12 +8,12 @@ import torch
 
 from vitdyn.metrics import (
     attention_distance,
-    attention_diversity,
     attention_entropy,
     grid_positions,
     head_deviation,
     mutual_information,
     position_deviation,
+    top_key_concentration,
     top_key_scores,
 )
 from vitdyn.metrics.attention import DistanceConvention, MapConvention
@@ -227,7 +227,7 @@ class TestTopKeyScores:
     def test_what_a_run_records(self, rng):
         attention = random_maps(rng, 3)
         np.testing.assert_allclose(
-            attention_diversity(attention, top=4), top_key_scores(attention, top=4).value, **CLOSE
+            top_key_concentration(attention, top=4), top_key_scores(attention, top=4).value, **CLOSE
         )
 
     def test_cannot_tell_uniform_from_permutation(self, rng):

@@ -40,7 +40,7 @@ def test_arrays_that_do_not_fit_together_are_refused_in_one_line(name, array):
 @pytest.mark.parametrize(
     ("name", "array"),
     [case for case in EVERY if case.values[1] in ("queries", "among", "test_features")]
-    + [("LinearMap", "features"), ("alignment", "second"), ("ridge_determination", "test_targets")],
+    + [("LinearMap", "features"), ("alignment", "second"), ("ridge_r_squared", "test_targets")],
 )
 def test_other_features_than_those_of_the_fit_are_refused_in_one_line(name, array):
     with pytest.raises(ValueError, match=ONE_LINE):

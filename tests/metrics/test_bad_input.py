@@ -96,7 +96,7 @@ def test_arrays_of_all_kinds_are_read_alike(name, array):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             found = call(name, {array: converted(CALLS[name].arrays[array], convert)})
-        coarse = name == "attention_diversity" and how in ("half precision", "bfloat16", "single precision")
+        coarse = name == "top_key_concentration" and how in ("half precision", "bfloat16", "single precision")
         for one, other in zip(found, expected, strict=True):
             assert isinstance(one, torch.Tensor)
             np.testing.assert_allclose(
@@ -184,7 +184,7 @@ def test_numbers_whose_squares_leave_the_range_are_refused_or_right(name, array,
     """A metric either says that it cannot, or does not see the scale."""
     values = converted(CALLS[name].arrays[array], lambda each: scale * torch.tensor(each))
     if name in {"homogeneity", *GIVE_NAN}:
-        expected = [each * (scale if name == "attention_diversity" else 1) for each in call(name)]
+        expected = [each * (scale if name == "top_key_concentration" else 1) for each in call(name)]
         for one, other in zip(call(name, {array: values}), expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-12)
     else:

@@ -174,8 +174,8 @@ SLOW = {
         ("one unit", "a unit twice", "every sample twice", "one sample often", "equal samples", "zeros"),
     ),
     "ridge_probe": (labelled(metrics.ridge_probe, penalty=0.1), slow_ridge, ("equal samples", "zeros")),
-    "ridge_determination": (
-        lambda x: metrics.ridge_determination(x, Y, x, Y[::-1], penalty=0.1).value,
+    "ridge_r_squared": (
+        lambda x: metrics.ridge_r_squared(x, Y, x, Y[::-1], penalty=0.1).value,
         slow_determination,
         (),
     ),
@@ -219,7 +219,7 @@ class TestFew:
         assert metrics.k_means(one, 1, seed=0).tolist() == [0]
         assert metrics.neighbour_accuracy(one, [3], X, np.full(12, 3), neighbours=1).value == 1
         assert metrics.ridge_probe(one, [3], X, np.full(12, 3), penalty=0.1).value == 1
-        assert metrics.ridge_determination(one, Y[:1], X, Y, penalty=0).value.shape == (3,)
+        assert metrics.ridge_r_squared(one, Y[:1], X, Y, penalty=0).value.shape == (3,)
         np.testing.assert_allclose(metrics.fit_ridge(one, Y[:1], penalty=0).scores(X), np.tile(Y[0], (12, 1)))
         for measure in (metrics.ne_sum, metrics.participation_ratio, metrics.uniformity):
             with complaint("shape of features", "sample ≥ 2"):

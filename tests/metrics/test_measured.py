@@ -52,7 +52,7 @@ ON_FEATURES = {
     "logistic": (labelled(metrics.logistic_probe, penalty=0.1), probe.PROBE),
     "neighbours": (labelled(metrics.neighbour_accuracy, neighbours=3), neighbours.NEIGHBOURS),
     "determination": (
-        lambda x, **how: metrics.ridge_determination(x, x.sin(), x, x.cos(), penalty=0.1, **how),
+        lambda x, **how: metrics.ridge_r_squared(x, x.sin(), x, x.cos(), penalty=0.1, **how),
         probe.PROBE,
     ),
 }

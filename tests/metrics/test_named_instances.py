@@ -44,7 +44,7 @@ class TestNamedInstances:
         with complaint("targets[3, 1]"):
             metrics.fit_ridge(X, targets, penalty=0.1)
         with complaint("test_targets[3, 1]"):
-            metrics.ridge_determination(X, Y, X, targets, penalty=0.1)
+            metrics.ridge_r_squared(X, Y, X, targets, penalty=0.1)
 
     def test_maps_and_coordinates(self, complaint):
         maps = np.full((2, 9, 9), 1 / 9)

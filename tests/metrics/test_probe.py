@@ -12,8 +12,8 @@ from vitdyn.metrics import (
     logistic_probe,
     nearest,
     neighbour_accuracy,
-    ridge_determination,
     ridge_probe,
+    ridge_r_squared,
 )
 from vitdyn.metrics.neighbours import NeighbourConvention
 from vitdyn.metrics.probe import ProbeConvention
@@ -86,14 +86,14 @@ class TestRidge:
         truth = normal(rng, 15, 2)
         predicted = fit_ridge(x, y, penalty=0.1).scores(to).numpy()
         expected = 1 - ((truth.numpy() - predicted) ** 2).sum(0) / (15 * truth.numpy().var(0))
-        found = ridge_determination(x, y, to, truth, penalty=0.1).value
+        found = ridge_r_squared(x, y, to, truth, penalty=0.1).value
         np.testing.assert_allclose(found, expected, **CLOSE)
 
     def test_determination_where_nothing_varies(self, rng):
         x, to = normal(rng, 20, 4), normal(rng, 15, 4)
         constant = torch.full((20, 1), 0.1, dtype=torch.float64)
-        assert ridge_determination(x, constant, to, constant[:15], penalty=0.1).value == 1
-        assert ridge_determination(x, constant, to, constant[:15] + 1, penalty=0.1).value == 0
+        assert ridge_r_squared(x, constant, to, constant[:15], penalty=0.1).value == 1
+        assert ridge_r_squared(x, constant, to, constant[:15] + 1, penalty=0.1).value == 0
 
 
 class TestLogistic:

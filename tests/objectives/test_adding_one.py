@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from vitdyn.data import PatchGenerator, PatchLayout, Uniform
-from vitdyn.dynamics import BatchSource, GradientDescent, Momentum, Runtime, Schedule, Training, simulate
+from vitdyn.dynamics import GradientDescent, Momentum, Runtime, Schedule, Training, simulate
+from vitdyn.dynamics.batches import BatchSource
 from vitdyn.experiments import Experiment, register
 from vitdyn.models import Correlations, area_attention
 from vitdyn.objectives import OBJECTIVES, Objective, contract
@@ -80,7 +81,7 @@ def training():
         generator=PatchGenerator(layout=LAYOUT, latents=Uniform(low=0.5, high=1.5)),
         objective=Toy(),
         steps=9,
-        samples=6,
+        batch_size=6,
         seeds=(4, 7),
         precision="float64",
         evaluation_samples=6,
@@ -107,7 +108,7 @@ def by_hand(training, seed):
         training.generator,
         training.objective,
         (seed,),
-        training.samples,
+        training.batch_size,
         None,
         torch.float64,
         torch.device("cpu"),
@@ -120,19 +121,20 @@ def by_hand(training, seed):
 
         def features(model, view, batch=batch, views=views):
             attention = area_attention(Correlations(*model), batch, views[view])
-            return [batch.latents[0, b] * attention[0, b].mean(1) for b in range(training.samples)]
+            return [batch.latents[0, b] * attention[0, b].mean(1) for b in range(training.batch_size)]
 
         target = [value - centre for value in features(teacher, 1)]
         live = [part.clone().requires_grad_() for part in (phi, upsilon, predictor)]
         loss = sum(
-            0.5 * (mine @ live[2] - aim).square().sum() / training.samples + sum(mine @ old for old in queue)
+            0.5 * (mine @ live[2] - aim).square().sum() / training.batch_size
+            + sum(mine @ old for old in queue)
             for mine, aim in zip(features(live[:2], 0), target, strict=True)
         )
         pulls = torch.autograd.grad(loss, live)
         phi, upsilon = phi - RATE * pulls[0], upsilon - RATE * pulls[1]
         speed = 0.5 * speed + pulls[2]
         predictor = predictor - PUSH * speed
-        seen = sum(features((phi, upsilon), 1)) / training.samples
+        seen = sum(features((phi, upsilon), 1)) / training.batch_size
         teacher = KEEP * teacher[0] + (1 - KEEP) * phi, KEEP * teacher[1] + (1 - KEEP) * upsilon
         centre = DRIFT * centre + (1 - DRIFT) * seen
         queue = [*queue[1:], seen]

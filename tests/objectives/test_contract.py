@@ -17,9 +17,9 @@ from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics import GradientDescent, Training, loss_gradient, simulate, simulate_grid
 from vitdyn.dynamics.grid import batch_key
 from vitdyn.dynamics.memory import estimate_memory
-from vitdyn.lumped import ExactReduction, MeanField
 from vitdyn.objectives import Contrastive, MaskedReconstruction, MeanPooled, Mixture, Objective, Residual
 from vitdyn.objectives.contract import lower_bound_of
+from vitdyn.reduced import ExactReduction, MeanField
 
 LAYOUT = PatchLayout.from_sizes([9, 4, 3])
 KINDS = (MaskedReconstruction, Contrastive, Mixture)
@@ -187,10 +187,10 @@ def training(objective, **options):
         **{
             "generator": PatchGenerator(layout=LAYOUT, latents=Uniform(low=0.5, high=1.5)),
             "objective": objective,
-            "descent": GradientDescent(learning_rate=0.5),
+            "optimizer": GradientDescent(learning_rate=0.5),
             "steps": 6,
             "seeds": 3,
-            "samples": 6,
+            "batch_size": 6,
             "precision": "float64",
             **options,
         }
@@ -201,8 +201,8 @@ def training(objective, **options):
 def test_a_run_follows_the_changed_loss(kind):
     """Twice the loss at half the rate is the same descent, and a record of twice the loss."""
     rate = 1e-2 * kind().default_learning_rate(LAYOUT)
-    plain = simulate(training(kind(), descent=GradientDescent(learning_rate=rate)))
-    twice = simulate(training(doubled_in_a_subclass(kind), descent=GradientDescent(learning_rate=rate / 2)))
+    plain = simulate(training(kind(), optimizer=GradientDescent(learning_rate=rate)))
+    twice = simulate(training(doubled_in_a_subclass(kind), optimizer=GradientDescent(learning_rate=rate / 2)))
     for name in ("feature_position", "area_attention"):
         np.testing.assert_allclose(twice[name], plain[name], rtol=0, atol=1e-12)
     np.testing.assert_allclose(twice["loss"], 2 * plain["loss"], rtol=1e-12)
@@ -403,10 +403,10 @@ def test_a_rule_of_descent_moves_in_place_and_owns_its_state(complaint):
             )
 
     with complaint("Returning.step", "in place"):
-        simulate(training(MaskedReconstruction(), descent=Returning(learning_rate=0.5)))
+        simulate(training(MaskedReconstruction(), optimizer=Returning(learning_rate=0.5)))
     runs = []
     for own in (True, False):  # noqa: B007  # read by Anchored
-        runs.append(simulate(training(MaskedReconstruction(), descent=Anchored(learning_rate=0.5))))
+        runs.append(simulate(training(MaskedReconstruction(), optimizer=Anchored(learning_rate=0.5))))
     assert runs[0].dataset.drop_attrs().equals(runs[1].dataset.drop_attrs())
     plain = simulate(training(MaskedReconstruction()))
     assert float(abs(plain["feature_position"] - runs[0]["feature_position"]).max()) > 1e-3
@@ -555,7 +555,7 @@ GRIDS = {
     "an object's scale": lambda: [training(with_a_scale(scale)) for scale in (1.0, 5.0)],
     "an object's step": lambda: [
         training(MaskedReconstruction()),
-        training(MaskedReconstruction(), descent=stopped()),
+        training(MaskedReconstruction(), optimizer=stopped()),
     ],
 }
 

@@ -94,7 +94,7 @@ class TestComplaints:
         kind(mask_ratio=0.1).check(self.layout, 4)
 
     def test_contrastive_needs_a_negative(self, complaint):
-        with complaint("samples", "at least 2"):
+        with complaint("batch_size", "at least 2"):
             CL.check(self.layout, 1)
         CL.check(self.layout, 2)
         MAE.check(self.layout, 1)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.data import PatchGenerator, PatchLayout, Uniform, masked_count
+from vitdyn.data import PatchGenerator, PatchLayout, Uniform
+from vitdyn.data.masking import masked_count
 from vitdyn.dynamics import Schedule, Training, loss_gradient, simulate
 from vitdyn.dynamics.gradient import forward_pass
 from vitdyn.objectives import Contrastive, MaskedReconstruction, MeanPooled, Mixture, Residual
@@ -120,5 +121,5 @@ def test_complaints(complaint):
         Mixture(temperature=0.0)
     with complaint("views", "independent, complementary"):
         Mixture(views="same")
-    with complaint("samples", "at least 2"):
+    with complaint("batch_size", "at least 2"):
         Mixture().check(PatchLayout.from_sizes([6, 4]), 1)

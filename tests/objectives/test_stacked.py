@@ -6,16 +6,8 @@ import pytest
 import torch
 
 from vitdyn.dynamics.gradient import forward_pass, loss_gradient
-from vitdyn.objectives import (
-    OBJECTIVES,
-    Contrastive,
-    MaskedReconstruction,
-    Mixture,
-    hyperparameter,
-    stack_key,
-    stack_specs,
-    unstack,
-)
+from vitdyn.objectives import OBJECTIVES, Contrastive, MaskedReconstruction, Mixture, hyperparameter
+from vitdyn.objectives.stacked import stack_key, stack_specs, unstack
 
 KINDS = {
     MaskedReconstruction: [{"mask_ratio": 0.3}, {"mask_ratio": 0.6}],

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, Uniform, draw_visible, orthonormal_basis
+from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, Uniform, orthonormal_basis
+from vitdyn.data.masking import draw_visible
 from vitdyn.dynamics import Schedule, Training, simulate
 from vitdyn.experiments import Experiment
 from vitdyn.metrics import attention_distance, homogeneity, lidar, mutual_information, rank_me
-from vitdyn.models import Correlations, attend
+from vitdyn.models import Correlations
+from vitdyn.models.reference import attend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.observables import (
     METRICS,
@@ -139,10 +141,8 @@ def test_probes_are_fitted_within_a_cluster_and_tested_on_other_images(rng):
         determination(of_all[clusters == k], latents[clusters == k][:, : (LAYOUT.sizes[k] > 0).sum()])
         for k in (0, 1)
     ]
-    assert np.isclose(float(found["global_determination"]), np.mean([each[0] for each in told]), rtol=1e-6)
-    assert np.isclose(
-        float(found["local_determination"]), np.mean([each[1:].mean() for each in told]), rtol=1e-6
-    )
+    assert np.isclose(float(found["global_r_squared"]), np.mean([each[0] for each in told]), rtol=1e-6)
+    assert np.isclose(float(found["local_r_squared"]), np.mean([each[1:].mean() for each in told]), rtol=1e-6)
 
 
 def test_high_frequencies_are_read_on_the_coordinates_of_the_images_own_areas(rng):
@@ -169,23 +169,23 @@ def test_a_probe_reads_latents_that_attention_keeps_and_none_that_it_drops():
     area = torch.from_numpy(layout.area_of_patch[0])
     own.feature_position[0, torch.arange(16), 0, area] = 80.0
     found = measure(own, generator, (0,), *asked)
-    assert abs(float(found["local_determination"]) - 1) < 1e-9
-    assert abs(float(found["global_determination"]) - 1) < 1e-9
+    assert abs(float(found["local_r_squared"]) - 1) < 1e-9
+    assert abs(float(found["global_r_squared"]) - 1) < 1e-9
     lost = Correlations.zeros(layout, 1, content_queries=False, dtype=torch.float64)
     lost.feature_position[0, :, 0, 0] = 80.0
     found = measure(lost, generator, (0,), *asked)
-    assert float(found["local_determination"]) < 0.2
-    assert abs(float(found["global_determination"]) - 1) < 1e-9
+    assert float(found["local_r_squared"]) < 0.2
+    assert abs(float(found["global_r_squared"]) - 1) < 1e-9
     assert abs(float(found["rank_me"]) - 1) < 1e-9
 
 
-METRICS_OF_IMAGES = ("local_determination", "global_determination", "rank_me")
+METRICS_OF_IMAGES = ("local_r_squared", "global_r_squared", "rank_me")
 
 
 @pytest.mark.parametrize("objective", [MaskedReconstruction(), Contrastive()], ids=["mae", "cl"])
 def test_a_run_records_them_and_a_seed_does_not_depend_on_its_neighbours(objective):
     training = Training(
-        generator=GENERATOR, objective=objective, steps=6, samples=8, seeds=(0, 5),
+        generator=GENERATOR, objective=objective, steps=6, batch_size=8, seeds=(0, 5),
         schedule=Schedule(spacing="explicit", steps=(2,)), observables=(*RECORD, *ALL),
     )  # fmt: skip
     together = simulate(training)

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from vitdyn.dynamics.gradient import forward_pass
-from vitdyn.models import attend
+from vitdyn.models.reference import attend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.observables import RECORD, ModelState, observe
+from vitdyn.observables import RECORD, ModelState
+from vitdyn.observables.observable import observe
 
 MAE, CL = MaskedReconstruction(), Contrastive(temperature=0.5, weight_decay=0.3)
 CASES = pytest.mark.parametrize("case", range(4))
@@ -159,7 +160,7 @@ def test_losses_and_diversity(case, objective, content, frame):
     for seed in range(len(seen.batch.seeds)):
         scores = [sorted(maps[seed, b].mean(0).tolist())[-10:] for b in (0, seen.batch.count - 1)]
         np.testing.assert_allclose(
-            seen.found["attention_diversity"][seed], np.mean([np.mean(s) for s in scores])
+            seen.found["top_key_concentration"][seed], np.mean([np.mean(s) for s in scores])
         )
 
 

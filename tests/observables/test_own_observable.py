@@ -16,7 +16,7 @@ TRAINING = vd.Training(
     generator=vd.PatchGenerator(layout=LAYOUT),
     objective=vd.MaskedReconstruction(),
     steps=8,
-    samples=4,
+    batch_size=4,
     evaluation_samples=6,
     seeds=(3, 8),
     schedule=vd.Schedule(spacing="explicit", steps=(2, 5)),

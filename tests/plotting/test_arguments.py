@@ -12,12 +12,12 @@ from vitdyn.plotting import FigureOptions, gap_words
 from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.heads import draw_heads
 from vitdyn.plotting.learned import draw_learning, draw_orderings
-from vitdyn.plotting.lumped import draw_mixture, draw_phase_diagram, draw_portrait, read_curves, read_maps
-from vitdyn.plotting.lumped_times import draw_collapse, draw_exponents
 from vitdyn.plotting.photograph_gaps import draw_photograph_gaps
 from vitdyn.plotting.practice import draw_practice
 from vitdyn.plotting.questions import draw_panels, final_attention, table_of_ends
-from vitdyn.practice import estimate_seconds, finding_table, findings, interval, value_table
+from vitdyn.plotting.reduced import draw_mixture, draw_phase_diagram, draw_portrait, read_curves, read_maps
+from vitdyn.plotting.reduced_times import draw_collapse, draw_exponents
+from vitdyn.vits import estimate_seconds, finding_table, findings, interval, value_table
 
 NONSENSE = (None, 3, -1.5, "x", b"x", float("nan"), object(), np.zeros((2, 2)), [None], ("a",))
 DOORS = [

@@ -36,7 +36,8 @@ SIZES = {1: [10, 8, 5, 1], 2: [[12, 6, 6], [10, 8, 5, 1]]}
 def tiny(objective="mae", clusters=1, steps=6, seeds=3, **options):
     layout = PatchLayout.from_sizes(SIZES[clusters], seed=1)
     return Training(
-        generator=PatchGenerator(layout=layout), objective=OBJECTIVES[objective], steps=steps, samples=8, seeds=seeds,
+        generator=PatchGenerator(layout=layout), objective=OBJECTIVES[objective], steps=steps, batch_size=8,
+        seeds=seeds,
         evaluation_samples=8, schedule=Schedule(frames=5), **options,
     )  # fmt: skip
 
@@ -129,7 +130,7 @@ def test_what_does_not_exist_is_drawn_as_nothing():
         generator=PatchGenerator(layout=PatchLayout.from_sizes([6, 4])),
         objective=Contrastive(),
         steps=2,
-        samples=4,
+        batch_size=4,
         seeds=2,
     )
     trajectory = simulate(two_areas)
@@ -186,7 +187,7 @@ def test_every_run_has_a_summary_page(options):
 
 
 def test_the_page_says_what_was_run():
-    page = summary_page(simulate(tiny("cl", steps=2, data_set_size=8)))
+    page = summary_page(simulate(tiny("cl", steps=2, dataset_size=8)))
     words = " ".join(text.get_text() for part in page.figure.subfigs for text in part.texts)
     for expected in (
         "contrastive",
@@ -203,9 +204,9 @@ def test_data_are_drawn_as_they_are():
     layout = PatchLayout.from_sizes([10, 6], clusters=2, grid=(4, 4), arrangement="contiguous")
     batch = PatchGenerator(layout=layout, latents=Uniform()).sample(1, (3,))
     views = [np.arange(16) % 2 == 0, np.arange(16) < 8, np.arange(16) >= 8]
-    cluster, strength = int(batch.cluster[0, 0]), batch.strength[0, 0].numpy()
+    cluster, patch_latent = int(batch.cluster[0, 0]), batch.patch_latent[0, 0].numpy()
     image = batch.images(patch_size=2)[0, 0].numpy()
-    drawing = draw_data(layout, cluster=cluster, image=image, strength=strength, views=views)
+    drawing = draw_data(layout, cluster=cluster, image=image, patch_latent=patch_latent, views=views)
     rows = table(drawing)
 
     def values(panel, series):
@@ -213,7 +214,7 @@ def test_data_are_drawn_as_they_are():
 
     for index in range(2):
         assert values("ab"[index], "area") == list(layout.partition[index])
-    assert values("c", "strength z") == strength.tolist()
+    assert values("c", "strength z") == patch_latent.tolist()
     for panel, view in zip("def", views, strict=True):
         assert values(panel, "visible") == view.tolist()
 
@@ -222,7 +223,11 @@ def test_areas_need_a_grid(complaint):
     layout = PatchLayout.from_sizes([10, 6], clusters=2)
     with complaint("layout.grid"):
         draw_data(
-            layout, cluster=0, image=np.ones((3, 4, 4)), strength=np.ones(16), views=[np.ones(16, bool)] * 3
+            layout,
+            cluster=0,
+            image=np.ones((3, 4, 4)),
+            patch_latent=np.ones(16),
+            views=[np.ones(16, bool)] * 3,
         )
 
 

@@ -102,7 +102,7 @@ def test_final_attention_is_the_trajectorys_last_frame():
     layout = PatchLayout.from_sizes([[6, 3, 2], [7, 4]], seed=1)
     trajectory = simulate(
         Training(
-            generator=PatchGenerator(layout=layout), objective=MaskedReconstruction(), steps=2, samples=6, seeds=2,
+            generator=PatchGenerator(layout=layout), objective=MaskedReconstruction(), steps=2, batch_size=6, seeds=2,
             evaluation_samples=12, schedule=Schedule(frames=3),
         )
     )  # fmt: skip

@@ -204,7 +204,7 @@ def test_position_correlations_grow_slower_by_the_size_of_an_area():
 
 @pytest.mark.parametrize("clusters", [1, 2])
 def test_leading_drift_of_contrast_against_the_gradient_over_all_samples(clusters):
-    """Two areas, a two-point law, B = 2: every latent of anchor and negative, and both kinds of negative.
+    """Two areas, a two-point distribution, B = 2: every latent of anchor and negative, and both kinds of negative.
 
     As attention shrinks, E push / [(κ/P) A_1² (E z³ − E z² E z/K)] → 1 with an error of the order of A_1.
     """

@@ -30,19 +30,19 @@ POSITIVE, NEGATIVE = (Regime(patches=10**4, kappa_c=c, kappa_s=s) for c, s in ((
 
 
 def test_levels_are_their_formulas():
-    law = Uniform(low=1.0, high=1.5)
-    phase_one = phase_one_level(POSITIVE, law)
+    distribution = Uniform(low=1.0, high=1.5)
+    phase_one = phase_one_level(POSITIVE, distribution)
     depth = 0.5 * log(1e4) + log(1 / 3)
     assert (phase_one.low, phase_one.high) == pytest.approx((-depth / 2, -depth / 3))
-    take_over = take_over_level(POSITIVE, law)
+    take_over = take_over_level(POSITIVE, distribution)
     assert (take_over.low, take_over.high) == pytest.approx((-0.25 * log(1e4), -0.25 / 1.5 * log(1e4)))
-    masked = take_over_level(POSITIVE, law, 0.75)
+    masked = take_over_level(POSITIVE, distribution, 0.75)
     assert masked.low == pytest.approx(-(0.5 * log(1e4) + log(0.5)) / 2)
-    own = own_area_level(POSITIVE, law)
+    own = own_area_level(POSITIVE, distribution)
     assert (own.low, own.high) == pytest.approx((0.7 / 1.5 * log(1e4), 0.7 * log(1e4)))
-    centre = global_query_level(POSITIVE, law)
+    centre = global_query_level(POSITIVE, distribution)
     assert (centre.low, centre.high) == pytest.approx((0.1 / 1.5 * log(1e4), 0.1 * log(1e4)))
-    assert contrastive_level(POSITIVE, law) == centre
+    assert contrastive_level(POSITIVE, distribution) == centre
 
 
 def test_there_is_no_first_phase_where_the_gap_is_negative():
@@ -53,13 +53,13 @@ def test_there_is_no_first_phase_where_the_gap_is_negative():
 
 def test_the_levels_are_the_derived_ones():
     """For a constant latent each level is the one of the derivations."""
-    z, law = 1.3, Constant(value=1.3)
+    z, distribution = 1.3, Constant(value=1.3)
     _, lift = derived.phase_one_end()
     for level_of, depth in (
         (take_over_level, derived.pushed_level_at_takeover()),
         (phase_one_level, sp.log(lift) / (2 * derived.Z)),
     ):
-        found = level_of(POSITIVE, law, 0.6)
+        found = level_of(POSITIVE, distribution, 0.6)
         values = {"P": 1e4, "gamma": 0.6, "nu": 0.4, "z": z, "alpha": 0.1, "rho": 0.6, "Delta": 0.5}
         number = depth.subs({symbol: values[str(symbol)] for symbol in depth.free_symbols})
         assert -found.low == pytest.approx(float(number), rel=1e-9)
@@ -95,7 +95,7 @@ def test_no_weight_keeps_a_collapse_where_contrast_itself_ends_it(temperature):
 def test_a_collapsed_loss_is_a_number_at_any_temperature(temperature, clusters):
     """Against 60 digits, for latents that take four values alike."""
     values = (1.0, 1.1, 1.3, 1.5)
-    law = Custom(draw=lambda generator, shape: np.resize(values, shape), low=1.0, high=1.5)
+    distribution = Custom(draw=lambda generator, shape: np.resize(values, shape), low=1.0, high=1.5)
     with mpmath.workdps(60):
         z, tau, share = (
             [mpmath.mpf(value) for value in values],
@@ -106,7 +106,9 @@ def test_a_collapsed_loss_is_a_number_at_any_temperature(temperature, clusters):
         for own in z:
             same = sum(mpmath.exp((own * other - own**2) / tau) for other in z) / 4
             total += mpmath.log1p((64 - share) * mpmath.exp(-(own**2) / tau) + share * same) / 4
-        assert collapse_loss(law, temperature, 64, clusters) == pytest.approx(float(total), rel=1e-12)
+        assert collapse_loss(distribution, temperature, 64, clusters) == pytest.approx(
+            float(total), rel=1e-12
+        )
 
 
 def test_a_phase_is_made_of_a_level_and_a_rate(complaint):
@@ -117,8 +119,8 @@ def test_a_phase_is_made_of_a_level_and_a_rate(complaint):
 
 
 def test_one_key_of_an_area_has_its_share_of_the_work():
-    law = TwoPoint(low=1.0, high=2.0)
-    assert position_correlation_ratio(law, 5.0) == pytest.approx(2.5 / 4.5 / 4, rel=5e-3)
+    distribution = TwoPoint(low=1.0, high=2.0)
+    assert position_correlation_ratio(distribution, 5.0) == pytest.approx(2.5 / 4.5 / 4, rel=5e-3)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_one_key_of_an_area_has_its_share_of_the_work():
         (lambda: mixture_threshold(Uniform(), 1.0, 64, 0), "clusters"),
         (lambda: mixture_threshold(Uniform(), float("nan"), 64, 16), "temperature"),
         (lambda: collapse_loss(Uniform(), 1.0, 2.5, 16), "negatives"),
-        (lambda: collapse_threshold(Uniform(low=0.0, high=1.0), 1.0, 64, 16), "law.low"),
+        (lambda: collapse_threshold(Uniform(low=0.0, high=1.0), 1.0, 64, 16), "distribution.low"),
         (lambda: position_correlation_ratio(Uniform(), 1.0), "local_size"),
         (lambda: take_over_level(POSITIVE, Uniform(), 1.0), "mask_ratio"),
         (lambda: phase_one_level(POSITIVE, Uniform(), float("nan")), "mask_ratio"),
@@ -157,14 +159,14 @@ def test_an_interval_must_be_in_order():
         Prediction(symbol="x", low=1.0, high=0.0, statement="", source="", note="")
 
 
-@pytest.mark.parametrize("law", [Constant(value=1.3), TwoPoint(low=0.5, high=2.0)])
+@pytest.mark.parametrize("distribution", [Constant(value=1.3), TwoPoint(low=0.5, high=2.0)])
 @pytest.mark.parametrize("sizes", [[[4, 1, 3]], [[4, 1, 3], [5, 2, 1]]])
-def test_infimum_counts_wholly_masked_areas_over_all_masks(sizes, law):
+def test_infimum_counts_wholly_masked_areas_over_all_masks(sizes, distribution):
     layout = PatchLayout.from_sizes(sizes, seed=3)
     lost = []
     for areas in layout.area_of_patch:
         for masked in combinations(range(8), 4):
             hidden = set(masked)
             lost.append(sum(set(np.flatnonzero(areas == areas[patch])) <= hidden for patch in masked))
-    expected = 0.5 * law.second_moment * np.mean(lost)
-    assert reconstruction_infimum(layout, 0.5, law) == pytest.approx(expected, rel=1e-12)
+    expected = 0.5 * distribution.second_moment * np.mean(lost)
+    assert reconstruction_infimum(layout, 0.5, distribution) == pytest.approx(expected, rel=1e-12)

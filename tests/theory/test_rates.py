@@ -49,10 +49,10 @@ def test_the_recalled_bound_is_above_our_exponent_and_open_where_latents_can_van
 
 
 def test_two_phases_where_the_gap_is_positive():
-    law = Uniform()
-    first, second = phases(TWO, law)
-    assert first.level == phase_one_level(TWO, law)
-    assert second.level == own_area_level(TWO, law)
+    distribution = Uniform()
+    first, second = phases(TWO, distribution)
+    assert first.level == phase_one_level(TWO, distribution)
+    assert second.level == own_area_level(TWO, distribution)
     assert first.duration.exponent == pytest.approx(second.duration.exponent)
     assert first.duration.exponent == pytest.approx(phase_one_start(TWO).exponent + TWO.information_gap)
 

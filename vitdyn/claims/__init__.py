@@ -4,7 +4,6 @@ from vitdyn.claims.check import check, contradicted, judge, overall, passes
 from vitdyn.claims.claim import (
     INCONCLUSIVE,
     REFUTED,
-    SCALES,
     SUPPORTED,
     Assumption,
     Case,
@@ -64,7 +63,23 @@ CLAIMS: tuple[Claim, ...] = (
 """All claims, in the order in which they are reported."""
 
 __all__ = [
-    "CLAIMS", "CL_GLOBAL", "INCONCLUSIVE", "MAE_AREA", "REFUTED", "SCALES", "SUPPORTED", "Assumption",
-    "Case", "Claim", "Control", "Measurement", "Verdict", "check", "contradicted", "judge", "moved",
-    "over_seeds", "overall", "passes",
-]  # fmt: skip
+    "CLAIMS",
+    "CL_GLOBAL",
+    "INCONCLUSIVE",
+    "MAE_AREA",
+    "REFUTED",
+    "SUPPORTED",
+    "Assumption",
+    "Case",
+    "Claim",
+    "Control",
+    "Measurement",
+    "Verdict",
+    "check",
+    "contradicted",
+    "judge",
+    "moved",
+    "over_seeds",
+    "overall",
+    "passes",
+]

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 
 from vitdyn.claims.claim import Assumption, Case
-from vitdyn.data import AreaSizes, Law
+from vitdyn.data import AreaSizes, Distribution
 from vitdyn.dynamics import Training
-from vitdyn.lumped import ExactReduction, MeanField
+from vitdyn.reduced import ExactReduction, MeanField
 
 Spec = Training | MeanField | ExactReduction
 
@@ -32,8 +32,8 @@ def exponents_of(spec: Spec) -> tuple[float, float]:
     return sizes.exponents or (sizes.kappa_c, sizes.kappa_s)
 
 
-def law_of(spec: Spec) -> Law:
-    """Return the law of the latents."""
+def distribution_of(spec: Spec) -> Distribution:
+    """Return the distribution of the latents."""
     return spec.latents if isinstance(spec, MeanField) else spec.generator.latents
 
 
@@ -44,7 +44,7 @@ def clusters_of(spec: Spec) -> int:
 
 def negatives_of(spec: Spec) -> int:
     """Return the number of negatives of a sample: in a full simulation the other samples of its batch."""
-    return spec.negatives if isinstance(spec, MeanField) else spec.samples - 1
+    return spec.negatives if isinstance(spec, MeanField) else spec.batch_size - 1
 
 
 def mask_ratio_of(spec: Spec) -> float:
@@ -55,29 +55,32 @@ def mask_ratio_of(spec: Spec) -> float:
 ONE_RUN = Assumption(sentence="One run.", holds=lambda case: len(case.runs) == 1)
 FULL_SIMULATION = every_run("Full simulation.", lambda spec: isinstance(spec, Training))
 MEAN_FIELD = every_run("Mean field.", lambda spec: isinstance(spec, MeanField))
-FRESH_BATCHES = every_run("Fresh batches.", lambda spec: getattr(spec, "data_set_size", None) is None)
+FRESH_BATCHES = every_run("Fresh batches.", lambda spec: getattr(spec, "dataset_size", None) is None)
 POSITION_QUERIES = every_run(
     "Queries are positions alone.", lambda spec: not getattr(spec, "content_queries", False)
 )
 CONTENT_QUERIES = every_run(
     "Queries hold contents too.", lambda spec: getattr(spec, "content_queries", False)
 )
-LATENTS_BOUNDED = every_run("Latents are bounded away from 0.", lambda spec: law_of(spec).low > 0)
+LATENTS_BOUNDED = every_run("Latents are bounded away from 0.", lambda spec: distribution_of(spec).low > 0)
 POSITIONS_MOVE = every_run(
     "Position correlations move too.", lambda spec: getattr(spec, "position_correlations", True)
 )
 
 
 def latents_of_kind(*kinds: type, words: str) -> Assumption:
-    """Return the assumption that the latents follow one of these laws."""
-    return every_run(f"Latents: {words}.", lambda spec: isinstance(law_of(spec), kinds))
+    """Return the assumption that the latents follow one of these distributions."""
+    return every_run(f"Latents: {words}.", lambda spec: isinstance(distribution_of(spec), kinds))
 
 
 def latents_spread(at_most: float) -> Assumption:
     """Return the assumption that U/L is no larger than this."""
 
     def met(spec: Spec) -> bool:
-        return law_of(spec).low > 0 and law_of(spec).high <= at_most * law_of(spec).low
+        return (
+            distribution_of(spec).low > 0
+            and distribution_of(spec).high <= at_most * distribution_of(spec).low
+        )
 
     return every_run(f"U/L is at most {at_most:g}.", met)
 
@@ -207,7 +210,9 @@ def sweep(count: int, top: float) -> Assumption:
     def met(case: Case) -> bool:
         specs = case.specs
         heights = [sizes_of(spec).patches for spec in specs]
-        alike = {(exponents_of(spec), spec.objective, law_of(spec), clusters_of(spec)) for spec in specs}
+        alike = {
+            (exponents_of(spec), spec.objective, distribution_of(spec), clusters_of(spec)) for spec in specs
+        }
         rising = all(low < high for low, high in pairwise(heights))
         return len(specs) >= count and rising and heights[-1] >= top and len(alike) == 1
 

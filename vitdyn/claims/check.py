@@ -18,7 +18,7 @@ from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Case, 
 from vitdyn.claims.judgement import compare
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment, Runner, run_all
-from vitdyn.lumped import ExactReduction, StalledFlowError
+from vitdyn.reduced import ExactReduction, StalledFlowError
 from vitdyn.trajectory import Trajectory
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import isinf, isnan
 from typing import NamedTuple
 
-from vitdyn._errors import as_tuple, require_callable, require_kind, require_real, wrong
+from vitdyn._errors import as_tuple, invalid_value, require_callable, require_kind, require_real
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
-from vitdyn.lumped import ExactReduction, MeanField
+from vitdyn.reduced import ExactReduction, MeanField
 from vitdyn.trajectory import Trajectory
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
@@ -40,9 +40,9 @@ class Case:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
-            raise wrong("Case.name", self.name, "must be a name that is not blank")
+            raise invalid_value("Case.name", self.name, "must be a name that is not blank")
         if not isinstance(self.runs, tuple) or not self.runs:
-            raise wrong("Case.runs", self.runs, "must be a tuple of one experiment or more")
+            raise invalid_value("Case.runs", self.runs, "must be a tuple of one experiment or more")
         as_tuple("Case.runs", self.runs, Experiment)
 
     @classmethod
@@ -57,7 +57,7 @@ class Case:
         kinds = Training, MeanField, ExactReduction
         found = [run.training for run in self.runs if isinstance(run.training, kinds)]
         if len(found) < len(self.runs):
-            raise wrong(
+            raise invalid_value(
                 "Case.runs",
                 self.name,
                 "must be simulations, reductions and mean-field flows of the theory's layer",

@@ -25,8 +25,8 @@ from vitdyn.claims.flows import (
     with_coarser,
 )
 from vitdyn.data import Uniform
-from vitdyn.lumped import MeanField
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
+from vitdyn.reduced import MeanField
 from vitdyn.theory import (
     collapse_loss,
     collapse_threshold,

@@ -14,8 +14,8 @@ from vitdyn.claims.flows import spec_of
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout
 from vitdyn.dynamics import GradientDescent, Schedule, Training
 from vitdyn.experiments import Experiment
-from vitdyn.lumped import ExactReduction, MeanField
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
+from vitdyn.reduced import ExactReduction, MeanField
 from vitdyn.trajectory import Trajectory
 
 _MAE, _CL = MaskedReconstruction(), Contrastive()
@@ -39,9 +39,9 @@ def twins(
     full = Training(
         generator=PatchGenerator(layout=layout),
         objective=objective,
-        descent=GradientDescent(learning_rate=rate),
+        optimizer=GradientDescent(learning_rate=rate),
         steps=steps,
-        samples=samples,
+        batch_size=samples,
         seeds=seeds,
         schedule=Schedule(frames=_FRAMES),
     )

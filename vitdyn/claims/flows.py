@@ -9,10 +9,10 @@ from math import inf, log
 import numpy as np
 
 from vitdyn.claims.claim import Case, Control, Interval, Measurement, moved
-from vitdyn.data import AreaSizes, Law, Uniform
+from vitdyn.data import AreaSizes, Distribution, Uniform
 from vitdyn.experiments import Experiment
-from vitdyn.lumped import MeanField, crossing_time
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
+from vitdyn.reduced import MeanField, crossing_time
 from vitdyn.theory import Rate, Regime
 from vitdyn.trajectory import Trajectory
 
@@ -34,7 +34,7 @@ def flow(
     kappa_s: float,
     objective: Objective,
     *,
-    latents: Law | None = None,
+    latents: Distribution | None = None,
     clusters: int = CLUSTERS,
     **options: object,
 ) -> Experiment:
@@ -50,7 +50,12 @@ def flow(
 
 
 def sweep(
-    kappa_c: float, kappa_s: float, objective: Objective, *, latents: Law | None = None, until: float = 0.9
+    kappa_c: float,
+    kappa_s: float,
+    objective: Objective,
+    *,
+    latents: Distribution | None = None,
+    until: float = 0.9,
 ) -> Case:
     """Return the case of runs over ``SWEEP``."""
     runs = tuple(

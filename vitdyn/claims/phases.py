@@ -20,9 +20,9 @@ from vitdyn.claims.flows import (
     spec_of,
     with_coarser,
 )
-from vitdyn.data import Constant, Law, Uniform
-from vitdyn.lumped import local_correlations, phase_one_end, when_reached
+from vitdyn.data import Constant, Distribution, Uniform
 from vitdyn.objectives import Contrastive
+from vitdyn.reduced import local_correlations, phase_one_end, when_reached
 from vitdyn.theory import Prediction, first_lead, local_area_time, phase_one_level, take_over_level
 from vitdyn.trajectory import Trajectory
 
@@ -33,7 +33,7 @@ _LATENTS = assume.latents_of_kind(Uniform, Constant, words="uniform or constant"
 _POSITIVE, _NEGATIVE = ((0.9, 0.3), (0.8, 0.3), (0.9, 0.5)), ((0.6, 0.3), (0.55, 0.4))
 
 
-def _flow(kappa: tuple[float, float], latents: Law | None = None) -> Case:
+def _flow(kappa: tuple[float, float], latents: Distribution | None = None) -> Case:
     case = single_flow(*kappa, latents=latents, until=0.95, frames=600)
     return case if latents is None else Case(name=f"{case.name}, constant z", runs=case.runs)
 

@@ -30,8 +30,8 @@ from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import limit_experiments
 from vitdyn.data import Constant, TwoPoint, Uniform
 from vitdyn.dynamics import Training
-from vitdyn.lumped import crossing_time
 from vitdyn.objectives import Contrastive, MaskedReconstruction
+from vitdyn.reduced import crossing_time
 from vitdyn.theory import (
     global_area_time,
     local_area_time,
@@ -241,11 +241,11 @@ MAE_PP = Claim(
 def _reconstruction_loss(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     (trajectory,), training = trajectories, case.runs[0].training
     assert isinstance(training, Training)
-    layout, law = training.generator.layout, training.generator.latents
+    layout, distribution = training.generator.layout, training.generator.latents
     ratio = 0.5
     errors = trajectory["reconstruction_error"].to_numpy()
     losses = ratio * np.nansum(errors * layout.sizes, -1).mean(-1)
-    excess = losses - reconstruction_infimum(layout, ratio, law)
+    excess = losses - reconstruction_infimum(layout, ratio, distribution)
     return over_seeds(excess[-1] / excess[0])
 
 

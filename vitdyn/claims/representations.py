@@ -261,7 +261,7 @@ def ordered_runs(gap: str, scale: str, *, within_cluster: bool = True) -> tuple[
     objectives: list[Objective] = [MaskedReconstruction(mask_ratio=ratio) for ratio in ratios]
     objectives += [Contrastive(mask_ratio=r, temperature=t) for r in ratios for t in (0.5, 1.0)]
     objectives += [Mixture(weight=weight, mask_ratio=r) for weight in (0.2, 0.5, 0.8) for r in ratios]
-    names = ("lidar", "rank_me", "local_determination", "global_determination")
+    names = ("lidar", "rank_me", "local_r_squared", "global_r_squared")
     images = MetricImages(objects=192, views=12, within_cluster=within_cluster)
     metrics = metric_observables(names, images)
     schedule = Schedule(spacing="explicit", steps=ORDERED_STEPS)
@@ -278,7 +278,7 @@ def over_models(trajectories: tuple[Trajectory, ...], name: str) -> Float[torch.
 
 
 def _better_order(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    quality = over_models(trajectories, "local_determination")
+    quality = over_models(trajectories, "local_r_squared")
     agreement = (
         rank_agreement(over_models(trajectories, name), quality).value.numpy()
         for name in ("lidar", "rank_me")
@@ -323,7 +323,7 @@ LIDAR_ORDER = Claim(
         assume.LATENTS_BOUNDED,
         assume.clusters_at_least(2),
         assume.SAME_DATA,
-        assume.recording("lidar", "rank_me", "local_determination"),
+        assume.recording("lidar", "rank_me", "local_r_squared"),
         WITHIN_CLUSTER,
         COMPARABLE_AREAS,
     ),

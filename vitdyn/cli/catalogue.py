@@ -66,12 +66,12 @@ def objectives() -> tuple[Entry, ...]:
 
 def distributions() -> tuple[Entry, ...]:
     """Describe the distributions of the latents."""
-    return _by_name(_Sources("data", "latents.py"), "LAWS", added("distribution"))
+    return _by_name(_Sources("data", "latents.py"), "DISTRIBUTIONS", added("distribution"))
 
 
 def optimizers() -> tuple[Entry, ...]:
-    """Describe the rules of descent."""
-    return _by_name(_Sources("dynamics", "descent.py"), "DESCENTS", added("optimizer"))
+    """Describe the optimizers."""
+    return _by_name(_Sources("dynamics", "optimizers.py"), "OPTIMIZERS", added("optimizer"))
 
 
 def claims() -> tuple[Entry, ...]:

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from vitdyn._errors import require_choice, wrong
+from vitdyn._errors import invalid_value, require_choice
 from vitdyn._tables import text_table
 
 UNDECIDED = 3
@@ -43,10 +43,10 @@ class Check:
 
     def __call__(self) -> int:
         """Print the table; return the exit status."""
+        from vitdyn._files import require_writable, writable_beside
         from vitdyn.claims import CLAIMS, check, contradicted, passes
         from vitdyn.dynamics import Runtime
         from vitdyn.experiments import ResultStore
-        from vitdyn.trajectory import require_writable, writable_beside
 
         for name in self.claims:
             require_choice("claims", name, [claim.id for claim in CLAIMS])
@@ -55,7 +55,7 @@ class Check:
             if path:
                 require_writable(path)
         if self.json and self.html and self.json.resolve() == self.html.resolve():
-            raise wrong("json", str(self.json), "is the file of the page too: name another")
+            raise invalid_value("json", str(self.json), "is the file of the page too: name another")
         chosen = [claim for claim in CLAIMS if not self.claims or claim.id in self.claims]
         store = ResultStore(self.results, runtime=runtime)
         verdicts = check(chosen, store, scale="quick" if self.quick else "full", seed=self.seed)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, commands, law_of, result_file
+from vitdyn.cli.objective import LatentOptions, commands, distribution_of, result_file
 
 _TIMED = 50
 
@@ -43,7 +43,7 @@ class FlowOptions(LatentOptions):
     nodes: int = 24
     """Quadrature nodes for each latent."""
     frames: int = 96
-    """How many moments are recorded."""
+    """How many time points are recorded."""
     out: Path = Path("results")
     """Folder for the result file and the picture."""
 
@@ -63,8 +63,8 @@ def follow(objective: Any, options: FlowOptions) -> int:
     from vitdyn.data import AreaSizes
     from vitdyn.dynamics import Runtime
     from vitdyn.experiments import Experiment, run
-    from vitdyn.lumped import MeanField
     from vitdyn.plotting import flow_page, save_figure
+    from vitdyn.reduced import MeanField
 
     sizes = AreaSizes.from_exponents(
         options.patches, options.kappa_c, options.kappa_s, outside=options.outside
@@ -73,7 +73,7 @@ def follow(objective: Any, options: FlowOptions) -> int:
     spec = MeanField(
         sizes=sizes,
         objective=objective,
-        latents=law_of(options),
+        latents=distribution_of(options),
         clusters=options.clusters if options.clusters is not None else 1 if alone else 16,
         negatives=options.negatives,
         position_correlations=options.position_correlations,

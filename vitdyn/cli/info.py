@@ -6,21 +6,21 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn._version import version_of
 from vitdyn.cli import catalogue
 
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """List what there is: objectives, laws, rules of descent, claims."""
+    """List what there is: objectives, distributions, optimizers, claims."""
 
     def __call__(self) -> int:
         """Print the lists."""
         sections = {
             "objectives": {each.name: f"({each.family}) {each.text}" for each in catalogue.objectives()},
-            "laws of the latents": {each.name: each.text for each in catalogue.distributions()},
-            "rules of descent": {each.name: each.text for each in catalogue.optimizers()},
+            "distributions of the latents": {each.name: each.text for each in catalogue.distributions()},
+            "optimizers": {each.name: each.text for each in catalogue.optimizers()},
             "claims": {each.name: each.text for each in catalogue.claims()},
         }
         for title, entries in sections.items():
@@ -51,7 +51,9 @@ class Figures:
         """Run the scripts one by one."""
         scripts = sorted(self.sims.glob("[0-9]*.py"))
         if not scripts:
-            raise wrong("sims", str(self.sims), "holds no scripts: run this in a clone of the repository")
+            raise invalid_value(
+                "sims", str(self.sims), "holds no scripts: run this in a clone of the repository"
+            )
         asked = {"--quick": self.quick, "--redraw": self.redraw, "--anew": self.anew}
         flags = [flag for flag, wanted in asked.items() if wanted]
         places = ["--out", str(self.out), "--results", str(self.results)]
@@ -117,7 +119,7 @@ def _probed() -> dict[str, str]:
     """Return what torch and the kernels say of this machine."""
     import torch
 
-    from vitdyn.dynamics import pick_device
+    from vitdyn.dynamics.resources import pick_device
     from vitdyn.kernels.plan import backend_name
 
     device = pick_device()

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from vitdyn._errors import require_integer, wrong
+from vitdyn._errors import invalid_value, require_integer
 from vitdyn._progress import progress
 from vitdyn._tables import text_table
 
@@ -58,14 +58,14 @@ class Inspect:
 
     def __call__(self) -> int:
         """Print the tables; write CSV and picture."""
-        from vitdyn.checkpoints.untrusted import printable
-        from vitdyn.dynamics import pick_device
+        from vitdyn._files import require_writable
+        from vitdyn.dynamics.resources import pick_device
         from vitdyn.plotting import save_figure
         from vitdyn.plotting.heads import draw_heads
-        from vitdyn.trajectory import require_writable
+        from vitdyn.vits.untrusted import printable
 
         if not self.checkpoints:
-            raise wrong("checkpoints", self.checkpoints, "name at least one file of weights")
+            raise invalid_value("checkpoints", self.checkpoints, "name at least one file of weights")
         for field in ("top", "batch"):
             require_integer(field, getattr(self, field), at_least=1)
         device = pick_device(self.device)
@@ -90,8 +90,8 @@ class Inspect:
 
     def _tried(self, labels: Sequence[str], device: Any) -> tuple[Path, ...]:
         """Read every checkpoint, say what it is, and return the images that all of them can take."""
-        from vitdyn.checkpoints import find_images
-        from vitdyn.checkpoints.head_metrics import require_measurable
+        from vitdyn.vits import find_images
+        from vitdyn.vits.head_metrics import require_measurable
 
         checkpoints = []
         for label, path in zip(labels, self.checkpoints, strict=True):
@@ -110,12 +110,12 @@ class Inspect:
         return folder.paths
 
     def _read(self, path: Path) -> Any:
-        from vitdyn.checkpoints import read_checkpoint
+        from vitdyn.vits import read_checkpoint
 
         return read_checkpoint(path, **{name: getattr(self, name) for name in _OVERRIDES})
 
     def _measured(self, path: Path, label: str, images: Sequence[Path], device: Any) -> Any:
-        from vitdyn.checkpoints import measure_heads
+        from vitdyn.vits import measure_heads
 
         checkpoint = self._read(path).to(device)
         with progress(True, len(images), "image", label) as bar:
@@ -138,7 +138,7 @@ class Inspect:
 
 
 def _say_what_was_found(folder: Any, place: Path) -> None:
-    from vitdyn.checkpoints.untrusted import printable
+    from vitdyn.vits.untrusted import printable
 
     print(f"{len(folder.paths)} images of {printable(place)}")
     for note in folder.notes:
@@ -151,7 +151,7 @@ def _say_what_was_found(folder: Any, place: Path) -> None:
 
 def _labels(paths: Sequence[Path]) -> list[str]:
     """Return a short label for each checkpoint: its name, with its folder's where names are alike."""
-    from vitdyn.checkpoints.untrusted import printable
+    from vitdyn.vits.untrusted import printable
 
     names = [path.name.removesuffix(".tar") for path in paths]
     short = [Path(name).stem if not path.is_dir() else name for name, path in zip(names, paths, strict=True)]
@@ -174,7 +174,7 @@ def _indented(text: str) -> str:
 
 
 def _by_block(model: Any) -> list[tuple[Any, ...]]:
-    from vitdyn.checkpoints import METRICS
+    from vitdyn.vits import METRICS
 
     columns = [model.by_block(name) for name in METRICS]
     formats = ("{:.2f}", "{:.4f}", "{:.3f}", "{:.5f}")
@@ -189,8 +189,8 @@ def _write_table(path: Path, models: Sequence[Any]) -> None:
 
     What was assumed of a checkpoint stands in each of its rows.
     """
-    from vitdyn.checkpoints import METRICS
-    from vitdyn.trajectory import writable_beside
+    from vitdyn._files import writable_beside
+    from vitdyn.vits import METRICS
 
     rows: list[tuple[Any, ...]] = [("checkpoint", "block", "head", *METRICS, "assumed")]
     for model in models:

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 
 OPTION = "--module"
 
@@ -34,7 +34,7 @@ def import_modules(names: list[str]) -> None:
         file = Path(name)
         is_file = file.suffix == ".py"
         if not name or (is_file and not file.is_file()):
-            raise wrong("module", name, "no such file")
+            raise invalid_value("module", name, "no such file")
         folder, module = (file.resolve().parent, file.stem) if is_file else (Path.cwd(), name)
         if is_file:
             _require_free(name, module, folder / file.name)
@@ -44,14 +44,18 @@ def import_modules(names: list[str]) -> None:
             import_module(module)
         except (Exception, SystemExit) as error:
             reason = " ".join(str(error).split()) or "no reason given"
-            raise wrong("module", name, f"cannot be imported ({type(error).__name__}: {reason})") from error
+            raise invalid_value(
+                "module", name, f"cannot be imported ({type(error).__name__}: {reason})"
+            ) from error
 
 
 def _require_free(name: str, module: str, file: Path) -> None:
     """Raise ``ValueError`` where a file's name is no module's, or another module's."""
     if not module.isidentifier():
-        raise wrong("module", name, "must have the name of a module: letters, digits and _ before .py")
+        raise invalid_value(
+            "module", name, "must have the name of a module: letters, digits and _ before .py"
+        )
     known = sys.modules.get(module)
     spec = known.__spec__ if known else find_spec(module)
     if spec is not None and (spec.origin is None or Path(spec.origin).resolve() != file):
-        raise wrong("module", name, f"{module} is the name of another module: rename the file")
+        raise invalid_value("module", name, f"{module} is the name of another module: rename the file")

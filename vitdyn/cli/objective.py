@@ -1,4 +1,4 @@
-"""What the commands that train share: the law of the latents, and one command for each objective."""
+"""What the commands that train share: the distribution of the latents, and one command for each objective."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from vitdyn.cli.catalogue import Entry, objectives
 
 @dataclass(frozen=True, kw_only=True)
 class LatentOptions:
-    """The law of the latents."""
+    """The distribution of the latents."""
 
-    law: str = "uniform"
-    """Law of the latents: uniform, two-point, truncated-normal, beta or constant."""
+    distribution: str = "uniform"
+    """Distribution of the latents: uniform, two-point, truncated-normal, beta or constant."""
     low: float = 1.0
-    """L, the least latent (the value itself for the constant law)."""
+    """L, the least latent (the value itself for the constant distribution)."""
     high: float = 1.5
     """U, the largest latent."""
 
 
-def law_of(options: LatentOptions) -> Any:
-    """Return the law of the latents that the options name."""
-    from vitdyn.data import LAWS, Constant
+def distribution_of(options: LatentOptions) -> Any:
+    """Return the distribution of the latents that the options name."""
+    from vitdyn.data import DISTRIBUTIONS, Constant
 
-    require_choice("law", options.law, LAWS)
-    kind: Any = LAWS[options.law]
+    require_choice("distribution", options.distribution, DISTRIBUTIONS)
+    kind: Any = DISTRIBUTIONS[options.distribution]
     if kind is Constant:
         return Constant(value=options.low)
-    if options.law == "truncated-normal":
+    if options.distribution == "truncated-normal":
         middle, width = (options.low + options.high) / 2, options.high - options.low
         return kind(low=options.low, high=options.high, location=middle, scale=max(width / 4, 1e-12))
     support = {"low": options.low, "high": options.high}
@@ -42,8 +42,8 @@ def law_of(options: LatentOptions) -> Any:
 
 def result_file(experiment: Any, folder: Path) -> Path:
     """Return the file of a command's result. Raises ``ValueError`` where it or its figure could not be written."""
-    from vitdyn.plotting import figure_files
-    from vitdyn.trajectory import require_writable
+    from vitdyn._files import require_writable
+    from vitdyn.plotting.drawing import figure_files
 
     path = folder / f"{experiment.name}-{experiment.key}.nc"
     for file in (path, *figure_files(path.with_suffix("")).values()):

@@ -9,7 +9,7 @@ from typing import Any
 
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, commands, law_of, result_file
+from vitdyn.cli.objective import LatentOptions, commands, distribution_of, result_file
 
 _TIMED = 3
 
@@ -30,14 +30,14 @@ class ReduceOptions(LatentOptions):
     """Number of seeds; seeds 0, 1, ... run."""
     steps: int = 400
     """Steps of descent."""
-    samples: int = 32
+    batch_size: int = 32
     """Samples of a batch, per seed."""
     learning_rate: float | None = None
     """η; left out, the objective's own choice."""
     queries: str = "representatives"
     """Rows that a step reads: all, or representatives of each kind, which is cheaper and noisier."""
     frames: int = 48
-    """How many moments are recorded, evenly in the logarithm of the step."""
+    """How many time points are recorded, evenly in the logarithm of the step."""
     out: Path = Path("results")
     """Folder for the result file and the picture."""
 
@@ -57,9 +57,9 @@ def descend_reduced(objective: Any, options: ReduceOptions) -> int:
     from vitdyn.data import PatchLayout
     from vitdyn.dynamics import Runtime
     from vitdyn.experiments import Experiment, run
-    from vitdyn.lumped import ExactReduction, Symmetry
     from vitdyn.observables import learned_regime
     from vitdyn.plotting import flow_page, save_figure
+    from vitdyn.reduced import ExactReduction, Symmetry
 
     layout = PatchLayout.from_exponents(
         options.patches, options.kappa_c, options.kappa_s, clusters=options.clusters
@@ -67,9 +67,9 @@ def descend_reduced(objective: Any, options: ReduceOptions) -> int:
     spec = ExactReduction(
         layout=layout,
         objective=objective,
-        latents=law_of(options),
+        latents=distribution_of(options),
         steps=options.steps,
-        samples=options.samples,
+        batch_size=options.batch_size,
         seeds=options.seeds,
         learning_rate=options.learning_rate,
         frames=options.frames,
@@ -98,10 +98,10 @@ def descend_reduced(objective: Any, options: ReduceOptions) -> int:
 
 def _seconds(spec: Any, symmetry: Any) -> float:
     """Return what a run will take, by the time of its first steps with one seed."""
-    from vitdyn.lumped import sampled_gradient
+    from vitdyn.reduced.exact_reduction import sampled_gradient
 
     order, few = symmetry.zeros(1), spec.seed_numbers[:1]
-    arguments = symmetry, order, spec.generator, spec.objective, spec.samples, few
+    arguments = symmetry, order, spec.generator, spec.objective, spec.batch_size, few
     sampled_gradient(*arguments, queries=spec.queries)
     began = time.perf_counter()
     for step in range(_TIMED):

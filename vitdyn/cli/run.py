@@ -9,10 +9,10 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn._errors import invalid_value, require_choice, require_integer
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, commands, law_of, result_file
+from vitdyn.cli.objective import LatentOptions, commands, distribution_of, result_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +31,23 @@ class RunOptions(LatentOptions):
     """Number of seeds; seeds 0, 1, ... run."""
     steps: int = 400
     """Steps of descent."""
-    samples: int = 32
+    batch_size: int = 32
     """Samples of a batch, per seed."""
-    data_set_size: int | None = None
+    dataset_size: int | None = None
     """Size of a fixed data set; fresh samples at every step where it is left out."""
-    descent: str = "gradient"
+    optimizer: str = "gradient"
     """Rule of descent: gradient, momentum or adam."""
     learning_rate: float | None = None
     """η; left out, the objective's own choice for gradient descent (divided by 10 for momentum, 0.05 for adam)."""
     metrics: tuple[str, ...] = ()
     """Observables to record too, by name: attention_distance, mutual_information,
-    attention_entropy, token_similarity, high_frequency, lidar, rank_me, local_determination, global_determination."""
+    attention_entropy, token_similarity, high_frequency, lidar, rank_me, local_r_squared, global_r_squared."""
     arrangement: str = "scattered"
     """Where areas lie: scattered, or contiguous (connected regions of the grid)."""
     content_queries: bool = False
     """Let queries carry content too (Ψ and Ξ are trained)."""
     frames: int = 48
-    """How many moments are recorded, evenly in the logarithm of the step."""
+    """How many time points are recorded, evenly in the logarithm of the step."""
     precision: str = "float32"
     """float32 or float64."""
     device: str = "auto"
@@ -115,14 +115,14 @@ def _training(objective: Any, options: RunOptions) -> Any:
         grid=(side, side) if side**2 == options.patches else None,
     )
     return Training(
-        generator=PatchGenerator(layout=layout, latents=law_of(options)),
+        generator=PatchGenerator(layout=layout, latents=distribution_of(options)),
         objective=objective,
-        descent=_descent(options, lambda: objective.default_learning_rate(layout)),
+        optimizer=_descent(options, lambda: objective.default_learning_rate(layout)),
         steps=options.steps,
-        samples=options.samples,
+        batch_size=options.batch_size,
         seeds=options.seeds,
         schedule=Schedule(frames=options.frames),
-        data_set_size=options.data_set_size,
+        dataset_size=options.dataset_size,
         observables=(*RECORD, *options.metrics),
         content_queries=options.content_queries,
         precision=options.precision,
@@ -138,11 +138,11 @@ def _metric_table(trajectory: Any, names: tuple[str, ...]) -> str:
 
 
 def _descent(options: RunOptions, natural: Callable[[], float]) -> Any:
-    from vitdyn.dynamics import DESCENTS
+    from vitdyn.dynamics import OPTIMIZERS
 
-    require_choice("descent", options.descent, DESCENTS)
+    require_choice("optimizer", options.optimizer, OPTIMIZERS)
     default = {"gradient": natural, "momentum": lambda: natural() / 10, "adam": lambda: 0.05}
     rate = options.learning_rate
-    if rate is None and options.descent not in default:
-        raise wrong("learning_rate", None, f"{options.descent} has no default: give one")
-    return DESCENTS[options.descent](learning_rate=default[options.descent]() if rate is None else rate)
+    if rate is None and options.optimizer not in default:
+        raise invalid_value("learning_rate", None, f"{options.optimizer} has no default: give one")
+    return OPTIMIZERS[options.optimizer](learning_rate=default[options.optimizer]() if rate is None else rate)

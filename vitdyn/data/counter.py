@@ -3,7 +3,7 @@
 A draw is ``philox(counter, key)``: four words of 32 bits from a counter of four words and a key of two. The key
 is a seed's and a purpose's; the counter says the place: (index within the sample, sample, step, view and
 attempt). So every number can be drawn on its own, in any order, on any device, inside a kernel too, to the
-same bits. These streams are not numpy's of ``vitdyn.seeds``: the same law, other draws.
+same bits. These streams are not numpy's of ``vitdyn.seeds``: the same distribution, other draws.
 
 Source: Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3 (2011).
 """

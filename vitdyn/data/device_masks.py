@@ -2,8 +2,8 @@
 
 Each position of a sample gets a word of 32 bits (``counter.words``) and the ``masked`` smallest are masked. Given
 that the words at the boundary differ, every subset of that size is equally likely; where they tie (P/2^32 of the
-samples or fewer) the sample is drawn again with the next attempt in its counter, so the law is exactly uniform. A
-mask depends on the seed, the step, the view and the sample alone: not on the batch around it, nor on the device.
+samples or fewer) the sample is drawn again with the next attempt in its counter, so the distribution is exactly
+uniform. A mask depends on the seed, the step, the view and the sample alone: neither on the batch nor on the device.
 
 ``masked`` is a number, or an int32 tensor on the device of one number for each seed, whose values are taken on trust:
 to look at them would be to wait for the device.
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from vitdyn._errors import require_integer, wrong
+from vitdyn._errors import invalid_value, require_integer
 from vitdyn.data.counter import ATTEMPTS, philox
 
 _MOST_PATCHES = 2**14
@@ -127,10 +127,12 @@ def _masked_counts(
     masked: int | Int[Tensor, " seed"], keys: Int[Tensor, " seed"], patches: int
 ) -> Int[Tensor, " seed"]:
     if patches > _MOST_PATCHES:
-        raise wrong("patches", patches, f"masks are drawn on a device for {_MOST_PATCHES} patches at most")
+        raise invalid_value(
+            "patches", patches, f"masks are drawn on a device for {_MOST_PATCHES} patches at most"
+        )
     if isinstance(masked, Tensor):
         return masked
     require_integer("masked", masked, at_least=1)
     if masked >= patches:
-        raise wrong("masked", masked, f"must leave one of {patches} patches visible")
+        raise invalid_value("masked", masked, f"must leave one of {patches} patches visible")
     return torch.full((len(keys),), masked, dtype=torch.int32, device=keys.device)

@@ -1,4 +1,4 @@
-"""Laws of the latents z_j: how strong an area is in a sample, independent over areas, in [L, U], L ≥ 0."""
+"""Distributions of the latents z_j: how strong an area is in a sample, independent over areas, in [L, U], L ≥ 0."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import require_real, wrong
+from vitdyn._errors import invalid_value, require_real
 from vitdyn._registry import Registry, class_with
 from vitdyn._specs import has_only_fields
 from vitdyn.seeds import Streams
 
 
 @runtime_checkable
-class Law(Protocol):
-    """A law of non-negative latents: its support [low, high], its first two moments, and its draws."""
+class Distribution(Protocol):
+    """A distribution of non-negative latents: its support [low, high], its first two moments, and its draws."""
 
     @property
     def low(self) -> float:
@@ -50,14 +50,14 @@ def _require_support(kind: str, low: float, high: float, *, least_high: float = 
     require_real(f"{kind}.low", low, low=0.0, high=1e6)
     require_real(f"{kind}.high", high, low=max(low, least_high), high=1e6)
     if high == 0:
-        raise wrong(f"{kind}.high", high, "latents that are all 0 carry no signal: must be positive")
+        raise invalid_value(f"{kind}.high", high, "latents that are all 0 carry no signal: must be positive")
 
 
 _DRAWS = ("sample", "from_uniform")
 
 
 class _Stated:
-    """A law that states its moments; in a class that draws otherwise they are estimated until it states its own."""
+    """A distribution that states its moments; a class that draws otherwise has them estimated or states its own."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -73,13 +73,13 @@ class _Stated:
         raise NotImplementedError
 
 
-def _estimate(law: Law, *, power: int) -> float:
+def _estimate(distribution: Distribution, *, power: int) -> float:
     """Return E z^power from 2^20 draws of a fixed stream, to about one part in a thousand."""
-    return float((law.sample(np.random.default_rng(0), (2**20,)) ** power).mean())
+    return float((distribution.sample(np.random.default_rng(0), (2**20,)) ** power).mean())
 
 
 class _FromUniform(_Stated):
-    """A law whose latents are a function of one uniform number each."""
+    """A distribution whose latents are a function of one uniform number each."""
 
     def from_uniform(self, uniform: np.ndarray) -> np.ndarray:
         """Return the latents of uniform numbers in [0, 1)."""
@@ -90,35 +90,43 @@ class _FromUniform(_Stated):
         return self.from_uniform(generator.random(shape))
 
 
-def draw_of_streams(law: Law, streams: Streams, shape: tuple[int, ...]) -> Float[np.ndarray, "seed ..."]:
-    """Draw an array of latents for each seed: what the law draws from the seed's own stream."""
+def draw_of_streams(
+    distribution: Distribution, streams: Streams, shape: tuple[int, ...]
+) -> Float[np.ndarray, "seed ..."]:
+    """Draw an array of latents for each seed: what the distribution draws from the seed's own stream."""
     if (
-        isinstance(law, _FromUniform)
-        and type(law).sample is _FromUniform.sample
-        and "sample" not in vars(law)
+        isinstance(distribution, _FromUniform)
+        and type(distribution).sample is _FromUniform.sample
+        and "sample" not in vars(distribution)
     ):
-        drawn = law.from_uniform(_uniforms(streams, shape))
+        drawn = distribution.from_uniform(_uniforms(streams, shape))
     else:
-        drawn = np.stack([np.asarray(law.sample(generator, shape)) for generator in streams.each()])
-    if is_ours(law):
+        drawn = np.stack([np.asarray(distribution.sample(generator, shape)) for generator in streams.each()])
+    if is_ours(distribution):
         return drawn
-    return _checked_draw(f"{type(law).__name__}.sample", law, drawn, (len(streams.seeds), *shape))
+    return _checked_draw(
+        f"{type(distribution).__name__}.sample", distribution, drawn, (len(streams.seeds), *shape)
+    )
 
 
-def is_ours(law: Law) -> bool:
-    """Return whether a law is one of vitdyn's with nothing put into it, so that its draws are what it promises."""
-    return type(law) in LAWS.own.values() and has_only_fields(law)
+def is_ours(distribution: Distribution) -> bool:
+    """Return whether a distribution is one of vitdyn's with nothing put into it: its draws are what it promises."""
+    return type(distribution) in DISTRIBUTIONS.own.values() and has_only_fields(distribution)
 
 
-def _checked_draw(field: str, law: Law, drawn: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Return latents in float64. Raises ``ValueError`` unless they have the shape and lie in the law's support."""
+def _checked_draw(
+    field: str, distribution: Distribution, drawn: object, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return latents in float64. Raises ``ValueError`` unless they have the shape and lie in the support."""
     latents = np.asarray(drawn, dtype=np.float64)
     if latents.shape != tuple(shape):
-        raise wrong(field, latents.shape, f"must return an array of the asked shape {tuple(shape)}")
-    inside = (latents >= law.low) & (latents <= law.high)
+        raise invalid_value(field, latents.shape, f"must return an array of the asked shape {tuple(shape)}")
+    inside = (latents >= distribution.low) & (latents <= distribution.high)
     if not inside.all():
-        raise wrong(
-            field, float(latents[~inside].flat[0]), f"must return latents in [{law.low:g}, {law.high:g}]"
+        raise invalid_value(
+            field,
+            float(latents[~inside].flat[0]),
+            f"must return latents in [{distribution.low:g}, {distribution.high:g}]",
         )
     return latents
 
@@ -134,10 +142,10 @@ def _uniforms(streams: Streams, shape: tuple[int, ...]) -> Float[np.ndarray, "se
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform(_FromUniform):
-    """Uniform law on [low, high]: E z = (L + U)/2, E z² = (L² + LU + U²)/3.
+    """Uniform distribution on [low, high]: E z = (L + U)/2, E z² = (L² + LU + U²)/3.
 
-    >>> law = vd.Uniform(low=1.0, high=1.5)
-    >>> law.mean, round(law.second_moment, 4)
+    >>> distribution = vd.Uniform(low=1.0, high=1.5)
+    >>> distribution.mean, round(distribution.second_moment, 4)
     (1.25, 1.5833)
     """
 
@@ -164,7 +172,7 @@ class Uniform(_FromUniform):
 
 @dataclass(frozen=True, kw_only=True)
 class TwoPoint(_FromUniform):
-    """Two-point law: one end of [low, high], the upper one with probability ``probability_high``.
+    """Two-point distribution: one end of [low, high], the upper one with probability ``probability_high``.
 
     >>> vd.TwoPoint(low=1.0, high=2.0, probability_high=0.25).mean
     1.25
@@ -197,7 +205,7 @@ class TwoPoint(_FromUniform):
 
 @dataclass(frozen=True, kw_only=True)
 class TruncatedNormal(_FromUniform):
-    """Truncated normal law: N(location, scale²) conditioned on [low, high], drawn by inversion of its distribution.
+    """Truncated normal distribution: N(location, scale²) conditioned on [low, high], drawn by inversion of its CDF.
 
     >>> round(vd.TruncatedNormal(low=1.0, high=2.0, location=1.0, scale=0.5).mean, 4)
     1.3614
@@ -213,7 +221,7 @@ class TruncatedNormal(_FromUniform):
         require_real("TruncatedNormal.location", self.location, low=-1e6, high=1e6)
         require_real("TruncatedNormal.scale", self.scale, low=1e-12, high=1e6)
         if self.low == self.high:
-            raise wrong(
+            raise invalid_value(
                 "TruncatedNormal.high", self.high, f"must exceed low = {self.low:g}; else take Constant"
             )
 
@@ -250,7 +258,7 @@ class TruncatedNormal(_FromUniform):
 
 @dataclass(frozen=True, kw_only=True)
 class Beta(_Stated):
-    """Beta law stretched to [low, high]: z = L + (U − L) x with x ~ Beta(alpha, beta).
+    """Beta distribution stretched to [low, high]: z = L + (U − L) x with x ~ Beta(alpha, beta).
 
     >>> vd.Beta(low=1.0, high=2.0, alpha=2.0, beta=2.0).mean
     1.5
@@ -285,7 +293,7 @@ class Beta(_Stated):
 
 @dataclass(frozen=True, kw_only=True)
 class Constant(_Stated):
-    """Constant law: every latent equals ``value``.
+    """Constant distribution: every latent equals ``value``.
 
     >>> vd.Constant(value=1.2).second_moment
     1.44
@@ -323,7 +331,7 @@ class Constant(_Stated):
 
 @dataclass(frozen=True, kw_only=True)
 class Custom:
-    """Any law of the user's: ``draw(generator, shape)`` returns independent latents in [low, high].
+    """Any distribution of the user's: ``draw(generator, shape)`` returns independent latents in [low, high].
 
     The moments are not asked for: they are estimated once from 2^20 draws of a fixed stream, to about
     one part in a thousand. A spec that holds a function can be saved as JSON but not rebuilt from it.
@@ -340,12 +348,12 @@ class Custom:
     def __post_init__(self) -> None:
         _require_support("Custom", self.low, self.high)
         if not callable(self.draw):
-            raise wrong("Custom.draw", self.draw, "must be a function (generator, shape) -> array")
+            raise invalid_value("Custom.draw", self.draw, "must be a function (generator, shape) -> array")
         try:
             self.sample(np.random.default_rng(0), (64, 2))
         except (TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
-            raise wrong(
+            raise invalid_value(
                 "Custom.draw",
                 self.draw,
                 f"must be a function (generator, shape) -> array; called so: {reason}",
@@ -366,7 +374,7 @@ class Custom:
         return _checked_draw("Custom.draw", self, self.draw(generator, shape), shape)
 
 
-LAWS = Registry(
+DISTRIBUTIONS = Registry(
     "distribution",
     class_with("low", "high", "mean", "second_moment", "sample"),
     {

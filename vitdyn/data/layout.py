@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from vitdyn._errors import as_array, require_choice, require_integer, require_real, require_sequence, wrong
+from vitdyn._errors import (
+    as_array,
+    invalid_value,
+    require_choice,
+    require_integer,
+    require_real,
+    require_sequence,
+)
 from vitdyn._memory import MOST_POSITIONS
 from vitdyn.data.curve import grid_curve
 from vitdyn.seeds import stream
@@ -51,19 +58,23 @@ class PatchLayout:
     def __post_init__(self) -> None:
         require_sequence("partition", self.partition, "clusters, each a sequence of area indices")
         if not len(self.partition):
-            raise wrong("partition", self.partition, "must hold at least one cluster")
+            raise invalid_value("partition", self.partition, "must hold at least one cluster")
         rows = tuple(_area_indices(f"partition[{index}]", row) for index, row in enumerate(self.partition))
         object.__setattr__(self, "partition", rows)
         patches = len(rows[0])
         for cluster, areas in enumerate(rows):
             field = f"partition[{cluster}]"
             if len(areas) != patches:
-                raise wrong(field, len(areas), f"must give an area to each of the {patches} positions")
+                raise invalid_value(
+                    field, len(areas), f"must give an area to each of the {patches} positions"
+                )
             present = set(areas)
             if len(present) < 2:
-                raise wrong(field, sorted(present), "must have at least two areas: one global, one local")
+                raise invalid_value(
+                    field, sorted(present), "must have at least two areas: one global, one local"
+                )
             if present != set(range(len(present))):
-                raise wrong(
+                raise invalid_value(
                     field, sorted(present), f"area indices must be 0..{len(present) - 1}, none left out"
                 )
         object.__setattr__(self, "grid", _checked_grid(self.grid, patches))
@@ -104,7 +115,7 @@ class PatchLayout:
                 for power in range(2, 1000)
                 if _areas_from_exponents(count := 2**power, kappa_c, kappa_s, global_fraction)
             )
-            raise wrong(
+            raise invalid_value(
                 "patches",
                 patches,
                 f"too few for kappa_c = {kappa_c:g}, kappa_s = {kappa_s:g}, which need a global area no smaller "
@@ -169,7 +180,7 @@ class PatchLayout:
             grids.add(majority.shape)
             rows.append(_areas_by_size(majority))
         if len(grids) > 1:
-            raise wrong("labels", sorted(grids), "the label images must give grids of one shape")
+            raise invalid_value("labels", sorted(grids), "the label images must give grids of one shape")
         return cls(partition=tuple(rows), grid=tuple(grids.pop()))
 
     @property
@@ -238,7 +249,7 @@ def _area_indices(field: str, row: object) -> tuple[int, ...]:
     require_sequence(field, row, "area indices, one for each position")
     array = np.asarray(row)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise wrong(field, row, "must hold one whole number for each position, the index of its area")
+        raise invalid_value(field, row, "must hold one whole number for each position, the index of its area")
     return tuple(array.tolist())
 
 
@@ -250,7 +261,7 @@ def _checked_grid(grid: object, patches: int) -> tuple[int, int] | None:
     for side in sides:
         require_integer("grid", side, at_least=1)
     if len(sides) != 2 or sides[0] * sides[1] != patches:
-        raise wrong("grid", grid, f"rows times columns must be the {patches} positions")
+        raise invalid_value("grid", grid, f"rows times columns must be the {patches} positions")
     return int(sides[0]), int(sides[1])
 
 
@@ -261,7 +272,7 @@ def checked_exponents(exponents: object) -> tuple[float, float] | None:
     require_sequence("exponents", exponents, "two numbers: κ_c and κ_s")
     pair: tuple[Any, ...] = tuple(exponents)  # type: ignore[arg-type]
     if len(pair) != 2:
-        raise wrong("exponents", exponents, "must be two numbers: κ_c and κ_s")
+        raise invalid_value("exponents", exponents, "must be two numbers: κ_c and κ_s")
     for exponent in pair:
         require_real("exponents", exponent, low=0.0, high=1.0)
     return float(pair[0]), float(pair[1])
@@ -285,7 +296,7 @@ def _require_room(patches: int, clusters: int) -> None:
     """Raise where a layout is too large to be made at all; what a run of it takes is asked when it starts."""
     if patches * clusters > MOST_POSITIONS:
         field, value = ("patches", patches) if patches >= clusters else ("clusters", clusters)
-        raise wrong(
+        raise invalid_value(
             field, value, f"patches times clusters must be {MOST_POSITIONS:,} or less: take fewer {field}"
         )
 
@@ -301,7 +312,7 @@ def _sizes_by_cluster(
     _require_room(len(rows), clusters)
     nested = [tuple(row) for row in rows] if several else [tuple(rows)] * clusters
     if clusters not in (1, len(nested)):
-        raise wrong("clusters", clusters, f"sizes are given for {len(nested)} clusters")
+        raise invalid_value("clusters", clusters, f"sizes are given for {len(nested)} clusters")
     for row in nested:
         for size in row:
             require_integer("sizes", size, at_least=1)
@@ -312,9 +323,9 @@ def _sizes_by_cluster(
     _require_room(total, len(nested))
     for row in nested:
         if sum(row) != total:
-            raise wrong("sizes", row, f"add up to {sum(row)}; they must add up to {total} patches")
+            raise invalid_value("sizes", row, f"add up to {sum(row)}; they must add up to {total} patches")
         if len(row) < 2:
-            raise wrong(
+            raise invalid_value(
                 "sizes", row, "must name at least two areas: the global one first, then the local ones"
             )
     return nested
@@ -338,7 +349,7 @@ def _label_images(labels: Any) -> list[Int[np.ndarray, "row column"]]:
         return [_whole_labels(whole)]  # one picture with channels
     require_sequence("labels", labels, "label images, one for each cluster")
     if not len(labels):
-        raise wrong("labels", labels, "must hold at least one label image")
+        raise invalid_value("labels", labels, "must hold at least one label image")
     return [_whole_labels(as_array("labels", image)) for image in labels]
 
 
@@ -347,17 +358,17 @@ def _whole_labels(image: np.ndarray) -> Int[np.ndarray, "row column"]:
         image = image[..., 0]
     shown = (image.shape, str(image.dtype))
     if image.ndim == 3 and image.shape[-1] in (3, 4):
-        raise wrong(
+        raise invalid_value(
             "labels",
             shown,
             "is a picture in colours; give one label to a pixel, as "
             "np.unique(picture.reshape(-1, 3), axis=0, return_inverse=True)[1].reshape(picture.shape[:2]) does",
         )
     if image.ndim != 2 or image.dtype.kind not in "biuf":
-        raise wrong("labels", shown, "must be a 2-D array of whole numbers")
+        raise invalid_value("labels", shown, "must be a 2-D array of whole numbers")
     if image.dtype.kind == "f":
         if not (np.isfinite(image) & (np.trunc(image) == image) & (abs(image) < 2**53)).all():
-            raise wrong("labels", shown, "has labels that are no whole numbers")
+            raise invalid_value("labels", shown, "has labels that are no whole numbers")
         image = image.astype(np.int64)
     return image
 
@@ -365,11 +376,11 @@ def _whole_labels(image: np.ndarray) -> Int[np.ndarray, "row column"]:
 def _majority_labels(image: Int[np.ndarray, "row column"], patch_size: int) -> np.ndarray:
     rows, columns = image.shape[0] // patch_size, image.shape[1] // patch_size
     if rows * columns < 2:
-        raise wrong(
+        raise invalid_value(
             "patch_size", patch_size, f"an image of {image.shape} pixels must hold at least two patches"
         )
     if (image == image.flat[0]).all():
-        raise wrong(
+        raise invalid_value(
             "labels", image.flat[0].item(), "the image has one label only; it must have at least two areas"
         )
     cut = image[: rows * patch_size, : columns * patch_size].reshape(rows, patch_size, columns, patch_size)
@@ -387,7 +398,7 @@ def _majority_labels(image: Int[np.ndarray, "row column"], patch_size: int) -> n
 def _areas_by_size(majority: np.ndarray) -> tuple[int, ...]:
     values, codes, counts = np.unique(majority, return_inverse=True, return_counts=True)
     if len(values) < 2:
-        raise wrong(
+        raise invalid_value(
             "labels",
             values.tolist(),
             "every patch got one label; take smaller patches or a finer segmentation",

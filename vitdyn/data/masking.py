@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from vitdyn._errors import require_choice, require_integer, require_real, wrong
+from vitdyn._errors import invalid_value, require_choice, require_integer, require_real
 from vitdyn.seeds import Streams
 
 VIEW_KINDS = ("independent", "complementary")
@@ -33,7 +33,7 @@ def masked_count(patches: int, ratio: float) -> int:
     require_real("mask_ratio", ratio, low=0.0, high=1.0)
     count = round(ratio * patches)
     if not 0 < count < patches:
-        raise wrong(
+        raise invalid_value(
             "mask_ratio",
             ratio,
             f"masks {count} of {patches} patches; at least one must be masked and one visible: "
@@ -50,10 +50,10 @@ def draw_visible(
     Of ``Streams`` each seed draws what its own stream would, all in one call.
 
     Each patch is first visible with probability k/2^d near (P − m)/P, independently, by d random bits. Then,
-    until exactly P − m are visible, a uniform one of those in excess (visible or masked) changes sides. The law is
-    exactly uniform whatever k/2^d is: given its size a set of independent members is uniform among the sets of
-    that size, and to remove (add) a uniform member of a uniform set leaves a uniform set. Positions are chosen
-    by multiplication with rejection (Lemire, 2019, doi:10.1145/3230636), which has no bias either.
+    until exactly P − m are visible, a uniform one of those in excess (visible or masked) changes sides. The
+    distribution is exactly uniform whatever k/2^d is: given its size a set of independent members is uniform
+    among the sets of that size, and to remove (add) a uniform member of a uniform set leaves a uniform set.
+    Positions are chosen by multiplication with rejection (Lemire, 2019, doi:10.1145/3230636), which has no bias either.
 
     Raises ``ValueError`` unless 1 ≤ m < P < 2^31.
     """
@@ -61,11 +61,11 @@ def draw_visible(
     require_integer("patches", patches, at_least=2)
     require_integer("masked", masked, at_least=1)
     if not isinstance(generator, Streams | np.random.Generator):
-        raise wrong(
+        raise invalid_value(
             "generator", generator, "must be a numpy Generator, as vitdyn.seeds.stream gives, or Streams"
         )
     if not masked < patches <= _MOST_PATCHES:
-        raise wrong(
+        raise invalid_value(
             "masked", masked, f"must leave one of {patches} patches visible; {_MOST_PATCHES} patches at most"
         )
     from vitdyn.data import subsets  # which loads the compiler
@@ -136,7 +136,7 @@ def _plan(samples: int, patches: int, masked: int) -> _Plan:
 
 
 def _start(patches: int, masked: int) -> tuple[int, int, float]:
-    """Return depth, numerator and tries of least expected cost: a matter of time alone and not of the law."""
+    """Return depth, numerator and tries of least expected cost: a matter of time alone and not of the distribution."""
     visible = patches - masked
     found = [(0, 0, patches * log(patches / masked)), (0, 1, patches * log(patches / visible))]
     for depth in range(1, _MOST_DEPTH + 1):

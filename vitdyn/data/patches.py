@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vitdyn._errors import require_boolean, require_integer, require_kind, wrong
+from vitdyn._errors import invalid_value, require_boolean, require_integer, require_kind
 from vitdyn._memory import require_fits
-from vitdyn.data.latents import LAWS, Law, Uniform, draw_of_streams
+from vitdyn.data.latents import DISTRIBUTIONS, Distribution, Uniform, draw_of_streams
 from vitdyn.data.layout import PatchLayout
 from vitdyn.seeds import Streams, as_seeds, stream
 
@@ -22,7 +22,7 @@ from vitdyn.seeds import Streams, as_seeds, stream
 def require_real_type(field: str, dtype: object) -> None:
     """Raise ``ValueError`` unless ``dtype`` is a floating-point type of torch: whole numbers would cut latents off."""
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise wrong(field, dtype, "must be a floating-point type: torch.float32 or torch.float64")
+        raise invalid_value(field, dtype, "must be a floating-point type: torch.float32 or torch.float64")
 
 
 def _require_device(field: str, device: object) -> None:
@@ -32,7 +32,9 @@ def _require_device(field: str, device: object) -> None:
     try:
         torch.empty(0, device=device)  # type: ignore[call-overload]
     except (RuntimeError, TypeError, AssertionError) as error:
-        raise wrong(field, device, 'must be a device that is here: "cpu", "cuda", "cuda:1"') from error
+        raise invalid_value(
+            field, device, 'must be a device that is here: "cpu", "cuda", "cuda:1"'
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def orthonormal_basis(
     require_integer("dimension", size, at_least=1)
     require_real_type("dtype", dtype)
     if size < least:
-        raise wrong(
+        raise invalid_value(
             "dimension", size, f"{count} features and {layout.patches} positions need {least} or more"
         )
     rows = _orthonormal_rows(least, size, seed).to(dtype)
@@ -124,7 +126,7 @@ class PatchBatch:
         return table[self.cluster]
 
     @property
-    def strength(self) -> Float[Tensor, "seed sample patch"]:
+    def patch_latent(self) -> Float[Tensor, "seed sample patch"]:
         """The latent z_{a(p)} of each patch's own area."""
         return self.latents.gather(-1, self.area)
 
@@ -142,16 +144,16 @@ class PatchBatch:
         """The number of patches of each area of the sample's own cluster, 0 for an area that it lacks."""
         return torch.tensor(self.layout.sizes, device=self.cluster.device)[self.cluster]
 
-    def shown_count(self, visible: Tensor) -> Float[Tensor, "seed sample area"]:
+    def visible_count(self, visible: Tensor) -> Float[Tensor, "seed sample area"]:
         """Return how many patches of each area a view shows."""
         table = _membership_table(self.layout, self.latents.dtype, self.latents.device)
         # whole numbers, exact in any order: one product for all clusters, of which each sample takes its own
         counts = (visible.to(self.latents) @ table.flatten(0, 1).T).unflatten(2, table.shape[:2])
         return counts.gather(2, self.cluster[..., None, None].expand(-1, -1, 1, table.shape[1])).squeeze(2)
 
-    def own_area_shown(self, visible: Tensor) -> Bool[Tensor, "seed sample patch"]:
+    def own_area_visible(self, visible: Tensor) -> Bool[Tensor, "seed sample patch"]:
         """Return for each patch whether a view shows any patch of its area."""
-        return self.shown_count(visible).gather(2, self.area) > 0
+        return self.visible_count(visible).gather(2, self.area) > 0
 
     def patches(self, basis: Basis) -> Float[Tensor, "seed sample patch feature"]:
         """Return the dense patches X_p = z_j v_{k,j} for p in area j of the sample's cluster k.
@@ -159,7 +161,7 @@ class PatchBatch:
         Position codes are not added. Memory: seeds · samples · P · d numbers.
         """
         features = basis.features.to(self.latents)
-        return self.strength[..., None] * features[self.cluster[..., None], self.area]
+        return self.patch_latent[..., None] * features[self.cluster[..., None], self.area]
 
     def images(
         self, *, patch_size: int, channels: int = 3, seed: int = 0
@@ -177,12 +179,14 @@ class PatchBatch:
         pixels, count = channels * patch_size**2, int(exists.sum())
         if pixels < count:
             least = int(np.ceil(sqrt(count / channels)))
-            raise wrong(
+            raise invalid_value(
                 "patch_size", patch_size, f"{count} features need patches of {least} pixels a side or more"
             )
         dictionary = torch.zeros(*exists.shape, pixels, dtype=torch.float64)
         dictionary[exists] = _orthonormal_rows(count, pixels, seed)
-        blocks = self.strength[..., None] * dictionary.to(self.latents)[self.cluster[..., None], self.area]
+        blocks = (
+            self.patch_latent[..., None] * dictionary.to(self.latents)[self.cluster[..., None], self.area]
+        )
         split = blocks.unflatten(-1, (channels, patch_size, patch_size)).unflatten(2, (rows, columns))
         return split.permute(0, 1, 4, 2, 5, 3, 6).flatten(3, 4).flatten(-2, -1)
 
@@ -198,13 +202,13 @@ def _membership_table(
 def _square_grid(patches: int) -> tuple[int, int]:
     side = round(sqrt(patches))
     if side * side != patches:
-        raise wrong("layout.grid", None, f"{patches} patches fill no square: give the layout a grid")
+        raise invalid_value("layout.grid", None, f"{patches} patches fill no square: give the layout a grid")
     return side, side
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchGenerator:
-    """The data distribution: a layout and a law of the latents.
+    """The data distribution: a layout and a distribution of the latents.
 
     A sample draws a cluster k uniformly and latents z_j, independent over areas; patch p of area j is
     X_p = z_j v_{k,j}.
@@ -216,12 +220,16 @@ class PatchGenerator:
     """
 
     layout: PatchLayout
-    latents: Law = field(default_factory=Uniform)
+    latents: Distribution = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
         require_kind("layout", self.layout, PatchLayout)
-        if isinstance(self.latents, type) or not isinstance(self.latents, Law):
-            raise wrong("latents", self.latents, f"must be a law: one of {', '.join(LAWS)}, or Custom(...)")
+        if isinstance(self.latents, type) or not isinstance(self.latents, Distribution):
+            raise invalid_value(
+                "latents",
+                self.latents,
+                f"must be a distribution: one of {', '.join(DISTRIBUTIONS)}, or Custom(...)",
+            )
 
     @cached_property
     def _absent(self) -> Bool[np.ndarray, "cluster area"] | None:
@@ -245,7 +253,7 @@ class PatchGenerator:
         What seed s draws at a step depends on (s, purpose, step) alone, not on the other seeds.
         ``purpose`` names a further family of streams: "" for training, "evaluation " for evaluation.
         With ``by_cluster`` the samples of a seed come in the order of their clusters: as latents know nothing of
-        clusters, the clusters are sorted before the two meet, and the law of the unordered batch is the same.
+        clusters, the clusters are sorted before the two meet, and the distribution of the unordered batch is the same.
         """
         require_integer("count", count, at_least=1)
         require_boolean("by_cluster", by_cluster)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log
 
-from vitdyn._errors import require_boolean, require_real, wrong
+from vitdyn._errors import invalid_value, require_boolean, require_real
 from vitdyn.data.layout import KAPPA_C_RANGE, KAPPA_S_RANGE, PatchLayout, checked_exponents, information_gap
 
 MOST_PATCHES = 1e60
@@ -34,7 +34,7 @@ class AreaSizes:
         require_real("local_size", self.local_size, low=1, high=self.patches)
         require_real("global_size", self.global_size, low=1, high=self.patches)
         if self.patches - self.global_size < self.local_size:
-            raise wrong(
+            raise invalid_value(
                 "patches",
                 self.patches,
                 f"leaves no room for a local area of {self.local_size:g} beside a global one of {self.global_size:g}",
@@ -71,7 +71,7 @@ class AreaSizes:
             exponents=(float(kappa_c), float(kappa_s)),
         )
         if made.global_size <= made.local_size and not outside:
-            raise wrong("patches", patches, "too few: the global area would not exceed a local one")
+            raise invalid_value("patches", patches, "too few: the global area would not exceed a local one")
         return made
 
     @classmethod

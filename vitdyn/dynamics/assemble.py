@@ -14,7 +14,7 @@ from vitdyn._axes import AREA, CLUSTER, KEY, KEY_AREA, QUERY, SEED
 from vitdyn.dynamics.checkpoint import State
 from vitdyn.dynamics.grid import Replica
 from vitdyn.dynamics.training import Training
-from vitdyn.observables import labelled_trajectory
+from vitdyn.observables.labels import labelled_trajectory
 from vitdyn.trajectory import Trajectory
 
 FINAL = {
@@ -86,7 +86,7 @@ def assemble(
         training.recorded,
         values,
         steps=steps,
-        times=steps * training.rule.learning_rate,
+        times=steps * training.resolved_optimizer.learning_rate,
         seeds=training.seed_numbers,
         others=final,
         attributes={"spec": spec, "device": device, "seconds": seconds, **made_by},

@@ -1,6 +1,6 @@
 """The batches of a run: fresh samples at every step, or minibatches of a fixed data set; views always fresh.
 
-Samples come in the order of their clusters, which changes no law (they are exchangeable) and saves copies.
+Samples come in the order of their clusters, which changes no distribution (they are exchangeable) and saves copies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.objectives import Objective
 from vitdyn.objectives.contract import draws_views_jointly
@@ -27,7 +27,7 @@ EVALUATION = "evaluation "
 class BatchSource:
     """Where the batches of a group of seeds come from.
 
-    With ``data_set_size`` None every step draws fresh samples: the surrogate of the population gradient.
+    With ``dataset_size`` None every step draws fresh samples: the surrogate of the population gradient.
     Else each seed draws a data set of that size once, and each step picks ``samples`` of it without
     replacement. The masks are drawn anew at every step in both cases.
     """
@@ -36,19 +36,19 @@ class BatchSource:
     objective: Objective
     seeds: tuple[int, ...]
     samples: int
-    data_set_size: int | None
+    dataset_size: int | None
     dtype: torch.dtype
     device: torch.device
 
-    def data_set(self) -> PatchBatch | None:
+    def dataset(self) -> PatchBatch | None:
         """Draw the fixed data set of each seed, or None where samples are fresh."""
-        if self.data_set_size is None:
+        if self.dataset_size is None:
             return None
-        return self._sampled(self.data_set_size, purpose="data set ")
+        return self._sampled(self.dataset_size, purpose="data set ")
 
-    def training(self, step: int, data_set: PatchBatch | None) -> tuple[PatchBatch, Views]:
+    def training(self, step: int, dataset: PatchBatch | None) -> tuple[PatchBatch, Views]:
         """Return the batch of a step, with its views."""
-        batch = self.fresh(step, self.samples) if data_set is None else self._minibatch(data_set, step)
+        batch = self.fresh(step, self.samples) if dataset is None else self._minibatch(dataset, step)
         return batch, self.views(step, self.samples)
 
     def evaluation(self, step: int, samples: int) -> tuple[PatchBatch, Views]:
@@ -81,17 +81,17 @@ class BatchSource:
             drawn = tuple(np.stack(view).astype(bool, copy=False) for view in zip(*each, strict=True))
         return tuple(torch.from_numpy(np.ascontiguousarray(view)).to(self.device) for view in drawn)
 
-    def _minibatch(self, data_set: PatchBatch, step: int) -> PatchBatch:
+    def _minibatch(self, dataset: PatchBatch, step: int) -> PatchBatch:
         """Pick samples of each seed's data set, in its own order."""
         picks = np.empty((len(self.seeds), self.samples), dtype=np.int64)
         for row, seed in enumerate(self.seeds):
             picking = stream(seed, "minibatches", step)
-            picks[row] = picking.choice(data_set.count, self.samples, replace=False, shuffle=False)
+            picks[row] = picking.choice(dataset.count, self.samples, replace=False, shuffle=False)
         picks.sort(axis=1)  # the data set lies in the order of its clusters, and so does each minibatch
         rows = torch.arange(len(self.seeds), device=self.device)[:, None]
         columns = torch.from_numpy(picks).to(self.device)
         return replace(
-            data_set, cluster=data_set.cluster[rows, columns], latents=data_set.latents[rows, columns]
+            dataset, cluster=dataset.cluster[rows, columns], latents=dataset.latents[rows, columns]
         )
 
 
@@ -101,7 +101,7 @@ def _require_batch(
     """Raise ``ValueError`` unless a generator of the user's own returned a batch of its layout, as was asked for."""
     field, (seeds, count), layout = f"{type(generator).__name__}.sample", drawn, generator.layout
     if not isinstance(batch, PatchBatch) or batch.layout != layout or batch.seeds != seeds:
-        raise wrong(
+        raise invalid_value(
             field, type(batch).__name__, f"must return a PatchBatch of its layout and the seeds {seeds}"
         )
     for name, shape, kinds in (
@@ -111,9 +111,11 @@ def _require_batch(
         part = getattr(batch, name)
         found = getattr(part, "shape", None), getattr(part, "dtype", None)
         if not isinstance(part, Tensor) or found[0] != shape or found[1] not in kinds:
-            raise wrong(f"{field}.{name}", found, f"must be a tensor of shape {shape} and of {kinds[0]}")
+            raise invalid_value(
+                f"{field}.{name}", found, f"must be a tensor of shape {shape} and of {kinds[0]}"
+            )
     if not ((batch.cluster >= 0) & (batch.cluster < layout.clusters)).all():
-        raise wrong(f"{field}.cluster", batch.cluster, f"must lie in 0 to {layout.clusters - 1}")
+        raise invalid_value(f"{field}.cluster", batch.cluster, f"must lie in 0 to {layout.clusters - 1}")
 
 
 def _require_views(objective: Objective, views: Any, shape: tuple[int, int]) -> None:
@@ -122,10 +124,12 @@ def _require_views(objective: Objective, views: Any, shape: tuple[int, int]) -> 
     count = objective.view_count
     if not isinstance(views, tuple) or len(views) != count:
         found = f"{len(views)} views" if isinstance(views, tuple) else type(views).__name__
-        raise wrong(field, found, f"must return a tuple of {count}, the view_count that its class declares")
+        raise invalid_value(
+            field, found, f"must return a tuple of {count}, the view_count that its class declares"
+        )
     for view in views:
         if getattr(view, "shape", None) != shape or not np.isin(view, (0, 1)).all():
-            raise wrong(
+            raise invalid_value(
                 field,
                 getattr(view, "shape", view),
                 f"each view must be truth values of shape {shape}: patch visible",

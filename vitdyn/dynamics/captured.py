@@ -22,14 +22,14 @@ from torch import Tensor
 
 from vitdyn._cuda import on_device_of
 from vitdyn.data import PatchBatch, PatchGenerator
-from vitdyn.dynamics.descent import Adam, Descent, GradientDescent
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
+from vitdyn.dynamics.optimizers import Adam, GradientDescent, Optimizer
 from vitdyn.dynamics.training import Training
 from vitdyn.kernels import Correlations
 from vitdyn.kernels.plan import capturable_backend
-from vitdyn.objectives import Residual, hyperparameter, stack_key
+from vitdyn.objectives import Residual, hyperparameter
 from vitdyn.objectives.contract import (
     closed_form_kinds,
     closed_form_of,
@@ -37,6 +37,7 @@ from vitdyn.objectives.contract import (
     has_decay,
     has_state,
 )
+from vitdyn.objectives.stacked import stack_key
 
 
 @dataclass
@@ -50,7 +51,7 @@ class CudaGraphStepper:
     """
 
     batches: DeviceBatches
-    rule: Descent
+    optimizer: Optimizer
     correlations: Correlations
     state: dict[str, Correlations]
     first_bad: Int[Tensor, " seed"]
@@ -90,7 +91,7 @@ class CudaGraphStepper:
     @property
     def _capturable(self) -> bool:
         # Adam's corrections of its moments are numbers that the host computes from the step
-        return self._kernels is not None and self._counter.is_cuda and not isinstance(self.rule, Adam)
+        return self._kernels is not None and self._counter.is_cuda and not isinstance(self.optimizer, Adam)
 
     def _capture(self) -> None:
         """Record the next steps: the first one compiled every kernel and made every array that lasts."""
@@ -114,7 +115,7 @@ class CudaGraphStepper:
         gradient, _ = loss_gradient(
             self.correlations, self.batches.objective, batch, views, {}, self._workspaces
         )
-        self.rule.step(self.correlations, gradient, self.state, self.step)
+        self.optimizer.step(self.correlations, gradient, self.state, self.step)
         self._note_bad_values()
 
     def _fused_step(self, batch: PatchBatch) -> None:
@@ -133,18 +134,18 @@ class CudaGraphStepper:
         assert isinstance(residual, Residual)
         scale = residual.scale
         assert isinstance(scale, float)
-        if isinstance(self.rule, GradientDescent):
-            descent = (self._rates, self.first_bad, self._counter)
-            kernels.launch_residual(problem, scale, gradient, descent)
+        if isinstance(self.optimizer, GradientDescent):
+            optimizer = (self._rates, self.first_bad, self._counter)
+            kernels.launch_residual(problem, scale, gradient, optimizer)
         else:
             kernels.launch_residual(problem, scale, gradient)
-            self.rule.step(self.correlations, gradient, self.state, self.step)
+            self.optimizer.step(self.correlations, gradient, self.state, self.step)
             self._note_bad_values()
 
     @cached_property
     def _rates(self) -> Float[Tensor, " seed"]:
         ones = torch.ones(len(self.first_bad), device=self.first_bad.device)
-        return ones * hyperparameter(self.rule, lambda one: one.learning_rate, ones)
+        return ones * hyperparameter(self.optimizer, lambda one: one.learning_rate, ones)
 
     def _note_bad_values(self) -> None:
         self.first_bad.copy_(noted_bad_values(self.correlations, self.first_bad, self._counter + 1))
@@ -153,11 +154,11 @@ class CudaGraphStepper:
 def takes(training: Training) -> bool:
     """Return whether a cell trains so: a residual alone, on fresh samples, queries by position, a rule of ours."""
     objective, generator = training.objective, training.generator
-    if training.content_queries or training.data_set_size is not None:
+    if training.content_queries or training.dataset_size is not None:
         return False
     if type(generator).sample is not PatchGenerator.sample or not draws_views_jointly(objective):
         return False
-    if stack_key(objective) is None or stack_key(training.rule) is None:
+    if stack_key(objective) is None or stack_key(training.resolved_optimizer) is None:
         return False
     bare = not has_decay(objective) and not has_state(objective)
     return bare and closed_form_kinds(objective, generator.layout) == {Residual}

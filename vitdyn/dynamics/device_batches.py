@@ -1,7 +1,7 @@
 """Training batches drawn on the device: from the counter stream, as a function of (seed, step) alone.
 
-The law is that of ``batches``; the draws are others, since these streams are not numpy's. Evaluation is not drawn
-here: it takes the same samples on every device.
+The distribution is that of ``batches``; the draws are others, since these streams are not numpy's. Evaluation is
+not drawn here: it takes the same samples on every device.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class DeviceBatches:
 
     @property
     def draws_latents(self) -> bool:
-        """Whether the law of the latents is drawn on the device."""
+        """Whether the distribution of the latents is drawn on the device."""
         return has_quantile(self.generator.latents)
 
     @cached_property

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
-from vitdyn.kernels import Correlations, Path, Workspace, factored, plan_for
+from vitdyn.kernels import Correlations, Path, factored, plan_for
+from vitdyn.kernels.workspace import Workspace
 from vitdyn.models import area_attention
 from vitdyn.objectives import ForwardPass, MeanPooled, Objective, Residual
 from vitdyn.objectives import State as ObjectiveState

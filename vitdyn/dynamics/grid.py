@@ -11,13 +11,14 @@ import torch
 
 from vitdyn._specs import to_text
 from vitdyn.dynamics.captured import takes
-from vitdyn.dynamics.descent import Descent
+from vitdyn.dynamics.optimizers import Optimizer
 from vitdyn.dynamics.planned import plan_of
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
 from vitdyn.kernels.plan import capturable_backend
-from vitdyn.objectives import Objective, stack_key, stack_specs
+from vitdyn.objectives import Objective
 from vitdyn.objectives.contract import closed_form_kinds, draws_views_jointly, has_state
+from vitdyn.objectives.stacked import stack_key, stack_specs
 
 Replica = tuple[int, int]
 """A cell's index in the grid, and one of its seeds."""
@@ -53,10 +54,10 @@ class ReplicaBatch:
         return stack_specs(own) if self._stacked else own[0]
 
     @cached_property
-    def rule(self) -> Descent:
-        """The rule of descent of all rows."""
-        rules = {cell: self.cells[cell].rule for cell, _ in self.rows}
-        own = [rules[cell] for cell, _ in self.rows]
+    def optimizer(self) -> Optimizer:
+        """The optimizer of all rows."""
+        optimizers = {cell: self.cells[cell].resolved_optimizer for cell, _ in self.rows}
+        own = [optimizers[cell] for cell, _ in self.rows]
         return stack_specs(own) if self._stacked else own[0]
 
     def label(self, row: int) -> str:
@@ -87,26 +88,26 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
 
     A cell joins others where its bits cannot feel it: with fresh samples, queries by position, an objective with a
     closed form and a rule that can both be stacked (``stack_key``), on CPU by its kernels. On CUDA by the fused
-    steps of a residual alone (``captured``), of one law of the latents: whatever else runs there, contrast after the
-    fused forward too, has sums of torch in it, and these depend on how many seeds there are.
+    steps of a residual alone (``captured``), of one distribution of the latents: whatever else runs there,
+    contrast after the fused forward too, has sums of torch in it, and these depend on how many seeds there are.
     """
-    objective, rule, layout = training.objective, training.rule, training.generator.layout
-    dtype, law = PRECISIONS[training.precision], None
-    keys = stack_key(objective), stack_key(rule)
+    objective, optimizer, layout = training.objective, training.resolved_optimizer, training.generator.layout
+    dtype, distribution = PRECISIONS[training.precision], None
+    keys = stack_key(objective), stack_key(optimizer)
     if None in keys or not draws_views_jointly(objective) or has_state(objective):
         return None
     if device.type == "cpu":
-        plain = not training.content_queries and training.data_set_size is None
+        plain = not training.content_queries and training.dataset_size is None
         plain = plain and bool(closed_form_kinds(objective, layout))
         apart = plain and plan_of(training, device.type).is_seed_independent
     else:
         apart = takes(training) and capturable_backend(layout, device, dtype) is not None
-        law = to_text(training.generator.latents)
+        distribution = to_text(training.generator.latents)
     if not apart:
         return None
     recorded = training.schedule.recorded_steps(training.steps)
-    counts = (training.samples, training.evaluation_samples, training.precision)
-    return layout, law, keys, recorded, counts, training.observables
+    counts = (training.batch_size, training.evaluation_samples, training.precision)
+    return layout, distribution, keys, recorded, counts, training.observables
 
 
 def view_key(objective: Objective) -> Hashable:

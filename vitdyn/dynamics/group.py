@@ -13,12 +13,12 @@ from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.dynamics.batches import Views
 from vitdyn.dynamics.captured import CudaGraphStepper, takes
 from vitdyn.dynamics.checkpoint import State, rows_of_state
-from vitdyn.dynamics.descent import step_in_place
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.joint_batches import JointSource
+from vitdyn.dynamics.optimizers import step_in_place
 from vitdyn.dynamics.recorder import record_step
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.models import Correlations
@@ -32,7 +32,7 @@ class Group:
 
     rows: ReplicaBatch
     correlations: Correlations
-    descent: dict[str, Correlations]
+    optimizer: dict[str, Correlations]
     memory: ObjectiveState
     first_bad: Tensor
     series: dict[str, Tensor] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Group:
         """Return a copy of everything, as plain values."""
         return {
             "correlations": self.correlations.map(torch.clone).named(),
-            "descent": {name: part.map(torch.clone).named() for name, part in self.descent.items()},
+            "optimizer": {name: part.map(torch.clone).named() for name, part in self.optimizer.items()},
             "memory": {name: value.clone() for name, value in self.memory.items()},
             "first_bad": self.first_bad.clone(),
             "series": {name: values.clone() for name, values in self.series.items()},
@@ -67,7 +67,7 @@ class Group:
         return cls(
             rows,
             copied(state["correlations"]),
-            {name: copied(blocks) for name, blocks in state["descent"].items()},
+            {name: copied(blocks) for name, blocks in state["optimizer"].items()},
             {name: value.to(device, copy=True) for name, value in state["memory"].items()},
             state["first_bad"].to(device, copy=True),
             {name: values.cpu().clone() for name, values in state["series"].items()},
@@ -109,7 +109,7 @@ class Stepper(Protocol):
 
 @dataclass
 class EagerStepper:
-    """Steps that the host takes one by one: draw, gradient, rule of descent, what the objective remembers."""
+    """Steps that the host takes one by one: draw, gradient, optimizer, what the objective remembers."""
 
     group: Group
     draw: Callable[[int], tuple[PatchBatch, Views]]
@@ -117,14 +117,14 @@ class EagerStepper:
 
     def advance(self, count: int) -> None:
         """Do ``count`` steps."""
-        group, objective, rule = self.group, self.group.rows.objective, self.group.rows.rule
+        group, objective, optimizer = self.group, self.group.rows.objective, self.group.rows.optimizer
         for _ in range(count):
             batch, views = self.draw(group.step)
             gradient, forward = loss_gradient(
                 group.correlations, objective, batch, views, group.memory, self.workspaces
             )
             record_step(group.rows, group.correlations, gradient, forward, group.step, group.series)
-            step_in_place(rule, group.correlations, gradient, group.descent, group.step)
+            step_in_place(optimizer, group.correlations, gradient, group.optimizer, group.step)
             group.memory = next_state(objective, forward, group.correlations, group.step)
             group.step += 1
             group.note_bad_values()
@@ -146,7 +146,7 @@ class DeviceStepper:
 def stepper_of(group: Group, source: JointSource, workspaces: Workspaces) -> Stepper:
     """Return how a group is moved on: without the host where a GPU can, else with data from the GPU where it can."""
     rows, training = group.rows, group.rows.common
-    fixed = training.data_set_size is not None
+    fixed = training.dataset_size is not None
     own = type(training.generator).sample is not PatchGenerator.sample
     if rows.device.type == "cpu" or fixed or own or not draws_views_jointly(training.objective):
         return EagerStepper(group, source.training, workspaces)
@@ -154,13 +154,13 @@ def stepper_of(group: Group, source: JointSource, workspaces: Workspaces) -> Ste
         training.generator,
         rows.objective,
         rows.seeds,
-        training.samples,
+        training.batch_size,
         PRECISIONS[training.precision],
         rows.device,
     )
     if group.series or not takes(training):  # a captured step stops for nobody
         return EagerStepper(group, batches.training, workspaces)
     steps = CudaGraphStepper(
-        batches, rows.rule, group.correlations, group.descent, group.first_bad, step=group.step
+        batches, rows.optimizer, group.correlations, group.optimizer, group.first_bad, step=group.step
     )
     return DeviceStepper(group, steps)

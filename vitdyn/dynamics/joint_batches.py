@@ -1,7 +1,7 @@
 """The batches of the cells of a grid: what several cells draw alike is drawn once.
 
-A draw is a function of (seed, purpose, step) and of the law it is drawn from. Cells that differ in a learning rate or
-a temperature see the same samples in the same views, cells that differ in γ the same samples.
+A draw is a function of (seed, purpose, step) and of the distribution it is drawn from. Cells that differ in a
+learning rate or a temperature see the same samples in the same views, cells that differ in γ the same samples.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ class JointSource:
         self.rows = rows
         self._samples = SourcesByKey.of(rows, lambda training: training.generator)
         self._views = SourcesByKey.of(rows, lambda training: view_key(training.objective))
-        self._data_set = self._samples.sources[0].data_set()
+        self._dataset = self._samples.sources[0].dataset()
 
     def training(self, step: int) -> tuple[PatchBatch, Views]:
         """Return the batch of a step, with its views."""
-        if self._data_set is not None:
-            return self._samples.sources[0].training(step, self._data_set)
-        return self._draw(step, self.rows.common.samples, "")
+        if self._dataset is not None:
+            return self._samples.sources[0].training(step, self._dataset)
+        return self._draw(step, self.rows.common.batch_size, "")
 
     def evaluation(self, step: int) -> tuple[PatchBatch, Views]:
         """Return the samples of a frame, which no training step sees, with their views."""
@@ -101,8 +101,8 @@ def _source(training: Training, seeds: tuple[int, ...], device: torch.device) ->
         training.generator,
         training.objective,
         seeds,
-        training.samples,
-        training.data_set_size,
+        training.batch_size,
+        training.dataset_size,
         PRECISIONS[training.precision],
         device,
     )

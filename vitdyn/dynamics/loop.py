@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from vitdyn.dynamics.checkpoint import Checkpointer
-from vitdyn.dynamics.descent import first_state
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.group import Group, Stepper, stepper_of
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import concurrent_groups
+from vitdyn.dynamics.optimizers import first_state
 from vitdyn.dynamics.planned import plan_of
 from vitdyn.dynamics.recorder import empty_series, frame_of
 from vitdyn.dynamics.resources import PRECISIONS, machine_of
@@ -135,8 +135,8 @@ def fresh_group(rows: ReplicaBatch, start: Correlations | None) -> Group:
         )
     unset = torch.full((len(rows.rows),), -1, device=rows.device)
     memory = first_objective_state(rows.objective, correlations)
-    descent, series = first_state(rows.rule, correlations), empty_series(rows)
-    return Group(rows, correlations, descent, memory, unset, series)
+    optimizer, series = first_state(rows.optimizer, correlations), empty_series(rows)
+    return Group(rows, correlations, optimizer, memory, unset, series)
 
 
 def engine_of(training: Training, device: torch.device) -> str:

@@ -32,7 +32,7 @@ FRAME_MAPS = 3
 def estimate_memory(training: Training, device: str = "cpu") -> int:
     """Return the bytes that one seed takes while it trains on a kind of device, within some 30 %.
 
-    Q, its gradient and what the rule of descent carries; and the larger of what a frame takes, three arrays (sample,
+    Q, its gradient and what the optimizer carries; and the larger of what a frame takes, three arrays (sample,
     area, query) of the evaluation samples and ``FRAME_MAPS`` arrays (query, key), and of the copy that is kept at the
     end or for a checkpoint. What is kept of attention the plan says (``kernels/README.md``).
 
@@ -42,11 +42,11 @@ def estimate_memory(training: Training, device: str = "cpu") -> int:
     """
     require_kind("training", training, Training)
     require_choice("device", device, ("cpu", "cuda"))
-    given = training.samples, training.evaluation_samples, training.data_set_size or 0
+    given = training.batch_size, training.evaluation_samples, training.dataset_size or 0
     return _estimate(training, device, *given)
 
 
-def _estimate(training: Training, device: str, samples: int, evaluation_samples: int, data_set: int) -> int:
+def _estimate(training: Training, device: str, samples: int, evaluation_samples: int, dataset: int) -> int:
     layout = training.generator.layout
     patches, areas = layout.patches, layout.areas
     blocks, carried = correlation_count(training), optimizer_arrays(training)
@@ -55,7 +55,7 @@ def _estimate(training: Training, device: str, samples: int, evaluation_samples:
     frame, copy = 3 * evaluation_samples * areas * patches + FRAME_MAPS * patches**2, (1 + carried) * blocks
     numbers = (2 + carried) * blocks + stored + max(frame, copy)
     masks = 2 * views * samples * patches
-    drawn = (samples + data_set) * (
+    drawn = (samples + dataset) * (
         8 + 12 * areas
     )  # clusters, and latents in float64 and in the run's own precision
     return numbers * _bytes(training) + masks + drawn
@@ -70,8 +70,8 @@ def correlation_count(training: Training) -> int:
 
 
 def optimizer_arrays(training: Training) -> int:
-    """Return how many arrays like the correlations the rule of descent carries from step to step."""
-    return len(training.rule.init(Correlations(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))))
+    """Return how many arrays like the correlations the optimizer carries from step to step."""
+    return len(training.resolved_optimizer.init(Correlations(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))))
 
 
 def _bytes(training: Training) -> int:
@@ -110,9 +110,9 @@ def require_memory(cells: Sequence[Training], device: torch.device) -> None:
 def _dearest(training: Training, device: str, whole: int) -> tuple[str, int]:
     """Return the field, with its value, that most of a seed's memory goes to."""
     given = {
-        "samples": training.samples,
+        "batch_size": training.batch_size,
         "evaluation_samples": training.evaluation_samples,
-        "data_set_size": training.data_set_size or 0,
+        "dataset_size": training.dataset_size or 0,
     }
     without = {name: _estimate(training, device, *(given | {name: 1}).values()) for name in given}
     name = min(without, key=without.__getitem__)
@@ -212,4 +212,4 @@ def _work_of_a_seed(training: Training) -> int:
 
 
 def _work_of_a_step(training: Training) -> int:
-    return training.generator.layout.patches**2 * training.samples
+    return training.generator.layout.patches**2 * training.batch_size

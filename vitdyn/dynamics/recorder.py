@@ -14,7 +14,8 @@ from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.models import Correlations
 from vitdyn.objectives import State as ObjectiveState
 from vitdyn.objectives.forward import ForwardPass
-from vitdyn.observables import ModelState, observe
+from vitdyn.observables import ModelState
+from vitdyn.observables.observable import observe
 
 
 def frame_of(
@@ -52,7 +53,7 @@ def empty_series(rows: ReplicaBatch) -> dict[str, Tensor]:
     training, series = rows.common, {}
     for each in training.recorded:
         if each.each_step:
-            seeds, *rest = each.shape(training.generator.layout, len(rows.rows), training.samples)
+            seeds, *rest = each.shape(training.generator.layout, len(rows.rows), training.batch_size)
             dtype = PRECISIONS[training.precision]
             series[each.name] = torch.full((seeds, training.steps, *rest), torch.nan, dtype=dtype)
     return series

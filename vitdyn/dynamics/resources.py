@@ -6,7 +6,7 @@ import re
 
 import torch
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.trajectory import machine_name
 
 __all__ = ["PRECISIONS", "device_name", "machine_name", "machine_of", "pick_device"]
@@ -21,10 +21,10 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     """
     name = str(name) if isinstance(name, torch.device) else name
     if not isinstance(name, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise wrong("device", name, "must be one of auto, cpu, cuda, cuda:0, cuda:1, ...")
+        raise invalid_value("device", name, "must be one of auto, cpu, cuda, cuda:0, cuda:1, ...")
     available = torch.cuda.is_available()
     if name.startswith("cuda") and not available:
-        raise wrong("device", name, "no CUDA device is available here: take 'cpu' or 'auto'")
+        raise invalid_value("device", name, "no CUDA device is available here: take 'cpu' or 'auto'")
     if name == "auto":
         return torch.device("cuda" if available else "cpu")
     return torch.device(name)

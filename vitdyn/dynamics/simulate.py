@@ -7,7 +7,7 @@ import time
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from vitdyn._errors import as_path, as_tuple, require_kind, wrong
+from vitdyn._errors import as_path, as_tuple, invalid_value, require_kind
 from vitdyn._progress import progress as shown
 from vitdyn._specs import to_text, why_unnamed
 from vitdyn.dynamics.assemble import Recorded, assemble
@@ -63,10 +63,10 @@ def simulate_grid(
     Each has the values and the specification of ``simulate`` of its cell, to the bit; its ``seconds`` are its share of
     the whole, by work. On CPU cells of the same shapes (layout, samples, steps, recorded steps, precision, kinds of
     objective and of descent, metrics) train in one batch, whatever their numbers: η and the other constants of descent,
-    γ, τ, λ and weight decay, the law of the latents, the seeds; what they draw alike is drawn once. On GPUs so do those
-    of masked reconstruction in float32 with one law (16 areas at most); other sums there depend on the number of seeds.
-    Cells with content queries, a fixed data set, or an objective or rule of your own share no batch. Batches train
-    beside each other, so that every core is busy.
+    γ, τ, λ and weight decay, the distribution of the latents, the seeds; what they draw alike is drawn once. On
+    GPUs so do those of masked reconstruction in float32 with one distribution (16 areas at most); other sums
+    there depend on the number of seeds. Cells with content queries, a fixed data set, or an objective or rule of
+    your own share no batch. Batches train beside each other, so that every core is busy.
 
     ``checkpoint`` is one file for the whole grid, or a sequence of files, one for each cell: as in ``simulate``, and on
     any number of cores. Cells may be in another order than they were, or new: these begin, the others go on.
@@ -84,7 +84,7 @@ def simulate_grid(
     """
     cells = as_tuple("trainings", trainings, Training)
     if not cells:
-        raise wrong("trainings", trainings, "must be a sequence of one Training or more")
+        raise invalid_value("trainings", trainings, "must be a sequence of one Training or more")
     return _simulate(cells, None, checkpoint, runtime)
 
 
@@ -99,7 +99,9 @@ def _simulate(
     if start is not None:
         _check_start(start, cells[0])
     if checkpoint is not None and (reason := why_unnamed(list(cells))):
-        raise wrong("checkpoint", str(checkpoint), f"cannot be told from those of other runs: {reason}")
+        raise invalid_value(
+            "checkpoint", str(checkpoint), f"cannot be told from those of other runs: {reason}"
+        )
     require_memory(cells, runtime.place)
     specs = _specs(cells, runtime.group_limit_mib, start)
     # a checkpoint is of one run of one set of formulas: its spec says more than the result's
@@ -163,7 +165,7 @@ def _files_of(checkpoint: str | Path | Sequence[str | Path] | None, cells: int) 
         return {as_path("checkpoint", checkpoint): range(cells)}
     files = {as_path("checkpoint", path): range(index, index + 1) for index, path in enumerate(checkpoint)}
     if len(checkpoint) != cells or len(files) != cells:
-        raise wrong(
+        raise invalid_value(
             "checkpoint", checkpoint, f"must be one file, or {cells} different ones, one for each cell"
         )
     return files
@@ -172,19 +174,21 @@ def _files_of(checkpoint: str | Path | Sequence[str | Path] | None, cells: int) 
 def _check_start(start: Correlations, training: Training) -> None:
     require_kind("start", start, Correlations)
     if start.seeds not in (1, len(training.seed_numbers)):
-        raise wrong(
+        raise invalid_value(
             "start.seeds", start.seeds, f"must be 1 or {len(training.seed_numbers)}, one for each seed"
         )
     zeros = Correlations.zeros(training.generator.layout, 1, content_queries=training.content_queries)
     wanted, given = zeros.named(), start.named()
     if wanted.keys() != given.keys():
-        raise wrong("start", sorted(given), f"must have the blocks {', '.join(wanted)}")
+        raise invalid_value("start", sorted(given), f"must have the blocks {', '.join(wanted)}")
     for name, block in given.items():
         shape = (start.seeds, *wanted[name].shape[1:])
         if tuple(block.shape) != shape:
-            raise wrong(f"start.{name}", tuple(block.shape), f"must have the shape {shape} of this layout")
+            raise invalid_value(
+                f"start.{name}", tuple(block.shape), f"must have the shape {shape} of this layout"
+            )
         if not block.to(PRECISIONS[training.precision]).isfinite().all():
-            raise wrong(f"start.{name}", "not finite", "must hold finite numbers")
+            raise invalid_value(f"start.{name}", "not finite", "must hold finite numbers")
 
 
 def _specs(cells: tuple[Training, ...], limit: float, start: Correlations | None) -> list[str]:

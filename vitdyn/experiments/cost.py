@@ -14,13 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from vitdyn._errors import require_kind, wrong
-from vitdyn.dynamics import Runtime, Training, estimate_memory
+from vitdyn._errors import invalid_value, require_kind
+from vitdyn.dynamics import Runtime, Training
 from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.memory import (
     concurrent_groups,
     correlation_count,
     default_limit,
+    estimate_memory,
     kept_memory,
     optimizer_arrays,
     require_memory,
@@ -55,7 +56,7 @@ def estimate_cost(experiment: Experiment, *, device: str = "auto") -> Cost:
     require_kind("experiment", experiment, Experiment)
     training = experiment.training
     if not isinstance(training, Training):
-        raise wrong(
+        raise invalid_value(
             "experiment", experiment.name, "only full simulations are timed; a reduced run takes seconds"
         )
     where = Runtime(device=device).place
@@ -94,7 +95,7 @@ def work(group: ReplicaBatch) -> Counter[str]:
     frames = len(training.schedule.recorded_steps(training.steps))
     width = len(group.rows) * (2 if training.precision == "float64" else 1)
     numbers, queries = correlation_count(training), width * layout.patches
-    drawn = queries * training.steps * views * training.samples
+    drawn = queries * training.steps * views * training.batch_size
     return Counter(
         {
             "run": 1,

@@ -9,16 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from vitdyn._errors import as_path, as_tuple, require_callable, require_kind, wrong
+from vitdyn._errors import as_path, as_tuple, invalid_value, require_callable, require_kind
+from vitdyn._files import require_writable
 from vitdyn._specs import from_text, to_text
-from vitdyn.data import LAWS, AreaSizes, Custom, PatchGenerator, PatchLayout
-from vitdyn.dynamics import DESCENTS, Runtime, Schedule, Training, simulate
-from vitdyn.experiments.identity import FORMULAS, key_or_reason
-from vitdyn.lumped import ExactReduction, MeanField, descend, integrate
+from vitdyn.data import DISTRIBUTIONS, AreaSizes, Custom, PatchGenerator, PatchLayout
+from vitdyn.dynamics import OPTIMIZERS, Runtime, Schedule, Training, simulate
+from vitdyn.experiments.identity import key_or_reason
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.observables import Metric, MetricImages, Observable
-from vitdyn.practice import Pretraining, pretrain
-from vitdyn.trajectory import Trajectory, require_writable
+from vitdyn.reduced import ExactReduction, MeanField, descend, integrate
+from vitdyn.trajectory import FORMULAS, Trajectory
+from vitdyn.vits import Pretraining, pretrain
 
 SPEC_KINDS = (
     PatchLayout,
@@ -58,9 +59,9 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.+-]+", self.name):
-            raise wrong("name", self.name, "must be made of letters, digits and . + - _")
+            raise invalid_value("name", self.name, "must be made of letters, digits and . + - _")
         if not isinstance(self.training, (Training, MeanField, ExactReduction, Pretraining)):
-            raise wrong(
+            raise invalid_value(
                 "training", self.training, "must be a Training, MeanField, ExactReduction or Pretraining"
             )
 
@@ -72,7 +73,7 @@ class Experiment:
         """
         key, reason = key_or_reason(self.training)
         if reason:
-            raise wrong("experiment", self.name, f"cannot be told from others: {reason}")
+            raise invalid_value("experiment", self.name, f"cannot be told from others: {reason}")
         return key
 
     @property
@@ -95,7 +96,7 @@ class Experiment:
             "experiment",
             text,
             cls,
-            (*SPEC_KINDS, *LAWS.values(), *OBJECTIVES.values(), *DESCENTS.values()),
+            (*SPEC_KINDS, *DISTRIBUTIONS.values(), *OBJECTIVES.values(), *OPTIMIZERS.values()),
         )
 
 

@@ -11,8 +11,6 @@ from typing import Any
 from vitdyn._specs import encode, text_or_reason
 from vitdyn.trajectory import FORMULAS, Trajectory, unusable, versions
 
-__all__ = ["FORMULAS", "key_or_reason", "require_result_of", "why_outdated"]
-
 
 def key_or_reason(training: Any) -> tuple[str, str | None]:
     """Return sixteen hexadecimal digits that stand for a specification, or why nothing can stand for it."""

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vitdyn._errors import require_integer, require_kind, wrong
-from vitdyn.dynamics import BatchSource, Training
+from vitdyn._errors import invalid_value, require_integer, require_kind
+from vitdyn.dynamics import Training
+from vitdyn.dynamics.batches import BatchSource
 from vitdyn.models import Correlations, area_attention
-from vitdyn.observables import sample_mean
+from vitdyn.observables.standard import sample_mean
 from vitdyn.trajectory import Trajectory
 
 
@@ -42,7 +43,7 @@ def patch_area_attention(
     )
     batch, views = source.evaluation(training.steps + 1, samples)
     attention = area_attention(correlations, batch, views[0])
-    counted = ~views[0] & batch.own_area_shown(views[0])
+    counted = ~views[0] & batch.own_area_visible(views[0])
     means = []
     for cluster, sizes in enumerate(layout.sizes):
         mean = sample_mean(attention, counted & (batch.cluster == cluster)[..., None]).transpose(1, 2)
@@ -55,7 +56,7 @@ def _final_correlations(trajectory: Trajectory) -> Correlations:
     names = [block.name for block in fields(Correlations)]
     kept = {name: f"final_{name}" for name in names if f"final_{name}" in trajectory.dataset}
     if "position_position" not in kept:
-        raise wrong("trajectory", "no final state", "run it again with keep_final_state=True")
+        raise invalid_value("trajectory", "no final state", "run it again with keep_final_state=True")
     return Correlations(
         **{name: torch.from_numpy(trajectory[stored].to_numpy()) for name, stored in kept.items()}
     )

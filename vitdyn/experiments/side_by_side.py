@@ -11,7 +11,7 @@ from vitdyn._processes import number_of_workers, side_by_side
 from vitdyn._progress import duration, progress
 from vitdyn.dynamics import Runtime
 from vitdyn.experiments.experiment import Experiment, checkpoint_of, described
-from vitdyn.practice import Pretraining, estimate_seconds, pretrain
+from vitdyn.vits import Pretraining, estimate_seconds, pretrain
 
 
 def pretrain_all(experiments: Mapping[Path, Experiment], runtime: Runtime, workers: int | None) -> None:

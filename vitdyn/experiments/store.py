@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from vitdyn._errors import as_path, as_tuple, require_boolean, require_integer, require_kind, wrong
+from vitdyn._errors import as_path, as_tuple, invalid_value, require_boolean, require_integer, require_kind
+from vitdyn._files import require_writable
 from vitdyn.dynamics import DivergenceError, Runtime, Training, simulate_grid
 from vitdyn.experiments.experiment import Experiment, checkpoint_of, described, run
 from vitdyn.experiments.identity import key_or_reason, require_result_of, why_outdated
 from vitdyn.experiments.side_by_side import pretrain_all
-from vitdyn.practice import Pretraining
-from vitdyn.trajectory import Trajectory, require_writable
+from vitdyn.trajectory import Trajectory
+from vitdyn.vits import Pretraining
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -76,7 +77,9 @@ class ResultStore:
         kept = {path: self._found(each, path) for path, each in named.items()}
         missing = {path: each for path, each in named.items() if kept[path] is None}
         if missing and self.redraw:
-            raise wrong("redraw", str(next(iter(missing))), "no such result: run without --redraw first")
+            raise invalid_value(
+                "redraw", str(next(iter(missing))), "no such result: run without --redraw first"
+            )
         for kind, make in ((Training, self._simulate), (Pretraining, self._pretrain)):
             alike = {path: each for path, each in missing.items() if isinstance(each.training, kind)}
             if len(alike) > 1:
@@ -124,7 +127,7 @@ class ResultStore:
             checkpoint_of(path).unlink(missing_ok=True)
             return found
         if self.redraw:
-            raise wrong("redraw", str(path), f"{outdated}: run without --redraw")
+            raise invalid_value("redraw", str(path), f"{outdated}: run without --redraw")
         warnings.warn(f"{path.name} {outdated}: it is made anew", stacklevel=3)
         return None
 

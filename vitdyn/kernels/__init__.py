@@ -2,6 +2,10 @@
 
 from vitdyn.kernels.parameters import Correlations
 from vitdyn.kernels.plan import Path, Plan, plan_for
-from vitdyn.kernels.workspace import Workspace
 
-__all__ = ["Correlations", "Path", "Plan", "Workspace", "plan_for"]
+__all__ = [
+    "Correlations",
+    "Path",
+    "Plan",
+    "plan_for",
+]

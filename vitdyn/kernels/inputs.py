@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vitdyn._errors import require_kind, wrong
+from vitdyn._errors import invalid_value, require_kind
 from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.kernels.parameters import Correlations
 
@@ -21,15 +21,15 @@ def check_batch(correlations: Correlations, batch: PatchBatch, visible: Tensor) 
     require_kind("layout", layout, PatchLayout)
     for field, tensor, axes in (("latents", latents, 3), ("cluster", cluster, 2), ("visible", visible, 3)):
         if not isinstance(tensor, Tensor) or tensor.ndim != axes or tensor.layout != torch.strided:
-            raise wrong(field, tensor, f"must be a dense tensor with {axes} axes")
+            raise invalid_value(field, tensor, f"must be a dense tensor with {axes} axes")
     if cluster.is_floating_point() or (
         cluster.numel() and not 0 <= cluster.min() <= cluster.max() < layout.clusters
     ):
-        raise wrong(
+        raise invalid_value(
             "cluster", f"from {cluster.min()} to {cluster.max()}", f"must be 0 to {layout.clusters - 1}"
         )
     if visible.dtype != torch.bool and not ((visible == 0) | (visible == 1)).all():
-        raise wrong("visible", f"{visible.dtype}", "must be true or false, 1 or 0, for each patch")
+        raise invalid_value("visible", f"{visible.dtype}", "must be true or false, 1 or 0, for each patch")
     seeds, samples = cluster.shape
     expected = {
         "correlations.feature_position": (seeds, layout.patches, layout.clusters, layout.areas),
@@ -40,7 +40,9 @@ def check_batch(correlations: Correlations, batch: PatchBatch, visible: Tensor) 
     given = (correlations.feature_position, correlations.position_position, latents, visible)
     for (name, shape), tensor in zip(expected.items(), given, strict=True):
         if tuple(tensor.shape) != shape:
-            raise wrong(f"{name}.shape", tuple(tensor.shape), f"must be {shape} for this layout and batch")
+            raise invalid_value(
+                f"{name}.shape", tuple(tensor.shape), f"must be {shape} for this layout and batch"
+            )
 
 
 def not_finite(correlations: Correlations, latents: Tensor) -> Bool[Tensor, "seed sample query"] | None:

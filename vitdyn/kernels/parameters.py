@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.data import Basis, PatchLayout
 
 
@@ -35,7 +35,7 @@ class Correlations:
 
     def __post_init__(self) -> None:
         if (self.content_position is None) != (self.content_content is None):
-            raise wrong(
+            raise invalid_value(
                 "content_content", None, "content queries need both content blocks, position queries neither"
             )
 

@@ -10,12 +10,12 @@ Each returns a value with the convention it used. What is not finite is refused 
 from vitdyn.metrics.agreement import agreement_interval, rank_agreement
 from vitdyn.metrics.attention import (
     attention_distance,
-    attention_diversity,
     attention_entropy,
     grid_positions,
     head_deviation,
     mutual_information,
     position_deviation,
+    top_key_concentration,
     top_key_scores,
 )
 from vitdyn.metrics.by_depth import attention_by_depth, representations_by_depth
@@ -29,8 +29,8 @@ from vitdyn.metrics.probe import (
     fit_logistic,
     fit_ridge,
     logistic_probe,
-    ridge_determination,
     ridge_probe,
+    ridge_r_squared,
 )
 from vitdyn.metrics.rank import ne_sum, participation_ratio, rank_me, spectral_decay
 from vitdyn.metrics.similarity import cka, homogeneity
@@ -42,12 +42,42 @@ from vitdyn.metrics.spectra import (
 )
 
 __all__ = [
-    "LinearMap", "Measured", "agreement_interval", "alignment", "attention_by_depth", "attention_distance",
-    "attention_diversity", "attention_entropy", "cka", "clid", "cluster_learnability",
-    "diagonal_frequencies", "feature_map_variance", "fit_logistic", "fit_ridge", "fourier_log_amplitude",
-    "grid_positions", "head_deviation", "homogeneity", "intrinsic_dimension", "k_means", "lidar",
-    "logistic_probe", "mutual_information", "ne_sum", "nearest", "neighbour_accuracy",
-    "participation_ratio", "position_deviation", "rank_agreement", "rank_me", "representations_by_depth",
-    "ridge_determination", "ridge_probe", "singular_value_spectrum", "spectral_decay", "top_key_scores",
+    "LinearMap",
+    "Measured",
+    "agreement_interval",
+    "alignment",
+    "attention_by_depth",
+    "attention_distance",
+    "attention_entropy",
+    "cka",
+    "clid",
+    "cluster_learnability",
+    "diagonal_frequencies",
+    "feature_map_variance",
+    "fit_logistic",
+    "fit_ridge",
+    "fourier_log_amplitude",
+    "grid_positions",
+    "head_deviation",
+    "homogeneity",
+    "intrinsic_dimension",
+    "k_means",
+    "lidar",
+    "logistic_probe",
+    "mutual_information",
+    "ne_sum",
+    "nearest",
+    "neighbour_accuracy",
+    "participation_ratio",
+    "position_deviation",
+    "rank_agreement",
+    "rank_me",
+    "representations_by_depth",
+    "ridge_probe",
+    "ridge_r_squared",
+    "singular_value_spectrum",
+    "spectral_decay",
+    "top_key_concentration",
+    "top_key_scores",
     "uniformity",
 ]  # fmt: skip

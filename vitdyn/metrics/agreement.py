@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_integer, wrong
+from vitdyn._errors import invalid_value, require_integer
 from vitdyn.metrics.arrays import Array, as_float64
 from vitdyn.metrics.measured import Convention, Measured, one_of, resolve
 
@@ -48,7 +48,9 @@ def rank_agreement(
     first = as_float64("scores", scores, "model", (2,), finite=False)
     second = as_float64("quality", quality, "model", (2,), finite=False, beside=first)
     if first.shape != second.shape:
-        raise wrong("shape of quality", tuple(second.shape), f"must be that of scores, {tuple(first.shape)}")
+        raise invalid_value(
+            "shape of quality", tuple(second.shape), f"must be that of scores, {tuple(first.shape)}"
+        )
     models = first.shape[-1]
     together = torch.stack([first, second]).reshape(2, -1, models)
     rows = max(1, _PAIRS_AT_ONCE // models**2)
@@ -79,7 +81,7 @@ def agreement_interval(
     """
     require_integer("resamples", resamples, at_least=2)
     if resamples > _MOST_RESAMPLES:
-        raise wrong("resamples", resamples, f"must be {_MOST_RESAMPLES} or less")
+        raise invalid_value("resamples", resamples, f"must be {_MOST_RESAMPLES} or less")
     require_integer("seed", seed, at_least=0)
     first = as_float64("scores", scores, "seed model", (1, 2), finite=False).detach()
     second = as_float64("quality", quality, "seed model", (1, 2), finite=False, beside=first).detach()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.masked import is_masked_tensor
 
-from vitdyn._errors import as_array, wrong
+from vitdyn._errors import as_array, invalid_value
 
 Array: TypeAlias = Tensor | np.ndarray
 """What stands for numbers; lists of them are read too."""
@@ -72,7 +72,7 @@ def several(field: str, arrays: Sequence[Array], names: str, least: tuple[int, .
     except (TypeError, LookupError):  # what cannot be gone through
         parts = []
     if not parts:
-        raise wrong(field, arrays, "must be a sequence of arrays, one at least")
+        raise invalid_value(field, arrays, "must be a sequence of arrays, one at least")
     tensors = [tensor_of(f"{field}[{index}]", each) for index, each in enumerate(parts)]
     for index, tensor in enumerate(tensors):
         _require_axes(field, tensor, names, least)
@@ -88,7 +88,7 @@ def tensor_of(field: str, array: Any) -> Tensor:
         array.layout is not torch.strided or array.is_meta or array.is_nested or is_masked_tensor(array)
     )
     if unreadable or array.dtype not in (*_FLOATING, *_INTEGERS, *_UNSIGNED):
-        raise wrong(field, f"{array.dtype}, {array.layout}, {array.device}", _KINDS)
+        raise invalid_value(field, f"{array.dtype}, {array.layout}, {array.device}", _KINDS)
     return array
 
 
@@ -97,7 +97,7 @@ def require_alike(field: str, shape: Sequence[int], wanted: Sequence[int]) -> No
     try:
         torch.broadcast_shapes(tuple(shape), tuple(wanted))
     except RuntimeError:
-        raise wrong(
+        raise invalid_value(
             f"shape of {field}", tuple(shape), f"the leading axes must broadcast with {tuple(wanted)}"
         ) from None
 
@@ -109,7 +109,7 @@ def _of_tensors(array: Any) -> bool:
 def _stacked(field: str, tensors: Any) -> Tensor:
     parts = [tensor_of(f"{field}[{index}]", each) for index, each in enumerate(tensors)]
     if any(part.shape != parts[0].shape for part in parts):
-        raise wrong(field, [tuple(part.shape) for part in parts], "must hold arrays of one shape")
+        raise invalid_value(field, [tuple(part.shape) for part in parts], "must hold arrays of one shape")
     return torch.stack([part.to(parts[0].device) for part in parts])
 
 
@@ -119,7 +119,7 @@ def _numpy_of(field: str, array: Any) -> np.ndarray:
         field, np.ma.filled(array.astype(float), np.nan) if np.ma.isMaskedArray(array) else array
     )
     if found.dtype.kind not in "biuf":
-        raise wrong(field, array, _KINDS)
+        raise invalid_value(field, array, _KINDS)
     kind, size = found.dtype.kind, min(found.dtype.itemsize, 8)
     usual = np.dtype(f"{kind}{size}")  # of native byte order; C's long long is another int64 to torch
     return np.require(found, usual, ("C", "W")).view(usual)
@@ -129,7 +129,7 @@ def _require_axes(field: str, tensor: Tensor, names: str, least: tuple[int, ...]
     shape = tuple(tensor.shape[max(0, tensor.ndim - len(least)) :])
     if len(shape) < len(least) or any(size < low for size, low in zip(shape, least, strict=True)):
         wanted = ", ".join(f"{name} ≥ {low}" for name, low in zip(names.split(), least, strict=True))
-        raise wrong(f"shape of {field}", tuple(tensor.shape), f"the last axes must be ({wanted})")
+        raise invalid_value(f"shape of {field}", tuple(tensor.shape), f"the last axes must be ({wanted})")
 
 
 def _require_numbers(field: str, array: Tensor, negative: bool = True, ranged: bool = True) -> None:
@@ -142,11 +142,13 @@ def _require_numbers(field: str, array: Tensor, negative: bool = True, ranged: b
         place = np.unravel_index(int(bad.flatten().to(torch.uint8).argmax()), tuple(array.shape))
         name = f"{field}[{', '.join(str(index) for index in place)}]"
         number = f"{int(bad.sum())} of {array.numel()} values are not"
-        raise wrong(name, float(array[tuple(int(index) for index in place)]), f"must be finite; {number}")
+        raise invalid_value(
+            name, float(array[tuple(int(index) for index in place)]), f"must be finite; {number}"
+        )
     if not negative and least < 0:
-        raise wrong(field, least, "must be 0 or more everywhere")
+        raise invalid_value(field, least, "must be 0 or more everywhere")
     size = max(-least, largest)
     if ranged and (size > _LARGEST or 0 < size < 1 / _LARGEST):
-        raise wrong(
+        raise invalid_value(
             f"largest entry of {field}", size, f"must be between {1 / _LARGEST:g} and {_LARGEST:g}; scale it"
         )

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_integer, require_real, wrong
+from vitdyn._errors import invalid_value, require_integer, require_real
 from vitdyn.metrics.arrays import Array, as_float64, real
 from vitdyn.metrics.measured import Convention, Measured, blockwise, number, one_of, resolve
 
@@ -84,7 +84,7 @@ def grid_positions(rows: int, columns: int, *, pitch: float = 1.0) -> Float[Tens
         require_integer(field, side, at_least=1)
     require_real("pitch", pitch, low=0, high=1e9, open_low=True)
     if int(rows) * int(columns) > _MOST_PATCHES:
-        raise wrong("rows, columns", (rows, columns), f"must be {_MOST_PATCHES} patches or fewer")
+        raise invalid_value("rows, columns", (rows, columns), f"must be {_MOST_PATCHES} patches or fewer")
     axes = (torch.arange(side, dtype=torch.float64) for side in (rows, columns))
     return float(pitch) * torch.cartesian_prod(*axes)
 
@@ -203,7 +203,7 @@ def top_key_scores(
     return Measured(blockwise(measure, attention, 2), convention)
 
 
-def attention_diversity(
+def top_key_concentration(
     attention: Float[Array, "*batch query key"], *, top: int = 10
 ) -> Float[Tensor, "*batch"]:
     """Mean of the ``top`` largest key scores, as in :func:`top_key_scores`, as a bare tensor of the input's type.
@@ -297,7 +297,7 @@ def _places(positions: tuple[int, int] | Array, pitch: float, patches: tuple[int
         require_real("pitch", pitch, low=0, high=1e9, open_low=True)
         places = float(pitch) * as_float64("positions", positions, "patch dimension", (1, 1))
     if places.ndim != 2 or (len(places), len(places)) != patches:
-        raise wrong(
+        raise invalid_value(
             "positions", tuple(places.shape), f"must place {patches[0]} queries and {patches[1]} keys"
         )
     return places

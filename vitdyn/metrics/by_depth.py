@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_integer, wrong
+from vitdyn._errors import invalid_value, require_integer
 from vitdyn.metrics.arrays import Array, several
 from vitdyn.metrics.attention import attention_distance, attention_entropy, mutual_information, top_key_scores
 from vitdyn.metrics.rank import rank_me
@@ -72,7 +72,7 @@ def _of_one_kind(field: str, arrays: list[Tensor], axes: int) -> list[Tensor]:
     """Return arrays of four axes, (image, head) or (image, token) the first of them, that all depths share."""
     for each in arrays:
         if each.shape[:axes] != arrays[0].shape[:axes]:
-            raise wrong(
+            raise invalid_value(
                 f"shape of {field}", tuple(each.shape), f"must begin with {tuple(arrays[0].shape[:axes])}"
             )
     return arrays

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import require_integer, wrong
+from vitdyn._errors import invalid_value, require_integer
 from vitdyn.metrics.arrays import Array, as_float64, require_alike
 from vitdyn.metrics.measured import Convention, Measured, number, one_by_one, one_of, product_error, resolve
 from vitdyn.metrics.neighbours import nearest
@@ -26,7 +26,7 @@ class DimensionConvention(Convention):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.fit == "likelihood" and self.discarded:
-            raise wrong("discarded", self.discarded, "must be 0 with the likelihood")
+            raise invalid_value("discarded", self.discarded, "must be 0 with the likelihood")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def k_means(
     require_integer("steps", steps, at_least=1)
     require_integer("seed", seed, at_least=0)
     if rows.ndim != 2 or clusters > len(rows):
-        raise wrong(
+        raise invalid_value(
             "clusters", clusters, f"must be at most the number of samples of (sample, feature), {len(rows)}"
         )
     rows = rows - rows.mean(0)
@@ -131,7 +131,7 @@ def clid(
     first = as_float64("learnability", learnability, "model", (1,))
     second = as_float64("dimension", dimension, "model", (1,), beside=first)
     if first.shape[-1] != second.shape[-1]:
-        raise wrong("dimension", tuple(second.shape), f"must be of the same {first.shape[-1]} models")
+        raise invalid_value("dimension", tuple(second.shape), f"must be of the same {first.shape[-1]} models")
     require_alike("dimension", second.shape, first.shape)
     return Measured(_standardised(first) + _standardised(second), convention)
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.metrics.arrays import Array, as_float64, require_alike
 from vitdyn.metrics.measured import Convention, Measured, number, one_by_one, product_error, resolve
 from vitdyn.metrics.similarity import unit_vectors
@@ -45,7 +45,9 @@ def alignment(
     x = as_float64("first", first, "sample feature", (1, 1))
     y = as_float64("second", second, "sample feature", (1, 1), beside=x)
     if x.shape[-2:] != y.shape[-2:]:
-        raise wrong("second", tuple(y.shape), f"must hold a pair for each row of first, {tuple(x.shape)}")
+        raise invalid_value(
+            "second", tuple(y.shape), f"must hold a pair for each row of first, {tuple(x.shape)}"
+        )
     require_alike("second", y.shape[:-2], x.shape[:-2])
     if convention.normalised:
         x, y = unit_vectors(x), unit_vectors(y)

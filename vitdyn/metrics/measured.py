@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from vitdyn._errors import require_boolean, require_choice, require_real, wrong
+from vitdyn._errors import invalid_value, require_boolean, require_choice, require_real
 
 ROUND_OFF = torch.finfo(torch.float64).eps
 
@@ -65,7 +65,9 @@ def resolve(convention: str | _Convention, presets: Mapping[str, _Convention]) -
         return presets[convention]
     kind = type(next(iter(presets.values())))
     if not isinstance(convention, kind) or (kind is Convention and type(convention) is not kind):
-        raise wrong("convention", convention, f"must be one of {', '.join(presets)}, or a {kind.__name__}")
+        raise invalid_value(
+            "convention", convention, f"must be one of {', '.join(presets)}, or a {kind.__name__}"
+        )
     return convention
 
 

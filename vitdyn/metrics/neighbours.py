@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn._errors import invalid_value, require_choice, require_integer
 from vitdyn.metrics.arrays import Array, as_float64, tensor_of
 from vitdyn.metrics.measured import Convention, Measured, number, one_by_one, one_of, product_error, resolve
 from vitdyn.metrics.similarity import unit_vectors
@@ -33,7 +33,7 @@ class NeighbourConvention(Convention):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.temperature is not None and self.distance != "cosine":
-            raise wrong("temperature", self.temperature, "must be None unless the distance is cosine")
+            raise invalid_value("temperature", self.temperature, "must be None unless the distance is cosine")
 
 
 NEIGHBOURS = {
@@ -71,10 +71,12 @@ def nearest(
     queries = as_float64("queries", queries, "query feature", (1, 1), beside=among)
     for field, array in (("among", among), ("queries", queries)):
         if array.ndim != 2 or array.shape[1] != among.shape[-1]:
-            raise wrong(f"shape of {field}", tuple(array.shape), f"must be (row, {among.shape[-1]} features)")
+            raise invalid_value(
+                f"shape of {field}", tuple(array.shape), f"must be (row, {among.shape[-1]} features)"
+            )
     count = int(count)
     if count > len(among):
-        raise wrong("count", count, f"must be {len(among)} or less, the number of rows")
+        raise invalid_value("count", count, f"must be {len(among)} or less, the number of rows")
     middle = among.mean(0)  # products keep most digits near the origin
     near = among - middle
     rows = torch.arange(len(among), device=among.device)
@@ -134,7 +136,9 @@ def neighbour_accuracy(
     train, test = train_and_test(features, test_features)
     require_integer("neighbours", neighbours, at_least=1)
     if neighbours > train.shape[-2]:
-        raise wrong("neighbours", neighbours, f"must be {train.shape[-2]} or fewer, the number of samples")
+        raise invalid_value(
+            "neighbours", neighbours, f"must be {train.shape[-2]} or fewer, the number of samples"
+        )
     if convention.distance == "cosine":
         train, test = _directions("features", train), _directions("test_features", test)
     known, asked = labels_of("labels", labels, train), labels_of("test_labels", test_labels, test)
@@ -152,7 +156,9 @@ def train_and_test(
     train = as_float64("features", features, "sample feature", (1, 1))
     test = as_float64("test_features", test_features, "test feature", (1, 1), beside=train)
     if (test.shape[:-2], test.shape[-1]) != (train.shape[:-2], train.shape[-1]):
-        raise wrong("test_features", tuple(test.shape), f"must match the features, {tuple(train.shape)}")
+        raise invalid_value(
+            "test_features", tuple(test.shape), f"must match the features, {tuple(train.shape)}"
+        )
     return train, test
 
 
@@ -160,17 +166,19 @@ def labels_of(field: str, labels: Array, features: Tensor) -> Int[Tensor, "*batc
     """Return labels as whole numbers, broadcast to (*batch, sample) of ``features``; raise if they do not fit."""
     found = tensor_of(field, labels)
     if found.is_floating_point():
-        raise wrong(field, str(found.dtype), "must be an array of whole numbers")
+        raise invalid_value(field, str(found.dtype), "must be an array of whole numbers")
     if found.ndim == 0 or found.shape[-1] != features.shape[-2]:
-        raise wrong(f"shape of {field}", tuple(found.shape), f"must end in {features.shape[-2]} samples")
+        raise invalid_value(
+            f"shape of {field}", tuple(found.shape), f"must end in {features.shape[-2]} samples"
+        )
     found = found.to(features.device, torch.int64)
     if found.numel() and int(found.min()) < 0:
-        raise wrong(field, int(found.min()), "must be 0 or more")
+        raise invalid_value(field, int(found.min()), "must be 0 or more")
     try:
         return found.expand(features.shape[:-1])
     except RuntimeError:
         remedy = f"must broadcast to {tuple(features.shape[:-1])}"
-        raise wrong(f"shape of {field}", tuple(found.shape), remedy) from None
+        raise invalid_value(f"shape of {field}", tuple(found.shape), remedy) from None
 
 
 def _directions(field: str, vectors: Float[Tensor, "*batch sample feature"]) -> Tensor:
@@ -179,7 +187,7 @@ def _directions(field: str, vectors: Float[Tensor, "*batch sample feature"]) -> 
     empty = (unit == 0).all(-1).nonzero()
     if len(empty):
         place = f"{field}[{', '.join(str(index) for index in empty[0].tolist())}]"
-        raise wrong(
+        raise invalid_value(
             place, 0.0, f"has no direction, as {len(empty)} rows: leave them out, or take another convention"
         )
     return unit

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import require_real, wrong
+from vitdyn._errors import invalid_value, require_real
 from vitdyn.metrics.arrays import Array, as_float64, require_alike
 from vitdyn.metrics.measured import ROUND_OFF, Convention, Measured, centred, one_by_one, resolve
 from vitdyn.metrics.neighbours import labels_of, train_and_test
@@ -47,7 +47,9 @@ class LinearMap(NamedTuple):
         bias = as_float64("bias", self.bias, "output", (1,), beside=weight)
         x = as_float64("features", features, "sample feature", (1, 1), beside=weight)
         if x.shape[-1] != weight.shape[-2]:
-            raise wrong("features", tuple(x.shape), f"must have the {weight.shape[-2]} features of the fit")
+            raise invalid_value(
+                "features", tuple(x.shape), f"must have the {weight.shape[-2]} features of the fit"
+            )
         require_alike("features", x.shape[:-2], weight.shape[:-2])
         require_alike("bias", bias.shape, (*weight.shape[:-2], weight.shape[-1]))
         return x @ weight + bias[..., None, :]
@@ -70,7 +72,7 @@ def fit_ridge(
     x = as_float64("features", features, "sample feature", (1, 1))
     y = as_float64("targets", targets, "sample output", (1, 1), beside=x)
     if x.shape[-2] != y.shape[-2]:
-        raise wrong("targets", tuple(y.shape), f"must be one for each of {x.shape[-2]} samples")
+        raise invalid_value("targets", tuple(y.shape), f"must be one for each of {x.shape[-2]} samples")
     require_alike("targets", y.shape[:-2], x.shape[:-2])
     means = [
         values.mean(-2) if convention.intercept else torch.zeros_like(values[..., 0, :]) for values in (x, y)
@@ -103,7 +105,7 @@ def ridge_probe(
     return Measured(_accuracy(fit, features, labels, test_features, test_labels), convention)
 
 
-def ridge_determination(
+def ridge_r_squared(
     features: Float[Array, "*batch sample feature"],
     targets: Float[Array, "*batch sample output"],
     test_features: Float[Array, "*batch test feature"],
@@ -122,7 +124,7 @@ def ridge_determination(
     found = fit_ridge(train, targets, penalty=penalty, convention=convention).scores(test)
     require_alike("test_targets", truth.shape[:-2], found.shape[:-2])
     if found.shape[-2:] != truth.shape[-2:]:
-        raise wrong("test_targets", tuple(truth.shape), f"must be of shape {tuple(found.shape)}")
+        raise invalid_value("test_targets", tuple(truth.shape), f"must be of shape {tuple(found.shape)}")
     missed = (truth - found).square().sum(-2)
     spread = centred(truth).square().sum(-2)
     met = (missed <= (1e3 * ROUND_OFF * truth.abs().amax(-2)).square() * truth.shape[-2]).to(missed)
@@ -148,13 +150,15 @@ def fit_logistic(
     require_real("penalty", penalty, low=0, high=1e12, open_low=True)
     x = as_float64("features", features, "sample feature", (1, 1)).detach()
     if x.ndim != 2:
-        raise wrong("shape of features", tuple(x.shape), "must be (sample, feature): one fit at a time")
+        raise invalid_value(
+            "shape of features", tuple(x.shape), "must be (sample, feature): one fit at a time"
+        )
     y = labels_of("labels", labels, x)
     occurring = y.unique()
     classes = len(occurring)
     if classes <= int(occurring[-1]):
         lacking = int((occurring > torch.arange(classes, device=x.device)).to(torch.uint8).argmax())
-        raise wrong("labels", lacking, "must occur, as every label from 0 to the largest")
+        raise invalid_value("labels", lacking, "must occur, as every label from 0 to the largest")
     weight = x.new_zeros(x.shape[-1], classes, requires_grad=True)
     bias = x.new_zeros(classes, requires_grad=convention.intercept)
     trained = [weight, bias] if convention.intercept else [weight]

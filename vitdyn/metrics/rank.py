@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_integer, wrong
+from vitdyn._errors import invalid_value, require_integer
 from vitdyn.metrics.arrays import Array, as_float64
 from vitdyn.metrics.measured import Convention, Measured, centred, number, one_of, resolve
 from vitdyn.metrics.spectra import covariance_spectrum
@@ -34,7 +34,9 @@ class EntropyGuard(Convention):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.guard == "none") != (self.epsilon == 0):
-            raise wrong("epsilon", self.epsilon, "must be 0 with the guard none and more than 0 with another")
+            raise invalid_value(
+                "epsilon", self.epsilon, "must be 0 with the guard none and more than 0 with another"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,7 @@ def power_law(
 ) -> Float[Tensor, "*batch"]:
     """Return α of values ~ j^−α at j = ``first``, ``first`` + 1, ...; ∞ where the last is 0, NaN where all are."""
     if values.shape[-1] < 2:
-        raise wrong("first", first, "must leave at least two eigenvalues to fit")
+        raise invalid_value("first", first, "must leave at least two eigenvalues to fit")
     index = torch.arange(int(first), int(first) + values.shape[-1], dtype=torch.float64, device=values.device)
     weight = 1 / index if convention.weights == "1/j" else torch.ones_like(index)
     weight = weight / weight.sum()

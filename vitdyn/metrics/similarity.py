@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_choice, wrong
+from vitdyn._errors import invalid_value, require_choice
 from vitdyn.metrics.arrays import Array, as_float64, real, require_alike
 from vitdyn.metrics.measured import Convention, Measured, blockwise, centred, one_of, resolve
 
@@ -86,7 +86,7 @@ def cka(
     x = centred(as_float64("first", first, "sample feature", (least, 1)))
     y = centred(as_float64("second", second, "sample feature", (least, 1), beside=x))
     if x.shape[-2] != y.shape[-2]:
-        raise wrong("second", tuple(y.shape), f"must hold the same {x.shape[-2]} samples as first")
+        raise invalid_value("second", tuple(y.shape), f"must hold the same {x.shape[-2]} samples as first")
     require_alike("second", y.shape[:-2], x.shape[:-2])
     x, y = _scaled(x), _scaled(y)
     dependence = _unbiased_hsic if convention.unbiased else _plain_hsic

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer, wrong
+from vitdyn._errors import invalid_value, require_choice, require_integer
 from vitdyn.metrics.arrays import Array, as_float64
 from vitdyn.metrics.measured import (
     ROUND_OFF,
@@ -104,10 +104,10 @@ def fourier_log_amplitude(
     rows, columns = grid_of(side)
     tokens = as_float64("features", features, "token feature", (1, 1))
     if tokens.shape[-2] != rows * columns:
-        raise wrong("side", side, f"the grid must hold the number of tokens, {tokens.shape[-2]}")
+        raise invalid_value("side", side, f"the grid must hold the number of tokens, {tokens.shape[-2]}")
     points = _points(gcd(rows, columns), convention)
     if points < 2 and rows != columns:
-        raise wrong("side", side, "the axes must have a frequency in common besides 0: crop the grid")
+        raise invalid_value("side", side, "the axes must have a frequency in common besides 0: crop the grid")
     waves = _diagonal_waves(rows, columns, points).to(tokens.device)
     spectrum = (tokens.mT.to(torch.complex128) @ waves).abs()  # (*batch, channel, frequency)
     floor = 4 * ROUND_OFF * tokens.abs().sum(-2)[..., None]
@@ -189,7 +189,9 @@ def grid_of(side: int | tuple[int, int]) -> tuple[int, int]:
         require_integer("side", axis, at_least=1)
     axes = tuple(map(int, axes))  # products of numpy's short numbers wrap around
     if len(axes) != 2 or axes[0] * axes[1] > _MOST_TOKENS:
-        raise wrong("side", side, f"must be a side, or (rows, columns), of {_MOST_TOKENS} tokens or fewer")
+        raise invalid_value(
+            "side", side, f"must be a side, or (rows, columns), of {_MOST_TOKENS} tokens or fewer"
+        )
     return axes
 
 

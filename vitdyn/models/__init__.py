@@ -2,13 +2,11 @@
 
 from vitdyn.kernels import Correlations
 from vitdyn.models.layer import area_attention, mean_area_attention
-from vitdyn.models.reference import attend, dense_area_attention, dense_attention
+from vitdyn.models.reference import dense_area_attention
 
 __all__ = [
     "Correlations",
     "area_attention",
-    "attend",
     "dense_area_attention",
-    "dense_attention",
     "mean_area_attention",
 ]

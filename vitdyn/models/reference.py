@@ -52,7 +52,7 @@ def attend(
     """
     check_batch(correlations, batch, visible)
     upsilon, area = correlations.position_position, batch.area
-    content = (batch.strength * visible).to(upsilon)
+    content = (batch.patch_latent * visible).to(upsilon)
     maps = []
     for sample in range(batch.count):
         seeds, cluster, own = (

@@ -5,14 +5,13 @@ To add one, write it in a file of its own and ``register`` it: README has the fi
 
 from vitdyn._registry import Registry
 from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Reduction, Residual
-from vitdyn.objectives.contract import require_reduction
 from vitdyn.objectives.contrastive import Contrastive
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.masking import Masking
 from vitdyn.objectives.mixture import Mixture
 from vitdyn.objectives.objective import Objective
-from vitdyn.objectives.stacked import add_scaled, hyperparameter, map_spec, stack_key, stack_specs, unstack
+from vitdyn.objectives.stacked import hyperparameter
 
 OBJECTIVES = Registry(
     "objective",
@@ -33,11 +32,5 @@ __all__ = [
     "Reduction",
     "Residual",
     "State",
-    "add_scaled",
     "hyperparameter",
-    "map_spec",
-    "require_reduction",
-    "stack_key",
-    "stack_specs",
-    "unstack",
 ]

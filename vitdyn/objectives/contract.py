@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.models import Correlations
 from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Means, Reduction, Residual
@@ -55,7 +55,7 @@ def loss_queries_of(objective: Objective, forward: ForwardPass) -> Bool[Tensor, 
     with unchanged(field, forward) as lent:
         found = objective.loss_queries(lent)
     if not isinstance(found, Tensor) or tuple(found.shape) != shape or found.dtype != torch.bool:
-        raise wrong(field, _shown(found), f"must be truth values of shape {shape}")
+        raise invalid_value(field, _shown(found), f"must be truth values of shape {shape}")
     return found
 
 
@@ -69,7 +69,7 @@ def attention_gradient(objective: Objective, forward: ForwardPass) -> tuple[Tens
     if values.requires_grad:
         gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True)
     if not any(gradient is not None for gradient in gradients):
-        raise wrong(
+        raise invalid_value(
             _named(objective, "loss"),
             "a constant",
             "must be a differentiable function of the model's outputs",
@@ -86,7 +86,7 @@ def closed_form_of(objective: Objective, batch: PatchBatch) -> tuple[ClosedForm,
     field = _named(objective, "closed_form")
     for term in terms:
         if not isinstance(term, Residual | MeanPooled):
-            raise wrong(
+            raise invalid_value(
                 field, type(term).__name__, "must be a Residual, a MeanPooled, a sum of such, or None"
             )
         if isinstance(term, Residual) and not isinstance(term.scale, float | int):
@@ -111,7 +111,9 @@ def mean_gradient_of(
     for term in terms:
         found, field = tuple(term.gradient(means)), _named(objective, "closed_form")
         if len(found) != len(means):
-            raise wrong(field, f"{len(found)} gradients", f"must give {len(means)}, one for each view")
+            raise invalid_value(
+                field, f"{len(found)} gradients", f"must give {len(means)}, one for each view"
+            )
         for view, part in enumerate(found):
             if part is not None:
                 _require_tensor(field, part, tuple(means[view].shape), "∂L/∂Ā of a view")
@@ -129,7 +131,7 @@ def require_reduction(objective: Objective) -> Reduction:
     """Return the objective's reduction. Raises ``ValueError`` where its loss, as it is, has none."""
     found = reduction_of(objective) if isinstance(objective, Objective) else None
     if found is None:
-        raise wrong(
+        raise invalid_value(
             "objective",
             objective,
             "must be a listed one with its own loss, or give its reduction: simulate any other",
@@ -195,10 +197,10 @@ def _owned(objective: Objective, method: str, found: Any, before: State, seeds: 
     """Copy what is new: a tensor of the model's, of scratch or of the batch would change behind the objective."""
     field = _named(objective, method)
     if not isinstance(found, Mapping):
-        raise wrong(field, type(found).__name__, "must be a mapping of names to tensors")
+        raise invalid_value(field, type(found).__name__, "must be a mapping of names to tensors")
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.shape[:1] != (seeds,):
-            raise wrong(
+            raise invalid_value(
                 f"{field}[{name!r}]",
                 _shown(value),
                 f"must be a tensor with an axis of {seeds} seeds first",
@@ -222,7 +224,9 @@ def _require_values(field: str, found: Any, forward: ForwardPass) -> Float[Tenso
 def _require_tensor(field: str, found: Any, shape: tuple[int, ...], meaning: str) -> Tensor:
     """Return ``found``. Raises ``ValueError`` unless it is a tensor of floating-point numbers of this shape."""
     if not isinstance(found, Tensor) or tuple(found.shape) != shape or not found.is_floating_point():
-        raise wrong(field, _shown(found), f"must be a tensor of real numbers of shape {shape}: {meaning}")
+        raise invalid_value(
+            field, _shown(found), f"must be a tensor of real numbers of shape {shape}: {meaning}"
+        )
     return found
 
 

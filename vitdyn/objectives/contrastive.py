@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_real, wrong
+from vitdyn._errors import invalid_value, require_choice, require_real
 from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.data.masking import VIEW_KINDS
 from vitdyn.objectives.closed_form import MeanPooled, Means, Reduction
@@ -59,8 +59,8 @@ class Contrastive(Objective):
         """Raise ``ValueError`` where the ratio masks no patch or all, or a sample would have no negative."""
         super().check(layout, samples)
         if samples < 2:
-            raise wrong(
-                "samples", samples, "contrastive training takes its negatives from the batch: at least 2"
+            raise invalid_value(
+                "batch_size", samples, "contrastive training takes its negatives from the batch: at least 2"
             )
 
     def masking(self) -> Masking:

@@ -12,7 +12,7 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 
 FORMS: dict[str, tuple[str, ...]] = {
     "closed_form": (),
@@ -104,7 +104,7 @@ def require_effective_fields(kind: type) -> None:
         given = name in names and name not in annotated
         if given and not callable(value) and not hasattr(type(value), "__get__"):
             remedy = f"is a field: annotate it ({name}: {type(value).__name__} = ...) and make the class a dataclass"
-            raise wrong(f"{kind.__name__}.{name}", value, remedy)
+            raise invalid_value(f"{kind.__name__}.{name}", value, remedy)
 
 
 def _spoken_by(part: Any) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from functools import cached_property
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch
 from vitdyn.models import Correlations
 
@@ -51,7 +51,7 @@ class ForwardPass:
         batch = self.batch
         residual = self.attention[0] * batch.latents[..., None]
         # X_p has one coordinate alone, that of its own area
-        residual.scatter_add_(2, batch.area[:, :, None], -batch.strength[:, :, None])
+        residual.scatter_add_(2, batch.area[:, :, None], -batch.patch_latent[:, :, None])
         return residual.square().sum(2)
 
     def patches(self) -> Float[Tensor, "seed sample patch feature"]:
@@ -60,7 +60,7 @@ class ForwardPass:
 
     def _attention(self, view: int, teacher: Correlations | None) -> Tensor:
         if view not in range(len(self.views)):
-            raise wrong(
+            raise invalid_value(
                 "view", view, f"there are {len(self.views)}, as the view_count of the objective's class says"
             )
         return self.attention[view] if teacher is None else self.attend(teacher, view)
@@ -83,4 +83,4 @@ def unchanged(method: str, forward: ForwardPass) -> Iterator[ForwardPass]:
         given["batch.membership"] = batch.membership
     for name, part in given.items():
         if part._version != versions[name]:
-            raise wrong(method, f"forward.{name} changed in place", "must copy what it changes")
+            raise invalid_value(method, f"forward.{name} changed in place", "must copy what it changes")

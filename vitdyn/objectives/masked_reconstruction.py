@@ -61,7 +61,7 @@ class MaskedReconstruction(Objective):
         """
         batch = forward.batch
         # an area with a visible patch has a key to attend to, so its patches can be reproduced exactly
-        lost = (batch.shown_count(forward.views[0]) == 0) * batch.area_sizes * batch.latents.square()
+        lost = (batch.visible_count(forward.views[0]) == 0) * batch.area_sizes * batch.latents.square()
         return 0.5 * lost.sum((1, 2)) / batch.count
 
     def loss_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:

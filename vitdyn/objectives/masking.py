@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from vitdyn.data import draw_view_pair, draw_visible, masked_count
+from vitdyn.data.masking import draw_view_pair, draw_visible, masked_count
 from vitdyn.seeds import Streams
 
 DrawnViews = tuple[Bool[np.ndarray, "*seed sample patch"], ...]

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import require_real
-from vitdyn.data import PatchBatch, PatchLayout, masked_count
+from vitdyn.data import PatchBatch, PatchLayout
+from vitdyn.data.masking import masked_count
 from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Means, Reduction, Residual
 from vitdyn.objectives.contract import closed_form_of, lower_bound_of, reduction_of
 from vitdyn.objectives.contrastive import Contrastive

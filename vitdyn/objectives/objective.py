@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.models import Correlations
 from vitdyn.objectives.closed_form import ClosedForm, Reduction
@@ -89,7 +89,7 @@ class Objective(ABC):
     def _checked_masking(self) -> Masking:
         found = self.masking()
         if not isinstance(found, Masking):
-            raise wrong(f"{type(self).__name__}.masking", type(found).__name__, "must be a Masking")
+            raise invalid_value(f"{type(self).__name__}.masking", type(found).__name__, "must be a Masking")
         return found
 
     def loss_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
@@ -99,8 +99,8 @@ class Objective(ABC):
     def default_learning_rate(self, layout: PatchLayout) -> float:
         """Return a learning rate of plain gradient descent that works for layouts of this size."""
         kind = type(self).__name__
-        raise wrong(
-            "descent", None, f"{kind} has no default_learning_rate: say by which rule and rate to descend"
+        raise invalid_value(
+            "optimizer", None, f"{kind} has no default_learning_rate: say by which rule and rate to descend"
         )
 
     def closed_form(self, batch: PatchBatch) -> ClosedForm | None:

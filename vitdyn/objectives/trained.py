@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.objective import Objective
 
@@ -30,7 +30,7 @@ def optimizer_states(objective: Objective, state: State) -> State:
     found: dict[str, Tensor] = {}
     for name, optimizer in objective.optimizers().items():
         if name not in state:
-            raise wrong(_field(objective, name), optimizer, "must name a part of initial_state")
+            raise invalid_value(_field(objective, name), optimizer, "must name a part of initial_state")
         found |= {f"{name}.{key}": part.value for key, part in optimizer.init(Trained(state[name])).items()}
     return found
 
@@ -52,7 +52,7 @@ def train_state(objective: Objective, forward: ForwardPass, step: int) -> State:
         }
         returned = optimizers[name].step(part, Trained(gradient), carried, step)
         if returned is not None:
-            raise wrong(
+            raise invalid_value(
                 f"{_field(objective, name)}.step", type(returned).__name__, "must move in place, return None"
             )
         moved |= {name: part.value, **{f"{name}.{key}": value.value for key, value in carried.items()}}
@@ -70,7 +70,7 @@ def _gradients(objective: Objective, forward: ForwardPass, names: list[str]) -> 
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     for name, gradient in zip(names, found, strict=True):
         if gradient is None:
-            raise wrong(
+            raise invalid_value(
                 _field(objective, name), "a part without gradient", "must be a part that the loss depends on"
             )
     return dict(zip(names, found, strict=True))

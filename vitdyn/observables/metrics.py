@@ -12,16 +12,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import (
+    invalid_value,
     require_boolean,
     require_choice,
     require_integer,
     require_kind,
     require_real,
     require_sequence,
-    wrong,
 )
-from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout, draw_visible, masked_count
+from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.data.latents import draw_of_streams
+from vitdyn.data.masking import draw_visible, masked_count
 from vitdyn.metrics import (
     attention_distance,
     attention_entropy,
@@ -31,9 +32,10 @@ from vitdyn.metrics import (
     lidar,
     mutual_information,
     rank_me,
-    ridge_determination,
+    ridge_r_squared,
 )
-from vitdyn.models import Correlations, attend
+from vitdyn.models import Correlations
+from vitdyn.models.reference import attend
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.representation import image_representation, patch_representation
 from vitdyn.observables.state import ModelState
@@ -197,12 +199,12 @@ _METRICS: dict[str, tuple[str, str, Callable[[MeasuredModel], Tensor]]] = {
         "effective rank of the representations of all views",
         lambda seen: seen.over_groups(lambda views: rank_me(views.flatten(1, 2)).value),
     ),
-    "local_determination": (
+    "local_r_squared": (
         "R²_local",
         "R² of a linear map from F to the latent of a local area, mean over areas",
         lambda seen: seen.determination[:, 1],
     ),
-    "global_determination": (
+    "global_r_squared": (
         "R²_global",
         "R² of a linear map from F to the latent of the global area",
         lambda seen: seen.determination[:, 0],
@@ -239,12 +241,12 @@ class Metric:
         require_integer("MetricImages.objects", self.images.objects, at_least=_LEAST_IMAGES * layout.clusters)
         if self.name == "attention_distance" and layout.grid is None:
             remedy = "needs patches on a grid: grid=(rows, columns), or a square number of them"
-            raise wrong("observables", self.name, remedy)
+            raise invalid_value("observables", self.name, remedy)
         if self.name == "high_frequency" and (
             layout.grid is None or len(diagonal_frequencies(layout.grid, convention=_FREQUENCIES)) < 2
         ):
             remedy = "needs patches on a grid whose axes have a frequency in common besides 0 and the highest"
-            raise wrong("observables", self.name, remedy)
+            raise invalid_value("observables", self.name, remedy)
 
 
 def metric_observables(
@@ -253,8 +255,8 @@ def metric_observables(
     """Return metrics of the field as observables, all measured on the same ``images``.
 
     ``attention_distance`` and ``high_frequency`` (convention cl-vs-mim) need a layout on a grid; ``lidar`` (convention
-    exact) takes the masks of an image as its views, ``rank_me`` (exact) all views together; ``local_determination`` and
-    ``global_determination`` are R² of least squares fitted on two thirds of a cluster's images and tested on the rest.
+    exact) takes the masks of an image as its views, ``rank_me`` (exact) all views together; ``local_r_squared`` and
+    ``global_r_squared`` are R² of least squares fitted on two thirds of a cluster's images and tested on the rest.
     A frame costs objects · views forward passes, and ``maps`` maps, which are in memory at once.
 
     >>> [each.name for each in vd.metric_observables(["lidar", "rank_me"])]
@@ -307,6 +309,6 @@ def _determination(
 ) -> Float[Tensor, "seed area"]:
     """Return R² of least squares on the last third of the images, fitted on the others, for each area."""
     fitted = 2 * features.shape[1] // 3
-    return ridge_determination(
+    return ridge_r_squared(
         features[:, :fitted], latents[:, :fitted], features[:, fitted:], latents[:, fitted:], penalty=0.0
     ).value

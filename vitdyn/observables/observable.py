@@ -25,7 +25,14 @@ from vitdyn._axes import (
     STATISTICS,
     TRAINING_STEP,
 )
-from vitdyn._errors import as_array, require_boolean, require_callable, require_kind, require_sequence, wrong
+from vitdyn._errors import (
+    as_array,
+    invalid_value,
+    require_boolean,
+    require_callable,
+    require_kind,
+    require_sequence,
+)
 from vitdyn._registry import Registry
 from vitdyn._specs import encode
 from vitdyn.data import PatchLayout
@@ -79,41 +86,49 @@ class Observable:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
-            raise wrong("Observable.name", self.name, "must be a name as in Python: letters, digits and _")
+            raise invalid_value(
+                "Observable.name", self.name, "must be a name as in Python: letters, digits and _"
+            )
         if self.name in TAKEN | _sizes(None).keys() or self.name.startswith("final_"):
-            raise wrong("Observable.name", self.name, "is the name of something else that a trajectory holds")
+            raise invalid_value(
+                "Observable.name", self.name, "is the name of something else that a trajectory holds"
+            )
         require_callable(f"{self.name}.compute", self.compute)
         if isinstance(self.compute, type) or type(self.compute).__hash__ is None:
-            raise wrong(f"{self.name}.compute", self.compute, "must be a function or a frozen object")
+            raise invalid_value(f"{self.name}.compute", self.compute, "must be a function or a frozen object")
         for text in ("symbol", "meaning"):
             require_kind(f"{self.name}.{text}", getattr(self, text), str)
         for flag in ("each_step", "may_be_missing", "seed_independent", "needs_content_queries"):
             require_boolean(f"{self.name}.{flag}", getattr(self, flag))
         require_sequence(f"{self.name}.axes", self.axes, "names of axes")
         if not all(isinstance(axis, str) for axis in self.axes):
-            raise wrong(f"{self.name}.axes", self.axes, "must be names of axes")
+            raise invalid_value(f"{self.name}.axes", self.axes, "must be names of axes")
         object.__setattr__(self, "axes", tuple(self.axes))
         self._take_coordinates()
         if self.axes[:1] != (SEED,) or len(set(self.axes)) < len(self.axes):
-            raise wrong(f"{self.name}.axes", self.axes, 'must begin with "seed" and name no axis twice')
+            raise invalid_value(
+                f"{self.name}.axes", self.axes, 'must begin with "seed" and name no axis twice'
+            )
         if unknown := [
             axis for axis in self.axes if axis not in _sizes(None) and axis not in self.coordinates
         ]:
-            raise wrong(f"{self.name}.axes", unknown[0], "is no known axis: give its values in coordinates")
+            raise invalid_value(
+                f"{self.name}.axes", unknown[0], "is no known axis: give its values in coordinates"
+            )
 
     def _take_coordinates(self) -> None:
         require_kind(f"{self.name}.coordinates", self.coordinates, Mapping)
         for axis, values in self.coordinates.items():
             where = f"{self.name}.coordinates[{axis!r}]"
             if axis not in self.axes or axis in _sizes(None) or axis in TAKEN:
-                raise wrong(where, values, "must be those of an axis of its own")
+                raise invalid_value(where, values, "must be those of an axis of its own")
             require_sequence(where, values, "numbers or texts")
             if (
                 as_array(where, values).ndim != 1
                 or as_array(where, values).dtype.kind not in "iufU"
                 or not len(values)
             ):
-                raise wrong(where, values, "must be numbers or texts along one axis")
+                raise invalid_value(where, values, "must be numbers or texts along one axis")
         own = {axis: tuple(as_array(axis, values).tolist()) for axis, values in self.coordinates.items()}
         object.__setattr__(self, "coordinates", own)
 
@@ -160,11 +175,11 @@ class Observable:
         shape = self.shape(state.batch.layout, len(state.owners), state.batch.count)
         what = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
         if not isinstance(found, Tensor) or tuple(found.shape) != shape or not found.is_floating_point():
-            raise wrong(
+            raise invalid_value(
                 self.name, what, f"must be a tensor of real numbers of shape {shape}: {', '.join(self.axes)}"
             )
         if state.step == 0 and not self.may_be_missing and found.isnan().any():
-            raise wrong(
+            raise invalid_value(
                 self.name, "NaN at the first frame", "declare may_be_missing=True if a value may not exist"
             )
         return found
@@ -191,13 +206,15 @@ def check_observables(observables: Sequence[Observable], layout: PatchLayout) ->
             known.setdefault(each.name, each) is not each
             or [one.name for one in observables].count(each.name) > 1
         ):
-            raise wrong("observables", each.name, "is the name of two: each needs its own")
+            raise invalid_value("observables", each.name, "is the name of two: each needs its own")
         for axis, values in each.coordinates.items():
             if (
                 axis in {one.name for one in observables}
                 or known.setdefault(f"axis {axis}", values) != values
             ):
-                raise wrong(f"{each.name}.coordinates", axis, "is the name of something else in this run")
+                raise invalid_value(
+                    f"{each.name}.coordinates", axis, "is the name of something else in this run"
+                )
         check = getattr(each.compute, "check", None)
         if check is not None:
             check(layout)

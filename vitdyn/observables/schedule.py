@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitdyn._errors import require_choice, require_integer, require_sequence, wrong
+from vitdyn._errors import invalid_value, require_choice, require_integer, require_sequence
 from vitdyn._memory import LAST_STEP, MOST_FRAMES
 
 SPACINGS = ("linear", "logarithmic", "explicit")
@@ -34,7 +34,7 @@ class Schedule:
             require_integer("Schedule.steps", step, at_least=0)
         object.__setattr__(self, "steps", tuple(map(int, self.steps)))
         if self.steps and self.spacing != "explicit":
-            raise wrong("Schedule.steps", self.steps, "steps are named only with spacing='explicit'")
+            raise invalid_value("Schedule.steps", self.steps, "steps are named only with spacing='explicit'")
 
     def recorded_steps(self, last: int) -> tuple[int, ...]:
         """Return the steps to record in a run of ``last`` steps, in order, each once."""
@@ -42,7 +42,7 @@ class Schedule:
         if self.spacing == "explicit":
             beyond = [step for step in self.steps if step > last]
             if beyond:
-                raise wrong("Schedule.steps", beyond[0], f"the run has {last} steps")
+                raise invalid_value("Schedule.steps", beyond[0], f"the run has {last} steps")
             inner = list(self.steps)
         elif self.spacing == "linear":
             inner = np.linspace(0, last, self.frames).round().astype(int).tolist()

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitdyn._axes import AREA, CLUSTER, KEY_AREA, QUERY_AREA, SEED, STATISTIC
-from vitdyn._errors import wrong
-from vitdyn.metrics import attention_diversity
+from vitdyn._errors import invalid_value
+from vitdyn.metrics import top_key_concentration
 from vitdyn.objectives.contract import loss_queries_of, lower_bound_of
 from vitdyn.observables.by_area import over_pairs, over_positions
 from vitdyn.observables.observable import Observable
@@ -61,7 +61,7 @@ def _sample_means(state: ModelState) -> Float[Tensor, "seed cluster row query"]:
     """
     batch, attention = state.batch, state.attention[0]
     counted, area = loss_queries_of(state.objective, state.forward), batch.area[:, :, None]
-    shows_own = (batch.shown_count(state.views[0]) > 0).gather(2, area[:, :, 0]) & counted
+    shows_own = (batch.visible_count(state.views[0]) > 0).gather(2, area[:, :, 0]) & counted
     weights = torch.stack([counted, shows_own, state.masks[0]], 2).to(attention)
     areas = attention.shape[2]
     values = attention.new_empty(*attention.shape[:2], areas + 5, attention.shape[3])
@@ -118,7 +118,7 @@ def _attention_diversity(state: ModelState) -> Tensor:
     else:
         scores = _key_scores(state, few.to(state.batch.cluster.device))
     # diversity is that of key scores, which a map of one query has for its row
-    return attention_diversity(scores[:, :, None]).mean(1)
+    return top_key_concentration(scores[:, :, None]).mean(1)
 
 
 def _key_scores(state: ModelState, few: Int[Tensor, " sample"]) -> Float[Tensor, "seed sample key"]:
@@ -149,9 +149,11 @@ def sample_mean(
     """Return each query's mean over the samples that count; NaN for a query that no sample counts."""
     for field, part in (("values", values), ("counted", counted)):
         if not isinstance(part, Tensor) or part.ndim < 3 or part.layout != torch.strided or part.is_meta:
-            raise wrong(field, part, "must be a dense tensor with axes for seed, sample and query")
+            raise invalid_value(field, part, "must be a dense tensor with axes for seed, sample and query")
     if counted.shape != (*values.shape[:2], values.shape[-1]):
-        raise wrong("counted.shape", tuple(counted.shape), f"must fit values of shape {tuple(values.shape)}")
+        raise invalid_value(
+            "counted.shape", tuple(counted.shape), f"must fit values of shape {tuple(values.shape)}"
+        )
     between = [1] * (values.ndim - 3)
     weight = counted.to(values).reshape(*counted.shape[:2], *between, -1)
     return (values * weight).sum(1) / weight.sum(1)
@@ -250,7 +252,7 @@ RECORD: tuple[Observable, ...] = (
         lambda state: state.loss - lower_bound_of(state.objective, state.forward),
     ),
     standard(
-        "attention_diversity",
+        "top_key_concentration",
         (),
         "D",
         "mean of the ten largest key scores of an attention map; lower is more diverse",

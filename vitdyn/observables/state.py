@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn.data import PatchBatch, PatchGenerator
-from vitdyn.models import Correlations, area_attention, attend
+from vitdyn.models import Correlations, area_attention
+from vitdyn.models.reference import attend
 from vitdyn.objectives import Objective
 from vitdyn.objectives.contract import decay_of, loss_of
 from vitdyn.objectives.forward import ForwardPass

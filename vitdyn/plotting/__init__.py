@@ -6,11 +6,10 @@
 ('a', 'local to own')
 """
 
-from vitdyn._tables import text_table
 from vitdyn.plotting.areas import draw_data
 from vitdyn.plotting.claim_figure import draw_verdicts
 from vitdyn.plotting.claim_page import claim_page, write_claim_page
-from vitdyn.plotting.drawing import Drawing, figure_files, save_figure
+from vitdyn.plotting.drawing import Drawing, save_figure
 from vitdyn.plotting.dynamics import Column, draw_dynamics
 from vitdyn.plotting.flow_page import flow_page
 from vitdyn.plotting.photograph import Photograph, draw_photographs
@@ -18,7 +17,20 @@ from vitdyn.plotting.script import FigureOptions, gap_words, run_script, verdict
 from vitdyn.plotting.summary import summary_page
 
 __all__ = [
-    "Column", "Drawing", "FigureOptions", "Photograph", "claim_page", "draw_data", "draw_dynamics",
-    "draw_photographs", "draw_verdicts", "figure_files", "flow_page", "gap_words", "run_script",
-    "save_figure", "summary_page", "text_table", "verdict_table", "write_claim_page",
-]  # fmt: skip
+    "Column",
+    "Drawing",
+    "FigureOptions",
+    "Photograph",
+    "claim_page",
+    "draw_data",
+    "draw_dynamics",
+    "draw_photographs",
+    "draw_verdicts",
+    "flow_page",
+    "gap_words",
+    "run_script",
+    "save_figure",
+    "summary_page",
+    "verdict_table",
+    "write_claim_page",
+]

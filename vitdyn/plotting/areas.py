@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch, Rectangle
 
 from vitdyn._axes import GLOBAL_AREA
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.data import PatchLayout
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import AREA_COLOURS, BLACK, GREY, PAGE_WIDTH, PALE, panel_title
@@ -24,12 +24,12 @@ def draw_data(
     *,
     cluster: int,
     image: Float[np.ndarray, "channel height width"],
-    strength: Float[np.ndarray, " patch"],
+    patch_latent: Float[np.ndarray, " patch"],
     views: Sequence[Bool[np.ndarray, " patch"]],
 ) -> Drawing:
     """Draw the areas of two clusters, a sample of ``cluster``, its masked view and two contrastive views.
 
-    ``image`` holds the rendered pixels, ``strength`` the latent of each patch's area; ``views`` are the
+    ``image`` holds the rendered pixels, ``patch_latent`` the latent of each patch's area; ``views`` are the
     masked view and the pair. The layout must lie on a grid and have two clusters.
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 4.9)
@@ -48,7 +48,7 @@ def draw_data(
         draw_view(axes, pixels, visible)
         panel_title(axes, letter, words)
         drawing.note_grid(letter, "visible", visible.astype(int))
-    drawing.note_grid("c", "strength z", strength.reshape(areas.shape))
+    drawing.note_grid("c", "strength z", patch_latent.reshape(areas.shape))
     entries = [
         Patch(facecolor=PALE, edgecolor=BLACK, linewidth=0.6, label="global area (0)"),
         Patch(facecolor=AREA_COLOURS[0], edgecolor=BLACK, linewidth=0.6, label="local areas (1, 2, …)"),
@@ -61,7 +61,7 @@ def draw_data(
 def area_grid(layout: PatchLayout, cluster: int) -> Int[np.ndarray, "row column"]:
     """Return the area index of each cell of the grid. Raises ``ValueError`` for a layout without a grid."""
     if layout.grid is None:
-        raise wrong("layout.grid", None, "areas are drawn on a grid: give the layout one")
+        raise invalid_value("layout.grid", None, "areas are drawn on a grid: give the layout one")
     return layout.area_of_patch[cluster].reshape(layout.grid)
 
 

@@ -10,7 +10,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
-from vitdyn._errors import as_path, require_kind, require_real, require_sequence, wrong
+from vitdyn._errors import as_path, invalid_value, require_kind, require_real, require_sequence
 
 P, R = ParamSpec("P"), TypeVar("R")
 
@@ -36,7 +36,7 @@ def checked(function: Callable[P, R], *, filled: bool = False) -> Callable[P, R]
         for name, value in bound.arguments.items():
             bound.arguments[name] = _taken(name, value, kinds().get(name))
             if filled and isinstance(value, (Sequence, Mapping)) and not len(value):
-                raise wrong(name, value, "must not be empty")
+                raise invalid_value(name, value, "must not be empty")
         return function(*bound.args, **bound.kwargs)
 
     return inside
@@ -49,15 +49,15 @@ def _taken(field: str, value: Any, kind: Any) -> Any:
         return as_path(field, value)
     if kind is int:
         if not isinstance(value, Integral) or isinstance(value, bool):
-            raise wrong(field, value, "must be a whole number")
+            raise invalid_value(field, value, "must be a whole number")
     elif kind is float:
         require_real(field, value, low=-inf, high=inf)
     elif hasattr(kind, "array_type"):  # of jaxtyping
         if not isinstance(value, kind.array_type):
-            raise wrong(field, value, f"must be an array ({kind.array_type.__name__})")
+            raise invalid_value(field, value, f"must be an array ({kind.array_type.__name__})")
     elif outer in (dict, Mapping):
         if not isinstance(value, Mapping):
-            raise wrong(field, value, "must map names to values")
+            raise invalid_value(field, value, "must map names to values")
         for name, item in value.items():
             _taken(f"{field}[{name!r}]", item, inner[1])
     elif outer in (list, Sequence, Iterable) or (outer is tuple and inner[1:] == (...,)):

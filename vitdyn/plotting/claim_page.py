@@ -8,12 +8,12 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 
+from vitdyn._files import writable_beside
 from vitdyn.claims import INCONCLUSIVE, REFUTED, SUPPORTED, Claim, Verdict, overall
 from vitdyn.claims.claim import short
 from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.claim_figure import STATUS_COLOURS, draw_verdicts
 from vitdyn.plotting.drawing import write_picture
-from vitdyn.trajectory import writable_beside
 
 _STATUSES = (SUPPORTED, REFUTED, INCONCLUSIVE)
 

@@ -18,9 +18,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
+from vitdyn._files import writable_beside
 from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.style import panel_title, styled
-from vitdyn.trajectory import writable_beside
 
 P, R = ParamSpec("P"), TypeVar("R")
 

@@ -11,10 +11,10 @@ from matplotlib.cbook import boxplot_stats
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from vitdyn._errors import wrong
-from vitdyn.checkpoints import HeadMetrics
+from vitdyn._errors import invalid_value
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import BLUE, GREY, ORANGE, PAGE_WIDTH, VERMILLION, panel_title
+from vitdyn.vits import HeadMetrics
 
 _BY_DEPTH = {"attention_distance": "distance (pixels)", "mutual_information": "mutual information"}
 
@@ -33,7 +33,7 @@ def draw_heads(models: Sequence[HeadMetrics]) -> Drawing:
     After the comparison of models in appendix B of Huang et al. (arXiv 2403.02233), which shows the first row.
     """
     if not models:
-        raise wrong("models", models, "must hold at least one")
+        raise invalid_value("models", models, "must hold at least one")
     alone = len(models) == 1
     size = (PAGE_WIDTH, 2.9) if alone else (max(PAGE_WIDTH, 1.7 * len(models)), 5.6)
     drawing = Drawing.of_size(*size)

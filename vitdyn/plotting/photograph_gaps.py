@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.data import PatchLayout
 from vitdyn.data.layout import KAPPA_C_RANGE, KAPPA_S_RANGE
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
@@ -40,11 +40,13 @@ class Segmented:
 def draw_photograph_gaps(cases: Sequence[Segmented]) -> Drawing:
     """Draw Δ by patch size, one panel for each algorithm, and κ_c against κ_s with the range of the theory shaded."""
     if not cases:
-        raise wrong("cases", cases, "must hold at least one segmented photograph")
+        raise invalid_value("cases", cases, "must hold at least one segmented photograph")
     algorithms = list(dict.fromkeys(each.algorithm for each in cases))
     sizes = sorted({each.patch_size for each in cases})
     if len(algorithms) > len(_MARKERS) or len(sizes) > len(_COLOURS):
-        raise wrong("cases", (algorithms, sizes), "hold more than two algorithms or three patch sizes")
+        raise invalid_value(
+            "cases", (algorithms, sizes), "hold more than two algorithms or three patch sizes"
+        )
     drawing = Drawing.of_size(PAGE_WIDTH, 3.7)
     grid = drawing.figure.add_gridspec(2, 2, width_ratios=[1, 1.1])
     gaps = [each.layout.information_gap for each in cases]

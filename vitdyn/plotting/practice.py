@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import BLUE, GREEN, GREY, PAGE_WIDTH, PURPLE, VERMILLION, panel_title
-from vitdyn.practice import by_method, interval, spec_of
 from vitdyn.trajectory import Trajectory
+from vitdyn.vits import by_method, interval, spec_of
 
 METHOD_STYLE: dict[str, tuple[str, str, Literal["-", "--"]]] = {
     "untrained": (GREY, "untrained", "--"),
@@ -48,7 +48,7 @@ def draw_practice(records: Sequence[Trajectory]) -> Drawing:
     Raises ``ValueError`` where there is no record.
     """
     if not records:
-        raise wrong("records", records, "must hold at least one run")
+        raise invalid_value("records", records, "must hold at least one run")
     drawing = Drawing.of_size(PAGE_WIDTH, 3.9)
     layers = spec_of(records[0]).vit.depth
     for index, (metric, title, unit) in enumerate(PANELS):

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vitdyn._axes import CLUSTER, GLOBAL_AREA, SEED
-from vitdyn._errors import require_choice, wrong
+from vitdyn._errors import invalid_value, require_choice
 from vitdyn._tables import text_table
 from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.curves import log_clock
@@ -41,9 +41,11 @@ class Series:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2:
-            raise wrong("values", self.values.shape, "must have the shape (points, seeds)")
+            raise invalid_value("values", self.values.shape, "must have the shape (points, seeds)")
         if self.x.shape not in (self.values.shape, self.values.shape[:1]):
-            raise wrong("x", self.x.shape, f"must have one number for each of {self.values.shape[:1]} points")
+            raise invalid_value(
+                "x", self.x.shape, f"must have one number for each of {self.values.shape[:1]} points"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class Panel:
         require_choice("Panel.kind", self.kind, KINDS)
         require_choice("Panel.scale", self.scale, SCALES)
         if not self.series:
-            raise wrong("Panel.series", self.series, "must hold at least one series")
+            raise invalid_value("Panel.series", self.series, "must hold at least one series")
 
 
 @checked
@@ -130,7 +132,7 @@ def table_of_ends(panels: Sequence[Panel]) -> str:
 def draw_panels(panels: Sequence[Panel], *, columns: int = 2, row_height: float = 2.6) -> Drawing:
     """Draw the panels row by row, each with its legend below it."""
     if not panels:
-        raise wrong("panels", panels, "must hold at least one panel")
+        raise invalid_value("panels", panels, "must hold at least one panel")
     rows = -(-len(panels) // columns)
     drawing = Drawing.of_size(PAGE_WIDTH, row_height * rows)
     grid = drawing.figure.subplots(rows, columns, squeeze=False).ravel()

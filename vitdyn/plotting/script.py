@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from vitdyn._errors import as_path, require_boolean, wrong
+from vitdyn._errors import as_path, invalid_value, require_boolean
+from vitdyn._files import require_writable
 from vitdyn._options import one_line_where_wrong
 from vitdyn._tables import text_table
 from vitdyn._terminal import ending
@@ -16,7 +17,6 @@ from vitdyn.claims import Verdict
 from vitdyn.dynamics import Runtime
 from vitdyn.experiments import ResultStore
 from vitdyn.plotting.arguments import checked
-from vitdyn.trajectory import require_writable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class FigureOptions:
         for name in ("out", "results"):
             object.__setattr__(self, name, as_path(name, getattr(self, name)))
         if self.quick and self.full:
-            raise wrong("full", self.full, "choose one of --quick and --full")
+            raise invalid_value("full", self.full, "choose one of --quick and --full")
 
     @property
     def scale(self) -> str:

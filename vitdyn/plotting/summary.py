@@ -66,17 +66,17 @@ def describe_run(trajectory: Trajectory) -> list[str]:
     """Return the specification in words, one line for the data, one for training, one for the result."""
     training = trajectory.spec["training"]
     layout = decode(training["generator"]["layout"], (PatchLayout,))
-    objective, law = training["objective"], training["generator"]["latents"]
+    objective, distribution = training["objective"], training["generator"]["latents"]
     steps, time = (float(trajectory.final[name]) for name in ("step", "time"))
     rate = f"{time / steps:g}" if steps else "the objective's own"
-    descent = training["descent"] or {"kind": "GradientDescent", "learning_rate": rate}
-    source = f"a data set of {training['data_set_size']}" if training["data_set_size"] else "fresh samples"
+    optimizer = training["optimizer"] or {"kind": "GradientDescent", "learning_rate": rate}
+    source = f"a data set of {training['dataset_size']}" if training["dataset_size"] else "fresh samples"
     queries = "queries carry content" if training["content_queries"] else "queries carry their position only"
     attributes, count = trajectory.dataset.attrs, trajectory.dataset.sizes["seed"]
     return [
-        f"{layout.describe()}; latents {law['kind']} ({_fields(law)})",
-        f"{objective['kind']} ({_fields(objective)}); {descent['kind']} ({_fields(descent)}), "
-        f"{training['steps']} steps, {training['samples']} samples a step from {source}; {queries}",
+        f"{layout.describe()}; latents {distribution['kind']} ({_fields(distribution)})",
+        f"{objective['kind']} ({_fields(objective)}); {optimizer['kind']} ({_fields(optimizer)}), "
+        f"{training['steps']} steps, {training['batch_size']} samples a step from {source}; {queries}",
         f"{count} {'seed' if count == 1 else 'seeds'}, {training['precision']} on {attributes['device']}, "
         f"{attributes['seconds']:.0f} s; {attributes['versions'].split()[0].replace('=', ' ')}",
     ]
@@ -142,8 +142,8 @@ def _draw_last_row(
             _draw_matrix(panel, trajectory, index)
             continue
         panel.title("diversity of attention")
-        values = trajectory["attention_diversity"].to_numpy().astype(float)
-        panel.curve("attention diversity", clock, values, color=VERMILLION)
+        values = trajectory["top_key_concentration"].to_numpy().astype(float)
+        panel.curve("top-key concentration", clock, values, color=VERMILLION)
         panel.axes.set(xlabel="steps of descent", ylabel="mean of the 10 largest key scores")
         log_clock(panel.axes, clock)
 

@@ -8,8 +8,9 @@ from numbers import Real
 
 import numpy as np
 
-from vitdyn._errors import require_integer, require_real, wrong
-from vitdyn.data import Law, PatchLayout, masked_count
+from vitdyn._errors import invalid_value, require_integer, require_real
+from vitdyn.data import Distribution, PatchLayout
+from vitdyn.data.masking import masked_count
 from vitdyn.seeds import stream
 from vitdyn.theory.regime import Regime, checked
 
@@ -19,7 +20,7 @@ PAPER, OURS = "Huang et al. (2025), as recalled", "vitdyn's notes"
 def require_number(field: str, value: object) -> None:
     """Raise unless ``value`` is a real number; an infinite one stands for an end that is open."""
     if not isinstance(value, Real) or isinstance(value, bool) or isnan(value):
-        raise wrong(field, value, "must be a number")
+        raise invalid_value(field, value, "must be a number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +42,24 @@ class Prediction:
         require_number("low", self.low)
         require_number("high", self.high)
         if not self.low <= self.high:
-            raise wrong("low", self.low, f"must not exceed high = {self.high!r}")
+            raise invalid_value("low", self.low, f"must not exceed high = {self.high!r}")
 
 
-def _over_latents(coefficient: float, regime: Regime, law: Law) -> tuple[float, float]:
+def _over_latents(coefficient: float, regime: Regime, distribution: Distribution) -> tuple[float, float]:
     """Return the ends of coefficient / z · log P for z between L and U; L = 0 leaves the far end open."""
-    near = coefficient / law.high * regime.log_patches
-    far = coefficient / law.low * regime.log_patches if law.low else near * float("inf") if near else 0.0
+    near = coefficient / distribution.high * regime.log_patches
+    far = (
+        coefficient / distribution.low * regime.log_patches
+        if distribution.low
+        else near * float("inf")
+        if near
+        else 0.0
+    )
     return min(near, far), max(near, far)
 
 
 @checked
-def phase_one_level(regime: Regime, law: Law, mask_ratio: float = 0.5) -> Prediction:
+def phase_one_level(regime: Regime, distribution: Distribution, mask_ratio: float = 0.5) -> Prediction:
     """φ_1 of a local query at the end of phase I, where its own correlation begins to move as fast.
 
         φ_1 = −(Δ log P + log(2(1 − γ)/3)) / (2z)   for some z in [L, U];   0 where that is positive
@@ -60,11 +67,13 @@ def phase_one_level(regime: Regime, law: Law, mask_ratio: float = 0.5) -> Predic
     Corrections are of relative order P^{−(1−κ_c)}: many per cent at any size that can be simulated. Source: the term
     (Δ/2)/z · log P from the paper, as recalled; the constant from our notes.
     """
-    return _fallen(regime, law, log(2 * _shown(mask_ratio) / 3), "when its own begins to move as fast")
+    return _fallen(
+        regime, distribution, log(2 * _shown(mask_ratio) / 3), "when its own begins to move as fast"
+    )
 
 
 @checked
-def take_over_level(regime: Regime, law: Law, mask_ratio: float = 0.5) -> Prediction:
+def take_over_level(regime: Regime, distribution: Distribution, mask_ratio: float = 0.5) -> Prediction:
     """φ_1 of a local query when its own area takes over, where it stays.
 
         φ_1 = −(Δ log P + log(2(1 − γ))) / (2z)   for some z in [L, U];   0 where that is positive
@@ -72,7 +81,7 @@ def take_over_level(regime: Regime, law: Law, mask_ratio: float = 0.5) -> Predic
     It is lower than ``phase_one_level`` by log 3/(2z): φ_1 goes on falling while φ_a grows. Corrections and source are
     the same.
     """
-    return _fallen(regime, law, log(2 * _shown(mask_ratio)), "when its own area takes over")
+    return _fallen(regime, distribution, log(2 * _shown(mask_ratio)), "when its own area takes over")
 
 
 def _shown(mask_ratio: float) -> float:
@@ -80,10 +89,10 @@ def _shown(mask_ratio: float) -> float:
     return 1 - mask_ratio
 
 
-def _fallen(regime: Regime, law: Law, constant: float, moment: str) -> Prediction:
+def _fallen(regime: Regime, distribution: Distribution, constant: float, moment: str) -> Prediction:
     """Return how low φ_1 is where 2z|φ_1| = Δ log P + constant."""
     depth = max(regime.information_gap + constant / regime.log_patches, 0.0)
-    low, high = _over_latents(-depth / 2 if regime.information_gap > 0 else 0.0, regime, law)
+    low, high = _over_latents(-depth / 2 if regime.information_gap > 0 else 0.0, regime, distribution)
     return Prediction(
         symbol="φ_1",
         low=low,
@@ -95,18 +104,18 @@ def _fallen(regime: Regime, law: Law, constant: float, moment: str) -> Predictio
 
 
 @checked
-def own_area_level(regime: Regime, law: Law) -> Prediction:
+def own_area_level(regime: Regime, distribution: Distribution) -> Prediction:
     """φ_a of a local query when it attends to its own area: (1 − κ_s)/z · log P for some z in [L, U]."""
     words = "level at which a local query's own area takes over, to leading order in log P"
-    ends = _over_latents(1 - regime.kappa_s, regime, law)
+    ends = _over_latents(1 - regime.kappa_s, regime, distribution)
     return _at_home("φ_a", ends, words, "predictions.md#phases-of-a-local-query")
 
 
 @checked
-def global_query_level(regime: Regime, law: Law) -> Prediction:
+def global_query_level(regime: Regime, distribution: Distribution) -> Prediction:
     """φ_1 of a global query when it attends to its own area: (1 − κ_c)/z · log P for some z in [L, U]."""
     words = "level at which the global area takes over, to leading order in log P"
-    ends = _over_latents(1 - regime.kappa_c, regime, law)
+    ends = _over_latents(1 - regime.kappa_c, regime, distribution)
     return _at_home("φ_1", ends, words, "predictions.md#cl-global-limit")
 
 
@@ -120,7 +129,7 @@ contrastive_level = global_query_level
 
 
 @checked
-def reconstruction_infimum(layout: PatchLayout, mask_ratio: float, law: Law) -> float:
+def reconstruction_infimum(layout: PatchLayout, mask_ratio: float, distribution: Distribution) -> float:
     """Return the infimum of the masked-reconstruction loss over all correlations.
 
         inf L = ½ E[z²] · mean over clusters of Σ_j C_j · C(P − C_j, m − C_j) / C(P, m),   m = γP masked patches
@@ -133,7 +142,7 @@ def reconstruction_infimum(layout: PatchLayout, mask_ratio: float, law: Law) -> 
     for sizes in layout.sizes:
         for size in sizes[(sizes > 0) & (sizes <= masked)].tolist():
             total += size * exp(_log_choose(patches - size, masked - size) - _log_choose(patches, masked))
-    return 0.5 * law.second_moment * total / layout.clusters
+    return 0.5 * distribution.second_moment * total / layout.clusters
 
 
 def _log_choose(total: int, chosen: int) -> float:
@@ -141,16 +150,16 @@ def _log_choose(total: int, chosen: int) -> float:
 
 
 @checked
-def collapse_loss(law: Law, temperature: float, negatives: int, clusters: int) -> float:
+def collapse_loss(distribution: Distribution, temperature: float, negatives: int, clusters: int) -> float:
     """Return the InfoNCE loss when every query gives all its attention to the global area.
 
         L = E log(1 + M (1 − 1/K) e^{−z²/τ} + (M/K) E' e^{(zz' − z²)/τ}),   M = ``negatives``, K = ``clusters``
 
     with z and z' the global latents of a sample and of a negative of its cluster. The expectations are means over
-    2^12 quantiles of a fixed sample of the law. Source: our notes, claims.md (CL-LOSS).
+    2^12 quantiles of a fixed sample of the distribution. Source: our notes, claims.md (CL-LOSS).
     """
     _check_contrast(temperature, negatives, clusters)
-    z = np.sort(law.sample(stream(0, "user"), (2**18,)))[2**5 :: 2**6]
+    z = np.sort(distribution.sample(stream(0, "user"), (2**18,)))[2**5 :: 2**6]
     exponents = (z[:, None] * z - z[:, None] ** 2) / temperature
     largest = exponents.max(1)
     same = np.log(np.exp(exponents - largest[:, None]).mean(1)) + largest + log(negatives / clusters)
@@ -159,7 +168,7 @@ def collapse_loss(law: Law, temperature: float, negatives: int, clusters: int) -
 
 
 @checked
-def mixture_threshold(law: Law, temperature: float, negatives: int, clusters: int) -> float:
+def mixture_threshold(distribution: Distribution, temperature: float, negatives: int, clusters: int) -> float:
     """Return 1/(1 + κ), the weight at which the first drifts of φ_1 under reconstruction and contrast cancel (Δ > 0).
 
         κ = (1 − π_+)/τ · (1 − E[z²] E[z]/(K E[z³])),   1 − π_+ = M/(M + 1) at Q = 0
@@ -169,15 +178,17 @@ def mixture_threshold(law: Law, temperature: float, negatives: int, clusters: in
     area keeps it is decided by ``collapse_threshold``. Source: our notes, claims.md.
     """
     _check_contrast(temperature, negatives, clusters)
-    z = law.sample(stream(0, "user"), (2**18,))
+    z = distribution.sample(stream(0, "user"), (2**18,))
     third = float((z**3).mean())
     pull = negatives / (negatives + 1) / temperature
-    kappa = pull * (1 - law.second_moment * law.mean / (clusters * third))
+    kappa = pull * (1 - distribution.second_moment * distribution.mean / (clusters * third))
     return 1 / (1 + kappa)
 
 
 @checked
-def collapse_threshold(law: Law, temperature: float, negatives: int, clusters: int) -> float:
+def collapse_threshold(
+    distribution: Distribution, temperature: float, negatives: int, clusters: int
+) -> float:
     """Return λ* = 1/(1 + κ_L), the weight of contrast above which a collapsed state keeps its attention (Δ > 0).
 
         κ_L = (1 − π_L − w_L/L)/τ,   π_L = e^{L²/τ}/S,   w_L = (M/K) E[z e^{Lz/τ}]/S,
@@ -188,11 +199,13 @@ def collapse_threshold(law: Law, temperature: float, negatives: int, clusters: i
     notes, claims.md.
     """
     _check_contrast(temperature, negatives, clusters)
-    if law.low == 0:
-        raise wrong(
-            "law.low", law.low, "must be positive: samples without a global feature cannot collapse onto it"
+    if distribution.low == 0:
+        raise invalid_value(
+            "distribution.low",
+            distribution.low,
+            "must be positive: samples without a global feature cannot collapse onto it",
         )
-    z, low = law.sample(stream(0, "user"), (2**18,)), law.low
+    z, low = distribution.sample(stream(0, "user"), (2**18,)), distribution.low
     shift = low * max(low, float(z.max())) / temperature  # no exponent is larger
     own, same = exp(low * low / temperature - shift), np.exp(low * z / temperature - shift)
     total = own + negatives / clusters * same.mean() + negatives * (1 - 1 / clusters) * exp(-shift)
@@ -202,15 +215,15 @@ def collapse_threshold(law: Law, temperature: float, negatives: int, clusters: i
 
 
 @checked
-def position_correlation_ratio(law: Law, local_size: float) -> float:
+def position_correlation_ratio(distribution: Distribution, local_size: float) -> float:
     """Return Υ_a/φ_a = E[z²]/(E[z³] (C_s − 1)): correlation with one key of the own area, over that with the area.
 
     The ratio of the drifts at Q = 0; a hidden query has C_s − 1 other keys in its area. Source: our notes,
     derivations.md.
     """
     require_real("local_size", local_size, low=1.0, high=1e300, open_low=True)
-    z = law.sample(stream(0, "user"), (2**18,))
-    return law.second_moment / float((z**3).mean()) / (local_size - 1)
+    z = distribution.sample(stream(0, "user"), (2**18,))
+    return distribution.second_moment / float((z**3).mean()) / (local_size - 1)
 
 
 def _check_contrast(temperature: float, negatives: int, clusters: int) -> None:

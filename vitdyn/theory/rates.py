@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf, log
 
-from vitdyn._errors import require_choice, require_kind, require_real, wrong
-from vitdyn.data import Law
+from vitdyn._errors import invalid_value, require_choice, require_kind, require_real
+from vitdyn.data import Distribution
 from vitdyn.theory.predictions import OURS, PAPER, Prediction, own_area_level, phase_one_level, require_number
 from vitdyn.theory.regime import Regime, checked
 
@@ -17,7 +17,7 @@ VARIABLES = ("P", "ε")
 class Rate:
     """A predicted power law: ``symbol`` ≍ ``variable`` ^ ``exponent``, up to constants.
 
-    ``variable`` is P, or ε for the attention still missing at the end of training. ``statement`` says the law
+    ``variable`` is P, or ε for the attention still missing at the end of training. ``statement`` says the distribution
     in words, ``source`` whose claim it is, and ``note`` where it is derived. Times are η times the number of
     steps. An upper bound that bounds nothing has the exponent inf.
     """
@@ -32,7 +32,9 @@ class Rate:
     def __post_init__(self) -> None:
         require_number("exponent", self.exponent)
         if self.exponent == -inf:
-            raise wrong("exponent", self.exponent, "must be a number, or inf for a bound that bounds nothing")
+            raise invalid_value(
+                "exponent", self.exponent, "must be a number, or inf for a bound that bounds nothing"
+            )
         require_choice("variable", self.variable, VARIABLES)
 
 
@@ -64,9 +66,9 @@ def local_area_time(regime: Regime) -> Rate:
 
 
 @checked
-def local_area_time_bound(regime: Regime, law: Law) -> Rate:
+def local_area_time_bound(regime: Regime, distribution: Distribution) -> Rate:
     """T = O(P^{max{2(U/L−1), 1}(1−κ_s)}): an upper bound on the same time; no bound where L = 0."""
-    spread = 2 * (law.high / law.low - 1) if law.low else inf
+    spread = 2 * (distribution.high / distribution.low - 1) if distribution.low else inf
     return Rate(
         symbol="T_local",
         exponent=max(spread, 1.0) * (1 - regime.kappa_s),
@@ -94,7 +96,7 @@ def contrastive_time(regime: Regime) -> Rate:
 def phase_one_start(regime: Regime) -> Rate:
     """T ≍ P^{2(1−κ_c)}: until φ_1 of a local query has moved by order one. Raises where Δ ≤ 0: no phase I."""
     if regime.information_gap <= 0:
-        raise wrong(
+        raise invalid_value(
             "information_gap", regime.information_gap, "must be positive: there is no first phase otherwise"
         )
     words = "time until a local query's correlation with the global area is of order one"
@@ -147,17 +149,19 @@ def tail_exponent(regime: Regime) -> Rate:
 
 
 @checked
-def phases(regime: Regime, law: Law) -> tuple[Phase, ...]:
+def phases(regime: Regime, distribution: Distribution) -> tuple[Phase, ...]:
     """Return the phases of a local query in masked reconstruction: two where Δ > 0, else one.
 
     The first begins with φ_1 of order one at P^{2(1−κ_c)} (``phase_one_start``) and lasts P^{2(1−κ_c)+Δ}, which
     is P^{1−κ_s}: both phases last equally long but for constants.
     """
-    own = Phase(name="own area", level=own_area_level(regime, law), duration=local_area_time(regime))
+    own = Phase(name="own area", level=own_area_level(regime, distribution), duration=local_area_time(regime))
     gap = regime.information_gap
     if gap <= 0:
         return (own,)
     words = "time until a local query's correlation with the global area moves no faster than its own"
     note = "derivations.md#duration-of-phase-one"
     duration = _ours("T_I", 2 * (1 - regime.kappa_c) + gap, words, note)
-    return Phase(name="away from the global area", level=phase_one_level(regime, law), duration=duration), own
+    return Phase(
+        name="away from the global area", level=phase_one_level(regime, distribution), duration=duration
+    ), own

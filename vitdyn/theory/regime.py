@@ -9,8 +9,8 @@ from inspect import signature
 from math import log
 from typing import ParamSpec, TypeVar
 
-from vitdyn._errors import require_kind, require_real, wrong
-from vitdyn.data import LAWS, AreaSizes, Law, PatchLayout, information_gap
+from vitdyn._errors import invalid_value, require_kind, require_real
+from vitdyn.data import DISTRIBUTIONS, AreaSizes, Distribution, PatchLayout, information_gap
 
 TWO_PHASES, ONE_PHASE, BOUNDARY = "two phases", "one phase", "boundary"
 
@@ -38,7 +38,7 @@ class Regime:
     def of(cls, layout: PatchLayout | AreaSizes) -> Regime:
         """Read the regime off a layout: its nominal exponents where it has them, else the measured ones."""
         if not isinstance(layout, (PatchLayout, AreaSizes)):
-            raise wrong("layout", layout, "must be a PatchLayout or AreaSizes")
+            raise invalid_value("layout", layout, "must be a PatchLayout or AreaSizes")
         kappa_c, kappa_s = layout.exponents or (layout.kappa_c, layout.kappa_s)
         return cls(patches=layout.patches, kappa_c=kappa_c, kappa_s=kappa_s)
 
@@ -64,20 +64,22 @@ Given = ParamSpec("Given")
 Told = TypeVar("Told")
 
 
-def _require_law(field: str, value: object) -> None:
-    if isinstance(value, type) or not isinstance(value, Law):
-        raise wrong(field, value, f"must be a law: one of {', '.join(LAWS)}, or Custom(...)")
+def _require_distribution(field: str, value: object) -> None:
+    if isinstance(value, type) or not isinstance(value, Distribution):
+        raise invalid_value(
+            field, value, f"must be a distribution: one of {', '.join(DISTRIBUTIONS)}, or Custom(...)"
+        )
 
 
 _REQUIRED: dict[str, Callable[[str, object], None]] = {
     "regime": lambda field, value: require_kind(field, value, Regime),
     "layout": lambda field, value: require_kind(field, value, PatchLayout),
-    "law": _require_law,
+    "distribution": _require_distribution,
 }
 
 
 def checked(predict: Callable[Given, Told]) -> Callable[Given, Told]:
-    """Let a prediction refuse a ``regime``, a ``layout`` or a ``law`` that is none, in one line."""
+    """Let a prediction refuse a ``regime``, a ``layout`` or a ``distribution`` that is none, in one line."""
     parameters = signature(predict)
 
     @wraps(predict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitdyn._errors import wrong
+from vitdyn._errors import invalid_value
 from vitdyn.data import PatchLayout
 from vitdyn.theory.regime import checked
 
@@ -20,7 +20,7 @@ def areas_log_amplitude(layout: PatchLayout) -> float:
     Raises ``ValueError`` for a layout that is on no square grid. Source: our notes, claims.md (PARK-FREQUENCY).
     """
     if layout.grid is None or layout.grid[0] != layout.grid[1]:
-        raise wrong("layout.grid", layout.grid, "must be a square grid")
+        raise invalid_value("layout.grid", layout.grid, "must be a square grid")
     side = layout.grid[0]
     rows, columns = np.divmod(np.arange(layout.patches), side)
     wave = np.exp(-2j * np.pi * ((side + 1) // 2 - 1) * (rows + columns) / side)

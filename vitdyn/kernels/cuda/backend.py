@@ -171,21 +171,21 @@ def launch_residual(
     problem: Problem,
     scale: float,
     gradient: Correlations,
-    descent: tuple[Float[Tensor, " seed"], Int[Tensor, " seed"], Int[Tensor, ""]] | None = None,
+    optimizer: tuple[Float[Tensor, " seed"], Int[Tensor, " seed"], Int[Tensor, ""]] | None = None,
 ) -> None:
-    """Run the fused kernel; with ``descent`` = (η of each seed, first bad step of each, step) also Q ← Q − η ∂L/∂Q.
+    """Run the fused kernel; with ``optimizer`` = (η of each seed, first bad step of each, step) also Q ← Q − η ∂L/∂Q.
 
     That is in place; ``gradient`` is then scratch, and a seed whose correlations stop being finite gets the number of
     steps then done as its first bad step, if that is −1 yet.
     """
-    rates, first_bad, step = descent or (problem.phi, problem.tiles.count, problem.tiles.count)
+    rates, first_bad, step = optimizer or (problem.phi, problem.tiles.count, problem.tiles.count)
     tables = problem.slots
     with on_device_of(problem.phi):
         residual_step[problem.programs](
             problem.phi, problem.upsilon, problem.latents, problem.words,
             *_tables(problem), tables.slot, tables.area,
             gradient.feature_position, gradient.position_position, rates, first_bad, step,
-            scale, *problem.counts, UPDATE=descent is not None, **problem.options,
+            scale, *problem.counts, UPDATE=optimizer is not None, **problem.options,
         )  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def position_drift() -> sp.Expr:
 def drift_ratio() -> sp.Expr:
     """Return the leading |dφ_1/dt| / (dφ_a/dt) at Q = 0: (1 − γ) P^Δ.
 
-    The factor E z_1³/E z_a³ is 1, since all areas have one law.
+    The factor E z_1³/E z_a³ is 1, since all areas have one distribution.
     """
     at_zero = {LIFT_OWN: 1, LIFT_GLOBAL: 1}
     ratio = -leading_term(global_drift()) / leading_term(own_drift())

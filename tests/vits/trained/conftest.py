@@ -1,0 +1,79 @@
+"""A tiny training: two blocks, width 16, digits of 4 x 4 patches, few steps."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vitdyn.vits import Evaluation, Pretraining, SmallViT
+from vitdyn.vits.key_tables import NUMBER, TRANSFORMERS_5
+
+TINY = Pretraining(
+    method="reconstruction",
+    vit=SmallViT(width=16, depth=2, heads=2, decoder_width=8, decoder_heads=2),
+    evaluation=Evaluation(images=24, objects=12, views=10),
+    steps=5,
+    batch_size=8,
+    projection=8,
+    temperature=0.3,
+    seed=3,
+)
+
+
+@pytest.fixture
+def tiny():
+    def make(method="reconstruction", **changes):
+        steps = {"steps": 0} if method == "untrained" else {}
+        return replace(TINY, method=method, **{**steps, **changes})
+
+    return make
+
+
+def published(learner):
+    """The weights of a learner under the names of transformers' ``ViTMAEForPreTraining``."""
+    theirs = {ours: key for key, ours in TRANSFORMERS_5.keys}
+    state = {}
+    for part, prefix, blocks in (
+        (learner.encoder, "vit.", "layers."),
+        (learner.decoder, "decoder.", "decoder_layers."),
+    ):
+        for name, value in part.weights.items():
+            number = name.split(".")[1] if name.startswith("blocks.") else ""
+            key = theirs.get(name.replace(f"blocks.{number}.", f"blocks.{NUMBER}."), name)
+            if prefix == "decoder.":
+                key = OF_DECODER.get(name, key)
+            key = key.replace(f"layers.{NUMBER}.", f"{blocks}{number}.")
+            state[prefix + key] = value.detach()
+    return state
+
+
+OF_DECODER = {
+    "mask_token": "mask_token",
+    "positions": "decoder_pos_embed",
+    **{f"{ours}.{end}": f"decoder_{theirs}.{end}" for ours, theirs in (("embed", "embed"), ("norm", "norm"),
+       ("pixels", "pred")) for end in ("weight", "bias")},
+}  # fmt: skip
+
+
+@pytest.fixture
+def reference(monkeypatch):
+    """Build transformers' model with the weights of a learner; its softmax is kept in double where they are."""
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    softmax = torch.nn.functional.softmax
+    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim, dtype=None: softmax(x, dim=dim))
+
+    def make(learner, **options):
+        vit = learner.spec.vit
+        config = ViTMAEConfig(
+            image_size=learner.spec.images.side, patch_size=vit.patch, num_channels=1, hidden_size=vit.width,
+            num_hidden_layers=vit.depth, num_attention_heads=vit.heads, intermediate_size=vit.expansion * vit.width,
+            layer_norm_eps=1e-6, decoder_hidden_size=vit.decoder_width, decoder_num_hidden_layers=vit.decoder_depth,
+            decoder_num_attention_heads=vit.decoder_heads, attn_implementation="eager",
+            decoder_intermediate_size=vit.expansion * vit.decoder_width, **options,
+        )  # fmt: skip
+        model = ViTMAEForPreTraining(config).double()
+        model.load_state_dict(published(learner))
+        return model
+
+    return make

@@ -1,0 +1,212 @@
+"""The loop: one specification in, a trained and evaluated encoder out; it survives an interruption."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitdyn._errors import as_path, require_kind
+from vitdyn._memory import require_fits
+from vitdyn._progress import progress
+from vitdyn._signals import whole_steps
+from vitdyn._specs import to_text
+from vitdyn.dynamics.checkpoint import CheckpointError, State, read_checkpoint, write_checkpoint
+from vitdyn.dynamics.resources import device_name, machine_of
+from vitdyn.dynamics.resume import fits
+from vitdyn.dynamics.runtime import Runtime
+from vitdyn.trajectory import FORMULAS, Trajectory
+from vitdyn.vits.evaluation import evaluate
+from vitdyn.vits.learner import Batch, Learner
+from vitdyn.vits.pretraining import Pretraining
+from vitdyn.vits.results import to_trajectory
+
+
+def pretrain(
+    spec: Pretraining,
+    *,
+    checkpoint: str | Path | None = None,
+    runtime: Runtime = Runtime(),  # frozen
+    advance: Callable[[int], object] | None = None,
+) -> Trajectory:
+    """Train an encoder and evaluate it. The same specification on the same device gives the same bits.
+
+    With a ``checkpoint`` path the state is written there now and then, and at an interrupt; the same call goes on from
+    it, to the same bits. ``advance`` is told of steps done, and may end the run by an error; without it ``runtime``
+    decides whether progress is shown.
+
+    Raises ``ArithmeticError`` where the loss is not finite, ``CheckpointError`` for a checkpoint that cannot be used.
+    """
+    began = time.monotonic()
+    require_kind("spec", spec, Pretraining)
+    require_kind("runtime", runtime, Runtime)
+    path = as_path("checkpoint", checkpoint) if checkpoint is not None else None
+    shown = progress(runtime.progress and advance is None, spec.steps, "step")
+    with single_threaded(), shown as bar:
+        trained = train(spec, checkpoint=path, runtime=runtime, advance=advance or bar.update)
+        found = evaluate(spec, trained.learner.encoder, spec.images.load().to(runtime.place))
+    if path and not runtime.keep_checkpoint:
+        path.unlink(missing_ok=True)
+    return to_trajectory(
+        spec,
+        found,
+        trained.losses.cpu(),
+        device=device_name(runtime.place),
+        machine="; ".join(trained.machines),
+        seconds=time.monotonic() - began,
+    )
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Let torch use one thread, so that runs share no core and sums have one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def train(
+    spec: Pretraining,
+    *,
+    checkpoint: Path | None = None,
+    runtime: Runtime = Runtime(),  # frozen
+    advance: Callable[[int], object] = lambda steps: None,
+) -> Run:
+    """Train one encoder (see ``pretrain``). Whoever keeps the result removes the checkpoint."""
+    _require_memory(spec)
+    images, run = spec.images.load().to(runtime.place), Run(spec, runtime.place)
+    begin = run.resume(checkpoint, runtime.anew) if checkpoint else 0
+    machine = machine_of(runtime.place)
+    if run.machines[-1:] != [machine] and begin < max(1, spec.steps):
+        run.machines.append(machine)
+    # what a checkpoint had done counts as done
+    advance(begin)
+    last = time.monotonic()
+    for step in range(begin, spec.steps):
+        try:
+            # Ctrl-C and SIGTERM wait for the end of the step
+            with whole_steps():
+                run.losses[step] = run.descend(Batch.draw(spec, images, step))
+            advance(1)
+        except BaseException:
+            if checkpoint and run.losses[step].isfinite():  # else the step itself failed, half done
+                run.save(checkpoint, step + 1)
+            raise
+        if checkpoint and time.monotonic() - last >= runtime.checkpoint_seconds:
+            run.save(checkpoint, step + 1)
+            last = time.monotonic()
+    lost = (~run.losses.isfinite()).nonzero()
+    if len(lost):
+        raise ArithmeticError(f"the loss is not finite at step {int(lost[0])}: take a smaller learning_rate")
+    return run
+
+
+def _require_memory(spec: Pretraining) -> None:
+    """Raise where weights with their moments, attention maps of a batch and of the evaluation, or losses do not fit."""
+    vit = spec.vit
+    # each weight with its gradient and two moments; maps with their gradients, and as much again
+    tokens = vit.encoder(spec.images.side).tokens
+    weights = 4 * vit.depth * (4 + 2 * vit.expansion) * vit.width**2
+    maps = vit.depth * vit.heads * tokens**2 * (3 * spec.batch_size + spec.evaluation.images)
+    remedy = "take larger patches, a smaller depth or a smaller width"
+    require_fits("vit", vit, 4 * (weights + maps), remedy)
+    require_fits("steps", spec.steps, 8 * spec.steps, "take fewer steps")
+
+
+class Run:
+    """What changes while an encoder trains: ``learner``, optimizer, ``losses`` before each step, ``machines`` at work.
+
+    All draws are functions of the step and need no state.
+    """
+
+    def __init__(self, spec: Pretraining, device: torch.device) -> None:
+        self.spec, self.device = spec, device
+        # a checkpoint of other formulas is one of another run
+        self.name = f"formulas {FORMULAS}, {to_text(spec)}"
+        self.learner = Learner(spec).to(device)
+        self.optimizer = make_optimizer(self.learner, spec)
+        self.losses = torch.full((spec.steps,), torch.nan, device=device)
+        self.machines: list[str] = []
+
+    def descend(self, batch: Batch) -> Tensor:
+        """Take one step; return the loss before it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.spec.rate(batch.step)
+        loss = self.learner.loss(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def state(self, step: int) -> State:
+        """Return the state after ``step`` steps; before the first, the moments only have their shapes."""
+        moments = {}
+        for name, each in self.learner.named_parameters():
+            if each.requires_grad:
+                none = {"step": torch.zeros(()), "exp_avg": each.detach(), "exp_avg_sq": each.detach()}
+                moments[name] = self.optimizer.state[each] or none
+        return {
+            "step": step,
+            "learner": self.learner.state_dict(),
+            "moments": moments,
+            "losses": self.losses,
+            "machines": self.machines,
+        }
+
+    def save(self, path: Path, step: int) -> None:
+        """Write the state after ``step`` steps."""
+        write_checkpoint(path, self.name, self.state(step))
+
+    def resume(self, path: Path, anew: bool) -> int:
+        """Take over the state that a file holds, if any; return how many steps it has done."""
+        try:
+            state = read_checkpoint(path, self.name, self.device)
+            if state is not None:
+                self._require_own(path, state)
+        except CheckpointError:
+            if not anew:
+                raise
+            return 0
+        if state is None:
+            return 0
+        self.learner.load_state_dict(state["learner"])
+        for name, parameter in self.learner.named_parameters():
+            if name in state["moments"]:
+                # groups, rates and decays come from the specification, and so are not taken from a file
+                self.optimizer.state[parameter] = state["moments"][name]
+        self.losses.copy_(state["losses"])
+        self.machines.extend(state["machines"])
+        return state["step"]
+
+    def _require_own(self, path: Path, state: State) -> None:
+        """Raise unless a state is one that this run can have written: names, shapes, types, steps with losses."""
+        # validated as a whole before anything is taken over
+        like = self.state(0)
+        alien = [name for name in like if not fits(state.get(name), like[name])]
+        if not alien and not 0 < state["step"] <= self.spec.steps:
+            alien = ["step"]
+        if not alien and not bool(state["losses"][: state["step"]].isfinite().all()):
+            alien = ["losses"]
+        if not alien and not all(isinstance(name, str) for name in state["machines"]):
+            alien = ["machines"]
+        if alien:
+            raise CheckpointError.of(path, f"its {', '.join(alien)} cannot be of this run")
+
+
+def make_optimizer(learner: Learner, spec: Pretraining) -> torch.optim.AdamW:
+    """Return AdamW on what is trained; norms, biases and tokens do not decay."""
+    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    matrices = [each for each in trained if each.ndim in (2, 4)]  # 4: the kernel that projects patches
+    others = [each for each in trained if each.ndim not in (2, 4)]
+    groups = [
+        {"params": matrices, "weight_decay": spec.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(0.9, 0.95), fused=True)
