@@ -127,7 +127,7 @@ def _one_more(case: Case) -> Control:
 SYMMETRY = Claim(
     id="SYMMETRY",
     statement="From Q = 0 through the take-over of the own area, full simulations of masked reconstruction at "
-    "κ = (0.9, 0.4), P = 64 to 1024, lowered to order parameters, stay within 3/(8 C_s) of the mean field in the mean "
+    "κ = (0.9, 0.4), P = 64 to 1024, projected on order parameters, stay within 3/(8 C_s) of the mean field in the mean "
     "over seeds.",
     source="vitdyn's notes",
     note="claims.md#symmetry",
@@ -173,7 +173,7 @@ def _contrast(scale: str) -> tuple[Case, ...]:
 
 CL_SYMMETRY = Claim(
     id="CL-SYMMETRY",
-    statement="From Q = 0 through the collapse, full simulations of contrast at C_1 = 28 to 84, lowered to order "
+    statement="From Q = 0 through the collapse, full simulations of contrast at C_1 = 28 to 84, projected on order "
     "parameters, stay within 2/C_1 of the mean field.",
     source="vitdyn's notes",
     note="claims.md#cl-symmetry",
