@@ -127,8 +127,8 @@ def _one_more(case: Case) -> Control:
 SYMMETRY = Claim(
     id="SYMMETRY",
     statement="From Q = 0 through the take-over of the own area, full simulations of masked reconstruction at "
-    "κ = (0.9, 0.4), P = 64 to 1024, projected on order parameters, stay within 3/(8 C_s) of the mean field in the mean "
-    "over seeds.",
+    "κ = (0.9, 0.4), P = 64 to 1024, projected on order parameters, stay within 3/(8 C_s) of the mean field in "
+    "the mean over seeds.",
     source="vitdyn's notes",
     note="claims.md#symmetry",
     assumptions=(
