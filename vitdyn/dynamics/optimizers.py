@@ -61,8 +61,8 @@ class GradientDescent(_Optimizer):
     """Plain gradient descent: Q ← Q − η ∂L/∂Q.
 
     >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
-    >>> rule = vd.GradientDescent(learning_rate=2.0)
-    >>> training = vd.Training(generator=generator, objective=vd.MaskedReconstruction(), descent=rule, steps=5)
+    >>> fast = vd.GradientDescent(learning_rate=2.0)
+    >>> training = vd.Training(generator=generator, objective=vd.MaskedReconstruction(), optimizer=fast, steps=5)
     >>> float(vd.simulate(training).final["time"])
     10.0
     """

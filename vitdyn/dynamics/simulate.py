@@ -78,7 +78,7 @@ def simulate_grid(
     >>> from dataclasses import replace
     >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
     >>> base = vd.Training(generator=generator, objective=vd.MaskedReconstruction(), steps=5)
-    >>> cells = [replace(base, descent=vd.GradientDescent(learning_rate=rate)) for rate in (1.0, 2.0)]
+    >>> cells = [replace(base, optimizer=vd.GradientDescent(learning_rate=rate)) for rate in (1.0, 2.0)]
     >>> [float(trajectory.final["time"]) for trajectory in vd.simulate_grid(cells)]
     [5.0, 10.0]
     """

@@ -41,10 +41,9 @@ class Objective(ABC):
     ...     def loss(self, forward):
     ...         error = (forward.outputs() - forward.patches()) * ~forward.views[0][..., None]
     ...         return error.pow(4).sum((1, 2, 3)) / forward.batch.count
-    >>> layout, rule = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5), vd.Adam(learning_rate=0.05)
-    >>> training = vd.Training(
-    ...     generator=vd.PatchGenerator(layout=layout), objective=FourthPower(), descent=rule, steps=20, seeds=2
-    ... )
+    >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
+    >>> adam = vd.Adam(learning_rate=0.05)
+    >>> training = vd.Training(generator=generator, objective=FourthPower(), optimizer=adam, steps=20, seeds=2)
     >>> loss = vd.simulate(training)["loss"]
     >>> bool((loss[-1] < loss[0]).all())
     True
