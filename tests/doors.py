@@ -328,7 +328,7 @@ DOORS |= {
             "order": ORDER,
             "generator": GENERATOR,
             "objective": MaskedReconstruction(),
-            "samples": 2,
+            "batch_size": 2,
             "seeds": (0,),
             "step": 0,
             "queries": "all",

@@ -16,7 +16,6 @@ import xarray
 from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, Control, check, overall, passes, phases
 from vitdyn.claims.flows import (
     TOLERANCE,
-    contrast_sweep,
     exponent,
     final_time,
     flow,
@@ -29,7 +28,7 @@ from vitdyn.claims.flows import (
 )
 from vitdyn.data import Constant, TwoPoint, Uniform
 from vitdyn.experiments import run
-from vitdyn.objectives import MaskedReconstruction
+from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.reduced import MeanField
 from vitdyn.reduced.right_hand_side import RightHandSide
 from vitdyn.trajectory import Trajectory
@@ -210,7 +209,7 @@ def test_reconstruction_takes_a_time_of_its_exponent_anywhere(draw, rng):
 @pytest.mark.parametrize("draw", range(3))
 def test_contrast_takes_a_time_of_its_exponent_anywhere(draw, rng):
     kappa_c, kappa_s = rng.uniform(0.51, 0.85), rng.uniform(0.1, 0.4)
-    found = measured_exponent(contrast_sweep(float(kappa_c), float(kappa_s)))
+    found = measured_exponent(sweep(float(kappa_c), float(kappa_s), Contrastive()))
     assert found.value == pytest.approx(1 + 2 * (1 - kappa_c), abs=TOLERANCE), (kappa_c, kappa_s)
 
 

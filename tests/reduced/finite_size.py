@@ -10,11 +10,10 @@ from math import ceil
 
 import numpy as np
 
-from vitdyn.claims.finite_size import local_phi
 from vitdyn.data import AreaSizes, PatchLayout, Uniform
 from vitdyn.data.masking import masked_count
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.reduced import ExactReduction, MeanField, descend, integrate, integrate_batch
+from vitdyn.reduced import ExactReduction, MeanField, descend, integrate, integrate_batch, local_correlations
 
 FRAMES = 16
 
@@ -108,7 +107,9 @@ def reconstruction(patches, *, kappa=(0.9, 0.4), seeds=8):
         seeds=tuple(range(500, 500 + seeds)),
         frames=FRAMES,
     )
-    return spec, *deviation(local_phi(descend(run)), local_phi(integrate(spec))[0])
+    return spec, *deviation(
+        local_correlations(descend(run), over=("cluster",)), local_correlations(integrate(spec))
+    )
 
 
 def contrast(patches, *, kappa=(0.8, 0.4), clusters=4, samples=64, seeds=64):
@@ -123,7 +124,7 @@ def contrast(patches, *, kappa=(0.8, 0.4), clusters=4, samples=64, seeds=64):
     truth = integrate(spec)
     row = OneRow(sizes, clusters, samples, seeds, spec.objective, Uniform(), np.random.default_rng(patches))
     found = row.descend(rate, truth["step"].to_numpy().tolist())
-    return spec, *deviation(found, local_phi(truth)[0])
+    return spec, *deviation(found, local_correlations(truth))
 
 
 if __name__ == "__main__":

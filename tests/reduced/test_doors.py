@@ -99,7 +99,7 @@ CALLS = {
     "end of nothing": (lambda flow: phase_one_end(None), "trajectory"),
     "correlations of a dataset": (lambda flow: local_correlations(flow.dataset), "trajectory"),
     "values of other lengths": (lambda flow: when_reached(np.zeros(2), np.zeros(3), 0.5), "values.shape"),
-    "samples of no number": (lambda flow: _gradient(samples="many"), "samples"),
+    "a batch size of no number": (lambda flow: _gradient(batch_size="many"), "batch_size"),
     "another layout's correlations": (
         lambda flow: Symmetry.of(LAYOUT).project(Correlations.zeros(PatchLayout.from_sizes([4, 2]), 1)),
         "correlations.feature_position",

@@ -242,14 +242,14 @@ def test_a_start_is_taken_and_a_run_that_diverges_says_so(rng):
     [
         ({"objective": "mae"}, "objective"),
         ({"steps": -1}, "steps"),
-        ({"samples": 0}, "samples"),
+        ({"batch_size": 0}, "batch_size"),
         ({"frames": 1}, "frames"),
         ({"queries": "some"}, "queries"),
         ({"seeds": (1, 1)}, "seeds"),
         ({"seeds": (-1,)}, "seeds"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"layout": "grid"}, "layout"),
-        ({"objective": Contrastive(), "samples": 1}, "samples"),
+        ({"objective": Contrastive(), "batch_size": 1}, "batch_size"),
     ],
 )
 def test_complaints_of_a_run(changes, field, complaint):

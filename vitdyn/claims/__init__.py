@@ -14,7 +14,7 @@ from vitdyn.claims.claim import (
     moved,
 )
 from vitdyn.claims.contrast import CL_LOCAL_LOST, CL_LOSS, CL_TIME, HYBRID_THRESHOLD
-from vitdyn.claims.finite_size import CL_SYMMETRY, REDUCTION, REDUCTION_LIMIT, SYMMETRY
+from vitdyn.claims.finite_size import CL_SYMMETRY, SYMMETRY
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import CL_GLOBAL, MAE_AREA
 from vitdyn.claims.phases import MAE_ORDER, MAE_PHASE_ONE, MAE_PHASES
@@ -26,6 +26,7 @@ from vitdyn.claims.reconstruction import (
     MAE_TIME,
     MAE_TIME_BOUND,
 )
+from vitdyn.claims.reduction import REDUCTION, REDUCTION_LIMIT
 from vitdyn.claims.representations import (
     LIDAR_ORDER,
     PARK_DISTANCE,

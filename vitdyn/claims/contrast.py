@@ -10,8 +10,8 @@ from vitdyn.claims import assumptions as assume
 from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, moved
 from vitdyn.claims.flows import (
     CLUSTERS,
+    always,
     around,
-    contrast_sweep,
     deadline,
     exponent,
     final_time,
@@ -55,12 +55,11 @@ CL_TIME = Claim(
     predicted=lambda case: around(contrastive_time(regime_of(case)).exponent),
     measure=lambda case, runs: exponent(case, runs, final_time),
     cases=lambda scale: tuple(
-        contrast_sweep(kappa_c, 0.3)
-        for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.85, 0.8, 0.7, 0.6))
+        sweep(kappa_c, 0.3, _CL) for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.85, 0.8, 0.7, 0.6))
     ),
     controls=lambda scale: (
         sweep(0.8, 0.3, _MAE),
-        *off_by_twice_the_margin((contrast_sweep(0.8, 0.3), contrast_sweep(0.6, 0.3)), contrastive_time),
+        *off_by_twice_the_margin((sweep(0.8, 0.3, _CL), sweep(0.6, 0.3, _CL)), contrastive_time),
     ),
     latest=deadline(contrastive_time),
 )
@@ -128,11 +127,7 @@ def _loss_ratio(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement
 
 
 _LOSS_MARGIN = 0.02
-
-
-def _near_one(case: Case) -> Interval:
-    return around(1.0, _LOSS_MARGIN)
-
+_near_one = always(1.0, _LOSS_MARGIN)
 
 CL_LOSS = Claim(
     id="CL-LOSS",

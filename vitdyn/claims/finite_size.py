@@ -1,4 +1,4 @@
-"""Full simulation, exact reduction and mean field against each other, all the way from Q = 0 through the take-over."""
+"""Full simulation and mean field against each other, all the way from Q = 0 through the take-over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import replace
 from math import inf
 
 import numpy as np
-from jaxtyping import Float
 
 from vitdyn.claims import assumptions as assume
 from vitdyn.claims.claim import Assumption, Case, Claim, Control, Measurement
@@ -15,11 +14,11 @@ from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout
 from vitdyn.dynamics import GradientDescent, Schedule, Training
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
-from vitdyn.reduced import ExactReduction, MeanField
+from vitdyn.reduced import MeanField, local_correlations
 from vitdyn.trajectory import Trajectory
 
 _MAE, _CL = MaskedReconstruction(), Contrastive()
-_FRAMES = 16
+FRAMES = 16
 _SEEDS = {"quick": 16, "full": 32}
 CLUSTERS, NEGATIVES = 4, 63
 
@@ -43,7 +42,7 @@ def twins(
         steps=steps,
         batch_size=samples,
         seeds=seeds,
-        schedule=Schedule(frames=_FRAMES),
+        schedule=Schedule(frames=FRAMES),
     )
     limit = MeanField(
         sizes=AreaSizes.of(layout),
@@ -54,7 +53,7 @@ def twins(
         learning_rate=rate,
         steps=steps,
         until=None,
-        frames=_FRAMES,
+        frames=FRAMES,
     )
     runs = (
         Experiment(name=f"{objective.name}-full", training=full),
@@ -70,14 +69,6 @@ def against(case: Case, words: str, **changes: object) -> Control:
     return Control(name=f"{case.name}, {words}", runs=(full, other))
 
 
-def local_phi(trajectory: Trajectory) -> Float[np.ndarray, "seed frame 2"]:
-    """Return φ_1 and φ_a of a local query, means over clusters and local areas."""
-    values = trajectory["feature_position"].sel(statistic="mean").mean("cluster")
-    phi = values.transpose("seed", "frame", "query_area", "key_area").to_numpy()[:, :, 1:]
-    own = np.diagonal(phi[..., 1:], axis1=-2, axis2=-1)
-    return np.stack([np.nanmean(phi[..., 0], -1), np.nanmean(own, -1)], -1)
-
-
 def deviation(trajectories: tuple[Trajectory, ...]) -> Measurement:
     """Return the largest deviation of φ_1 and φ_a over all frames, as a part of the larger of them at the end.
 
@@ -86,8 +77,8 @@ def deviation(trajectories: tuple[Trajectory, ...]) -> Measurement:
     run, reference = trajectories
     if (run["step"].to_numpy() != reference["step"].to_numpy()).any():
         raise ArithmeticError("the two runs are not recorded at the same steps")
-    truth = local_phi(reference)
-    gaps = (local_phi(run) - truth) / np.abs(truth.mean(0)[-1]).max()
+    found, truth = (local_correlations(each, over=("cluster",)) for each in trajectories)
+    gaps = (found - truth) / np.abs(truth.mean(0)[-1]).max()
     mean, error = np.abs(gaps.mean(0)), 4 * gaps.std(0, ddof=1) / np.sqrt(len(gaps))
     worst = np.unravel_index(mean.argmax(), mean.shape)
     # No frame may lie higher than the upper end says, also one whose mean is smaller and whose error is larger.
@@ -95,25 +86,35 @@ def deviation(trajectories: tuple[Trajectory, ...]) -> Measurement:
     return Measurement(float(mean[worst]), float(low), high, len(gaps), "seeds, four standard errors")
 
 
-FULL_THEN_LIMIT = Assumption(
-    sentence="A full simulation, and the mean field of as many steps.",
-    holds=lambda case: (
-        [isinstance(run.training, Training) for run in case.runs] == [True, False]
-        and case.runs[0].training.steps == case.runs[1].training.steps
-    ),
-)
+def two_runs(sentence: str, first: type, *second: type) -> Assumption:
+    """Return the assumption that a case has a run of one kind and as many steps of another."""
+
+    def met(case: Case) -> bool:
+        specs = case.specs
+        kinds = len(specs) == 2 and isinstance(specs[0], first) and isinstance(specs[1], second)
+        return kinds and specs[0].steps == specs[1].steps
+
+    return Assumption(sentence=sentence, holds=met)
+
+
+FULL_THEN_LIMIT = two_runs("A full simulation, and the mean field of as many steps.", Training, MeanField)
+
+RATE, STEPS = 4.0, {64: 36, 256: 46, 1024: 66}
+"""Of reconstruction at κ = (0.9, 0.4), by P: 1.5 times the time of the take-over."""
+
+
+def reconstruction_twins(patches: int, seeds: int) -> Case:
+    """Return a full simulation and the mean field of masked reconstruction at κ = (0.9, 0.4)."""
+    return twins(patches, (0.9, 0.4), _MAE, steps=STEPS[patches], rate=RATE, seeds=seeds)
 
 
 def _reconstruction(scale: str) -> tuple[Case, ...]:
-    steps = {64: 36, 256: 46, 1024: 66}
-    chosen = (64, 256) if scale == "quick" else tuple(steps)
     return tuple(
-        twins(patches, (0.9, 0.4), _MAE, steps=steps[patches], rate=4.0, seeds=_SEEDS[scale])
-        for patches in chosen
+        reconstruction_twins(patches, _SEEDS[scale]) for patches in STEPS if scale == "full" or patches <= 256
     )
 
 
-def _one_more(case: Case) -> Control:
+def one_more(case: Case) -> Control:
     """Return the control whose mean field has one patch more in each local area: the query counted among its keys."""
     sizes = spec_of(case).sizes
     larger = AreaSizes(
@@ -138,14 +139,14 @@ SYMMETRY = Claim(
         assume.FRESH_BATCHES,
         assume.POSITIONS_MOVE,
     ),
-    surrogate="The largest deviation of φ_1 and φ_a of a local query at 16 moments up to 1.5 times the time of the "
+    surrogate="The largest deviation of φ_1 and φ_a of a local query at 16 time points up to 1.5 times the time of the "
     "take-over, as a part of φ_a at the end, at P = 64, 256 and (full) 1024; four standard errors over seeds. "
     "Control: one patch more in each local area.",
     symbol="deviation",
     predicted=lambda case: (-inf, 0.375 / spec_of(case).sizes.local_size),
     measure=lambda case, runs: deviation(runs),
     cases=_reconstruction,
-    controls=lambda scale: tuple(map(_one_more, _reconstruction(scale))),
+    controls=lambda scale: tuple(map(one_more, _reconstruction(scale))),
 )
 
 
@@ -184,7 +185,7 @@ CL_SYMMETRY = Claim(
         assume.FRESH_BATCHES,
         assume.POSITION_QUERIES,
     ),
-    surrogate="The largest deviation of φ_1 and φ_a of a local query at 16 moments up to 1.5 times the time of the "
+    surrogate="The largest deviation of φ_1 and φ_a of a local query at 16 time points up to 1.5 times the time of the "
     "collapse, as a part of φ_1 at the end, at P = 64, 256 and (full) 1024, at either sign of Δ; four standard errors "
     "over seeds. Controls: a mean field whose negatives all come from other clusters; one with a cluster more.",
     symbol="deviation",
@@ -194,145 +195,5 @@ CL_SYMMETRY = Claim(
     controls=lambda scale: (
         *(_of_other_clusters(case, 10**6) for case in _contrast(scale)),
         _of_other_clusters(_contrast(scale)[1], CLUSTERS + 1),
-    ),
-)
-
-
-_REDUCED_SEEDS = {64: 64, 256: 16, 1024: 8}
-_STEPS = {64: 36, 256: 46, 1024: 66}
-
-
-def reduced(patches: int, sizes: list[int] | None = None, *, seeds: int) -> Experiment:
-    """Return the exact reduction of reconstruction as ``twins`` descends, or that of other areas of as many patches."""
-    layout = PatchLayout.from_sizes(sizes) if sizes else PatchLayout.from_exponents(patches, 0.9, 0.4)
-    spec = ExactReduction(
-        layout=layout,
-        objective=_MAE,
-        steps=_STEPS[patches],
-        learning_rate=4.0,
-        seeds=seeds,
-        frames=_FRAMES,
-        queries="all",
-    )
-    return Experiment(name="mae-reduced", training=spec)
-
-
-def _with_mean_field(patches: int) -> Case:
-    steps, seeds = _STEPS[patches], _REDUCED_SEEDS[patches]
-    return twins(patches, (0.9, 0.4), _MAE, steps=steps, rate=4.0, seeds=seeds)
-
-
-def _simulated_and_reduced(scale: str) -> tuple[Case, ...]:
-    made = [_with_mean_field(patches) for patches in ((64,) if scale == "quick" else (64, 256))]
-    return tuple(
-        replace(case, runs=(case.runs[0], reduced(patches, seeds=_REDUCED_SEEDS[patches])))
-        for case, patches in zip(made, _STEPS, strict=False)
-    )
-
-
-def _not_reduced(scale: str) -> tuple[Control, ...]:
-    """Return the mean field in place of the reduction, and the reduction of other areas of as many patches."""
-    limit = _with_mean_field(64)
-    full = limit.runs[0].training
-    assert isinstance(full, Training)
-    sizes = full.generator.layout.sizes[0].tolist()
-    # From each local area a patch goes to the global one.
-    other = [sizes[0] + len(sizes) - 1, *(size - 1 for size in sizes[1:])]
-    wrong = reduced(64, other, seeds=_REDUCED_SEEDS[64])
-    return (
-        Control(name=f"{limit.name}, mean counts for drawn ones", runs=limit.runs),
-        Control(name=f"{limit.name}, reduction of smaller local areas", runs=(limit.runs[0], wrong)),
-    )
-
-
-def _local_size(case: Case) -> float:
-    return assume.sizes_of(case.specs[0]).local_size
-
-
-SIMULATED_FIRST = Assumption(
-    sentence="A full simulation, and as many steps in order parameters.",
-    holds=lambda case: (
-        [isinstance(spec, Training) for spec in case.specs] == [True, False]
-        and len({spec.steps for spec in case.specs}) == 1
-    ),
-)
-REDUCED_THEN_LIMIT = Assumption(
-    sentence="An exact reduction, and the mean field of as many steps.",
-    holds=lambda case: (
-        [type(spec) for spec in case.specs] == [ExactReduction, MeanField]
-        and len({spec.steps for spec in case.specs}) == 1
-    ),
-)
-
-REDUCTION = Claim(
-    id="REDUCTION",
-    statement="From Q = 0 through the take-over of the own area, full simulations of masked reconstruction at "
-    "κ = (0.9, 0.4), P = 64 and 256, agree in the mean over seeds with the dynamics of order parameters on drawn "
-    "counts, to within a third of the margin of SYMMETRY.",
-    source="vitdyn's notes",
-    note="claims.md#reduction",
-    assumptions=(SIMULATED_FIRST, assume.clusters_exactly(1), assume.MASKS_OF_HALF, assume.FRESH_BATCHES),
-    surrogate="The largest deviation of φ_1 and φ_a of a local query at 16 moments up to 1.5 times the time of the "
-    "take-over, as a part of φ_a at the end, at P = 64 and (full) 256, seed by seed: within 1/(8 C_s), four standard "
-    "errors over seeds. That batches of the simulation move interchangeable patches apart is left in it.",
-    symbol="deviation",
-    predicted=lambda case: (-inf, 0.125 / _local_size(case)),
-    measure=lambda case, runs: deviation(runs),
-    cases=_simulated_and_reduced,
-    controls=_not_reduced,
-)
-
-
-def _reduced_and_limit(scale: str) -> tuple[Case, ...]:
-    return tuple(
-        replace(
-            _with_mean_field(patches),
-            runs=(reduced(patches, seeds=seeds), _with_mean_field(patches).runs[1]),
-        )
-        for patches, seeds in _REDUCED_SEEDS.items()
-        if scale == "full" or patches > 64
-    )
-
-
-_RATE_CONSTANT = (0.15, 0.3)
-
-
-def _inverse_size(case: Case) -> tuple[float, float]:
-    low, high = _RATE_CONSTANT
-    return low / _local_size(case), high / _local_size(case)
-
-
-def _inverse_root(case: Case) -> tuple[float, float]:
-    """Return the same at P = 64, falling from there like C_s^{−1/2}."""
-    smallest = assume.sizes_of(_with_mean_field(64).specs[0]).local_size
-    slower = (_local_size(case) / smallest) ** 0.5
-    low, high = _inverse_size(case)
-    return low * slower, high * slower
-
-
-REDUCTION_LIMIT = Claim(
-    id="REDUCTION-LIMIT",
-    statement="The dynamics of order parameters on drawn counts tend to the mean field like 0.2/C_s, from Q = 0 "
-    "through the take-over, in masked reconstruction at κ = (0.9, 0.4), C_s = 5.5 to 16.",
-    source="vitdyn's notes",
-    note="claims.md#reduction-limit",
-    assumptions=(
-        REDUCED_THEN_LIMIT,
-        assume.clusters_exactly(1),
-        assume.MASKS_OF_HALF,
-        assume.POSITIONS_MOVE,
-    ),
-    surrogate="The largest deviation of φ_1 and φ_a of a local query, read as in REDUCTION, at P = 256, 1024 and "
-    "(full) 64: between 0.15/C_s and 0.3/C_s, four standard errors over seeds.",
-    symbol="deviation",
-    predicted=_inverse_size,
-    measure=lambda case, runs: deviation(runs),
-    cases=_reduced_and_limit,
-    controls=lambda scale: (
-        *(
-            Control(name=f"{case.name}, falling like C_s^(-1/2)", runs=case.runs, predicted=_inverse_root)
-            for case in _reduced_and_limit("quick")[1:]
-        ),
-        _one_more(_reduced_and_limit("quick")[0]),
     ),
 )

@@ -11,7 +11,7 @@ import numpy as np
 from vitdyn.claims.claim import Case, Control, Interval, Measurement, moved
 from vitdyn.data import AreaSizes, Distribution, Uniform
 from vitdyn.experiments import Experiment
-from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
+from vitdyn.objectives import MaskedReconstruction, Objective
 from vitdyn.reduced import MeanField, crossing_time
 from vitdyn.theory import Rate, Regime
 from vitdyn.trajectory import Trajectory
@@ -64,11 +64,6 @@ def sweep(
     ratio = getattr(objective, "mask_ratio", 0.5)
     support = "" if latents is None else f", U/L = {latents.high / latents.low:g}"
     return Case(name=f"{objective.name} κ=({kappa_c:g}, {kappa_s:g}), γ = {ratio:g}{support}", runs=runs)
-
-
-def contrast_sweep(kappa_c: float, kappa_s: float) -> Case:
-    """Return the sweep of a contrastive flow."""
-    return sweep(kappa_c, kappa_s, Contrastive())
 
 
 def deadline(rate: Callable[[Regime], Rate]) -> Callable[[MeanField], float]:
@@ -154,6 +149,11 @@ def single_flow(kappa_c: float, kappa_s: float, patches: float = 1e16, **options
 def around(centre: float, margin: float = TOLERANCE) -> Interval:
     """Return the interval of a prediction."""
     return centre - margin, centre + margin
+
+
+def always(centre: float, margin: float) -> Callable[[Case], Interval]:
+    """Return the prediction that is the same for every case."""
+    return lambda case: around(centre, margin)
 
 
 def off_by_twice_the_margin(cases: tuple[Case, ...], rate: Callable[[Regime], Rate]) -> tuple[Control, ...]:

@@ -11,8 +11,8 @@ from vitdyn.claims import assumptions as assume
 from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, moved
 from vitdyn.claims.flows import (
     TOLERANCE,
+    always,
     around,
-    contrast_sweep,
     deadline,
     exponent,
     final_time,
@@ -46,7 +46,7 @@ _OURS = "vitdyn's notes, leading order"
 _SWEEP = assume.sweep(3, 1e40)
 
 
-def _ladders(scale: str) -> tuple[Case, ...]:
+def _sweeps(scale: str) -> tuple[Case, ...]:
     cases = (
         sweep(0.9, 0.3, _MAE),
         sweep(0.6, 0.5, MaskedReconstruction(mask_ratio=0.75), latents=Uniform(low=1.0, high=2.0)),
@@ -56,10 +56,6 @@ def _ladders(scale: str) -> tuple[Case, ...]:
         sweep(0.55, 0.35, _MAE, latents=Uniform(low=1.0, high=1.2)),
     )
     return cases if scale == "full" else cases[:2]
-
-
-def _contrast(scale: str) -> tuple[Case, ...]:
-    return (contrast_sweep(0.8, 0.3),)
 
 
 MAE_TIME = Claim(
@@ -73,10 +69,10 @@ MAE_TIME = Claim(
     symbol="d log T/d log P",
     predicted=lambda case: around(local_area_time(regime_of(case)).exponent),
     measure=lambda case, runs: exponent(case, runs, final_time),
-    cases=_ladders,
+    cases=_sweeps,
     controls=lambda scale: (
-        *_contrast(scale),
-        *off_by_twice_the_margin(_ladders("quick"), local_area_time),
+        sweep(0.8, 0.3, _CL),
+        *off_by_twice_the_margin(_sweeps("quick"), local_area_time),
     ),
     latest=deadline(local_area_time),
 )
@@ -103,7 +99,7 @@ MAE_TIME_BOUND = Claim(
     measure=lambda case, runs: exponent(case, runs, final_time),
     cases=lambda scale: tuple(map(_spread, (1.5, 4.0) if scale == "quick" else (1.2, 1.5, 2.0, 3.0, 4.0))),
     controls=lambda scale: (
-        *_contrast(scale),
+        sweep(0.8, 0.3, _CL),
         *moved((_spread(1.5),), _below_bound, -2 * TOLERANCE, "bound lower by 0.02"),
     ),
 )
@@ -122,7 +118,7 @@ MAE_GLOBAL_TIME = Claim(
         sweep(kappa_c, 0.3, _MAE) for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.8, 0.7, 0.6))
     ),
     controls=lambda scale: (
-        *_contrast(scale),
+        sweep(0.8, 0.3, _CL),
         *off_by_twice_the_margin((sweep(0.8, 0.3, _MAE), sweep(0.6, 0.3, _MAE)), global_area_time),
     ),
 )
@@ -148,8 +144,7 @@ def _tail(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     return Measurement(float(slopes[1]), slopes[1] - change, slopes[1] + change, len(ends), of)
 
 
-def _near_two(case: Case) -> Interval:
-    return around(2.0, 0.15)
+_near_two = always(2.0, 0.15)
 
 
 def _tails(scale: str) -> tuple[Case, ...]:
@@ -184,6 +179,7 @@ MAE_TAIL = Claim(
 )
 
 _PP_MARGIN = 0.05
+_near_one = always(1.0, _PP_MARGIN)
 
 
 def _per_key(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
@@ -194,10 +190,6 @@ def _per_key(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
         return local_correlation(run, 1, name="position_position") / local_correlation(run, 1) / formula
 
     return single(trajectories, reading)
-
-
-def _near_one(case: Case) -> Interval:
-    return around(1.0, _PP_MARGIN)
 
 
 def _positions(scale: str) -> tuple[Case, ...]:

@@ -19,11 +19,13 @@ class PhaseOneEnd(NamedTuple):
     to_own: float
 
 
-def local_correlations(trajectory: Trajectory) -> Float[np.ndarray, "frame 2"]:
-    """Return φ_1 and φ_a of a local query, means over seeds, clusters and local areas."""
+def local_correlations(
+    trajectory: Trajectory, *, over: tuple[str, ...] = ("seed", "cluster")
+) -> Float[np.ndarray, "*seed frame 2"]:
+    """Return φ_1 and φ_a of a local query, means over local areas and over the axes that ``over`` names."""
     require_kind("trajectory", trajectory, Trajectory)
-    values = trajectory["feature_position"].sel(statistic="mean").mean(["seed", "cluster"])
-    phi = values.transpose("frame", "query_area", "key_area").to_numpy()[:, 1:]
+    values = trajectory["feature_position"].sel(statistic="mean").mean(over)
+    phi = values.transpose(..., "frame", "query_area", "key_area").to_numpy()[..., 1:, :]
     own = np.diagonal(phi[..., 1:], axis1=-2, axis2=-1)
     return np.stack([np.nanmean(phi[..., 0], -1), np.nanmean(own, -1)], -1)
 

@@ -44,7 +44,7 @@ class ExactReduction:
     its symmetric states, without approximation (``theory_notes/mean_field.md``); what it leaves out is that batches
     of a full simulation move their patches apart.
 
-    Each step draws ``samples`` samples per seed and moves by ``learning_rate`` (None: the objective's own) times
+    Each step draws ``batch_size`` samples per seed and moves by ``learning_rate`` (None: the objective's own) times
     the symmetrised −gradient, see ``sampled_gradient``; ``queries`` says from which rows. ``seeds`` is a count or
     the seeds themselves; ``frames`` states are recorded, evenly in the logarithm of the step.
 
@@ -118,7 +118,7 @@ def draw_counts(
     symmetry: Symmetry,
     generator: PatchGenerator,
     objective: Objective,
-    samples: int,
+    batch_size: int,
     seed: int,
     *,
     step: int = 0,
@@ -133,13 +133,15 @@ def draw_counts(
     masking = objective.masking()
     visible = patches - masking.masked(patches)
     masks = stream(seed, f"{purpose}masks", step)
-    views = [masks.multivariate_hypergeometric(sizes, visible, size=samples, method="marginals")]
+    views = [masks.multivariate_hypergeometric(sizes, visible, size=batch_size, method="marginals")]
     if objective.view_count == 2:
         if masking.complementary:
             views.append(sizes - views[0])
         else:
-            views.append(masks.multivariate_hypergeometric(sizes, visible, size=samples, method="marginals"))
-    batch = generator.sample(samples, (seed,), step=step, purpose=purpose)
+            views.append(
+                masks.multivariate_hypergeometric(sizes, visible, size=batch_size, method="marginals")
+            )
+    batch = generator.sample(batch_size, (seed,), step=step, purpose=purpose)
     return CountedBatch(batch.cluster[0].numpy(), batch.latents[0].numpy(), tuple(views))
 
 
@@ -148,7 +150,7 @@ def sampled_gradient(
     order: OrderParameters,
     generator: PatchGenerator,
     objective: Objective,
-    samples: int,
+    batch_size: int,
     seeds: Sequence[int],
     step: int = 0,
     *,
@@ -156,14 +158,14 @@ def sampled_gradient(
 ) -> OrderParameters:
     """Return an unbiased estimate of the velocity of the order parameters: the symmetrised −gradient.
 
-    Its distribution is that of ``Symmetry.project(−∂L/∂Q)`` on a batch of ``samples`` samples with full masks, averaged
-    over the exchange of positions within each block: given the visible count v of a block of n positions, a position
-    is hidden with probability 1 − v/n and the formulas of ``gradients.md`` need nothing else. ``queries``
+    Its distribution is that of ``Symmetry.project(−∂L/∂Q)`` on a batch of ``batch_size`` samples with full masks,
+    averaged over the exchange of positions within each block: given the visible count v of a block of n positions, a
+    position is masked with probability 1 − v/n and the formulas of ``gradients.md`` need nothing else. ``queries``
     "all" takes the rows of all blocks, "representatives" one block of each class of positions: of the same
     expectation, and cheaper by the number of areas, with more noise. Contrast pools over all queries and takes
     them all in any case; its negatives come from the batch. Row s of ``order`` belongs to ``seeds[s]``.
 
-    Cost: samples times query blocks times blocks, whatever P is. Raises ``ValueError`` where the seeds or the
+    Cost: ``batch_size`` times query blocks times blocks, whatever P is. Raises ``ValueError`` where the seeds or the
     layouts do not match, or for an objective that is none of masked reconstruction, contrast and their mixture.
     """
     require_choice("queries", queries, QUERIES)
@@ -171,7 +173,7 @@ def sampled_gradient(
     require_kind("order", order, OrderParameters)
     require_kind("generator", generator, PatchGenerator)
     require_reduction(objective)
-    require_integer("samples", samples, at_least=1)
+    require_integer("batch_size", batch_size, at_least=1)
     require_sequence("seeds", seeds, "whole numbers")
     if generator.layout != symmetry.layout:
         raise invalid_value(
@@ -183,7 +185,7 @@ def sampled_gradient(
     few = symmetry.representatives if queries == "representatives" and objective.view_count == 1 else None
     parts = []
     for row, seed in enumerate(seeds):
-        batch = draw_counts(symmetry, generator, objective, samples, seed, step=step)
+        batch = draw_counts(symmetry, generator, objective, batch_size, seed, step=step)
         parts.append(counted_gradient(symmetry, order, objective, batch, seed=row, queries=few))
     return parts[0].map(lambda *blocks: torch.cat(blocks), *parts[1:])
 
