@@ -47,6 +47,7 @@ from vitdyn.observables import (
 )
 from vitdyn.observables.standard import sample_mean
 from vitdyn.reduced import MeanField
+from vitdyn.reduced.exact_reduction import sampled_gradient
 from vitdyn.seeds import Streams, stream
 from vitdyn.trajectory import Trajectory
 
@@ -322,7 +323,7 @@ DOORS |= {
         {name: getattr(REDUCED, name) for name in inspect.signature(reduced.ExactReduction).parameters},
     ),
     "sampled_gradient": (
-        reduced.sampled_gradient,
+        sampled_gradient,
         {
             "symmetry": CLASSES,
             "order": ORDER,

@@ -13,7 +13,7 @@ from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.memory import estimate_memory, kept_memory, require_memory, split_cells
 from vitdyn.experiments import Experiment, cost, run
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.reduced import MeanField, integrate, optimizer
+from vitdyn.reduced import MeanField, descent, integrate
 
 CPU = torch.device("cpu")
 ON_CPU = Runtime(device="cpu")
@@ -133,7 +133,7 @@ def test_more_frames_than_moments_take_no_memory(complaint):
 
 def test_long_descents_are_said_beforehand_and_shown(tmp_path, capsys, monkeypatch):
     shown = []
-    monkeypatch.setattr(optimizer, "shown", lambda show, total, unit: _Bar(shown, show, total))
+    monkeypatch.setattr(descent, "shown", lambda show, total, unit: _Bar(shown, show, total))
     endless = [
         "flow",
         "mae",

@@ -47,7 +47,7 @@ def run(source, optimizer, steps, **options):
     return correlations, unset
 
 
-@pytest.mark.parametrize("rule", RULES[::2], ids=lambda optimizer: type(optimizer).__name__)
+@pytest.mark.parametrize("optimizer", RULES[::2], ids=lambda optimizer: type(optimizer).__name__)
 def test_fused_steps_are_the_plain_ones(optimizer):
     """Two steps in float32 against two in float64: the second feels what the first did."""
     fused, bad = run(batches(), optimizer, [1, 1], fused=True)

@@ -65,7 +65,7 @@ def check(cells, groups=None):
 class TestBits:
     @pytest.mark.parametrize("precision", ["float32", "float64"])
     @pytest.mark.parametrize("kind", OBJECTIVES.values())
-    @pytest.mark.parametrize("rule", RULES)
+    @pytest.mark.parametrize("optimizer", RULES)
     def test_every_number_of_objective_and_descent(self, kind, optimizer, precision, make_training):
         objectives = [
             kind(**dict(zip(kind.batchable_fields, values, strict=True)))

@@ -18,7 +18,7 @@ PAIRS = [
         {"lr": 0.1, "betas": (0.7, 0.95), "eps": 1e-3},
     ),
 ]
-EVERY = pytest.mark.parametrize(("rule", "reference", "options"), PAIRS)
+EVERY = pytest.mark.parametrize(("optimizer", "reference", "options"), PAIRS)
 
 
 @EVERY

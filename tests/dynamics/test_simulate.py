@@ -36,7 +36,7 @@ from vitdyn.observables.observable import observe
 
 BOTH = pytest.mark.parametrize("objective", ["mae", "cl"])
 CONTENT = pytest.mark.parametrize("content", [False, True], ids=["positions", "content"])
-RULES = pytest.mark.parametrize("rule", [GradientDescent, Momentum, Adam])
+RULES = pytest.mark.parametrize("optimizer", [GradientDescent, Momentum, Adam])
 
 
 def final_blocks(trajectory):
