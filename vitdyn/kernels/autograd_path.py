@@ -24,7 +24,7 @@ from vitdyn.kernels.geometry import Block, SortedCluster, arrangement
 from vitdyn.kernels.parameters import Correlations
 
 FULL_MAPS = 2**21
-"""P² · samples up to which maps are formed: at P = 64 with 12 samples 25 times sooner; beyond it is soon no gain."""
+"""P² · samples up to which maps are formed: at P = 64 with 12 samples 25 times faster; beyond, soon no gain."""
 
 
 def autograd_attention(
@@ -57,11 +57,14 @@ def by_maps(correlations: Correlations, batch: PatchBatch, visible: Tensor) -> T
 
 
 def by_areas(correlations: Correlations, batch: PatchBatch, visible: Tensor) -> Tensor:
-    """Return the same by way of the samples of each cluster, and of the areas of the queries."""
+    """Return what ``by_maps`` returns without any map, cluster by cluster of samples and area by area of queries."""
     layout, upsilon = batch.layout, correlations.position_position
+    # the maximum is detached: it cancels in attention, and so in its derivatives
     exp_logits = torch.exp(upsilon - upsilon.detach().amax(-1, keepdim=True))
     by_cluster = arrangement(layout, batch.cluster)
     latents, shown = by_cluster.arrange(batch.latents), by_cluster.arrange(visible).to(upsilon.dtype)
+    # collected, then joined: what is written in place autograd would have to undo. With one cluster a single block has
+    # all seeds, and its slice no start
     parts: dict[int | None, list[Tensor]] = {}
     for block in by_cluster.blocks:
         count = len(block.areas.spans)
@@ -103,6 +106,7 @@ def _block_attention(
             (1 - visible) * weight,
             latents[..., None] * boost,
         )
+        # a masked query has no content, and attends as in the model without content queries
         shown = visible[:, :, None, start:stop] > 0
         by_area.append(torch.where(shown, with_content, attention[..., positions]))
     return areas.unsort(torch.cat(by_area, -1))
@@ -119,6 +123,7 @@ def _normalised(
     present = area_sums > 0
     shown = torch.where(present, exponent, -inf).detach()
     shift = torch.maximum(shown.amax(2), torch.where(masked_sums > 0, 0.0, -inf).to(shown))[:, :, None]
+    # the choice comes before the exponential: after it, a derivative of 0 would meet one of infinity
     unnormalised = torch.exp(torch.where(present, exponent, shift) - shift) * area_sums
     exp_minus_shift = torch.exp(torch.where(masked_sums > 0, -shift[:, :, 0], 0.0))
     return unnormalised / (unnormalised.sum(2) + exp_minus_shift * masked_sums)[:, :, None]

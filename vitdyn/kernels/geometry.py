@@ -1,4 +1,7 @@
-"""Positions sorted by area, once for each cluster, and samples arranged by cluster."""
+"""Positions sorted by area, once for each cluster, and samples arranged by cluster.
+
+Sums over the keys of an area are then products with slices, without an index.
+"""
 
 from __future__ import annotations
 
@@ -102,6 +105,7 @@ def arrangement(layout: PatchLayout, cluster: Int[Tensor, "seed sample"]) -> Arr
     clusters = sorted_clusters(layout, cluster.device)
     if len(clusters) == 1:
         return Arrangement((Block(clusters[0], slice(None), slice(None)),), None, cluster)
+    # blocks are slices of the host: one transfer for a batch, where a mask for each cluster would wait for the device
     table = cluster.cpu()
     stops = torch.nn.functional.one_hot(table, len(clusters)).sum(1).cumsum(1).tolist()
     blocks = [

@@ -22,6 +22,7 @@ def check_batch(correlations: Correlations, batch: PatchBatch, visible: Tensor) 
     for field, tensor, axes in (("latents", latents, 3), ("cluster", cluster, 2), ("visible", visible, 3)):
         if not isinstance(tensor, Tensor) or tensor.ndim != axes or tensor.layout != torch.strided:
             raise invalid_value(field, tensor, f"must be a dense tensor with {axes} axes")
+    # compiled kernels index by these without a test: a cluster beyond the layout's would read foreign memory
     if cluster.is_floating_point() or (
         cluster.numel() and not 0 <= cluster.min() <= cluster.max() < layout.clusters
     ):
@@ -48,6 +49,7 @@ def check_batch(correlations: Correlations, batch: PatchBatch, visible: Tensor) 
 def not_finite(correlations: Correlations, latents: Tensor) -> Bool[Tensor, "seed sample query"] | None:
     """Return for which samples and queries an input is not finite, which kernels may pass over; None for none."""
     blocks = correlations.named().values()
+    # a sum is not finite where a number is not; where finite numbers overflow it, the exact look below finds none
     if all(isfinite(part.detach().sum()) for part in (*blocks, latents)):
         return None
     phi, upsilon, *content = (block.isfinite() for block in blocks)

@@ -95,7 +95,7 @@ class Correlations:
         return {name: block for name, block in vars(self).items() if block is not None}
 
     def map(self, function: Callable[..., Tensor], *others: Correlations) -> Correlations:
-        """Apply ``function`` to each block (and to the same block of ``others``)."""
+        """Return the results of ``function`` for each block, given with it the same block of each of ``others``."""
         siblings = [other.named() for other in others]
         return Correlations(
             **{

@@ -105,6 +105,7 @@ def plan_for(
     """
     backend = backend_for(layout, device, dtype)
     path = Path.AUTOGRAD if content_queries else Path.FACTORED
+    # elsewhere the means are taken of attention in memory, which is then the factored path
     if mean_pooled:
         if not content_queries and _kind(backend) == "cpu":
             path = Path.MEAN_POOLED
@@ -148,6 +149,7 @@ def _with_torch(words: str, device: str) -> str:
 
 def _kind(backend: Backend) -> str:
     """Return the kind of device whose kernels a backend is, "" for plain torch."""
+    # by its module's name, so that no backend has to be loaded to be compared with
     names = {name: kind for kind, name in _MODULES.items()}
     return names.get(getattr(backend, "__name__", ""), "")
 

@@ -42,6 +42,7 @@ def _results(backend: Backend | None, device: str, dtype: torch.dtype) -> dict[s
     view[1, 0, batch.area[1, 0].cpu() == 1] = False
     view = view.to(device)
 
+    # drawn on CPU in float64, rounded to float32: device and reference get the very same numbers
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=draws, dtype=torch.float64).float().to(device=device, dtype=dtype)
 

@@ -1,4 +1,4 @@
-"""The backend of matrix products, in torch: for any device, and the oracle of the compiled by_cluster_logits.
+"""The backend of matrix products, in torch: for any device, and the reference of the compiled kernels.
 
 Two matrix products of P·P·samples multiplications each, with area sums and weights of every (sample, area, query) in
 memory. Where correlations are large (|zΦ| beyond 12 or |Υ| beyond 2), or a sample shows over 90 % of its patches,
@@ -60,6 +60,7 @@ def forward(
     work, layout, by_cluster = workspace, batch.layout, arrangement(batch.layout, batch.cluster)
     phi, upsilon = parameters.feature_position, parameters.position_position
     latents, shown = by_cluster.arrange(batch.latents), by_cluster.arrange(view)
+    # on CUDA always: to ask would wait for the device
     careful = phi.is_cuda or _loses_digits(phi, upsilon, latents, shown)
 
     exp_logits = work.take("exp_logits", phi, *upsilon.shape)
@@ -71,6 +72,7 @@ def forward(
     masked_sums = torch.bmm(1 - visible, exp_logits.transpose(1, 2)) if careful else None
     area_sums = work.take("area_sums", phi, *latents.shape, layout.patches)
     _fill_area_sums(by_cluster, exp_logits, visible, area_sums)
+    # queries last, as in A: each (cluster, area) is then one contiguous row to multiply by latents
     by_query = phi.permute(0, 2, 3, 1).contiguous()
     found = _weights(
         by_cluster, by_query, latents.contiguous(), area_sums, masked_sums, exp_logits.sum(-1), work
@@ -124,6 +126,7 @@ def _fill_area_sums(by_cluster: Arrangement, exp_logits: Tensor, visible: Tensor
     by_cluster_logits = {}
     for block in by_cluster.blocks:
         areas, member, own_sums = block.areas, block.of(visible), block.of(area_sums)
+        # in place: the backward wants the masks in this order too
         member.copy_(areas.sort(member))
         if areas.cluster not in by_cluster_logits:
             by_cluster_logits[areas.cluster] = areas.sort(exp_logits)
@@ -178,6 +181,7 @@ def _backward(saved: Saved, cotangent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     masked = _over_areas(product, work.take("means", attention, *inverse.shape)).mul_(inverse)
     gradient = torch.addcmul(-masked[:, :, None], cotangent, inverse[:, :, None], out=product)
     gradient.mul_(saved.exp_shifted)
+    # in the memory of the area sums, which are used up
     by_feature = saved.area_sums.mul_(gradient).mul_(saved.latents[..., None])
     if saved.exp_minus_shift is not None:
         masked.mul_(saved.exp_minus_shift)
@@ -195,7 +199,7 @@ def _over_areas(values: Tensor, out: Tensor) -> Tensor:
 
 
 def _shift(exp_shifted: Tensor, area_sums: Tensor, masked_sums: Tensor, work: Workspace) -> Tensor:
-    """Subtract from the exponents, in place, the largest that counts; return what masked keys are left with."""
+    """Subtract from the exponents, in place, the largest that counts (c); return e^{−c}, the factor of masked keys."""
     some_masked = masked_sums > 0
     exp_shifted.masked_fill_(area_sums == 0, -inf)
     shift = torch.amax(exp_shifted, 2, out=work.take("shift", exp_shifted, *masked_sums.shape))
@@ -205,7 +209,7 @@ def _shift(exp_shifted: Tensor, area_sums: Tensor, masked_sums: Tensor, work: Wo
 
 
 def _collect_keys(saved: Saved, gradient: Tensor) -> Float[Tensor, "seed query key"]:
-    """Return Σ_b u_bq pulled_{b a(q) p}, the keys in their own order."""
+    """Return Σ_b u_bq gradient_{b a(q) p}, the keys in their own order."""
     seeds, patches, several = len(gradient), gradient.shape[-1], saved.layout.clusters > 1
     total = saved.workspace.take("gradient", gradient, seeds, patches, patches)
     if several:
@@ -214,9 +218,11 @@ def _collect_keys(saved: Saved, gradient: Tensor) -> Float[Tensor, "seed query k
         areas, target = block.areas, total[block.seeds]
         direct = areas.order is None and not several
         part = target if direct else saved.workspace.take("part", gradient, *target.shape)
-        member, pull = block.of(saved.visible), block.of(gradient)
+        member, by_area = block.of(saved.visible), block.of(gradient)
         for area, (start, stop) in enumerate(areas.spans):
-            torch.bmm(pull[:, :, area].transpose(1, 2), member[:, :, start:stop], out=part[:, :, start:stop])
+            torch.bmm(
+                by_area[:, :, area].transpose(1, 2), member[:, :, start:stop], out=part[:, :, start:stop]
+            )
         if several:
             target.add_(areas.unsort(part))
         elif not direct:

@@ -23,14 +23,13 @@ def area_attention(
         A_{p→j} = Σ_{q visible, in area j} softmax_q( Υ_{pq} + u_q z_{a(q)} Φ_{p,a(q)} )
 
     and, for visible queries of a model with content queries, the two terms of Ψ and Ξ besides (their
-    equation is in ``kernels/README.md``). Exact. Without any array of (sample, query, key), but for content queries
-    and second derivatives of few samples: the cost is two matrix products of P·P·samples each, for the value and for
-    the gradient.
-    The rows need not add up to 1: the rest goes to masked patches.
+    equation is in ``kernels/README.md``). The result is exact. Value and gradient each cost two matrix products of
+    P·P·samples multiplications, and no array of (sample, query, key) is made, but for content queries and second
+    derivatives of few samples. Rows need not add up to 1: the rest goes to masked patches.
 
-    ``visible`` (seed, sample, patch) is true or 1 where a patch is seen. Differentiable twice in the
-    correlations. Safe from overflow at any size of Φ; the entries of one row of Υ may differ by up to about
-    60 in float32 (600 in float64) before keys that Φ lifts again are lost to underflow.
+    ``visible`` (seed, sample, patch) is true or 1 where a patch is visible. The result can be differentiated twice in
+    the correlations. It is safe from overflow at any size of Φ; entries of one row of Υ may differ by up to about 60 in
+    float32 (600 in float64) before keys that Φ lifts again are lost to underflow.
 
     A query or a sample that meets a number which is not finite has NaN. Raises ``ValueError`` where shapes do not fit
     the layout, a cluster is none of its clusters, or ``visible`` is neither 0 nor 1. Source: vitdyn's notes,
@@ -50,9 +49,10 @@ def area_attention(
 def mean_area_attention(
     correlations: Correlations, batch: PatchBatch, visible: Tensor
 ) -> Float[Tensor, "seed sample area"]:
-    """Return Ā_j = (1/P) Σ_p A_{p→j}, the attention of the pooled output; all else as of ``area_attention``.
+    """Return Ā_j = (1/P) Σ_p A_{p→j}, the attention of the pooled output.
 
-    Without any array of (sample, area, query) where the plan has it so and nobody asks for a gradient.
+    Arguments and errors are those of ``area_attention``. Where the plan says so and
+    nobody asks for a gradient, no array (sample, area, query) is made.
     """
     check_batch(correlations, batch, visible)
     like, content = correlations.position_position, correlations.content_queries

@@ -1,6 +1,6 @@
 """Attention in full: the plain transcription with the matrix Q and tokens in R^d, and maps of single images.
 
-The transcription is the oracle that every backend is tested against; slow and exact.
+The transcription is the oracle that every backend is tested against: slow and exact.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def attend(
     check_batch(correlations, batch, visible)
     upsilon, area = correlations.position_position, batch.area
     content = (batch.patch_latent * visible).to(upsilon)
+    # sample by sample: what is made on the way has the size of one sample's maps, not of all
     maps = []
     for sample in range(batch.count):
         seeds, cluster, own = (
@@ -62,7 +63,7 @@ def attend(
         )
         here = content[:, sample]
         phi = correlations.feature_position[seeds, :, cluster]
-        # u_q z_{a(q)} in the row of q's own area, 0 elsewhere: the product has one term for each entry, and no rounding
+        # u_q z_{a(q)} in the row of q's own area, 0 elsewhere: one term for each entry, so the product rounds once
         keys = phi.new_zeros(phi.shape[0], phi.shape[2], phi.shape[1]).scatter_(
             1, own[:, None], here[:, None]
         )

@@ -1,4 +1,4 @@
-"""The backend of the CPU: its compiled kernels (``kernels``) take numpy arrays, here they are given those.
+"""The backend of the CPU: hands tensors, as numpy arrays without a copy, to the compiled kernels of ``kernels``.
 
 Each kernel releases the interpreter's lock, so that groups of seeds run side by side on threads.
 """
@@ -19,8 +19,6 @@ from vitdyn.kernels.cpu.scratch import allocate
 from vitdyn.kernels.cpu.simd import lanes, machine_has
 from vitdyn.kernels.parameters import Correlations
 from vitdyn.kernels.workspace import Workspace
-
-IS_SEED_INDEPENDENT = HAS_MEAN_POOLING = True
 
 
 @dataclass(frozen=True)
@@ -102,13 +100,14 @@ def _empty(parameters: Correlations, work: Workspace) -> Correlations:
 def _arguments(
     parameters: Correlations, batch: PatchBatch, view: Tensor, work: Workspace
 ) -> tuple[np.ndarray | int, ...]:
-    """Return what each kernel takes first: the problem in its types, the layout's plan, and scratch."""
+    """Return the arguments with which each kernel begins: the problem in its types, the layout's plan, and scratch."""
     phi, upsilon, latents, layout = (
         parameters.feature_position,
         parameters.position_position,
         batch.latents,
         batch.layout,
     )
+    # types are compared first: torch's conversions cost microseconds even where there is nothing to convert
     if latents.dtype != upsilon.dtype:
         latents = latents.to(upsilon.dtype)
     if view.dtype != torch.bool and view.dtype != torch.uint8:

@@ -1,4 +1,4 @@
-"""Masks as words of 32 bits in compiled code: from bytes, to bits of other words, to codes."""
+"""Masks as words of 32 bits in compiled code: read from bytes, transposed bit by bit, stored as index bytes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from numba.extending import intrinsic
 from vitdyn.kernels.cpu.simd import CHUNK, address_of, repeated, row_address
 
 EVERY_HIGH = np.uint32(0xF0F0F0F0)
-"""The upper halves of four bytes."""
+"""The bits of the upper halves of four bytes."""
 _BYTES = ir.VectorType(ir.IntType(8), CHUNK)
 
 
 def _word(builder: Any, found: Any) -> Any:
     """Return the word of the bytes that are not zero."""
+    # to LLVM 32 truth values are one number of 32 bits: no loop gathers them
     return builder.bitcast(
         builder.icmp_unsigned("!=", found, ir.Constant(_BYTES, [0] * CHUNK)), ir.IntType(32)
     )
@@ -25,7 +26,7 @@ def _word(builder: Any, found: Any) -> Any:
 
 @intrinsic
 def set_bits(context, words, offset, mask, value):
-    """Set the bits of ``value`` in those of 32 words, from ``offset`` on, whose bit in ``mask`` is set."""
+    """Set the bits of ``value`` in each of 32 words, from ``offset`` on, for which ``mask`` has its bit set."""
 
     def emit(context, builder, sig, args):
         vector = ir.VectorType(ir.IntType(32), CHUNK)
@@ -55,11 +56,12 @@ def copy_to_word(context, source, source_offset, target, target_offset):
 
 
 @intrinsic
-def store_index_bytes(context, codes, index, word):
-    """Write a word of a mask as row ``index`` of codes.
+def store_index_bytes(context, index_bytes, index, word):
+    """Write a word of a mask as row ``index`` of index bytes.
 
     These are eight bytes, the nibbles 0, 2, 4, 6, then 1, 3, 5, 7, each in a byte's upper half.
     """
+    # two masks and a shift give all eight; in the order of the word the two halves would have to be interleaved
 
     def emit(context, builder, sig, args):
         halves = ir.Constant(ir.VectorType(ir.IntType(32), 2), ir.Undefined)
@@ -67,8 +69,8 @@ def store_index_bytes(context, codes, index, word):
         for place, nibbles in enumerate((even, args[2])):
             high = builder.and_(nibbles, ir.Constant(ir.IntType(32), int(EVERY_HIGH)))
             halves = builder.insert_element(halves, high, ir.Constant(ir.IntType(32), place))
-        pointer = row_address(context, builder, codes, *args[:2], halves.type)
+        pointer = row_address(context, builder, index_bytes, *args[:2], halves.type)
         builder.store(halves, pointer, align=1)
         return context.get_dummy_value()
 
-    return types.void(codes, types.int64, types.uint32), emit
+    return types.void(index_bytes, types.int64, types.uint32), emit

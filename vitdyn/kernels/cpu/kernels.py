@@ -6,7 +6,7 @@ to L1 (``query_blocks``), sum its rows by visible key (``subset_sums``), go from
 area, query). A result depends on its own seed only, to the bit.
 
 Arguments are flat, since Python takes longer to hand over a tuple than to compute a small gradient. The compiler drops
-what is asked of an argument that is None; so each is asked of its own.
+the branch of an argument that is None, but only where the condition asks nothing else.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ def gradient(
             for slot in range(samples):
                 for j in range(areas):
                     residual_weights[slot, j] = scale[s] * own_latents[slot, j] * own_latents[slot, j]
+        # queries outside, clusters inside: a block's E is made once, and its gradient stays in L2 until it is written
         for first in range(0, patches, width):
             shifted = start_block(scratch, phi[s], upsilon[s], first, strongest)
             masked_gradient_sum, begins = splat(upsilon.dtype.type(0)), first >= 0
@@ -132,7 +133,7 @@ def gradient(
                     sum_keys(
                         scratch, spans, cut, key_chunks, chunk_ends, together, by_sample, k, ends[0], exact
                     )
-                    if exact:  # what the first attempt left
+                    if exact:  # the first attempt has added its part to the gradient of this cluster's Φ
                         scratch.phi_gradient[k * areas : (k + 1) * areas] = 0
                     if cotangent is None:
                         masked_gradient = residual_backward(
@@ -149,7 +150,7 @@ def gradient(
                 sum_samples_by_key(
                     scratch, by_key, order, k, spans, sample_chunks, ends[1, k], ends[1, k + 1], begins
                 )
-                begins = begins and low == high
+                begins = begins and low == high  # a cluster without samples has written nothing
             write_phi(scratch.phi_gradient, first, phi_gradient[s])
             store_row(scratch.spare, 0, masked_gradient_sum)
             write_gradient(

@@ -1,4 +1,4 @@
-"""Masks of a seed's visible patches as codes, by key and by sample. Compiled for CPU.
+"""Masks of a seed's visible patches as index bytes, by key and by sample. Compiled for CPU.
 
 Samples are brought into the order of their clusters ("slots"), and cut into chunks of at most 32 of one
 cluster. A chunk's word of a key has bit i set where its i-th sample shows the key; a sample's word of a chunk
@@ -22,8 +22,8 @@ class KeyPlan(NamedTuple):
     """In which order and pieces each cluster's keys are summed, for compiled code.
 
     ``order`` (cluster, key) lists keys by area; ``spans`` (cluster, area, 2) gives each area's part of it. ``cut``
-    (cluster, key) lists them in the order in which masses are summed, which is the same unless clusters are taken
-    ``together`` (how many at a time: 1, or all): then it is by cells, keys of which are in one area of every cluster.
+    (cluster, key) lists them in the order in which E is summed, which is the same unless clusters are taken
+    ``together`` (how many at a time: 1, or all): then it is by classes, whose keys share their area in every cluster.
     ``chunks`` (chunk, 4) gives area, start and count in ``cut`` for each run of at most 32 keys, and 1 where it is the
     first of its area; those of cluster k are ``chunk_ends[k]`` to ``chunk_ends[k + 1]``. ``member`` (block of patches ·
     cluster · area, patch) is 1 where a patch is in the area, 0 elsewhere and beyond the last patch, and ``owns`` says
@@ -49,14 +49,15 @@ class KeyPlan(NamedTuple):
 def key_plan(layout: PatchLayout, dtype: np.dtype, samples: int) -> KeyPlan:
     """Return the plan of a layout, with ``member`` in the given type.
 
-    Where areas of clusters overlap in few cells, as intervals do, a table of a cell's keys serves every cluster.
+    Keys that share their area in every cluster are a class. Where classes are few, as with intervals, a table of a
+    class's keys serves every cluster.
     """
     areas, clusters, table = layout.areas, layout.clusters, layout.area_of_patch
-    cells = np.unique(table, axis=1, return_inverse=True)[1].reshape(-1)
-    common, apart = [_cut(cells)], [_cut(load_row) for load_row in table]
+    class_of_key = np.unique(table, axis=1, return_inverse=True)[1].reshape(-1)
+    common, apart = [_cut(class_of_key)], [_cut(area_of_key) for area_of_key in table]
     together = clusters if _work(common, samples) < _work(apart, samples / clusters) else 1
     cuts = common * clusters if together > 1 else apart
-    chunks = [_chunks(load_row[keys], runs) for load_row, (keys, runs) in zip(table, cuts, strict=True)]
+    chunks = [_chunks(area_of_key[keys], runs) for area_of_key, (keys, runs) in zip(table, cuts, strict=True)]
     stops = layout.sizes.cumsum(1)
     member = np.zeros((clusters, areas, padded(layout.patches, dtype)), dtype)
     member[:, :, : layout.patches] = table[:, None] == np.arange(areas)[:, None]
@@ -91,9 +92,9 @@ def _chunks(area_in_order: np.ndarray, runs: np.ndarray) -> np.ndarray:
 
 
 def _work(cuts: list[tuple[np.ndarray, np.ndarray]], samples: float) -> float:
-    """Return how many rows are read to sum the masses of so many samples of each cut; to write one counts as two."""
+    """Return how many rows are read to sum E for so many samples of each cut; to write one counts as two."""
     counts = np.concatenate([runs[:, 1] for _, runs in cuts])
-    filled = 15 * (counts // 4) + 2 ** (counts % 4) - 1
+    filled = 15 * (counts // 4) + 2 ** (counts % 4) - 1  # the empty subset's row is never written
     groups = np.array([1, 2, 4, 4, 6, 6, 8, 8])[(counts - 1) // 4]  # as ``subset_sums.lookup`` reads them
     return float((2 * filled + samples * (groups + 3)).sum())
 
@@ -105,10 +106,11 @@ def padded(patches: int, dtype: np.dtype) -> int:
 
 @inner
 def fill_slots(cluster, slots, ends, sample_chunks):  # pragma: no cover  (compiled)
-    """Order the samples by cluster into ``slots``, of which cluster k has ``ends[k]`` to ``ends[k + 1]``.
+    """Write the samples, ordered by cluster, to ``slots``; those of cluster k are ``ends[0, k]`` to ``ends[0, k + 1]``.
 
-    Cuts them to chunks (cluster, first slot, count), of which cluster k has ``ends`` [1] in the same way.
+    Also cuts them into chunks (cluster, first slot, count), of which ``ends[1]`` tells the same.
     """
+    # passes over the samples, one for each cluster: a stable order without an array of counts, and clusters are few
     chunks, done = 0, 0
     ends[:, 0] = 0
     for k in range(ends.shape[1] - 1):

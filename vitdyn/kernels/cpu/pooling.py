@@ -1,7 +1,7 @@
 """Attention summed over queries, for losses that pool: forward without an array (sample, area, query).
 
-A block's weights are folded to a quarter of its lanes as soon as they are formed: for B samples and N areas 32 bytes a
-block of each (sample, area), added to the sums of the blocks before, in place of 128 bytes written to memory.
+A block's weights are folded to a quarter of its lanes as soon as they are formed: for each (sample, area) a block adds
+32 bytes to the sums of the blocks before it, where it would write 128 bytes of attention to memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vitdyn.kernels.cpu.simd import address_of, half, inner, load_row, splat, st
 from vitdyn.kernels.cpu.weights import BATCHED_DIVISIONS, form_weights
 
 FOLDED = 4
-"""Lanes of a block that are added up at once, the others stay apart: a full sum would cost more shuffles than adds."""
+"""How many lanes of a block are added up at once: a full sum would cost more shuffles than it saves additions."""
 
 
 @inner
@@ -30,6 +30,7 @@ def sum_attention(
         form_weights(scratch, latents, k, exact, shifted, group, last)
         for slot in range(group, last):
             place = slot - group
+            # queries beyond the last patch have weights too: an inverse of 0 keeps them out of the mean
             inverse = load_row(scales, 2 * place) * inside
             for j in range(areas):
                 target = np.uint64((slot * areas + j) * folded)

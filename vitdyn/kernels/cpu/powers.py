@@ -1,4 +1,7 @@
-"""Powers of blocks of numbers in compiled code, by a polynomial or a table: to a unit or two of the last digit."""
+"""Powers of blocks of numbers in compiled code, by a polynomial or a table: to a unit or two of the last digit.
+
+The C library's exp takes one number at a time, and would take most of a gradient.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,13 @@ _POLYNOMIAL = {
 LOG2_E = 1.4426950408889634
 """log₂e."""
 _LOG2_E_REST = {32: 1.92596298909109e-8, 64: 2.0355273740931033e-17}
-"""What rounding takes from it."""
+"""What is lost where log₂e is rounded to the type."""
 _LEAST = {32: (-87.0, -126.0), 64: (-708.0, -1022.0)}
-"""The least exponents of e and of 2."""
+"""The least exponents of e and of 2 whose powers are normal numbers."""
 
 
 class _Numbers:
-    """Constants of a type of vectors of float32 or float64, and what its bits are good for."""
+    """The constants of powers for one type of vectors, of float32 or float64, and 2^(n + f) by its bits."""
 
     def __init__(self, vector: Any) -> None:
         self.bits, self.digits = (32, 23) if isinstance(vector.element, ir.FloatType) else (64, 52)
@@ -58,6 +61,7 @@ class _Numbers:
             value = call(builder, "fma", value, fraction, coefficient)
         integers = ir.VectorType(ir.IntType(self.bits), self._vector.count)
         place = ir.Constant(integers, [self.digits] * self._vector.count)
+        # n, shifted to where an exponent has its bits, is added to that of 2^f: a product by 2^n without multiplying
         power = builder.shl(builder.bitcast(shifted, integers), place)
         return builder.bitcast(builder.add(builder.bitcast(value, integers), power), self._vector)
 
@@ -77,8 +81,9 @@ def exp(context, exponent):
         numbers = _Numbers(args[0].type)
         limited = _at_least(builder, args[0], numbers.least_of_e)
         shifted = call(builder, "fma", limited, numbers.log2_e, numbers.round)
-        normaliser = builder.fsub(numbers.round, shifted)
-        fraction = call(builder, "fma", limited, numbers.log2_e, normaliser)
+        minus_n = builder.fsub(numbers.round, shifted)
+        # x log₂e − n cancels: fused, and with what log₂e lost by rounding, or f would be off by |x| times that
+        fraction = call(builder, "fma", limited, numbers.log2_e, minus_n)
         fraction = call(builder, "fma", limited, numbers.log2_e_rest, fraction)
         return numbers.power_of_two(builder, shifted, fraction)
 
@@ -112,6 +117,7 @@ def exp2_mul(context, first, second):
             halves = ([half(builder, block, start) for block in args] for start in (0, _SIDE))
             return joined(builder, *(_by_table(builder, *pair) for pair in halves))
         numbers = _Numbers(args[0].type)
+        # the product x y is never rounded: both n and f come from fused operations on x and y
         shifted = call(builder, "fma", *args, numbers.round)
         fraction = call(builder, "fma", *args, builder.fsub(numbers.round, shifted))
         return numbers.power_of_two(builder, shifted, fraction)
@@ -145,6 +151,7 @@ def _by_table(builder: Any, first: Any, second: Any) -> Any:
     table, places = constant(*_SIXTEENTHS), builder.bitcast(shifted, words)
     power = call_own(builder, "x86.avx512.permvar.sf.512", vector, table, places)
     power = call(builder, "fma", builder.fmul(power, rest), slope, power)
+    # scalef multiplies by 2^⌊x⌋ and saturates by itself, so that no exponent needs a limit
     every, to_nearest = ir.Constant(ir.IntType(_SIDE), -1), ir.Constant(ir.IntType(32), 4)
     given = power, near, power, every, to_nearest
     return call_own(builder, "x86.avx512.mask.scalef.ps.512", vector, *given)

@@ -20,6 +20,7 @@ def read_block(matrix, first, rows):  # pragma: no cover  (compiled)
     width = rows.shape[1]
     side = width // TILES
     inside = min(width, queries - first)
+    # queries beyond the last are computed like any other: 0 keeps them finite, and nobody reads what they give
     if inside < width:
         rows[:] = 0
     for v in range(0, width, side):
@@ -58,6 +59,7 @@ def write_gradient(gradient, masked_gradient_sum, exp_logits, first, matrix):  #
 def read_phi(phi, first, block_phi, spare):  # pragma: no cover  (compiled)
     """Copy a block of Φ / log 2 (query, cluster, area) to rows (cluster · area); return its largest magnitude."""
     queries, clusters, areas = phi.shape
+    # Φ read as a matrix (query, cluster · area) is transposed by the code that Υ has
     read_block(phi.reshape(queries, clusters * areas), first, block_phi)
     scale, zero = splat(phi.dtype.type(LOG2_E)), splat(phi.dtype.type(0))
     most = zero

@@ -45,6 +45,7 @@ def allocate(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndarra
     count = TABLE_ROWS + 2 * patches + slots + of_areas + 2 * BATCHED_DIVISIONS + 3
     # torch aligns arrays with cache lines, numpy need not: blocks that straddle two lines cost a third more
     rows = torch.empty(count, lanes(dtype), dtype=like.dtype)
+    # a block reads the bytes of its neighbouring queries at once; sums over keys and over samples read index bytes
     visible_bytes = torch.empty(samples, padded(patches, dtype), dtype=torch.uint8)
     by_key = torch.zeros(chunks, patches, GROUPS, dtype=torch.uint8)
     by_sample = torch.zeros(2, plan.most_chunks, slots, GROUPS, dtype=torch.uint8)
@@ -54,6 +55,7 @@ def allocate(like: Tensor, samples: int, layout: PatchLayout) -> tuple[np.ndarra
 @inner
 def partition(rows, patches, slots, clusters, areas):  # pragma: no cover  (compiled)
     """Cut the rows of the scratch into its parts, in the order of their names."""
+    # where the parts end, in rows; ``allocate`` counts the same rows
     few, per_area = BATCHED_DIVISIONS, clusters * areas
     a = TABLE_ROWS + patches
     b = a + patches
@@ -69,7 +71,7 @@ def partition(rows, patches, slots, clusters, areas):  # pragma: no cover  (comp
         rows[:TABLE_ROWS], rows[TABLE_ROWS:a], rows[a:b], rows[b:c], rows[c:d], rows[d:e], rows[e:f],
         rows[f:g], rows[g:h], rows[h:i], rows[i:j], rows[j : j + 2], rows[j + 2 : j + 3],
     )  # fmt: skip
-    # the sum over no row, and the margin that ``loses_digits`` reads
+    # what no kernel writes before it reads: each group's sum over no row, and the margin that ``loses_digits`` reads
     for v in range(rows.shape[1]):
         scratch.total[1, v] = 0
         for group in range(0, TABLE_ROWS, TABLE_ROWS // GROUPS):

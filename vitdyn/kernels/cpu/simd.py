@@ -25,15 +25,16 @@ from vitdyn import _compiler
 
 BLOCK_BYTES = 128
 CHUNK = 32
-"""Samples, or keys, whose masks are one word."""
+"""Samples, or keys, whose masks are one word of 32 bits."""
 
+# numpy's error model: a division by zero gives infinity, where Python's would put a branch around every division
 compiled = _compiler.compiled(error_model="numpy")
-"""What Python calls: kept on disk."""
+"""Decorator of kernels that Python calls: their code is kept on disk."""
 _NO_WRAPPERS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 inner = numba.njit(nogil=True, error_model="numpy", **_NO_WRAPPERS)
-"""What only compiled code calls. Wrappers for Python and a cache of its own would double the time of first use."""
+"""Decorator of what only compiled code calls: wrappers for Python and a cache of its own would double the first use."""
 inlined = numba.njit(inline="always", error_model="numpy")
-"""A piece of an innermost loop: a call would count the references of every array it is given."""
+"""Decorator of pieces of innermost loops: a call would count the references of every array it is given."""
 
 
 def lanes(dtype: Any) -> int:
@@ -74,49 +75,35 @@ def number_type(element: types.Type) -> ir.Type:
     return ir.FloatType() if element == types.float32 else ir.DoubleType()
 
 
-def _define_operator(symbol: Callable, emit: str) -> None:
-    """Give a Python operator its meaning on two blocks."""
+def _define_operator(symbol: Callable, emit: str, *first: str) -> None:
+    """Give a Python operator its meaning on two blocks: LLVM's instruction ``emit``, after arguments ``first``."""
 
     @infer_global(symbol)
     class _Typing(AbstractTemplate):
         def generic(self, args: Any, keywords: Any) -> Any:
             if len(args) == 2 and isinstance(args[0], SimdVector) and args[0] == args[1]:
-                return signature(args[0], *args)
+                return signature(Mask(args[0].count) if symbol is operator.gt else args[0], *args)
             return None
 
     @lower_builtin(symbol, SimdVector, SimdVector)
     def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return getattr(builder, emit)(*args)
+        return getattr(builder, emit)(*first, *args)
 
 
-for _symbol, _emit in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-    _define_operator(_symbol, _emit)
-
-
-@infer_global(operator.gt)
-class _GreaterTyping(AbstractTemplate):
-    def generic(self, args: Any, keywords: Any) -> Any:
-        if len(args) == 2 and isinstance(args[0], SimdVector) and args[0] == args[1]:
-            return signature(Mask(args[0].count), *args)
-        return None
-
-
-@lower_builtin(operator.gt, SimdVector, SimdVector)
-def _greater(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.fcmp_ordered(">", *args)
+_define_operator(operator.add, "fadd")
+_define_operator(operator.sub, "fsub")
+_define_operator(operator.mul, "fmul")
+_define_operator(operator.truediv, "fdiv")
+_define_operator(operator.gt, "fcmp_ordered", ">")
 
 
 def address_of(context: Any, builder: Any, array: types.Array, value: Any, offset: Any, to: ir.Type) -> Any:
     """Return the address of an array's element, counted from its first, as one of vectors."""
+    # computed here, not by numba's indexing, which would test for negative indices and load strides in inner loops
     data = context.make_array(array)(context, builder, value).data
-    normaliser = builder.zext(offset, ir.IntType(64)) if offset.type.width < 64 else offset
+    offset = builder.zext(offset, ir.IntType(64)) if offset.type.width < 64 else offset
     step = ir.Constant(ir.IntType(64), array.dtype.bitwidth // 8)
-    address = builder.add(builder.ptrtoint(data, ir.IntType(64)), builder.mul(normaliser, step))
+    address = builder.add(builder.ptrtoint(data, ir.IntType(64)), builder.mul(offset, step))
     return builder.inttoptr(address, ir.PointerType(to))
 
 
@@ -145,35 +132,36 @@ def store_row(context, rows, index, value):
 
 
 @intrinsic
-def load_subset_sum(context, table, group, codes, offset):
-    """Return the row of a table that a byte of ``codes`` selects in one of eight groups of 16 rows.
+def load_subset_sum(context, table, group, index_bytes, offset):
+    """Return the row of a table that an index byte selects in one of eight groups of 16 rows.
 
-    A code is 16 times the subset's number; the eight of a chunk lie at ``offset``, even groups before odd ones.
+    An index byte is 16 times the subset's number; the eight of a chunk lie at ``offset``, even groups before odd ones.
     """
     kind = SimdVector(table.dtype)
 
     def emit(context, builder, sig, args):
-        normaliser = ir.IntType(64)
+        integer = ir.IntType(64)
+        # even groups lie in bytes 0 to 3, odd ones in bytes 4 to 7: byte group/2 + 4 (group mod 2)
         place = builder.add(
-            builder.lshr(args[1], ir.Constant(normaliser, 1)),
-            builder.shl(builder.and_(args[1], ir.Constant(normaliser, 1)), ir.Constant(normaliser, 2)),
+            builder.lshr(args[1], ir.Constant(integer, 1)),
+            builder.shl(builder.and_(args[1], ir.Constant(integer, 1)), ir.Constant(integer, 2)),
         )
-        codes = context.make_array(sig.args[2])(context, builder, args[2]).data
-        code = builder.load(builder.gep(codes, [builder.add(args[3], place)]))
-        # byte by byte, so that the multiple of 8 becomes part of the address of the load
-        step = builder.mul(builder.zext(code, normaliser), ir.Constant(normaliser, BLOCK_BYTES // 16))
-        start = builder.mul(args[1], ir.Constant(normaliser, 16 * BLOCK_BYTES))
+        index_bytes = context.make_array(sig.args[2])(context, builder, args[2]).data
+        index = builder.load(builder.gep(index_bytes, [builder.add(args[3], place)]))
+        # in bytes, as 8 times an index byte: x86 scales an index by 8 within the load itself
+        step = builder.mul(builder.zext(index, integer), ir.Constant(integer, BLOCK_BYTES // 16))
+        start = builder.mul(args[1], ir.Constant(integer, 16 * BLOCK_BYTES))
         first = context.make_array(sig.args[0])(context, builder, args[0]).data
         first = builder.bitcast(first, ir.PointerType(ir.IntType(8)))
         vector = context.get_value_type(kind)
         pointer = builder.bitcast(builder.gep(builder.gep(first, [step]), [start]), ir.PointerType(vector))
         return builder.load(pointer, align=table.dtype.bitwidth // 8)
 
-    return kind(table, types.int64, codes, types.int64), emit
+    return kind(table, types.int64, index_bytes, types.int64), emit
 
 
 def row_address(context: Any, builder: Any, rows: types.Array, value: Any, index: Any, to: ir.Type) -> Any:
-    """Return a row's address; that a row takes 128 bytes is known to the compiler, a shape would not be."""
+    """Return a row's address: rows are taken as 128 bytes, which the compiler can use as it could not use a shape."""
     data = context.make_array(rows)(context, builder, value).data
     return builder.gep(builder.bitcast(data, ir.PointerType(to)), [index])
 
@@ -187,8 +175,9 @@ def load_partial(context, array, offset, count):
         vector = context.get_value_type(kind)
         pointer = address_of(context, builder, sig.args[0], *args[:2], vector)
         found = cgutils.alloca_once(builder, vector)
-        with builder.if_else(_is_whole(builder, args[2], kind)) as (normaliser, partly):
-            with normaliser:
+        # only a last block is partial: LLVM's masked load is many instructions where the machine has none of its own
+        with builder.if_else(_is_whole(builder, args[2], kind)) as (wholly, partly):
+            with wholly:
                 builder.store(builder.load(pointer, align=array.dtype.bitwidth // 8), found)
             with partly:
                 given = pointer, _align(array), _first(builder, args[2], kind), ir.Constant(vector, None)
@@ -205,8 +194,8 @@ def store_partial(context, array, offset, count, value):
     def emit(context, builder, sig, args):
         vector = args[3].type
         pointer = address_of(context, builder, sig.args[0], *args[:2], vector)
-        with builder.if_else(_is_whole(builder, args[2], value)) as (normaliser, partly):
-            with normaliser:
+        with builder.if_else(_is_whole(builder, args[2], value)) as (wholly, partly):
+            with wholly:
                 builder.store(args[3], pointer, align=array.dtype.bitwidth // 8)
             with partly:
                 given = args[3], pointer, _align(array), _first(builder, args[2], value)
@@ -237,14 +226,14 @@ def _masked(builder: Any, name: str, result: ir.Type, vector: ir.Type, *args: An
 
 @intrinsic
 def splat(context, number):
-    """Return a block of one number."""
+    """Return a block that repeats one number."""
     kind = SimdVector(number)
 
     return kind(number), lambda context, builder, sig, args: repeated(builder, args[0], kind.count)
 
 
 def repeated(builder: Any, number: Any, count: int) -> Any:
-    """Return a vector of one number."""
+    """Return a vector that repeats one number."""
     vector, index = ir.VectorType(number.type, count), ir.IntType(32)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(index, 0))
     same = ir.Constant(ir.VectorType(index, count), [0] * count)
@@ -253,7 +242,7 @@ def repeated(builder: Any, number: Any, count: int) -> Any:
 
 @intrinsic
 def broadcast_load(context, array, offset):
-    """Return a block of one number, that which lies ``offset`` numbers after the first of ``array``."""
+    """Return a block that repeats the number which lies ``offset`` numbers after the first of ``array``."""
     kind = SimdVector(array.dtype)
 
     def emit(context, builder, sig, args):
@@ -271,7 +260,7 @@ def where(context, mask, first, second):
 
 @intrinsic
 def eq_zero(context, array, offset, like):
-    """Return where a block of bytes, as many as ``like`` has numbers, is zero."""
+    """Return the mask of the bytes that are zero, of as many from ``offset`` on as the block ``like`` has numbers."""
     kind = Mask(like.count)
 
     def emit(context, builder, sig, args):
@@ -288,6 +277,7 @@ def maximum(context, first, second):
     """Return the larger of two blocks, number by number."""
 
     def emit(context, builder, sig, args):
+        # a comparison and a choice, which is x86's own maximum; IEEE's, which keeps NaN, is several instructions
         return builder.select(builder.fcmp_ordered(">", *args), *args)
 
     return first(first, second), emit
@@ -314,6 +304,7 @@ def fma(context, first, second, third):
     """Return first · second + third, rounded once where the machine can."""
 
     def emit(context, builder, sig, args):
+        # "fmuladd" and not "fma": without the instruction the latter calls the C library, number by number
         return call(builder, "fmuladd", *args)
 
     return first(first, second, third), emit
@@ -336,7 +327,7 @@ def _suffix(vector: ir.VectorType) -> str:
 
 
 def machine_has(*features: str) -> bool:
-    """Say whether code is compiled for a machine with all of these, by LLVM's names."""
+    """Return whether code is compiled for a machine with all of these, by LLVM's names."""
     given = numba.config.CPU_FEATURES
     if given is None and numba.config.CPU_NAME == "generic":
         return False

@@ -27,6 +27,7 @@ def flip_index_bytes(
     index_bytes, key_chunks, low, high, first, last, flipped
 ):  # pragma: no cover  (compiled)
     """Write to ``flipped`` the index bytes of masked keys of a cluster's slots, in its chunks ``low`` to ``high``."""
+    # a key's bit is flipped only where the chunk has that key: bits beyond its last stay 0 and select no row
     for chunk in range(high - low):
         every = (1 << key_chunks[low + chunk, 2]) - 1
         for slot in range(first, last):
@@ -95,10 +96,10 @@ def four_groups(table, group, index_bytes, at):  # pragma: no cover  (compiled)
 def sum_keys_by_area(
     index_bytes, exp_logits, cut, key_chunks, chunk_ends, first_cluster, last_cluster, ends, table, area_sums, step
 ):  # pragma: no cover  (compiled)  # fmt: skip
-    """Write W (slot · ``step`` + area) of the slots of clusters: the rows of E of each area's keys in ``index_bytes``.
+    """Write W (slot · ``step`` + area) of the slots of clusters: sums of those rows of E that ``index_bytes`` select.
 
-    The clusters are cut alike; cluster k has the slots ``ends[k]`` to ``ends[k + 1]``. A ``step`` of 1 says that all
-    areas count as one.
+    The clusters are cut alike; cluster k has the slots ``ends[k]`` to ``ends[k + 1]``. With a ``step`` of 1 all areas
+    count as one.
     """
     if ends[first_cluster] == ends[last_cluster]:
         return
@@ -117,6 +118,7 @@ def sum_keys_by_area(
                 load_row(exp_logits, cut[first_cluster, at + 2]) if left > 2 else zero,
                 load_row(exp_logits, cut[first_cluster, at + 3]) if left > 3 else zero,
             )
+        # the table is filled once and read by all samples: chunk by chunk outside, samples inside
         for k in range(first_cluster, last_cluster):
             area, begins = key_chunks[chunk_ends[k] + own, 0], key_chunks[chunk_ends[k] + own, 3] == 1
             if step == 1:
@@ -131,9 +133,10 @@ def sum_keys_by_area(
 def sum_keys(
     scratch, spans, cut, key_chunks, chunk_ends, together, by_sample, k, ends, exact
 ):  # pragma: no cover  (compiled)
-    """Write W of a cluster's slots, and W_0 where that is ``exact``, as a difference has lost its digits.
+    """Write W of a cluster's slots, and with ``exact`` also W_0, where it has lost its digits as a difference.
 
-    Of clusters that are taken ``together`` the first has W of all written; a cluster that is exact, its own again.
+    Where clusters are taken ``together`` the call for the first one writes W of all. With ``exact`` a cluster's W are
+    written again, since the backward has put gradients in their place.
     """
     if not exact and k % together > 0:
         return
@@ -162,9 +165,10 @@ def sum_keys(
 def sum_samples_by_key(
     scratch, index_bytes, order, k, spans, sample_chunks, low, high, begins
 ):  # pragma: no cover  (compiled)
-    """Add to each key's gradient the rows of its area, of the samples of cluster k in which the key is visible.
+    """Add to each key's gradient the rows of its area, for those samples of cluster k in which the key is visible.
 
-    Its chunks of samples are ``low`` to ``high``. Where the cluster ``begins``, instead of adding, write.
+    The cluster's chunks of samples are ``low`` to ``high``. Where it is a block's first with samples
+    (``begins``) rows are written, not added to, so that nothing has to be cleared.
     """
     table, area_gradient, key_gradient = scratch.table, scratch.area_sums, scratch.key_gradient
     step = rows_per_slot(area_gradient, scratch.masked_sums)

@@ -10,6 +10,7 @@ from numba.extending import intrinsic
 
 from vitdyn.kernels.cpu.simd import BLOCK_BYTES, address_of, machine_has, number_type
 
+# wider tiles than a register would be spilled to memory between the rounds of exchanges
 _TILE_BYTES = 64 if machine_has("avx512f") else 32
 TILES = BLOCK_BYTES // _TILE_BYTES
 """How many tiles are as wide as a block. A row of a tile is one register of AVX-512 or AVX2."""
@@ -41,9 +42,9 @@ def transpose_tile(context, source, source_offset, source_step, target, target_o
 def transpose_gradient(
     context, cotangents, offset, step, target, target_offset, target_step, less, lane, factor
 ):
-    """Do as ``transpose_tile`` with (pulls − less) · factor.
+    """Do as ``transpose_tile`` with (cotangents − less) · factor.
 
-    ``less`` is one row, of which the tile's part starts at ``lane``; ``factor`` is laid out as the pulls are.
+    ``less`` is one row, of which the tile's part starts at ``lane``; ``factor`` is laid out as ``cotangents`` are.
     """
     side = _side(cotangents)
 
@@ -96,7 +97,7 @@ def _exchange(builder: Any, rows: list[Any], distance: int) -> list[Any]:
     for index in range(side):
         if not index & distance:
             pair = rows[index], rows[index + distance]
-            for load_row, picks in ((index, upper), (index + distance, lower)):
+            for row, picks in ((index, upper), (index + distance, lower)):
                 mask = ir.Constant(ir.VectorType(ir.IntType(32), side), picks)
-                fresh[load_row] = builder.shuffle_vector(*pair, mask)
+                fresh[row] = builder.shuffle_vector(*pair, mask)
     return fresh

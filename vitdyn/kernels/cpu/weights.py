@@ -29,7 +29,7 @@ from vitdyn.kernels.cpu.subset_sums import rows_per_slot
 MODERATE_EXPONENT = 17.0
 """Up to this |x_j|, in units of log 2, exponents are not shifted."""
 LEAST_NORMALISER = 1 / 16
-"""How small Z may be beside e^{−c} T where W_0 is a difference: it then lost four bits at most."""
+"""How small Z may be beside e^{−c} T where W_0 is a difference: Z has then lost four bits at most."""
 BATCHED_DIVISIONS = 4
 """Samples whose weights are formed together, so that their divisions overlap."""
 
@@ -37,7 +37,7 @@ BATCHED_DIVISIONS = 4
 @inner
 def exponentiate_logits(rows, total):  # pragma: no cover  (compiled)
     """Turn Υ (key, query) into E = exp(Υ − max) in place, and write its sum over keys to ``total``."""
-    # the maximum is subtracted so that E cannot overflow; it cancels in the weights
+    # the maximum is subtracted so that E cannot overflow; it cancels in the weights. In place: Υ is not read again
     most = load_row(rows, 0)
     for q in range(1, rows.shape[0]):
         most = maximum(most, load_row(rows, q))
@@ -64,7 +64,8 @@ def form_weights(scratch, latents, k, exact, shifted, begin, end):  # pragma: no
     margin = load_row(total, 1)
     for slot in range(begin, end):
         own = (slot - begin) * areas
-        # T, which is positive, says that keys are masked where the difference rounds to 0 or less
+        # T, which is positive, stands for a W_0 not known yet: masked keys then count for the shift. The difference
+        # could round to 0 or less, and would hide them
         masked_sum = load_row(masked_sums, slot) if exact else load_row(total, 0)
         if shifted:
             normaliser, visible_sum, exp_minus_shift = _form_shifted(
@@ -77,6 +78,7 @@ def form_weights(scratch, latents, k, exact, shifted, begin, end):  # pragma: no
             # where no key is masked none has a weight: a W_0 of round-off, times R_0, would cost digits
             exp_minus_shift = where(masked_sum > zero, one, zero) if exact else one
         normaliser = fma(exp_minus_shift, masked_sum if exact else masked_sum - visible_sum, normaliser)
+        # a running minimum, not a branch: one test for a cluster's samples says whether any has lost its digits
         margin = minimum(margin, normaliser - exp_minus_shift * tolerated)
         # all divisions of a batch before any is used: each takes some 20 cycles, which the next ones fill
         store_row(scales, 2 * (slot - begin), one / normaliser)
@@ -88,6 +90,7 @@ def form_weights(scratch, latents, k, exact, shifted, begin, end):  # pragma: no
 def loses_digits(total):  # pragma: no cover  (compiled)
     """Return whether W_0 as a difference was too uncertain for some Z, and reset the row that tells."""
     loses = False
+    # lane by lane, once for a block and cluster; 0 is the margin's start, so that only a negative one remains
     for v in range(total.shape[1]):
         loses = loses or total[1, v] < 0
         total[1, v] = 0
@@ -100,6 +103,7 @@ def _form(
 ):  # pragma: no cover  (compiled)
     """Write e^{x_j} and e^{x_j} W_j of a slot; return the sum of the latter, and Σ_j W_j."""
     areas = latents.shape[1]
+    # an area without a visible key needs no care here: its power is finite, and W_j = 0
     normaliser = visible_sum = splat(area_sums.dtype.type(0))
     for j in range(areas):
         area_sum = load_row(area_sums, slot * step + j)
@@ -162,6 +166,7 @@ def residual_backward(
                 attention = load_row(unnormalised, place * areas + j) * inverse
                 residual = _residual(attention, member, owns, own + j)
                 mean = fma(attention, broadcast_load(residual_weights, slot * areas + j) * residual, mean)
+            # a visible query has no part in the loss: its 1/Z is set to 0, which takes it out of all that follows
             is_masked = eq_zero(visible_bytes, np.uint64(slot * visible_bytes.shape[1] + first), zero)
             masked_inverse = where(is_masked, inverse, zero)
             masked_gradient = exp_minus_shift * masked_inverse * mean
@@ -181,7 +186,7 @@ def residual_backward(
 
 @inlined
 def _residual(attention, member, owns, own):  # pragma: no cover  (compiled)
-    """Return A_j − member_j; rows of ``member`` that are all 0 are not read."""
+    """Return A_j − member_j; rows of ``member`` that are all 0, most where areas are many, are not read."""
     return attention - load_row(member, own) if owns[own] else attention
 
 
@@ -241,6 +246,7 @@ def attention_backward(
             inverse, exp_minus_shift = load_row(scales, 2 * place), load_row(scales, 2 * place + 1)
             mean = splat(area_sums.dtype.type(0))
             for j in range(areas):
+                # a mean-pooled loss gives one number for all queries: its array (sample, area, query) is never made
                 if queries > 1:
                     of_area = load_partial(cotangent, np.uint64((b * areas + j) * queries + first), count)
                 else:

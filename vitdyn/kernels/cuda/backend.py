@@ -43,6 +43,7 @@ INTERPRETED = isinstance(write_attention, InterpretedFunction)
 SPLIT = True
 """Whether products run as three bfloat16 products on tensor cores, or else as one of float32 numbers without."""
 
+# eight warps of 255 registers a thread take all that an SM has, and area sums a quarter of these
 WARPS, STAGES = 8, 2
 
 
@@ -137,6 +138,7 @@ def mean_pooled(
 def backward(saved: Saved, cotangent: Float[Tensor, "seed sample area #query"]) -> Correlations:
     """Return ∂L/∂(Φ, Υ) where ∂L/∂A = ``cotangent`` (a query axis of 1 stands for all queries)."""
     problem = saved.problem
+    # a stride of 0 is what autograd gives back from a mean over queries: one number, as if repeated
     one = cotangent.shape[-1] == 1 or cotangent.stride(-1) == 0
     value = (cotangent[..., :1] if one else cotangent).float().contiguous()
     gradient = empty_gradient(problem, saved.workspace)
@@ -178,6 +180,7 @@ def launch_residual(
     That is in place; ``gradient`` is then scratch, and a seed whose correlations stop being finite gets the number of
     steps then done as its first bad step, if that is −1 yet.
     """
+    # without an optimizer any pointers do: the kernel compiled for that reads none of them
     rates, first_bad, step = optimizer or (problem.phi, problem.tiles.count, problem.tiles.count)
     tables = problem.slots
     with on_device_of(problem.phi):
@@ -228,8 +231,8 @@ def _problem(parameters: Correlations, batch: PatchBatch, view: Tensor, workspac
     layout, cluster = batch.layout, batch.cluster
     phi, upsilon = parameters.feature_position, parameters.position_position
     tables = slots(layout, phi.device)
-    kind = tables.position.new_empty(0)
-    words = workspace.take("words", kind, len(phi), tables.tiles, cluster.shape[1])
+    int32 = tables.position.new_empty(0)
+    words = workspace.take("words", int32, len(phi), tables.tiles, cluster.shape[1])
     return Problem(
         layout,
         phi.contiguous(),

@@ -8,7 +8,7 @@ P patches, N areas and T key tiles; and at S = 1024, P = B = 256, N = 4, T = 8 (
                    4 (2 N + 2) P B S = 2.7 GB at most; Υ and ∂L/∂Υ 12 P² S = 0.81 GB: 3.5 GB, 0.73 ms at 4.8 TB/s
     L2             where B > BB, ∂L/∂Υ is summed over B/BB tiles in place: 8 P² S (B/BB − 1) = 1.6 GB
 
-Bound by reading A and its cotangent. Equations: ``kernels/README.md``.
+It is bound by reading A and its cotangent. Equations: ``kernels/README.md``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def attention_backward(
     N: tl.constexpr, ONE: tl.constexpr,
     NATIVE: tl.constexpr, SPLIT: tl.constexpr, BQ: tl.constexpr, BB: tl.constexpr,
 ):  # pragma: no cover  (compiled)  # fmt: skip
-    """Return ∂L/∂Φ and ∂L/∂Υ for ∂L/∂A = cotangent; with ONE it is the same for all queries."""
+    """Write ∂L/∂Φ and ∂L/∂Υ for ∂L/∂A = ``cotangent``; with ONE the cotangent is the same for all queries."""
     seed = tl.program_id(1).to(tl.int64)
     query = tl.program_id(0) * BQ + tl.arange(0, BQ)
     valid = query < patches
@@ -40,8 +40,8 @@ def attention_backward(
     words += seed * key_tiles * samples
     table += seed * sample_tiles * 3
     highest, _ = row_statistics(upsilon, rows, valid, patches, BQ)
-    for cell in range(0, clusters * N):
-        tl.store(phi_gradient + features + cell, tl.zeros((BQ,), tl.float32), mask=valid)
+    for feature in range(0, clusters * N):
+        tl.store(phi_gradient + features + feature, tl.zeros((BQ,), tl.float32), mask=valid)
     tl.debug_barrier()
     masked = tl.zeros((BQ,), tl.float32)
     not_finite = tl.zeros((BQ,), tl.float32)
@@ -57,6 +57,7 @@ def attention_backward(
         where = row[None, :] * patches + query[:, None]
         shift = tl.load(shifts + where, mask=here, other=0.0)
         scale = tl.load(inverses + where, mask=here, other=0.0)
+        # A is read again below, from a cache: kept, its areas would fill the registers
         mean = tl.zeros((BQ, BB), tl.float32)
         for area in tl.static_range(N):
             entry = (row * N + area)[None, :] * patches + query[:, None]

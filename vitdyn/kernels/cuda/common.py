@@ -13,8 +13,8 @@ import triton.language as tl
 def product(left, right, total, NATIVE: tl.constexpr, SPLIT: tl.constexpr):  # pragma: no cover  (compiled)
     """Return ``total`` + left · right for a ``right`` of zeros and ones (integers), at the accuracy of float32.
 
-    With SPLIT, ``left`` is cut into three bfloat16 numbers of 8 digits each, its 24 in all: three exact products
-    on tensor cores, summed in float32. Where NATIVE is not set the parts are multiplied as float32 numbers.
+    With SPLIT, ``left`` is cut into three bfloat16 numbers of 8 binary digits each, its 24 in all: three exact products
+    on tensor cores, summed in float32. Without NATIVE, under the interpreter, the parts are multiplied as float32.
     """
     if SPLIT:
         high = high_bits(left)
@@ -37,13 +37,13 @@ def product(left, right, total, NATIVE: tl.constexpr, SPLIT: tl.constexpr):  # p
 
 @triton.jit
 def high_bits(number):  # pragma: no cover  (compiled)
-    """Return the upper 8 digits of float32 numbers, cut off and not rounded: by bits, since conversions are slow."""
+    """Return the upper 8 binary digits of float32 numbers, the others cut off by bits, since conversions are slow."""
     return (number.to(tl.int32, bitcast=True) & -65536).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def to_bfloat16(number):  # pragma: no cover  (compiled)
-    """Return float32 numbers of 8 digits as the bfloat16 numbers that they are."""
+    """Return float32 numbers of 8 binary digits as the bfloat16 numbers that they are."""
     return (number.to(tl.int32, bitcast=True) >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)
 
 
@@ -56,7 +56,7 @@ def row_statistics(upsilon, rows, valid, patches, BQ: tl.constexpr):  # pragma: 
         inside = valid[:, None] & (first + column < patches)[None, :]
         found = tl.load(upsilon + rows[:, None] + (first + column)[None, :], mask=inside, other=-float("inf"))
         highest = tl.maximum(highest, tl.max(found, 1))
-    highest = tl.where(valid, highest, 0.0)
+    highest = tl.where(valid, highest, 0.0)  # a query beyond the last: −∞ − (−∞) would be NaN
     total = tl.zeros((BQ,), tl.float32)
     for first in range(0, patches, 64):
         inside = valid[:, None] & (first + column < patches)[None, :]
@@ -67,7 +67,7 @@ def row_statistics(upsilon, rows, valid, patches, BQ: tl.constexpr):  # pragma: 
 
 @triton.jit
 def exp_logits_tile(upsilon, rows, valid, highest, position):  # pragma: no cover  (compiled)
-    """Return E_pq for the keys of one tile, 0 where a slot or a query is none."""
+    """Return E_pq for the keys of one tile, 0 where a slot holds no key or a query is beyond the last."""
     inside = valid[:, None] & (position >= 0)[None, :]
     found = tl.load(upsilon + rows[:, None] + position[None, :], mask=inside, other=-float("inf"))
     return tl.exp(found - highest[:, None])
@@ -105,6 +105,7 @@ def sum_areas(
     """
     area_sums = ()
     left = tl.zeros((BQ, BB), tl.float32) + total[:, None]
+    # unrolled, since the sums of all areas live in registers, which have no index
     for area in tl.static_range(N):
         own_sum = sum_keys(
             upsilon, rows, valid, highest, words, position, tl.load(edges + area), tl.load(edges + area + 1),
@@ -112,6 +113,7 @@ def sum_areas(
         )  # fmt: skip
         area_sums = area_sums + (own_sum,)  # type: ignore[assignment]  # noqa: RUF005
         left -= own_sum
+    # the same branch for the whole program: where any entry has lost its digits all are summed
     lost = (left * 16 < total[:, None]) & shown[None, :]
     if tl.max(tl.max(lost.to(tl.int32), 1), 0) > 0:
         left = sum_keys(
@@ -135,7 +137,7 @@ def exponent(
 def normaliser(
     area_sums, masked_sums, phi, features, valid, latents, sample, shown, N: tl.constexpr
 ):  # pragma: no cover  (compiled)
-    """Return c = max(0 if any key is masked, z_j Φ_j of the areas with a visible key) and 1 / (e^{−c} Z)."""
+    """Return c = max(0 if any key is masked, z_j Φ_j of the areas with a visible key), and 1/Z."""
     shift = tl.where(masked_sums > 0, 0.0, -float("inf"))
     for area in tl.static_range(N):
         power, _ = exponent(phi, features, valid, latents, sample, shown, area, N)
@@ -144,6 +146,7 @@ def normaliser(
     total = tl.where(masked_sums > 0, tl.exp(-shift), 0.0) * masked_sums
     for area in tl.static_range(N):
         power, _ = exponent(phi, features, valid, latents, sample, shown, area, N)
+        # only areas without a visible key lie beyond the shift: limited, since their ∞ · 0 would be NaN
         total += tl.exp(tl.minimum(power - shift, 0.0)) * area_sums[area]
     return shift, tl.where(total > 0, 1.0 / tl.where(total > 0, total, 1.0), 0.0)
 
@@ -154,9 +157,9 @@ def accumulate_gradient(
     sample, shown, samples, rate_pointer, not_finite, UPDATE: tl.constexpr,
     NATIVE: tl.constexpr, SPLIT: tl.constexpr, BQ: tl.constexpr, BB: tl.constexpr
 ):  # pragma: no cover  (compiled)  # fmt: skip
-    """Add Σ_b u_bq pulled_bp for the keys of one area; after the last tile of samples finish ∂L/∂Υ.
+    """Add Σ_b u_bq g_bp for the keys of one area (g: ``key_gradient``); after the last tile of samples finish ∂L/∂Υ.
 
-    With UPDATE, Υ takes a step of the seed's rate against it instead of its being written. Returns ``not_finite``,
+    With UPDATE, Υ then takes a step of the seed's rate against ∂L/∂Υ, which is not written. Returns ``not_finite``,
     which turns into NaN where a new Υ is not finite.
     """
     bit = tl.arange(0, 32)
@@ -167,6 +170,7 @@ def accumulate_gradient(
         part = product(key_gradient, visible, tl.zeros((BQ, 32), tl.float32), NATIVE, SPLIT)
         where = rows[:, None] + key[None, :]
         inside = valid[:, None] & (key >= 0)[None, :]
+        # partial sums in device memory, in the place of the result: no other program has these queries of this seed
         if first_tile == 0:
             part += tl.load(gradient + where, mask=inside, other=0.0)
         if last_tile == 0:
@@ -176,7 +180,9 @@ def accumulate_gradient(
             part = tl.exp(found - highest[:, None]) * (part - masked[:, None])
             if UPDATE:
                 moved = found - tl.load(rate_pointer) * part
-                not_finite += tl.sum(tl.where(inside, moved - moved, 0.0), 1)
+                not_finite += tl.sum(
+                    tl.where(inside, moved - moved, 0.0), 1
+                )  # x − x is NaN iff x is not finite
                 tl.store(upsilon + where, moved, mask=inside)
             else:
                 tl.store(gradient + where, part, mask=inside)

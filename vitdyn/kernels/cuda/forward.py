@@ -7,7 +7,7 @@ P patches, N areas and T key tiles; and at S = 1024, P = B = 256, N = 4, T = 8 (
     device memory  A once, the shift and 1/Z once: 4 (N + 2) P B S = 1.6 GB; Υ 4 P² S = 0.27 GB, from the L2
                    3 B/BB times; masks 4 T B S = 8 MB: 1.9 GB, 0.40 ms at 4.8 TB/s
 
-Bound by writing A: masked reconstruction takes ``residual``, which does not. Equations: ``kernels/README.md``.
+It is bound by writing A: masked reconstruction takes ``residual``, which does not. Equations: ``kernels/README.md``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which keys a sample shows, as words of 32 bits in the order of the slots: 1/32 of the bytes of float masks.
+"""Which keys a sample shows, as words of 32 bits in the order of the slots: 1/32 of the bytes of masks in float32.
 
 A program packs BR samples of one seed. It reads B P S bytes and writes 4 T B S; at 1024 seeds, P = B = 256, T = 8:
 67 MB and 8 MB, 0.016 ms at 4.8 TB/s. Masks drawn by the counter stream come packed already.

@@ -1,9 +1,9 @@
 """The gradient of masked reconstruction in one kernel: forward, ∂L/∂A, backward and, if asked, the step of descent.
 
 A program holds a block of BQ queries of one seed. For each tile of BB samples it sums E over the keys that
-each sample shows, area by area, in registers (W_j); forms the shares; forms ∂L/∂A_j = scale z_j² (A_j −
-1{j = a(p)}) at the masked queries; and multiplies what pulls on the keys of each area with the masks again.
-Nothing of size (sample, area, query) leaves the registers. A seed's bits depend on nothing but the seed.
+each sample shows, area by area, in registers (W_j); forms A_j; forms ∂L/∂A_j = scale z_j² (A_j − 1{j = a(p)}) at
+the masked queries; and multiplies the gradient that the keys of each area receive with the masks again.
+Nothing of size (sample, area, query) leaves the registers. A seed's bits depend on its own problem alone.
 
 What one step takes, for S seeds, B samples, P patches, N areas; T = Σ_j ⌈n_j/32⌉ key tiles (P/32 where sizes are
 whole tiles, at most N more); and at S = 1024, P = B = 256, N = 4, T = 8 (BQ = BB = 64):
@@ -42,7 +42,7 @@ def residual_step(
     N: tl.constexpr, UPDATE: tl.constexpr, NATIVE: tl.constexpr, SPLIT: tl.constexpr,
     BQ: tl.constexpr, BB: tl.constexpr,
 ):  # pragma: no cover  (compiled)  # fmt: skip
-    """Return ∂L/∂Φ and ∂L/∂Υ, or with UPDATE step down along them and note the first step that is not finite."""
+    """Write ∂L/∂Φ and ∂L/∂Υ, or with UPDATE step down along them and note the first step that is not finite."""
     seed = tl.program_id(1).to(tl.int64)
     query = tl.program_id(0) * BQ + tl.arange(0, BQ)
     valid = query < patches
@@ -58,8 +58,8 @@ def residual_step(
     table += seed * sample_tiles * 3
     rates += seed
     highest, total = row_statistics(upsilon, rows, valid, patches, BQ)
-    for cell in range(0, clusters * N):
-        tl.store(phi_gradient + features + cell, tl.zeros((BQ,), tl.float32), mask=valid)
+    for feature in range(0, clusters * N):
+        tl.store(phi_gradient + features + feature, tl.zeros((BQ,), tl.float32), mask=valid)
     tl.debug_barrier()
     masked = tl.zeros((BQ,), tl.float32)
     not_finite = tl.zeros((BQ,), tl.float32)
@@ -84,6 +84,7 @@ def residual_step(
         shift, inverse = normaliser(area_sums, masked_sums, phi, weights, valid, latents, sample, shown, N)
         inverse = tl.where(is_masked, inverse, 0.0)  # a query that is not masked has no part in the loss
         masked_ratio = tl.where(masked_sums > 0, tl.exp(-shift), 0.0) * inverse
+        # A is formed again below rather than kept: registers hold the area sums and little else
         mean = tl.zeros((BQ, BB), tl.float32)
         for area in tl.static_range(N):
             power, latent = exponent(phi, weights, valid, latents, sample, shown, area, N)
@@ -106,17 +107,19 @@ def residual_step(
             )  # fmt: skip
         tl.debug_barrier()  # the next tile reads what other threads of this program wrote
     if UPDATE:
-        for cell in range(0, clusters * N):
-            found = tl.load(phi + features + cell, mask=valid, other=0.0)
-            slope = tl.load(phi_gradient + features + cell, mask=valid, other=0.0)
+        # Φ moves at the end, since every tile of samples reads the old one
+        for feature in range(0, clusters * N):
+            found = tl.load(phi + features + feature, mask=valid, other=0.0)
+            slope = tl.load(phi_gradient + features + feature, mask=valid, other=0.0)
             moved = found - tl.load(rates) * slope
             not_finite += moved - moved
-            tl.store(phi + features + cell, moved, mask=valid)
+            tl.store(phi + features + feature, moved, mask=valid)
         bad = tl.sum((not_finite != 0).to(tl.int32), 0) > 0  # x − x is 0, or NaN where x is not finite
+        # any program of the seed may write, and all write the same number: no order is needed between them
         tl.store(first_bad + seed, tl.load(step_pointer) + 1, mask=bad & (tl.load(first_bad + seed) < 0))
 
 
 @triton.jit
 def residual_cotangent(weight, residual_weight, own):  # pragma: no cover  (compiled)
-    """Return ∂L/∂A_j = force_j (A_j − 1{j = a(p)}), as it is at masked queries."""
+    """Return ∂L/∂A_j = residual_weight (A_j − 1{j = a(p)}), its value at masked queries."""
     return residual_weight[None, :] * (weight - tl.where(own, 1.0, 0.0)[:, None])

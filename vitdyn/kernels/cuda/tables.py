@@ -21,9 +21,10 @@ TILE = 32
 """Keys in a tile: the bits of a word."""
 
 MOST_AREAS = 16
-"""Areas whose masses fit into the registers of a program, 16 samples and 16 queries at a time."""
+"""Areas whose sums fit into the registers of a program, 16 samples and 16 queries at a time."""
 
-_MASSES_IN_REGISTERS = 2**14
+_SUMS_IN_REGISTERS = 2**14
+"""Numbers W_j that a program holds at once: 64 KiB, a quarter of an SM's registers; temporaries take the rest."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class SampleTiles:
     """The samples of each seed in the order of their clusters, cut into tiles of one cluster each.
 
     ``order`` lists the samples; ``table`` holds for each tile its cluster and its [start, stop) in that
-    order; ``count`` is how many tiles a seed has, the rest of its table being empty.
+    order; ``count`` is how many tiles a seed has, and the rest of its table is empty.
     """
 
     order: Int[Tensor, "seed sample"]
@@ -91,6 +92,7 @@ def sample_tiles(
     stops = members.cumsum(1)
     pieces = (members + size - 1) // size
     last = pieces.cumsum(1)
+    # the most tiles there can be, each cluster leaving one that is not full: how many there are only the device knows
     tile = torch.arange(-(-samples // size) + clusters - 1, device=cluster.device).expand(seeds, -1)
     owner = (tile[:, :, None] >= last[:, None]).sum(2).clamp_max_(clusters - 1)
     begin = (stops - members).gather(1, owner) + (tile - (last - pieces).gather(1, owner)) * size
@@ -105,15 +107,16 @@ def one_cluster_tiles(seeds: int, samples: int, size: int, device: torch.device)
 
 
 def block_sizes(layout: PatchLayout, samples: int) -> tuple[int, int]:
-    """Return the queries and the samples of a block: the masses of all areas must fit into registers.
+    """Return the queries and the samples of a block: the sums of all areas must fit into registers.
 
     The result depends on the layout and the number of samples alone, so a seed's bits do not depend on
     the seeds beside it.
     """
+    # many queries first: masks are spread to numbers again for each block of queries. ``tl.dot`` takes 16 or more
     queries = 64 if layout.patches > 32 else 16
     areas = 1 << (layout.areas - 1).bit_length()
-    while queries > 16 and _MASSES_IN_REGISTERS // (areas * queries) < 32:
+    while queries > 16 and _SUMS_IN_REGISTERS // (areas * queries) < 32:
         queries //= 2
-    room = max(16, _MASSES_IN_REGISTERS // (areas * queries))
+    room = max(16, _SUMS_IN_REGISTERS // (areas * queries))
     of_a_cluster = max(16, 1 << (-(-samples // layout.clusters) - 1).bit_length())
     return queries, min(room, of_a_cluster, 128)
