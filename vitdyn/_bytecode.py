@@ -16,10 +16,12 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def global_names(code: CodeType) -> set[str]:
+    """Return the global names that code, or a function inside it, loads."""
     return _operands(code, "LOAD_GLOBAL", "LOAD_NAME")
 
 
 def imported_names(code: CodeType) -> set[str]:
+    """Return the modules that code imports when it runs."""
     return _operands(code, "IMPORT_NAME")
 
 

@@ -118,7 +118,8 @@ class _Reader:
         if value is None or (isinstance(value, (bool, int, str, bytes, complex)) and _is_plain(value)):
             return type(value).__name__, value
         if isinstance(value, float) and _is_plain(value):
-            return "float", value.hex()
+            return "float", value.hex()  # all digits, and −0.0 is not 0.0
+        # by identity: a cycle ends here, and equal parts that are not the same one are read like any others
         for depth, outer in enumerate(self._under_way):
             if outer is value:
                 return "itself", depth
@@ -140,6 +141,7 @@ class _Reader:
             if isinstance(value, Mapping):
                 return "mapping", tuple((self.read(key), self.read(item)) for key, item in value.items())
             if isinstance(value, (set, frozenset)):
+                # sorted by text: the order of a set differs from process to process
                 return "set", tuple(sorted(map(repr, map(self.read, value))))
         if isinstance(value, ModuleType):
             if not is_library(value.__name__):
@@ -192,6 +194,7 @@ class _Reader:
         code, space = function.__code__, function.__globals__
         spoken = spoken_names(code)
         names = global_names(code)
+        # code that looks names up by text may take any global that one of its texts or attributes spells
         if names & {"globals", "vars", "locals"}:
             names |= spoken & space.keys()
         for name in sorted(names):
@@ -259,6 +262,7 @@ class _Reader:
             raise NoDigestError(f"it holds a {named}, and what that gives depends on what it gave before")
         if not is_of_library(kind) or kind.__module__.partition(".")[0] == "vitdyn":
             return "object", self.read(kind), self.read(own_state(value)), self._content(value)
+        # a library's object is what pickle would rebuild it from
         reduce = copyreg.dispatch_table.get(kind)
         try:
             made = reduce(value) if reduce else value.__reduce_ex__(4)

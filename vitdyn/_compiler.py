@@ -1,4 +1,4 @@
-"""numba's compiler with a cache on disk that can do no harm: damaged code is compiled again, a full disk is no end."""
+"""numba's compiler with a cache on disk that does no harm: damaged code is compiled again, a full disk ends nothing."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def compiled(*, needs_folder: bool = True, **options: Any) -> Callable[[Any], An
             if needs_folder:
                 raise
             return numba.njit(nogil=True, **options)(function)
-        made._cache = _Cautious(function)
+        made._cache = _Cautious(function)  # numba has no way to say which cache a function shall have
         return made
 
     return compile_function
 
 
 class _Cautious(FunctionCache):
-    """A cache whose failures cost time and nothing else: numba's own would end whoever calls the function."""
+    """A cache whose failures cost time and nothing else: those of numba's own end whoever calls the function."""
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)

@@ -28,6 +28,7 @@ def _shown(value: object) -> str:
 
 def require_integer(field: str, value: object, *, at_least: int, at_most: int | None = None) -> None:
     """Raise unless ``value`` is a whole number of at least ``at_least``, and at most ``at_most`` if that is given."""
+    # bool is a whole number to Python, but True for a count is a mistake
     whole = type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
     if not whole or value < at_least:  # type: ignore[operator]
         raise invalid_value(field, value, f"must be a whole number, {at_least} or more")

@@ -35,7 +35,7 @@ class DamagedFileError(Exception):
 
 
 def write_sealed(target: Path, write: Callable[[Any], object]) -> None:
-    """Let ``write`` fill a file through an object that has ``write``; add the checksum; whole or not at all."""
+    """Write a file whole or not at all: ``write`` fills an object that has ``write``, then comes the checksum."""
     with writable_beside(target) as scratch, scratch.open("wb") as file:
         summed = _Summed(file)
         write(summed)
@@ -62,7 +62,7 @@ def read_sealed(path: Path) -> bytes:
 
 
 class _Summed:
-    """Passes on what is written, and sums it."""
+    """Passes on what is written, and sums it: reading the file again for its checksum would double the time."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.digest = file, hashlib.sha256()
@@ -86,7 +86,7 @@ def writable_beside(target: Path) -> Iterator[Path]:
     handle, scratch = _scratch(target)
     try:
         yield scratch
-        scratch.replace(target)
+        scratch.replace(target)  # in the same folder, so that the move is one step and never a copy
     except Exception as error:
         refused = _disk_error(error)
         if refused is None:
@@ -110,7 +110,7 @@ def require_writable(target: Path) -> None:
 
 
 def _scratch(target: Path) -> tuple[int, Path]:
-    """Make a scratch file that is locked for as long as its handle is open: so others see that its writer lives."""
+    """Make a scratch file, locked while its handle is open: other processes thus see that its writer lives."""
     try:
         if target.is_dir():
             raise invalid_value(
@@ -127,15 +127,14 @@ def _scratch(target: Path) -> tuple[int, Path]:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
             if _locked(handle, wait=True):
                 return handle, path
-            os.close(
-                handle
-            )  # another process cleared the folder between the two calls, and took it for left behind
+            # another process cleared the folder between the two calls, and took the file for left behind
+            os.close(handle)
     except OSError as error:
         raise _refusal(target, error) from error
 
 
 def _locked(handle: int, *, wait: bool) -> bool:
-    """Lock an open scratch file, if its disk can, and say whether it is still there and nobody else's."""
+    """Lock an open scratch file, if its disk can; return whether the file is still there and no other process's."""
     if flock is None:
         return wait
     try:

@@ -31,6 +31,7 @@ def lazily(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
 
 def _imports_for_types(package: str) -> dict[str, tuple[str, str]]:
     """Return each name that a package imports for type checkers alone, with its module and its name there."""
+    # the source, not the module: at run time the block has not been executed
     spec = sys.modules[package].__spec__
     source = spec.loader.get_source(package)  # type: ignore[union-attr]
     return {

@@ -84,7 +84,7 @@ def _main_left_alone() -> Iterator[None]:
 
 
 def _watch(counter: Any, stop: Any) -> None:
-    """Let a process count its steps where the caller sees them, and end with the caller, who alone is interrupted."""
+    """Prepare a process: the caller sees its count of steps, it ends with the caller and leaves interrupts to it."""
     global _steps_done, _stop
     _steps_done, _stop = counter, stop
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -79,9 +79,8 @@ class Lines:
         with self.lock:
             self.n += count
             now = time.monotonic()
-            if (
-                self.pace is None and now > self.began + 1
-            ):  # what a checkpoint had done took no time of this process
+            # from the first second on: what a checkpoint had done took no time of this process
+            if self.pace is None and now > self.began + 1:
                 self.pace = now, self.n
             if now >= self.due and self.n < self.total:
                 self.due = now + EVERY

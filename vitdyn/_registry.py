@@ -1,4 +1,4 @@
-"""What goes by a name on the command line and in JSON, one table for each kind of thing, and how others add theirs."""
+"""Names on the command line and in JSON: one table for each kind of thing, and how users add to it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def added(what: str) -> dict[str, Any]:
 
 
 def class_with(*names: str) -> Callable[[Any], bool]:
-    """Return whether something is a class that has all of these as attributes or fields, as a function of it."""
+    """Return a function that tells whether something is a class with all of these names as attributes or fields."""
 
     def is_one(kind: Any) -> bool:
         there = {*dir(kind), *getattr(kind, "__dataclass_fields__", ())}

@@ -1,4 +1,4 @@
-"""The first word of a batch system that ends a job: SIGTERM, turned into an interrupt that deposits the state."""
+"""SIGTERM, by which a batch system announces that it will end a job, as an interrupt at which a run saves its state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TERMINATED = 143
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM. Whatever keeps a run's state at an interrupt keeps it now too."""
+    """SIGTERM as an interrupt: whatever saves a run's state at Ctrl-C saves it now too."""
 
 
 @contextmanager

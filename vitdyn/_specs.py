@@ -38,7 +38,7 @@ class _Encoder:
         self.unnamed: list[str] = []
 
     def encode(self, value: Any) -> Any:
-        if isinstance(value, np.generic):
+        if isinstance(value, np.generic):  # 0.5 of numpy and of Python are one specification, and one text
             value = value.item()
         if value is None or (isinstance(value, (bool, int, float, str)) and is_of_library(type(value))):
             return value
@@ -130,6 +130,7 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in by_name:
         raise invalid_value("kind", kind, f"must be one of {', '.join(sorted(by_name))}")
+    # a class may list objects that stand in JSON by name alone, as vitdyn's observables do
     if (listed := getattr(by_name[kind], "from_spec", None)) and (found := listed(value)) is not None:
         return found
     code = value.get("code")

@@ -93,7 +93,7 @@ def _warnings_in_one_line(program: str) -> Iterator[None]:
 
 
 def _told(error: Exception) -> tuple[int, str] | None:
-    """Return the exit status and the one line of an error that is none of ours, None of one that is."""
+    """Return the exit status and the one line for an error that is no fault of vitdyn's, None for one that is."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and not isinstance(error, ValueError):
         if error.errno == errno.ENOSPC:

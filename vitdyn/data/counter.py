@@ -54,7 +54,7 @@ def philox(counter: Sequence[Tensor | int], key: Tensor) -> Words:
     c0, c1, c2, c3 = torch.broadcast_tensors(*(torch.as_tensor(c, device=key.device) for c in counter))
     k0, k1 = key & _WORD, (key >> 32) & _WORD
     for _ in range(_ROUNDS):
-        # int64 products wrap around, which leaves the low 64 bits as they are
+        # torch has no unsigned 64 bits, but int64 products wrap around, which leaves the low 64 bits as they are
         first, second = c0 * _FACTORS[0], c2 * _FACTORS[1]
         c0, c1, c2, c3 = (
             ((second >> 32) & _WORD) ^ c1 ^ k0,

@@ -50,6 +50,7 @@ def mask_kernel(
     The threshold below which exactly as many keys lie as the seed masks is built bit by bit from the highest and kept
     as soon as the count is right; a row whose count never is (a tie at the boundary) is drawn again.
     """
+    # 64 bits: seed times the size of its part can pass 2^31
     seed = tl.program_id(1).to(tl.int64)
     masked = tl.load(masked_counts + seed)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)

@@ -22,7 +22,7 @@ from vitdyn.data.latents import (
 from vitdyn.seeds import Streams
 
 _LEAST_TAIL = 1e-200
-"""Below such a probability of the nearer tail, the quantile of a normal distribution in float64 is left to the CPU."""
+"""Probability of the nearer tail below which a normal quantile loses its digits in float64, and is left to the CPU."""
 
 
 def has_quantile(distribution: Distribution) -> bool:

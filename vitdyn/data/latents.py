@@ -57,11 +57,12 @@ _DRAWS = ("sample", "from_uniform")
 
 
 class _Stated:
-    """A distribution that states its moments; a class that draws otherwise has them estimated or states its own."""
+    """A distribution that states its moments; a subclass with other draws states its own, or they are estimated."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name, power in (("mean", 1), ("second_moment", 2)):
+            # a subclass that overrides its draws must not keep its parent's moments, on which the theory is computed
             stated = next((each for each in cls.__mro__ if name in vars(each)), None)
             if stated is None or any(
                 getattr(cls, draw, None) is not getattr(stated, draw, None) for draw in _DRAWS
@@ -102,7 +103,7 @@ def draw_of_streams(
         drawn = distribution.from_uniform(_uniforms(streams, shape))
     else:
         drawn = np.stack([np.asarray(distribution.sample(generator, shape)) for generator in streams.each()])
-    if is_ours(distribution):
+    if is_ours(distribution):  # tested to keep its promises, at no cost to each step
         return drawn
     return _checked_draw(
         f"{type(distribution).__name__}.sample", distribution, drawn, (len(streams.seeds), *shape)

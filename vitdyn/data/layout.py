@@ -149,6 +149,7 @@ class PatchLayout:
         total = sum(per_cluster[0])
         grid = _checked_grid(grid, total)
         curve = _curve_positions(total, grid)
+        # cluster by cluster from one stream: the first clusters of a layout are those of one with fewer
         generator = stream(seed, "layout")
         rows = []
         for cluster, counts in enumerate(per_cluster):
@@ -170,8 +171,7 @@ class PatchLayout:
 
         Labels are whole numbers in any type, truth values too, as arrays or pictures of one channel. Each patch takes
         the label that most of its pixels have (the smallest such label in a tie); what does not fill a patch at the
-        right and lower edge is left out. The largest area becomes the
-        global one, the others follow by size.
+        right and lower edge is left out. The largest area becomes the global one, the others follow by size.
         """
         require_integer("patch_size", patch_size, at_least=1)
         grids, rows = set(), []

@@ -17,7 +17,7 @@ VIEW_KINDS = ("independent", "complementary")
 _MOST_PATCHES = 2**31 - 1
 _MOST_DEPTH = 8
 _SMALL = 2**12
-"""Up to so many patches a position is chosen by 16 random bits: fewer than one try in 16 is rejected."""
+"""Up to how many patches a position is chosen by 16 random bits: fewer than one try in 16 is then rejected."""
 
 _WORDS_OF_64_BITS = (np.random.Philox, np.random.PCG64, np.random.PCG64DXSM, np.random.SFC64)
 _WORDS_FOR_A_TRY = 1.2
@@ -138,6 +138,7 @@ def _plan(samples: int, patches: int, masked: int) -> _Plan:
 def _start(patches: int, masked: int) -> tuple[int, int, float]:
     """Return depth, numerator and tries of least expected cost: a matter of time alone and not of the distribution."""
     visible = patches - masked
+    # without random bits all start masked, or all visible; d bits cost d words for 64 patches, and save tries
     found = [(0, 0, patches * log(patches / masked)), (0, 1, patches * log(patches / visible))]
     for depth in range(1, _MOST_DEPTH + 1):
         aim = visible / patches * 2**depth
@@ -170,4 +171,5 @@ def _words(generator: np.random.Generator, count: int) -> UInt64[np.ndarray, " w
         words = bits.random_raw(count)
     else:
         words = generator.integers(0, 2**64 - 1, count, dtype=np.uint64, endpoint=True)
+    # little-endian, since chunks of 16 or 32 bits are read off the words as they lie in memory
     return words.astype("<u8", copy=False)

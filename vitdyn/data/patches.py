@@ -50,7 +50,7 @@ class Basis:
 
     @property
     def dimension(self) -> int:
-        """D."""
+        """The dimension d of feature space."""
         return self.positions.shape[-1]
 
 
@@ -132,7 +132,7 @@ class PatchBatch:
 
     @cached_property
     def membership(self) -> Float[Tensor, "#seed #sample area patch"]:
-        """Return 1 where a patch lies in an area of its sample's cluster; one matrix for all where K = 1."""
+        """1 where a patch lies in an area of its sample's cluster, else 0; one matrix for all samples where K = 1."""
         member = _membership_table(self.layout, self.latents.dtype, self.latents.device)
         if member._version:  # somebody changed in place what all batches of the layout share
             _membership_table.cache_clear()
@@ -147,7 +147,7 @@ class PatchBatch:
     def visible_count(self, visible: Tensor) -> Float[Tensor, "seed sample area"]:
         """Return how many patches of each area a view shows."""
         table = _membership_table(self.layout, self.latents.dtype, self.latents.device)
-        # whole numbers, exact in any order: one product for all clusters, of which each sample takes its own
+        # whole numbers are exact in any order: one product for all clusters, of which each sample takes its own
         counts = (visible.to(self.latents) @ table.flatten(0, 1).T).unflatten(2, table.shape[:2])
         return counts.gather(2, self.cluster[..., None, None].expand(-1, -1, 1, table.shape[1])).squeeze(2)
 

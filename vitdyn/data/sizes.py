@@ -1,4 +1,4 @@
-"""The sizes of a layout without its positions: all that the limit of many patches needs to know."""
+"""The sizes of a layout without its positions: all that the limit of many patches depends on."""
 
 from __future__ import annotations
 

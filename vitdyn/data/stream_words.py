@@ -43,9 +43,8 @@ def _block(context: Any, counter: Any, step: Any, first: Any, second: Any) -> An
         def multiply(factor: int, value: Any) -> tuple[Any, Any]:
             """Return the upper and the lower half of a product."""
             product = builder.mul(builder.zext(value, wide), constant(factor, wide))
-            return builder.trunc(builder.lshr(product, constant(64, wide)), word), builder.trunc(
-                product, word
-            )
+            high = builder.lshr(product, constant(64, wide))
+            return builder.trunc(high, word), builder.trunc(product, word)
 
         # LLVM has products of 128 bits, numba's types have none
         c0, c1, c2, c3 = args[0], constant(0), constant(0), args[1]
@@ -78,6 +77,7 @@ def fill_uniforms(keys, step, numbers):  # type: ignore[no-untyped-def]  # pragm
     for seed in range(numbers.shape[0]):
         fill_words(keys[seed], step, 0, words)
         for at in range(numbers.shape[1]):
+            # as numpy's ``random`` makes doubles, to the bit
             numbers[seed, at] = (words[at] >> np.uint64(11)) * (1.0 / 2**53)
 
 

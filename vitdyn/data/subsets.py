@@ -14,7 +14,7 @@ from vitdyn.data.stream_words import BLOCK, fill_words
 _compiled = compiled(needs_folder=False)
 
 _SPARE = 64
-"""Words that are made at a time where the first do not suffice."""
+"""How many words are made at a time where the first ones do not suffice."""
 
 
 @_compiled
@@ -88,6 +88,7 @@ def repair(
             # Lemire's rejection: the low bits tell chunks that would favour some places
             if product & ones >= unfair:
                 place = product >> width
+                # written without a branch, which would be mispredicted half the time: a place on the other side stays
                 left -= row[place] == side
                 row[place] = 1 - side
     return members.shape[0]

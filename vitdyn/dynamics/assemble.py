@@ -30,7 +30,7 @@ FINAL = {
 class Recorded:
     """What groups of the same shapes recorded, joined: each array with its name, ``rows`` along the axis of seeds.
 
-    ``parts`` says of each row from which step on which engine and machine did its steps.
+    ``parts`` has (first step, engine, machine) of each stretch of a row's steps.
     """
 
     rows: tuple[Replica, ...]

@@ -64,7 +64,7 @@ class BatchSource:
         batch = generator.sample(
             count, self.seeds, **stream, by_cluster=True, dtype=self.dtype, device=self.device
         )
-        # a generator of the user's own, a subclass or one with a function put into it, is not taken on trust
+        # a generator of the user's own, a subclass or one with a function put into it, is checked at every draw
         if getattr(generator.sample, "__func__", None) is not PatchGenerator.sample:
             _require_batch(generator, batch, (self.seeds, count), self.dtype)
         return batch
@@ -85,6 +85,7 @@ class BatchSource:
         """Pick samples of each seed's data set, in its own order."""
         picks = np.empty((len(self.seeds), self.samples), dtype=np.int64)
         for row, seed in enumerate(self.seeds):
+            # without shuffling, which a sum over the batch would not notice
             picking = stream(seed, "minibatches", step)
             picks[row] = picking.choice(dataset.count, self.samples, replace=False, shuffle=False)
         picks.sort(axis=1)  # the data set lies in the order of its clusters, and so does each minibatch

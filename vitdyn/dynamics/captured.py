@@ -44,10 +44,10 @@ from vitdyn.objectives.stacked import stack_key
 class CudaGraphStepper:
     """The steps of a group of seeds, which change ``correlations`` and ``first_bad`` in place.
 
-    Objective and rule may be stacked ones: by the fused kernels a seed has the bits that it has alone, whatever the
-    learning rates and mask ratios of its neighbours. ``state`` is the rule's. ``first_bad`` (seed, int64) is −1 until
-    a seed's correlations stop being finite; then the number of steps done. ``fused`` None takes the fused kernels where
-    they run.
+    Objective and optimizer may be stacked ones: the fused kernels give each seed the bits that it has alone, whatever
+    the learning rates and mask ratios of its neighbours. ``state`` is the optimizer's. ``first_bad`` (seed, int64) is
+    −1 until a seed's correlations stop being finite; then it is the number of steps done. With ``fused`` None the fused
+    kernels are taken where they run.
     """
 
     batches: DeviceBatches
@@ -79,6 +79,7 @@ class CudaGraphStepper:
         """Do ``steps`` steps. On CUDA they are only under way when this returns."""
         with on_device_of(self._counter):
             for _ in range(steps):
+                # a graph cannot call the host: what it draws is copied to where the graph reads
                 if self._latents is not None:
                     self._latents.copy_(self.batches.host_latents(self.step))
                 if self._graph is not None:
@@ -90,7 +91,7 @@ class CudaGraphStepper:
 
     @property
     def _capturable(self) -> bool:
-        # Adam's corrections of its moments are numbers that the host computes from the step
+        # Adam's bias corrections are numbers that the host computes from the step: a graph would repeat the first ones
         return self._kernels is not None and self._counter.is_cuda and not isinstance(self.optimizer, Adam)
 
     def _capture(self) -> None:
@@ -98,6 +99,7 @@ class CudaGraphStepper:
         if self._capturable:  # pragma: no cover  (needs a GPU)
             torch.cuda.synchronize()
             self._graph = torch.cuda.CUDAGraph()
+            # other threads of the process may call CUDA meanwhile, which the default mode would take for an error
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._one_step()
 
@@ -107,7 +109,7 @@ class CudaGraphStepper:
             self._plain_step(batch)
         else:
             self._fused_step(batch)
-        self._counter.add_(1)
+        self._counter.add_(1)  # on the device, so that a replayed graph draws the next step
 
     def _plain_step(self, batch: PatchBatch) -> None:
         """Take a step by plain torch: the oracle and the fallback."""
@@ -134,6 +136,7 @@ class CudaGraphStepper:
         assert isinstance(residual, Residual)
         scale = residual.scale
         assert isinstance(scale, float)
+        # gradient descent moves Q inside the kernel, which saves writing and reading a gradient of the size of Q
         if isinstance(self.optimizer, GradientDescent):
             optimizer = (self._rates, self.first_bad, self._counter)
             kernels.launch_residual(problem, scale, gradient, optimizer)
@@ -152,7 +155,7 @@ class CudaGraphStepper:
 
 
 def takes(training: Training) -> bool:
-    """Return whether a cell trains so: a residual alone, on fresh samples, queries by position, a rule of ours."""
+    """Return whether a cell trains so: a residual alone, fresh samples, queries by position, a listed optimizer."""
     objective, generator = training.objective, training.generator
     if training.content_queries or training.dataset_size is not None:
         return False

@@ -103,13 +103,14 @@ class Checkpointer:
 
     def should_save(self, group: int) -> bool:
         """Return whether a group should save its state now."""
+        now = time.monotonic()
         # a group's first question starts its clock: what it has not trained yet needs no saving
-        return bool(self.files) and time.monotonic() - self.last.setdefault(
-            group, time.monotonic()
-        ) >= self.seconds + min(20 * self.took, 5 * self.seconds)
+        waited = now - self.last.setdefault(group, now)
+        return bool(self.files) and waited >= self.seconds + min(20 * self.took, 5 * self.seconds)
 
     def save(self, group: int, rows: tuple[Replica, ...], state: State) -> None:
         """Take over a group's state, which nobody changes any more, and write the checkpoints of its cells."""
+        # one writer at a time: a file holds the states of all groups, of which the others' must not change meanwhile
         with self.lock:
             began = time.monotonic()
             self.rows[group], self.states[group] = rows, state

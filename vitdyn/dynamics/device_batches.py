@@ -25,8 +25,8 @@ from vitdyn.objectives import Objective, hyperparameter
 class DeviceBatches:
     """Where the training batches of a group of seeds come from, drawn on ``device``.
 
-    Takes fresh samples at every step; objectives that ``draws_views_jointly``, stacked ones too. A step is a number,
-    or a tensor of one number on the device.
+    Samples are fresh at every step; the objective, which may be a stacked one, ``draws_views_jointly``. A step is a
+    number, or a tensor of one number on the device.
     """
 
     generator: PatchGenerator

@@ -40,6 +40,7 @@ def noted_bad_values(
     correlations: Correlations, first_bad: Int[Tensor, " seed"], step: int | Tensor
 ) -> Int[Tensor, " seed"]:
     """Return ``first_bad`` with ``step`` for seeds that are not finite and were till now (−1), without waiting."""
+    # on CPU one number a block tells the usual case; on a GPU to look at it would be to wait
     if not first_bad.is_cuda and all(isfinite(block.sum()) for block in correlations.named().values()):
         return first_bad
     total = torch.stack([block.flatten(1).sum(1) for block in correlations.named().values()]).sum(0)

@@ -68,11 +68,10 @@ def loss_gradient(
 ) -> tuple[Correlations, ForwardPass]:
     """Return ∂/∂Q of the loss with its weight decay, each seed by itself, and the forward pass.
 
-    On a fused path of the plan no attention lies in memory, and the
-    forward pass makes its attention when it is asked for; with ``workspaces`` that must be before the correlations
-    change (else ``RuntimeError``), unless the objective has a state of its own. Other objectives are differentiated
-    with respect to attention by autograd; from there queries by position take the closed-form backward of the factored
-    forward, content queries autograd. All lies in ``workspaces`` and holds until its next use.
+    On a fused path of the plan no attention lies in memory, and the forward pass makes it when it is asked for; with
+    ``workspaces`` that must be before the correlations change (else ``RuntimeError``), unless the objective has a state
+    of its own. Without a closed form ∂L/∂A comes from autograd; from there queries by position take the closed-form
+    backward of the factored forward, and content queries autograd. Results lie in ``workspaces`` until their next use.
     """
     work, terms = workspaces or Workspaces(), closed_form_of(objective, batch)
     pooled = [term for term in terms if isinstance(term, MeanPooled)]
@@ -110,6 +109,7 @@ def loss_gradient(
             else attention_gradient(objective, forward)
         )
         parts.append(backward(gradients))
+    # in place: the first part lies in scratch that is this call's own until the next
     gradient = reduce(lambda total, part: total.map(Tensor.add_, part), parts)
     return add_decay(objective, gradient, correlations), forward
 
@@ -150,6 +150,7 @@ class _OnDemand(Sequence[Tensor]):
 
     def __getitem__(self, index: Any) -> Any:
         if self._made is None:
+            # attention of other correlations than the gradient's would be a wrong number without a word
             if self._count_changes() != self._versions:
                 raise RuntimeError(
                     "the correlations have changed since this forward pass; ask for its attention before"
@@ -159,6 +160,7 @@ class _OnDemand(Sequence[Tensor]):
         return self._made[index]
 
     def _count_changes(self) -> list[int]:
+        # torch counts writes to a tensor: that costs nothing, and a copy of Q at every step would
         return [block._version for block in self._correlations.named().values()]
 
 

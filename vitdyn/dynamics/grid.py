@@ -86,10 +86,11 @@ class ReplicaBatch:
 def batch_key(training: Training, device: torch.device) -> Hashable | None:
     """Return what cells must share to train in one batch; None for a cell that trains by itself.
 
-    A cell joins others where its bits cannot feel it: with fresh samples, queries by position, an objective with a
-    closed form and a rule that can both be stacked (``stack_key``), on CPU by its kernels. On CUDA by the fused
-    steps of a residual alone (``captured``), of one distribution of the latents: whatever else runs there,
-    contrast after the fused forward too, has sums of torch in it, and these depend on how many seeds there are.
+    A cell joins others only where that changes none of its bits: with fresh samples, queries by position, and an
+    objective with a closed form and an optimizer that can both be stacked (``stack_key``), on CPU by the compiled
+    kernels. On CUDA that holds of the fused steps of a residual alone (``captured``), with one distribution of the
+    latents: whatever else runs there, contrast after the fused forward too, has sums of torch in it, whose order
+    depends on how many seeds there are.
     """
     objective, optimizer, layout = training.objective, training.resolved_optimizer, training.generator.layout
     dtype, distribution = PRECISIONS[training.precision], None

@@ -41,7 +41,7 @@ class Group:
     step: int = 0
     frames: list[dict[str, Tensor]] = field(default_factory=list)
     parts: list[tuple[int, str, str]] = field(default_factory=list)
-    """From which step on which engine and which machine did the steps."""
+    """(first step, engine, machine) of each stretch of steps."""
 
     def to_state(self) -> State:
         """Return a copy of everything, as plain values."""
@@ -58,7 +58,7 @@ class Group:
 
     @classmethod
     def from_state(cls, rows: ReplicaBatch, state: State) -> Group:
-        """Go on from a copy: the checkpointer may have to write the stored state again, whole, for another group."""
+        """Return a group that goes on from a copy: the checkpointer may have to write the stored state once more."""
         device = rows.device
 
         def copied(blocks: dict[str, Tensor]) -> Correlations:
@@ -89,7 +89,8 @@ class Group:
         return found
 
     def without(self, cells: Container[int]) -> Group | None:
-        """Return the group without the rows of some cells, None if none is left. The others do not feel it."""
+        """Return the group without the rows of some cells, None if none is left. The others keep their bits."""
+        # by way of a state, which knows how to take rows of everything that has an axis of seeds
         places = [place for place, (cell, _) in enumerate(self.rows.rows) if cell not in cells]
         if not places:
             return None
@@ -100,7 +101,7 @@ class Group:
 
 
 class Stepper(Protocol):
-    """What moves a group on."""
+    """Whatever takes the steps of a group."""
 
     def advance(self, count: int) -> None:
         """Do ``count`` steps of descent; on a GPU they may only be under way when this returns."""
@@ -144,9 +145,10 @@ class DeviceStepper:
 
 
 def stepper_of(group: Group, source: JointSource, workspaces: Workspaces) -> Stepper:
-    """Return how a group is moved on: without the host where a GPU can, else with data from the GPU where it can."""
+    """Return what takes a group's steps: a GPU without the host, else the host with data drawn where they are used."""
     rows, training = group.rows, group.rows.common
     fixed = training.dataset_size is not None
+    # only what vitdyn itself draws is drawn on a device: a user's code for data or views runs on the host
     own = type(training.generator).sample is not PatchGenerator.sample
     if rows.device.type == "cpu" or fixed or own or not draws_views_jointly(training.objective):
         return EagerStepper(group, source.training, workspaces)

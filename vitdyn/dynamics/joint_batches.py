@@ -26,7 +26,7 @@ from vitdyn.dynamics.training import Training
 class SourcesByKey:
     """One source for each different key, which draws for the different seeds of its rows.
 
-    ``index`` says of each row where it is among what all sources drew, one after the other; None: as they come.
+    ``index`` has the place of each row among what all sources drew, one after the other; None if that is their order.
     """
 
     sources: tuple[BatchSource, ...]
@@ -92,7 +92,7 @@ class JointSource:
 
 
 def _label(drawn_from: object) -> object:
-    """Return what two things have in common only if they draw alike: their text, or else they themselves."""
+    """Return a label that two things share only if they draw alike: their text, or else their identity."""
     return id(drawn_from) if why_unnamed(drawn_from) else to_text(drawn_from)
 
 

@@ -24,7 +24,7 @@ from vitdyn.kernels import Correlations
 from vitdyn.objectives.contract import first_state as first_objective_state
 
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
-"""How many steps a device does before anybody asks it for a number."""
+"""How many steps a device does before the host asks it for a number, which on a GPU means to wait for it."""
 
 
 def train_all(loop: Loop) -> None:
@@ -38,7 +38,9 @@ def train_all(loop: Loop) -> None:
             loop.start_event.set()
             for finished in as_completed(running):
                 finished.result()
-        except BaseException:
+        except (
+            BaseException
+        ):  # an interrupt too: threads save their state and leave, those that wait for the start first
             loop.stop.set()
             loop.start_event.set()
             for future in running:
@@ -50,7 +52,7 @@ def train_all(loop: Loop) -> None:
 class Loop:
     """Trains groups of seeds; a set ``stop`` makes every group save its state and leave.
 
-    A cell that diverges leaves its group, whose others go on; ``lost`` names its step and seed.
+    A cell that diverges leaves its group, the others of which go on; ``lost`` has the step and the seed of each.
 
     No group starts before ``start_event`` is set, when all threads are started. An interrupt that comes in between can
     make the pool forget a thread, which it then would not wait for; such a thread finds ``stop`` set and does nothing.
@@ -82,6 +84,7 @@ class Loop:
         self.bar.update(len(group.rows.rows) * group.step)
         while len(group.frames) < len(recorded):
             next_frame = recorded[len(group.frames)]
+            # a frame is taken before the step of its number, so that frame 0 is the start
             if group.step == next_frame:
                 state = group.rows, group.correlations, group.memory, group.step
                 group.frames.append(frame_of(*state, source, workspaces))
@@ -99,10 +102,11 @@ class Loop:
                 self.checkpointer.save(index, group.rows.rows, group.to_state())
             if self.stop.is_set():
                 return
+        # finished groups too: their results are read off the checkpointer, and a resumed run finds them done
         self.checkpointer.save(index, group.rows.rows, group.to_state())
 
     def _loses(self, group: Group) -> bool:
-        """Note cells that diverged; return whether the group has a cell that did, in whichever group."""
+        """Note which cells diverged; return whether this group has rows of one that did, here or in another group."""
         for cell, where in group.diverged().items():
             self.lost.setdefault(cell, where)
             self.checkpointer.forget(cell)
@@ -112,6 +116,7 @@ class Loop:
         rows, state = self.groups[index], self.checkpointer.states.get(index)
         group = fresh_group(rows, self.start) if state is None else Group.from_state(rows, state)
         here = engine_of(rows.common, rows.device), machine_of(rows.device)
+        # noted at the start and where engine or machine has changed: the steps from there on have other last bits
         going_on = not group.parts or (group.step < rows.common.steps and group.parts[-1][1:] != here)
         if going_on:
             group.parts.append((group.step, *here))

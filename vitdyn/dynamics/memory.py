@@ -1,4 +1,4 @@
-"""How much memory seeds take while they train, and how many train together."""
+"""How much memory seeds take while they train, and how many of them train together."""
 
 from __future__ import annotations
 
@@ -32,13 +32,11 @@ FRAME_MAPS = 3
 def estimate_memory(training: Training, device: str = "cpu") -> int:
     """Return the bytes that one seed takes while it trains on a kind of device, within some 30 %.
 
-    Q, its gradient and what the optimizer carries; and the larger of what a frame takes, three arrays (sample,
-    area, query) of the evaluation samples and ``FRAME_MAPS`` arrays (query, key), and of the copy that is kept at the
-    end or for a checkpoint. What is kept of attention the plan says (``kernels/README.md``).
-
-    Besides, the masks of a batch, and the latents of it and of a fixed data set.
-
-    It is what is in use at once. The C library may keep as much again of freed arrays, while these are below 32 MiB.
+    These are Q, its gradient and what the optimizer carries; what is kept of attention, as the plan says
+    (``kernels/README.md``); masks and latents of a batch, and a fixed data set; and whichever is larger of a frame's
+    three arrays (sample, area, query) with ``FRAME_MAPS`` arrays (query, key) and of the copy of the state that is kept
+    at the end or for a checkpoint. The estimate is of what is in use at once: the C library may keep as much again of
+    freed arrays, while these are below 32 MiB.
     """
     require_kind("training", training, Training)
     require_choice("device", device, ("cpu", "cuda"))
@@ -55,9 +53,8 @@ def _estimate(training: Training, device: str, samples: int, evaluation_samples:
     frame, copy = 3 * evaluation_samples * areas * patches + FRAME_MAPS * patches**2, (1 + carried) * blocks
     numbers = (2 + carried) * blocks + stored + max(frame, copy)
     masks = 2 * views * samples * patches
-    drawn = (samples + dataset) * (
-        8 + 12 * areas
-    )  # clusters, and latents in float64 and in the run's own precision
+    # clusters, and latents in float64 and in the run's own precision
+    drawn = (samples + dataset) * (8 + 12 * areas)
     return numbers * _bytes(training) + masks + drawn
 
 
@@ -71,6 +68,7 @@ def correlation_count(training: Training) -> int:
 
 def optimizer_arrays(training: Training) -> int:
     """Return how many arrays like the correlations the optimizer carries from step to step."""
+    # asked, not known: a user's optimizer carries what it likes
     return len(training.resolved_optimizer.init(Correlations(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))))
 
 
@@ -114,6 +112,7 @@ def _dearest(training: Training, device: str, whole: int) -> tuple[str, int]:
         "evaluation_samples": training.evaluation_samples,
         "dataset_size": training.dataset_size or 0,
     }
+    # the field whose least value saves most is the one to lower
     without = {name: _estimate(training, device, *(given | {name: 1}).values()) for name in given}
     name = min(without, key=without.__getitem__)
     if without[name] < whole / 2:
@@ -129,6 +128,7 @@ def default_limit(device: torch.device) -> float:
     if device.type == "cpu":
         return CACHE_MIB
     free = torch.cuda.mem_get_info(device)[0]
+    # a power of two, since what is free differs from call to call, and the split should not
     return float(2 ** (int(0.8 * free / 2**20).bit_length() - 1))
 
 
@@ -163,6 +163,7 @@ def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: floa
             count = max(len(pieces), min(wanted, worthwhile, len(rows)))
             pieces = _even_pieces(rows, -(-len(rows) // count))
         groups += [ReplicaBatch(tuple(cells), piece, device) for piece in pieces]
+    # the longest first, so that no core is left with a long one when the others are done
     groups.sort(key=lambda group: -_work_of_a_seed(group.common) * len(group.rows))
     return groups
 

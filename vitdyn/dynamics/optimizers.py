@@ -16,7 +16,7 @@ from vitdyn.objectives import hyperparameter
 from vitdyn.objectives.stacked import add_scaled
 
 State = dict[str, Correlations]
-"""What a rule carries from step to step, by name; every tensor has a leading seed axis."""
+"""What an optimizer carries from step to step, by name; every tensor has a leading seed axis."""
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class Optimizer(Protocol):
         ...
 
     def init(self, correlations: Correlations) -> State:
-        """Return the rule's state before the first step."""
+        """Return the optimizer's state before the first step."""
         ...
 
     def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
@@ -95,7 +95,9 @@ class Momentum(_Optimizer):
         """Take one step in place."""
         velocity = state["velocity"]
         velocity.map(
-            lambda speed, pull: speed.mul_(hyperparameter(self, lambda one: one.momentum, speed)).add_(pull),
+            lambda speed, slope: speed.mul_(hyperparameter(self, lambda one: one.momentum, speed)).add_(
+                slope
+            ),
             gradient,
         )
         _move_along(correlations, velocity, self)
@@ -129,13 +131,13 @@ class Adam(_Optimizer):
         """Take one step in place."""
         time = count + 1
 
-        def move(block: Tensor, pull: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        def move(block: Tensor, slope: Tensor, first: Tensor, second: Tensor) -> Tensor:
             def number(read: Callable[[Adam], float]) -> Any:
                 return hyperparameter(self, read, block)
 
-            first.lerp_(pull, number(lambda one: 1 - one.beta1))
+            first.lerp_(slope, number(lambda one: 1 - one.beta1))
             second.mul_(number(lambda one: one.beta2))
-            second.addcmul_(pull * number(lambda one: 1 - one.beta2), pull)
+            second.addcmul_(slope * number(lambda one: 1 - one.beta2), slope)
             spread = (second / number(lambda one: 1 - one.beta2**time)).sqrt_()
             spread.add_(number(lambda one: one.epsilon))
             rate = number(lambda one: -one.learning_rate / (1 - one.beta1**time))
@@ -157,7 +159,7 @@ def _move_along(
 
 
 def first_state(optimizer: Optimizer, correlations: Correlations) -> State:
-    """Return a rule's state before the first step, in arrays of its own: the model moves in place."""
+    """Return an optimizer's state before the first step, in arrays of its own: the model moves in place."""
     state = optimizer.init(correlations)
     if not isinstance(state, dict) or not all(isinstance(part, Correlations) for part in state.values()):
         raise invalid_value(
@@ -169,7 +171,7 @@ def first_state(optimizer: Optimizer, correlations: Correlations) -> State:
 def step_in_place(
     optimizer: Optimizer, correlations: Correlations, gradient: Correlations, state: State, count: int
 ) -> None:
-    """Take one step of a rule. Raises ``ValueError`` for one that returns what it should have changed in place."""
+    """Take one step. Raises ``ValueError`` for an optimizer that returns what it should have changed in place."""
     returned: Any = optimizer.step(correlations, gradient, state, count)  # type: ignore[func-returns-value]
     if returned is not None:
         kind = type(returned).__name__

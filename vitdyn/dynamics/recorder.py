@@ -49,7 +49,7 @@ def frame_of(
 
 
 def empty_series(rows: ReplicaBatch) -> dict[str, Tensor]:
-    """Return room for what is recorded at each step: (seed, step, ...), NaN before it is done."""
+    """Return arrays for what is recorded at each step: (seed, step, ...), NaN where the step is not done yet."""
     training, series = rows.common, {}
     for each in training.recorded:
         if each.each_step:

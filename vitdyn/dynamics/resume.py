@@ -1,4 +1,4 @@
-"""What checkpoints hold of a run, and how it goes on: the groups that were, and those of cells that had not begun."""
+"""How a run goes on from its checkpoints: with the groups that they hold, and new ones for cells that had not begun."""
 
 from __future__ import annotations
 
@@ -105,6 +105,7 @@ def _pieces(
     if stored is None:
         return []
     written, states = stored
+    # a file names its cells by their specifications, in its own order: the grid may have been reordered or grown
     place, left = [], list(own)
     for spec in written.split("\n"):
         cell = next((cell for cell in left if specs[cell] == spec), None)
@@ -147,6 +148,7 @@ def _require_fit(piece: Piece, rows: ReplicaBatch, start: Correlations | None) -
         alien = ["parts"]
     if not alien:
         recorded = rows.common.schedule.recorded_steps(rows.common.steps)
+        # a checkpoint may lie on either side of the frame of its own step
         done = {sum(step < end for step in recorded) for end in (found["step"], found["step"] + 1)}
         start_state = rows, fresh.correlations, fresh.memory, 0
         shapes = frame_of(*start_state, JointSource(rows), Workspaces()) if found["frames"] else None

@@ -61,12 +61,12 @@ def simulate_grid(
     """Simulate every cell of a grid; return their trajectories in order.
 
     Each has the values and the specification of ``simulate`` of its cell, to the bit; its ``seconds`` are its share of
-    the whole, by work. On CPU cells of the same shapes (layout, samples, steps, recorded steps, precision, kinds of
-    objective and of descent, metrics) train in one batch, whatever their numbers: η and the other constants of descent,
-    γ, τ, λ and weight decay, the distribution of the latents, the seeds; what they draw alike is drawn once. On
-    GPUs so do those of masked reconstruction in float32 with one distribution (16 areas at most); other sums
-    there depend on the number of seeds. Cells with content queries, a fixed data set, or an objective or rule of
-    your own share no batch. Batches train beside each other, so that every core is busy.
+    the whole, by work. On CPU cells of the same shapes (layout, batch size, steps, recorded steps, precision, kinds of
+    objective and optimizer, observables) train in one batch, whatever their numbers: η and what else the optimizer has,
+    γ, τ, λ and weight decay, the distribution of the latents, the seeds; what they draw alike is drawn once. On GPUs
+    those of masked reconstruction in float32 with one distribution (16 areas at most) do so too; other sums there
+    depend on the number of seeds. Cells with content queries, a fixed data set, or an objective or optimizer of your
+    own share no batch. Batches train beside each other, so that every core is busy.
 
     ``checkpoint`` is one file for the whole grid, or a sequence of files, one for each cell: as in ``simulate``, and on
     any number of cores. Cells may be in another order than they were, or new: these begin, the others go on.
@@ -102,6 +102,7 @@ def _simulate(
         raise invalid_value(
             "checkpoint", str(checkpoint), f"cannot be told from those of other runs: {reason}"
         )
+    # before any work: a run that the system kills for memory an hour later says nothing of why
     require_memory(cells, runtime.place)
     specs = _specs(cells, runtime.group_limit_mib, start)
     # a checkpoint is of one run of one set of formulas: its spec says more than the result's
@@ -115,6 +116,7 @@ def _simulate(
     if lost:
         names = [f"cell {index}" for index in range(len(cells))]
         raise DivergenceError(lost, names, [trajectories.get(index) for index in range(len(cells))])
+    # only now: until the trajectories are made the states are in no other place
     if not runtime.keep_checkpoint:
         checkpointer.remove()
     return tuple(trajectories.values())

@@ -21,7 +21,7 @@ from vitdyn.seeds import counted_seeds
 class Training:
     """What is trained, and how: everything that decides a run's numbers but its device.
 
-    ``seeds`` is a count (seeds 0, 1, ...) or the seeds themselves. Each step draws ``samples`` samples per
+    ``seeds`` is a count (seeds 0, 1, ...) or the seeds themselves. Each step draws ``batch_size`` samples per
     seed: fresh ones, or from a fixed data set of ``dataset_size``. ``optimizer`` None means gradient descent
     at the objective's own learning rate. Frames are measured on ``evaluation_samples`` samples that
     training does not see; ``observables`` are what they hold, given as ``Observable`` or by name.

@@ -1,4 +1,4 @@
-"""Closed forms of ∂L/∂A as values: what the engine may compute without differentiating a loss, or storing attention."""
+"""Closed forms of ∂L/∂A as values: a backend then need not differentiate a loss, nor store attention."""
 
 from __future__ import annotations
 

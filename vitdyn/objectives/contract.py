@@ -50,7 +50,7 @@ def decay_of(
 
 
 def loss_queries_of(objective: Objective, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
-    """Return which queries records speak of."""
+    """Return which queries the loss trains, over which records take their means."""
     field, shape = _named(objective, "loss_queries"), tuple(forward.views[0].shape)
     with unchanged(field, forward) as lent:
         found = objective.loss_queries(lent)
@@ -145,7 +145,7 @@ def draws_views_jointly(objective: Objective) -> bool:
 
 
 def has_decay(objective: Objective) -> bool:
-    """Return whether training adds anything to the loss."""
+    """Return whether training adds a term of weight decay to the loss."""
     return _overrides(objective, "decay") or any(one.weight_decay for one in unstack(objective))
 
 
@@ -175,19 +175,19 @@ def add_decay(objective: Objective, gradient: Correlations, correlations: Correl
 
 
 def _overrides(objective: Objective, method: str) -> bool:
-    """Return whether an objective, by its class or by what was put into it, has another method than all have."""
+    """Return whether an objective's class overrides a method, or one was put into the object itself."""
     return getattr(type(objective), method) is not getattr(Objective, method) or method in vars(objective)
 
 
 def first_state(objective: Objective, correlations: Correlations) -> State:
-    """Return the objective's state before the first step, in tensors that nobody else changes."""
+    """Return the objective's state before the first step, in tensors that nothing else writes to."""
     found = objective.initial_state(correlations)
     state = _owned(objective, "initial_state", found, {}, correlations.seeds)
     return {**state, **optimizer_states(objective, state)}
 
 
 def next_state(objective: Objective, forward: ForwardPass, correlations: Correlations, step: int) -> State:
-    """Return the objective's state after a step, in tensors that nobody else changes; ``step`` were done before it."""
+    """Return the state after a step, before which ``step`` were done, in tensors that nothing else writes to."""
     found = objective.update_state(forward, correlations)
     state = _owned(objective, "update_state", found, forward.state, correlations.seeds)
     return {**state, **train_state(objective, forward, step)}

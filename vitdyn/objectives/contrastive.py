@@ -80,14 +80,14 @@ class Contrastive(Objective):
 
         def gradient(means: Means) -> tuple[Tensor, None]:
             anchor, target = (batch.latents * each for each in means)
-            pull = torch.softmax(self._logits(batch, anchor, target), -1)
-            pull.diagonal(dim1=1, dim2=2).sub_(1)  # ∂/∂s_bc of −log softmax: π_c − 1{c = b}
+            slope = torch.softmax(self._logits(batch, anchor, target), -1)
+            slope.diagonal(dim1=1, dim2=2).sub_(1)  # ∂/∂s_bc of −log softmax: π_c − 1{c = b}
             if batch.layout.clusters > 1:
-                pull.mul_(_same_cluster(batch))
-            own = torch.bmm(pull, target)
-            return own * batch.latents * hyperparameter(
-                self, lambda one: 1 / (one.temperature * batch.count), own
-            ), None
+                slope.mul_(_same_cluster(batch))
+            own = torch.bmm(slope, target)
+            # τ and B divide at the end, in a pass over (sample, area) and not over (sample, sample)
+            rate = hyperparameter(self, lambda one: 1 / (one.temperature * batch.count), own)
+            return own * batch.latents * rate, None
 
         return MeanPooled(gradient)
 
@@ -115,9 +115,7 @@ class Contrastive(Objective):
         target: Float[Tensor, "seed sample feature"],
     ) -> Float[Tensor, "seed sample sample"]:
         """Return s_bc/τ; features of different clusters are orthogonal."""
-        similarity = torch.bmm(
-            anchor, target.detach().transpose(1, 2)
-        )  # the stop-gradient of the second view
+        similarity = torch.bmm(anchor, target.detach().transpose(1, 2))  # the stop-gradient
         if batch.layout.clusters > 1:  # coordinate j is another feature in another cluster
             similarity = similarity * _same_cluster(batch)
         return similarity / hyperparameter(self, lambda one: one.temperature, similarity)

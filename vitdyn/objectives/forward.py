@@ -74,6 +74,7 @@ def unchanged(method: str, forward: ForwardPass) -> Iterator[ForwardPass]:
     given |= {f"views[{index}]": view for index, view in enumerate(forward.views)}
     if isinstance(forward.attention, tuple):
         given |= {f"attention[{index}]": part for index, part in enumerate(forward.attention)}
+    # torch counts what is written to a tensor in place: to compare counts costs no copy
     versions = {name: part._version for name, part in given.items()}
     # made when the method asks for it, and then unchanged so far: it is as large as attention
     membership = vars(batch).get("membership")

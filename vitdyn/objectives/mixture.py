@@ -88,7 +88,7 @@ class Mixture(Objective):
         match closed_form_of(self.reconstruction, batch), closed_form_of(self.contrast, batch):
             case (Residual(float() as scale),), (MeanPooled(gradient),):
                 pass
-            case _:
+            case _:  # a user's subclass of a part, whose loss has another form or none
                 return None
         patches, column = batch.layout.patches, batch.latents[:, 0, 0]
 

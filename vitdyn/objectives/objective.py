@@ -99,7 +99,9 @@ class Objective(ABC):
         """Return a learning rate of plain gradient descent that works for layouts of this size."""
         kind = type(self).__name__
         raise invalid_value(
-            "optimizer", None, f"{kind} has no default_learning_rate: say by which rule and rate to descend"
+            "optimizer",
+            None,
+            f"{kind} has no default_learning_rate: give an optimizer with its learning rate",
         )
 
     def closed_form(self, batch: PatchBatch) -> ClosedForm | None:
@@ -127,15 +129,15 @@ class Objective(ABC):
         return {}
 
     def optimizers(self) -> Mapping[str, Any]:
-        """Return which parts of the state are trained with the model, down the gradient of the loss, and by which rule.
+        """Return the optimizers of those parts of the state, by name, that are trained with the model by the loss.
 
-        Such a part is no teacher: ``update_state`` need not return it.
+        ``update_state`` need not return such a part.
         """
         return {}
 
     def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
-        """Return what it carries after a step that left the model at ``correlations``, copied like ``initial_state``.
+        """Return the state after a step that left the model at ``correlations``; it is copied, as in ``initial_state``.
 
-        ``forward`` is the pass of that step, before it; its ``state`` is that of the step.
+        ``forward`` is the forward pass of that step, from before the model moved, with the state that the step had.
         """
         return forward.state

@@ -1,4 +1,4 @@
-"""Stacked specifications: one in the place of several of its kind, each for a seed of its own.
+"""Stacked specifications: one stands for several of its kind, each for a seed of its own.
 
 A grid over a temperature or a learning rate trains as one batch: its formulas read a number by ``hyperparameter``,
 which is a plain number for one specification and a column of them, in the type of the arrays, for stacked ones.
@@ -35,7 +35,8 @@ class _Stack:
 
         So what is constant lies on the device once, where a CUDA graph finds it again, and the host never waits.
         """
-        key = getattr(read, "__code__", read), like.dtype, like.device  # a lambda is a new one at every call
+        # by its code, since a lambda is a new object at every call; values are compared, in case it closes over others
+        key = getattr(read, "__code__", read), like.dtype, like.device
         values = [read(one) for one in self.different]
         if key not in self.columns or self.columns[key][0] != values:
             column = torch.tensor(values, dtype=like.dtype)[self.places]
@@ -52,13 +53,11 @@ def stack_specs(specs: Sequence[Spec]) -> Spec:
     as long as a run and is never stored.
     """
     first: Any = specs[0]
-    one = object.__new__(
-        type(first)
-    )  # past __init__: the properties that it caches would be of the first spec alone
+    # past __init__: properties that it caches would be those of the first specification alone
+    one = object.__new__(type(first))
     vars(one).update({each.name: getattr(first, each.name) for each in fields(first)})
-    different = {
-        id(spec): spec for spec in specs
-    }  # by identity: == may leave out what a user's class computes with
+    # by identity: == may leave out what a user's class computes with
+    different = {id(spec): spec for spec in specs}
     places = {name: place for place, name in enumerate(different)}
     order = torch.tensor([places[id(spec)] for spec in specs])
     vars(one)[_STACK] = _Stack(tuple(different.values()), order)

@@ -21,7 +21,7 @@ class Trained:
     value: Tensor
 
     def map(self, function: Callable[..., Tensor], *others: Trained) -> Trained:
-        """Return what a function makes of the tensor and those of others."""
+        """Return the result of a function of this tensor and of those of others."""
         return Trained(function(self.value, *(other.value for other in others)))
 
 
@@ -42,9 +42,8 @@ def train_state(objective: Objective, forward: ForwardPass, step: int) -> State:
     """
     optimizers, state, moved = objective.optimizers(), forward.state, dict[str, Tensor]()
     for name, gradient in _gradients(objective, forward, list(optimizers)).items():
-        part = Trained(
-            state[name].clone()
-        )  # optimizers move in place, and the step's own state stays as it was
+        # optimizers move in place, and the step's own state stays as it was
+        part = Trained(state[name].clone())
         carried = {
             key.removeprefix(f"{name}."): Trained(value.clone())
             for key, value in state.items()

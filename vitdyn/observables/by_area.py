@@ -71,6 +71,7 @@ def over_positions(
     """
     blocks = area_blocks(layout, values.device)
     ordered = values.flatten(1, 2).index_select(1, blocks.rows)
+    # torch has no extreme that passes over NaN: it is replaced by what each reduction does not notice
     missing = ordered.isnan()
     number = blocks.reduce((~missing).to(values), "sum")
     total = blocks.reduce(ordered.masked_fill(missing, 0.0), "sum")
@@ -89,6 +90,7 @@ def over_pairs(
     diagonal = torch.arange(len(blocks.places), device=values.device), blocks.places
     found = []
     for left_out, reduce in ((0.0, "sum"), (inf, "amin"), (-inf, "amax")):
+        # pairs p = q take the value that the reduction does not notice: of a copy, since index_select made one
         ordered[:, *diagonal] = left_out
         by_query = blocks.spread(blocks.reduce(ordered, reduce))
         by_key = by_query.transpose(2, 3).flatten(1, 2).index_select(1, blocks.rows)

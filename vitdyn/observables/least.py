@@ -11,7 +11,7 @@ from vitdyn.trajectory import Trajectory
 
 
 def least_own_area_attention(trajectory: Trajectory) -> Float[np.ndarray, "frame seed"]:
-    """Return the least own-area attention of any position.
+    """Return the least own-area attention of any position, at each frame of each seed.
 
     A position's value is its mean over the evaluation samples that count it and show some of its area.
     """

@@ -79,6 +79,7 @@ class MetricImages:
     ) -> tuple[PatchBatch, Bool[Tensor, "seed view patch"]]:
         """Draw images for each seed, as many of each cluster, repeat each ``views`` times, and draw all masks."""
         layout = generator.layout
+        # as many of each cluster, not drawn: LiDAR and R² of a cluster need enough images of it
         cluster = torch.arange(images) * layout.clusters // images
         exists = torch.from_numpy(layout.sizes > 0)[cluster]
         shape, masked = (images, layout.areas), masked_count(layout.patches, self.mask_ratio)
@@ -147,13 +148,11 @@ class MeasuredModel:
         return torch.stack([_of_finite(measure, self.features[:, group]) for group in groups]).mean(0)
 
     @cached_property
-    def determination(self) -> Float[Tensor, "seed cluster"]:
+    def r_squared(self) -> Float[Tensor, "seed cluster"]:
         """R² of least squares from F of one view to the latents of a cluster's areas: global area, mean over local."""
         latents = self._many[0].latents[:, :: self.images.views].to(torch.float64)
         told = [
-            _of_finite(
-                _determination, self.features[:, group, 0], latents[:, group, : int((sizes > 0).sum())]
-            )
+            _of_finite(_r_squared, self.features[:, group, 0], latents[:, group, : int((sizes > 0).sum())])
             for group, sizes in zip(self.clusters, self.generator.layout.sizes, strict=True)
         ]
         return torch.stack([torch.stack([each[:, 0], each[:, 1:].mean(1)], -1) for each in told]).mean(0)
@@ -202,12 +201,12 @@ _METRICS: dict[str, tuple[str, str, Callable[[MeasuredModel], Tensor]]] = {
     "local_r_squared": (
         "R²_local",
         "R² of a linear map from F to the latent of a local area, mean over areas",
-        lambda seen: seen.determination[:, 1],
+        lambda seen: seen.r_squared[:, 1],
     ),
     "global_r_squared": (
         "R²_global",
         "R² of a linear map from F to the latent of the global area",
-        lambda seen: seen.determination[:, 0],
+        lambda seen: seen.r_squared[:, 0],
     ),
 }
 """Symbol, meaning and formula of each metric."""
@@ -283,6 +282,7 @@ def _of_finite(measure: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
     if all(isfinite(array.sum()) for array in arrays):
         return measure(*arrays)
     sound = torch.stack([array.flatten(1).isfinite().all(1) for array in arrays]).all(0)
+    # 0 in the place of what is not finite: decompositions raise on NaN, for all seeds at once
     taken = (array.where(_along(sound, array), 0.0) for array in arrays)
     found = measure(*taken)
     return found.where(_along(sound, found), nan)
@@ -304,10 +304,11 @@ def _highest_frequency(
     return torch.stack(found).unflatten(0, tokens.shape[:2])
 
 
-def _determination(
+def _r_squared(
     features: Float[Tensor, "seed image feature"], latents: Float[Tensor, "seed image area"]
 ) -> Float[Tensor, "seed area"]:
     """Return R² of least squares on the last third of the images, fitted on the others, for each area."""
+    # tested on images that were not fitted: otherwise R² would be 1 with as many coordinates as images
     fitted = 2 * features.shape[1] // 3
     return ridge_r_squared(
         features[:, :fitted], latents[:, :fitted], features[:, fitted:], latents[:, fitted:], penalty=0.0

@@ -166,6 +166,7 @@ class Observable:
 
     def of(self, state: ModelState) -> Tensor:
         """Return the values of all seeds of a state. Raises ``ValueError`` unless they are what is declared."""
+        # of a user's formula nobody knows whether its sums depend on how many seeds there are: each seed by itself
         states = (state,) if self.seed_independent or len(state.owners) == 1 else state.of_seeds
         with torch.no_grad():
             found = [self._checked(self.compute(each), each) for each in states]
@@ -178,6 +179,7 @@ class Observable:
             raise invalid_value(
                 self.name, what, f"must be a tensor of real numbers of shape {shape}: {', '.join(self.axes)}"
             )
+        # later a NaN may be the model's, and divergence is told of by itself
         if state.step == 0 and not self.may_be_missing and found.isnan().any():
             raise invalid_value(
                 self.name, "NaN at the first frame", "declare may_be_missing=True if a value may not exist"

@@ -48,4 +48,5 @@ class Schedule:
             inner = np.linspace(0, last, self.frames).round().astype(int).tolist()
         else:
             inner = np.geomspace(1, max(last, 1), self.frames - 1).round().astype(int).tolist()
+        # a set, since early steps of a logarithmic schedule round to the same number
         return tuple(sorted({0, last, *(step for step in inner if step <= last)}))

@@ -23,7 +23,7 @@ from vitdyn.observables.by_area import over_pairs, over_positions
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.state import ModelState
 
-_DIVERSITY_SAMPLES = 2
+_FEW_SAMPLES = 2
 
 
 class _ByArea(NamedTuple):
@@ -64,6 +64,8 @@ def _sample_means(state: ModelState) -> Float[Tensor, "seed cluster row query"]:
     shows_own = (batch.visible_count(state.views[0]) > 0).gather(2, area[:, :, 0]) & counted
     weights = torch.stack([counted, shows_own, state.masks[0]], 2).to(attention)
     areas = attention.shape[2]
+    # all that is summed lies in one array, so that a frame goes through memory once: A to each area, A_own, the error,
+    # and the three weights themselves, whose sums are the counts
     values = attention.new_empty(*attention.shape[:2], areas + 5, attention.shape[3])
     torch.mul(attention, weights[:, :, :1], out=values[:, :, :areas])
     values[:, :, areas] = attention.gather(2, area)[:, :, 0]
@@ -85,6 +87,7 @@ def _sum_by_cluster(
         drawn = [(cluster == k)[..., None, None] for k in range(clusters)]
         return torch.stack([(values * own).sum(1) for own in drawn], 1)
     seeds = len(values)
+    # one after the other on CPU, so that a seed's sums are in the order that they have alone
     places = cluster + clusters * torch.arange(seeds)[:, None]
     sums = values.new_zeros(seeds * clusters, *values.shape[2:])
     return sums.index_add_(0, places.flatten(), values.flatten(0, 1)).unflatten(0, (seeds, clusters))
@@ -109,15 +112,16 @@ def _content_content(state: ModelState) -> Tensor:
     return xi.masked_fill(lacking[:, :, None] | lacking[:, None], nan)
 
 
-def _attention_diversity(state: ModelState) -> Tensor:
-    """Return the mean diversity of a few maps, spread over the batch and so over its clusters."""
+def _top_key_concentration(state: ModelState) -> Tensor:
+    """Return the mean concentration of a few maps, spread over the batch and so over its clusters."""
     count = state.batch.count
-    few = torch.linspace(0, count - 1, min(_DIVERSITY_SAMPLES, count)).long()
+    # samples lie in the order of their clusters, so that first and last are of different ones
+    few = torch.linspace(0, count - 1, min(_FEW_SAMPLES, count)).long()
     if state.parameters.content_queries:
         scores = torch.cat([state.maps(slice(one, one + 1)).mean(2) for one in few.tolist()], 1)
     else:
         scores = _key_scores(state, few.to(state.batch.cluster.device))
-    # diversity is that of key scores, which a map of one query has for its row
+    # the concentration is that of key scores, which a map of a single query has for its row
     return top_key_concentration(scores[:, :, None]).mean(1)
 
 
@@ -256,7 +260,7 @@ RECORD: tuple[Observable, ...] = (
         (),
         "D",
         "mean of the ten largest key scores of an attention map; lower is more diverse",
-        _attention_diversity,
+        _top_key_concentration,
     ),
 )
 """What a run records unless it is told otherwise."""

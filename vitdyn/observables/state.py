@@ -1,4 +1,4 @@
-"""What an observable sees: a model at one step, read through one batch, each quantity made once and shared."""
+"""What an observable is given: a model at one step, read through one batch, each quantity made once and shared."""
 
 from __future__ import annotations
 
