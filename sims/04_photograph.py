@@ -3,7 +3,7 @@
 Two photographs that come with scikit-image are segmented; the segments, cut into 16-pixel patches, are the
 areas of two clusters of the data model. After masked reconstruction a patch attends to its own segment; after
 contrast every patch attends to the largest segment of its photograph. A segment of one patch cannot be
-reconstructed (it is hidden with its only patch) and is hatched; the default segments have three or more.
+reconstructed (it is masked with its only patch) and is hatched; the default segments have three or more.
 Segments of photographs are larger than the local areas of the theory: their κ_s exceeds its range, which ends at 1/2.
 
 Claims: MAE-AREA and CL-GLOBAL, outside their checked runs.

@@ -20,7 +20,7 @@ sp = pytest.importorskip("sympy")
 
 from vitdyn.theory import Regime, contrastive_time, global_area_time, local_area_time, phase_one_start  # noqa: E402
 from vitdyn.theory.derivations import contrast, phases, reconstruction, start  # noqa: E402
-from vitdyn.theory.derivations.asymptotics import ALPHA, GAP, MASKED, RHO, SHOWN, P, exponent, leading_term  # noqa: E402
+from vitdyn.theory.derivations.asymptotics import ALPHA, GAP, MASKED, RHO, VISIBLE, P, exponent, leading_term  # noqa: E402
 from vitdyn.theory.derivations.asymptotics import leading_terms as leading  # noqa: E402
 from vitdyn.theory.derivations.model import Query, vanishes  # noqa: E402
 
@@ -189,7 +189,7 @@ def test_leading_drifts_against_all_masks(which, rate):
 
 def test_ratio_of_the_first_drifts_has_the_exponent_of_the_gap():
     assert sp.expand(exponent(start.drift_ratio()) - GAP) == 0
-    assert sp.simplify(start.drift_ratio() / P**GAP - SHOWN) == 0
+    assert sp.simplify(start.drift_ratio() / P**GAP - VISIBLE) == 0
     own, centre = exact_drifts(5)
     predicted = float(1 - HIDDEN) * 1e25 ** float(2 * KAPPA_C - 1 - KAPPA_S)
     assert float(-centre / own) == pytest.approx(predicted, rel=1e-4)
@@ -295,7 +295,7 @@ def test_levels_are_half_the_gap_over_the_latent():
     for level in (phases.phase_one_level(), phases.pushed_level_at_takeover()):
         constant = sp.simplify(2 * phases.Z * level - LEVEL_GAP)
         assert not constant.has(P)
-    assert sp.simplify(2 * phases.Z * phases.phase_one_level() - LEVEL_GAP - sp.log(SHOWN)) == 0
+    assert sp.simplify(2 * phases.Z * phases.phase_one_level() - LEVEL_GAP - sp.log(VISIBLE)) == 0
     assert sp.simplify(phases.phase_one_time() / phases.local_area_time() - sp.Rational(1, 2)) == 0
 
 

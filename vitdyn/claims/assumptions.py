@@ -153,6 +153,7 @@ def _is_behind_a_coarser(case: Case) -> bool:
     if not len(specs) == len(case.runs) == 2:
         return False
     coarse, fine = specs
+    # Nothing but tolerance and nodes may differ, or their difference is no error of integration.
     alike = replace(fine, tolerance=coarse.tolerance, nodes=coarse.nodes) == coarse
     return alike and coarse.tolerance > fine.tolerance and coarse.nodes <= fine.nodes
 

@@ -76,6 +76,7 @@ def _reseeded(run: Experiment, seed: int) -> Experiment:
     """Return the run with every seed moved to the root seed's own."""
     if not seed or not isinstance(run.training, (Training, ExactReduction)):
         return run
+    # Seeds of different root seeds never meet, so that a second check is independent of the first.
     moved = tuple(number + ROOT * seed for number in run.training.seed_numbers)
     return replace(run, training=replace(run.training, seeds=moved))
 
@@ -106,6 +107,7 @@ def overall(verdicts: Iterable[Verdict]) -> str:
     """
     judged = as_tuple("verdicts", verdicts, Verdict)
     cases = [verdict.status for verdict in judged if not verdict.is_control]
+    # One case against the claim outweighs all that is undecided.
     if REFUTED in cases:
         return REFUTED
     sound = all(verdict.status == verdict.expected for verdict in judged)
@@ -122,6 +124,7 @@ def _judge(
             predicted = claim.prediction(case)
             measured = claim.measure(case, trajectories())
             status, reason = compare(predicted, measured)
+        # A run that diverges or stalls decides nothing, unless the claim says by when it must have arrived.
         except ArithmeticError as error:
             status = REFUTED if _too_late(claim, error) else INCONCLUSIVE
             reason = " ".join(str(error).split()) or type(error).__name__

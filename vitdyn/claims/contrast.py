@@ -66,6 +66,7 @@ CL_TIME = Claim(
 
 
 def _single(objective: Contrastive | MaskedReconstruction, kappa_c: float, until: float) -> Case:
+    # Of a flow no seeds can be drawn: its error is that of the integrator, read off a coarser flow.
     run = flow(1e12, kappa_c, 0.3, objective, until=until)
     return Case(
         name=f"{objective.name} κ=({kappa_c:g}, 0.3), P = 1e12, until {until:g}", runs=with_coarser(run)
@@ -159,6 +160,7 @@ _STEP, _MARGIN = 0.005, 0.01
 
 def _mixtures(patches: float, kappa_c: float, kappa_s: float, clusters: int = CLUSTERS) -> Case:
     """Return mixtures over weights λ on a grid of ``_STEP`` around the prediction."""
+    # Round weights: the runs, and so their keys, do not change with the last digits of the formula.
     centre = round(collapse_threshold(Uniform(), 1.0, 64, clusters) / _STEP)
     weights = [round((centre + offset) * _STEP, 3) for offset in range(-4, 5)]
     runs = (
@@ -174,11 +176,13 @@ def _threshold(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     weights = [spec_of(case, index).weight for index in range(len(case.runs))]
     home = [float(each.final["own_area_attention"].sel(statistic="mean")[0, 0, 1]) for each in trajectories]
     local = np.array(home) > 0.25
+    # λ* is outside the grid: its interval reaches to the end of what λ can be.
     if local.all() or not local.any():
         edge = weights[-1] if local.all() else weights[0]
         low, high = (edge, 1.0) if local.all() else (0.0, edge)
         return Measurement(edge, low, high, len(local), "between two weights")
     first = int(np.argmin(local))
+    # A threshold is one place: attention that changes hands twice has none.
     if local[first:].any():
         raise ArithmeticError("the kind of attention that takes over does not change once over the weights")
     low, high = weights[first - 1], weights[first]

@@ -34,6 +34,8 @@ def twins(
     contrast = objective.view_count == 2
     clusters, samples = (CLUSTERS, NEGATIVES + 1) if contrast else (1, 32)
     layout = PatchLayout.from_exponents(patches, *kappa, clusters=clusters)
+    # A cluster is in 1/K of the samples, and a pooled output holds 1/P of a query: rates of order one at any
+    # P.
     rate = rate * clusters * (patches if contrast else 1)
     full = Training(
         generator=PatchGenerator(layout=layout),
@@ -154,6 +156,7 @@ def _of_other_clusters(case: Case, clusters: int) -> Control:
     """Return the control whose mean field has more clusters, and a rate that gives each of them as much to learn."""
     rate = spec_of(case).learning_rate
     assert rate is not None
+    # With so many clusters no negative is of the anchor's own.
     words = "mean field with " + (f"K = {clusters}" if clusters < 99 else "all negatives in other clusters")
     return against(case, words, clusters=clusters, learning_rate=rate * clusters / spec_of(case).clusters)
 

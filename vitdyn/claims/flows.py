@@ -94,8 +94,10 @@ def exponent(case: Case, trajectories: tuple[Trajectory, ...], statistic: Statis
     slopes whose distance from their limit falls by a factor of two or more from one P to the next lie within it.
     """
     logs = [log(spec_of(case, index).sizes.patches) for index in range(len(case.runs))]
+    # A statistic of the wrong sign has no exponent; its infinite slope decides nothing.
     values = [log(value) if value > 0 else -inf for value in map(statistic, trajectories)]
     slopes = np.diff(values) / np.diff(logs)
+    # The last change of slope bounds what is left of it where changes fall by half or more from P to P.
     change = abs(float(slopes[-1] - slopes[-2]))
     last = float(slopes[-1])
     return Measurement(last, last - change, last + change, len(values), "slope's change from the P below")

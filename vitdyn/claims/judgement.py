@@ -60,6 +60,7 @@ def compare(predicted: tuple[float, float], measured: Measurement) -> tuple[str,
         return INCONCLUSIVE, "the measured interval is not finite"
     if not low <= high or not least < most:
         return INCONCLUSIVE, "an interval's low end is not below its high end"
+    # Open against closed: an interval that only touches an end of the prediction does not support it.
     if least < low and high < most:
         return SUPPORTED, ""
     if high <= least or low >= most:

@@ -57,6 +57,7 @@ def _depth_of(level: Callable[..., Prediction], margin: float) -> Callable[[Case
     """Return, for a level of φ_1, the interval of −φ_1/log P."""
 
     def predicted(case: Case) -> Interval:
+        # The claim is on −φ_1/log P: the ends change places with the sign.
         spec = spec_of(case)
         size, found = regime_of(case).log_patches, level(regime_of(case), spec.latents, _mask_ratio(case))
         return -found.high / size - margin, -found.low / size + margin

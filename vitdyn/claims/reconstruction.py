@@ -135,6 +135,7 @@ def _tail(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     attention = trajectory[name].sel(statistic="mean").isel(seed=0, cluster=0, query_area=1)
     if name == "area_attention":
         attention = attention.isel(key_area=0)
+    # log 1/ε, in which crossings are evenly spaced; nearer to 1 than 1e-15 float64 cannot tell.
     digits = -np.log1p(-np.minimum(attention.to_numpy(), 1 - 1e-15))
     ends = (1e-4, 3e-5, 1e-5)
     times = [log(crossing_time(trajectory, digits, -log(end))) for end in ends]
@@ -236,6 +237,7 @@ def _reconstruction_loss(case: Case, trajectories: tuple[Trajectory, ...]) -> Me
     layout, distribution = training.generator.layout, training.generator.latents
     ratio = 0.5
     errors = trajectory["reconstruction_error"].to_numpy()
+    # Errors of masked queries are recorded whatever is trained, so that contrast, a control, has them too.
     losses = ratio * np.nansum(errors * layout.sizes, -1).mean(-1)
     excess = losses - reconstruction_infimum(layout, ratio, distribution)
     return over_seeds(excess[-1] / excess[0])
@@ -244,7 +246,7 @@ def _reconstruction_loss(case: Case, trajectories: tuple[Trajectory, ...]) -> Me
 MAE_LOSS = Claim(
     id="MAE-LOSS",
     statement="Masked reconstruction comes close to the infimum of its loss, ½E[z²] Σ_j C_j w_j, which areas that are "
-    "hidden as a whole leave.",
+    "masked as a whole leave.",
     source="Huang et al. (2025), as recalled; the minimum in closed form is ours",
     note="claims.md#mae-loss",
     assumptions=(

@@ -49,6 +49,8 @@ def _parse(given: list[str], modules: list[str]) -> Callable[[], int]:
     program = "vitdyn"
     if given and not given[0].startswith("-"):
         require_choice("command", given[0], COMMANDS)
+        # Made for the command that is asked for alone: its options are read off the sources of all
+        # objectives.
         if given[0] in BY_OBJECTIVE:
             commands, program, given = BY_OBJECTIVE[given[0]](), f"vitdyn {given[0]}", given[1:]
             if given and not given[0].startswith("-"):

@@ -102,6 +102,7 @@ def _seconds(spec: Any, symmetry: Any) -> float:
 
     order, few = symmetry.zeros(1), spec.seed_numbers[:1]
     arguments = symmetry, order, spec.generator, spec.objective, spec.batch_size, few
+    # The first call prepares what later ones find; it is not timed.
     sampled_gradient(*arguments, queries=spec.queries)
     began = time.perf_counter()
     for step in range(_TIMED):

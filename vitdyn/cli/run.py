@@ -83,6 +83,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
         device=options.device, progress=True, keep_final_state=options.keep_final_state, anew=options.anew
     )
     experiment = Experiment(name=objective.name, training=training)
+    # Refuses a run that does not fit before any file is touched.
     expected = estimate_cost(experiment, device=options.device)
     path = result_file(experiment, options.out)
     print(training.generator.layout.describe())

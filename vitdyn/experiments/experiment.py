@@ -139,6 +139,7 @@ def run(experiment: Experiment, *, out: str | Path | None = None, runtime: Runti
     if checkpoint and (reason := experiment.unnamed):
         warnings.warn(f"{experiment.name} is not resumed if it is interrupted: {reason}", stacklevel=2)
         checkpoint = None
+    # The last state outlives the run: the result may still fail to be written.
     until_saved = replace(runtime, keep_checkpoint=True)
     if isinstance(experiment.training, MeanField):  # mostly a second: nothing to resume
         trajectory = integrate(experiment.training, progress=runtime.progress)

@@ -19,10 +19,10 @@ from vitdyn.trajectory import Trajectory
 def patch_area_attention(
     trajectory: Trajectory, training: Training, *, samples: int = 128
 ) -> Float[np.ndarray, "seed cluster query area"]:
-    """Return how much each hidden patch attends to each area, for the model that a run ended with.
+    """Return how much each masked patch attends to each area, for the model that a run ended with.
 
-    A_{p→j} in the mean over those of ``samples`` fresh samples per seed that hide the patch and show some of
-    its own area. NaN for a patch without such a sample (an area of one patch is hidden with its only
+    A_{p→j} in the mean over those of ``samples`` fresh samples per seed that mask the patch and show some of
+    its own area. NaN for a patch without such a sample (an area of one patch is masked with its only
     patch) and for areas that a cluster lacks. ``training`` is the specification that the run had.
 
     Raises ``ValueError`` for a trajectory that was recorded without its final state.
@@ -41,6 +41,7 @@ def patch_area_attention(
         dtype,
         torch.device("cpu"),
     )
+    # After the last step: samples that no step of the run has seen.
     batch, views = source.evaluation(training.steps + 1, samples)
     attention = area_attention(correlations, batch, views[0])
     counted = ~views[0] & batch.own_area_visible(views[0])

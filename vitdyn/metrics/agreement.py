@@ -89,6 +89,7 @@ def agreement_interval(
     if isnan(value):
         return nan, nan, nan
     rng, models = np.random.default_rng(seed), first.shape[-1]
+    # Models are resampled and not seeds: the same ones for every seed.
     picks = torch.from_numpy(rng.integers(0, models, (resamples, models)))
     drawn = rank_agreement(first[..., picks], second[..., picks], convention=convention).value
     low, high = np.nanquantile(drawn.flatten(0, -2).mean(0).cpu().numpy(), (0.025, 0.975))

@@ -134,6 +134,7 @@ def _require_axes(field: str, tensor: Tensor, names: str, least: tuple[int, ...]
 
 def _require_numbers(field: str, array: Tensor, negative: bool = True, ranged: bool = True) -> None:
     """Raise unless all entries are finite; and, where asked, in the range of float64's squares and not negative."""
+    # torch has no minimum of unsigned numbers, which are finite and not negative anyway.
     if not array.numel() or array.dtype in _UNSIGNED:
         return
     least, largest = (float(end) for end in array.aminmax())

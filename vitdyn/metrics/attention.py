@@ -110,6 +110,7 @@ def attention_distance(
     attention = _maps(attention, prefix)
     places = _places(positions, pitch, (attention.shape[-2] - prefix, attention.shape[-1] - prefix))
     if convention.unit_square:
+        # An axis along which no two patches differ has no unit and needs none.
         extent = places.amax(0) - places.amin(0)
         places = places / torch.where(extent > 0, extent, 1.0)
     apart = torch.linalg.vector_norm(places[:, None] - places, dim=-1).to(attention.device)
@@ -144,6 +145,7 @@ def mutual_information(
         number = counted.sum(-1, dtype=torch.float64)
         keys = _entropy(rows.sum(-2) / number[..., None])
         information = (keys - _mean_over_queries(_entropy(rows), counted)).clamp_min(0)
+        # One key, or rows that are all alike: the formula says 0/0, and nothing is shared.
         scale = torch.sqrt(number.log() * keys)
         return torch.where(scale == 0, 0.0, information / torch.where(scale == 0, 1.0, scale))
 
@@ -280,6 +282,7 @@ def _rows(maps: Tensor, prefix: int, convention: MapConvention) -> tuple[Tensor,
 
 def _entropy(weights: Tensor) -> Tensor:
     """Return −Σ p log p over the last axis, 0 log 0 = 0; several times faster than torch's own ``entr``."""
+    # The smallest number in place of 0 has a finite logarithm, which 0 then multiplies.
     return -weights.clamp_min(torch.finfo(weights.dtype).tiny).log_().mul_(weights).sum(-1)
 
 
@@ -305,6 +308,7 @@ def _places(positions: tuple[int, int] | Array, pitch: float, patches: tuple[int
 
 def _deviation(maps: Tensor, axis: int, convention: DeviationConvention) -> Tensor:
     """Return the standard deviation along ``axis``; exactly 0 where nothing varies."""
+    # Less the first entry before the mean: what does not vary leaves no round-off.
     shifted = maps - maps.narrow(axis, 0, 1)
     shifted -= shifted.mean(axis, keepdim=True)
     return (shifted.square_().sum(axis) / (maps.shape[axis] - convention.unbiased)).sqrt_()

@@ -30,7 +30,7 @@ def attention_by_depth(
     ``mutual_information``, ``attention_entropy`` (nats) and ``top_key_scores`` (the mean of the ``top`` largest). The
     first ``prefix`` tokens, the class token for one, are dropped.
     """
-    blocks = _of_one_kind("maps", several("maps", maps, "image head query key", (1, 1, 1, 1)), 2)
+    blocks = _of_one_kind("maps", several("maps", maps, "image head query key", (1, 1, 1, 1)))
     measures = {
         "attention_distance": lambda each: attention_distance(each, positions, pitch=pitch, prefix=prefix),
         "mutual_information": lambda each: mutual_information(each, prefix=prefix),
@@ -53,9 +53,7 @@ def representations_by_depth(
     for axis in grid_of(side):
         require_integer("side", axis, at_least=2)
     require_integer("prefix", prefix, at_least=0)
-    depths = _of_one_kind(
-        "tokens", several("tokens", tokens, "image token width", (1, int(prefix) + 1, 1)), 2
-    )
+    depths = _of_one_kind("tokens", several("tokens", tokens, "image token width", (1, int(prefix) + 1, 1)))
     kept = [each[:, prefix:].to(torch.float64) for each in depths]
     last = kept[-1].flatten(0, 1)
     measures = {
@@ -68,11 +66,10 @@ def representations_by_depth(
     return {name: torch.stack([measure(each) for each in kept]) for name, measure in measures.items()}
 
 
-def _of_one_kind(field: str, arrays: list[Tensor], axes: int) -> list[Tensor]:
-    """Return arrays of four axes, (image, head) or (image, token) the first of them, that all depths share."""
+def _of_one_kind(field: str, arrays: list[Tensor]) -> list[Tensor]:
+    """Return the arrays; raise unless their first two axes, (image, head) or (image, token), agree at all depths."""
+    shared = arrays[0].shape[:2]
     for each in arrays:
-        if each.shape[:axes] != arrays[0].shape[:axes]:
-            raise invalid_value(
-                f"shape of {field}", tuple(each.shape), f"must begin with {tuple(arrays[0].shape[:axes])}"
-            )
+        if each.shape[:2] != shared:
+            raise invalid_value(f"shape of {field}", tuple(each.shape), f"must begin with {tuple(shared)}")
     return arrays

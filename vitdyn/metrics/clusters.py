@@ -74,6 +74,7 @@ def k_means(
         raise invalid_value(
             "clusters", clusters, f"must be at most the number of samples of (sample, feature), {len(rows)}"
         )
+    # Distances by products keep most digits near the origin.
     rows = rows - rows.mean(0)
     centres = rows[_spread_out(rows, clusters, np.random.default_rng(seed))]
     label = torch.full((len(rows),), -1, device=rows.device)
@@ -146,6 +147,7 @@ def _standardised(values: Tensor) -> Tensor:
 def _two_nearest(rows: Tensor, convention: DimensionConvention) -> float:
     """Return the dimension that fits the ratios of one set of samples."""
     distance = nearest(rows, rows, 2, known="others").distance
+    # A sample with a duplicate has no ratio.
     distance = distance[distance[:, 0] > 0]
     if not len(distance):
         return nan
@@ -182,6 +184,7 @@ def _spread_out(rows: Tensor, clusters: int, rng: np.random.Generator) -> list[i
     while len(picked) < clusters:
         share = apart.cpu().numpy()
         total = share.sum()
+        # Where every row is a centre already, any row will do.
         law = share / total if total > 0 else None
         picked.append(int(rng.choice(len(rows), p=law)))
         apart = torch.minimum(apart, (rows - rows[picked[-1]]).square().sum(-1))

@@ -74,6 +74,7 @@ def _log_potential(rows: Tensor, temperature: float) -> Tensor:
     """Return the log of the mean over ordered pairs i ≠ j, a few rows at a time."""
     samples = len(rows)
     squares = rows.square().sum(-1)
+    # Products are faster, where their round-off is small against what the temperature resolves.
     by_products = bool(temperature * product_error(rows, rows).max() < _TOLERATED)
     sums = []
     for start in range(0, samples, _ROWS):
@@ -82,6 +83,7 @@ def _log_potential(rows: Tensor, temperature: float) -> Tensor:
             apart = (squares[start : start + _ROWS, None] + squares - 2 * part @ rows.mT).clamp_min(0)
         else:
             apart = torch.cdist(part, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
+        # A sample is no pair with itself: e^{−∞} adds nothing.
         apart[torch.arange(len(part)), torch.arange(start, start + len(part))] = torch.inf
         sums.append(torch.logsumexp((-temperature * apart).flatten(), 0))
     return torch.logsumexp(torch.stack(sums), 0) - log(samples * (samples - 1))

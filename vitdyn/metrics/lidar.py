@@ -78,11 +78,13 @@ def _discriminability(
     within, means = _scatter(embeddings, convention)
     spread, axes = torch.linalg.eigh(within)
     delta = convention.delta * (spread.mean() if convention.relative else 1.0)
+    # In the eigenvectors of Sw its inverse root is a division.
     between = centred(means) @ axes / (objects - convention.unbiased) ** 0.5
     spread = spread.clamp_min(0) + delta
     if not bool(delta > 0):
         between, spread = _limit(between, spread)
     between = between / torch.sqrt(spread)
+    # The two Gram matrices share their nonzero eigenvalues: the smaller one is taken.
     gram = between @ between.mT if objects < between.shape[1] else between.mT @ between
     values = torch.linalg.eigvalsh(gram).clamp_min(0)
     return torch.nn.functional.pad(values, (0, embeddings.shape[-1] - len(values)))

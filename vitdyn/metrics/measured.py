@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from math import prod
+from math import nan, prod
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -63,6 +63,8 @@ def resolve(convention: str | _Convention, presets: Mapping[str, _Convention]) -
     if isinstance(convention, str):
         require_choice("convention", convention, presets)
         return presets[convention]
+    # Every convention is a Convention: where a metric has no choices, one of another metric is none of its
+    # own.
     kind = type(next(iter(presets.values())))
     if not isinstance(convention, kind) or (kind is Convention and type(convention) is not kind):
         raise invalid_value(
@@ -84,6 +86,11 @@ def product_error(rows: Tensor, others: Tensor) -> Tensor:
     """Return what ‖x − y‖² may be off by, for each x of ``rows``, where it is made of products: ‖x‖² − 2 x·y + ‖y‖²."""
     lengths = torch.linalg.vector_norm(rows, dim=-1) + torch.linalg.vector_norm(others, dim=-1).max()
     return 2 * (others.shape[-1] + 4) * ROUND_OFF * lengths.square()
+
+
+def over(total: Tensor, number: Tensor, empty: float = nan) -> Tensor:
+    """Return total/number, and ``empty`` where the number is not positive: never 0/0."""
+    return torch.where(number > 0, total / torch.where(number > 0, number, 1), empty)
 
 
 def without_error(means: Tensor, largest: Tensor, count: int) -> Tensor:

@@ -88,6 +88,7 @@ def nearest(
         hidden = {"all": rows < 0, "others": rows == own, "earlier": rows >= own}[known]
         apart = apart.masked_fill(hidden, inf)
         row, distance, reach = _nearest_by_products(part - middle, near, apart, count)
+        # Products cannot order these: all rows within reach are compared by differences.
         for query in reach.isfinite().nonzero()[:, 0].tolist():
             close = (apart[query].square() <= reach[query]).nonzero()[:, 0]
             exact = torch.linalg.vector_norm(part[query] - among[close], dim=-1)
@@ -197,6 +198,7 @@ def _vote(
     found: Neighbours, labels: Int[Tensor, " sample"], convention: NeighbourConvention
 ) -> Int[Tensor, " query"]:
     """Return the label with most votes for each query, counted over the labels that occur, a few queries at a time."""
+    # Votes are counted for labels that occur, so that gaps among labels take no memory.
     occurring, number = labels.unique(return_inverse=True)
     weight = torch.ones_like(found.distance)
     if convention.temperature is not None:

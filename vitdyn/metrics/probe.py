@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value, require_real
 from vitdyn.metrics.arrays import Array, as_float64, require_alike
-from vitdyn.metrics.measured import ROUND_OFF, Convention, Measured, centred, one_by_one, resolve
+from vitdyn.metrics.measured import ROUND_OFF, Convention, Measured, centred, one_by_one, over, resolve
 from vitdyn.metrics.neighbours import labels_of, train_and_test
 
 _STEPS = 2000
@@ -77,8 +77,10 @@ def fit_ridge(
     means = [
         values.mean(-2) if convention.intercept else torch.zeros_like(values[..., 0, :]) for values in (x, y)
     ]
+    # By singular values: the normal equations would square the condition of the features.
     left, values, right = torch.linalg.svd(centred(x) if convention.intercept else x, full_matrices=False)
     strength = float(penalty) * (x.shape[-2] if convention.averaged else 1)
+    # A direction of round-off has no weight: at penalty 0 that is the solution of least norm.
     floor = ROUND_OFF * max(x.shape[-2:]) * values[..., :1]
     positive = values > floor
     gain = torch.where(positive, values, 0.0) / torch.where(positive, values.square() + strength, 1.0)
@@ -128,9 +130,7 @@ def ridge_r_squared(
     missed = (truth - found).square().sum(-2)
     spread = centred(truth).square().sum(-2)
     met = (missed <= (1e3 * ROUND_OFF * truth.abs().amax(-2)).square() * truth.shape[-2]).to(missed)
-    return Measured(
-        torch.where(spread > 0, 1 - missed / torch.where(spread > 0, spread, 1.0), met), convention
-    )
+    return Measured(torch.where(spread > 0, 1 - over(missed, spread), met), convention)
 
 
 def fit_logistic(
@@ -209,6 +209,7 @@ def _descend(loss: Callable[[], Tensor], trained: list[Tensor]) -> None:
         return value
 
     optimiser.step(closure)
+    # L-BFGS does not say how it ended; the gradient does.
     slope = max(float(found.abs().max()) for found in torch.autograd.grad(loss(), trained))
     if not slope <= _FLAT:
         raise ArithmeticError(f"logistic fit: gradient {slope:.1e} after {_STEPS} steps; scale the features")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value, require_integer
 from vitdyn.metrics.arrays import Array, as_float64
-from vitdyn.metrics.measured import Convention, Measured, centred, number, one_of, resolve
+from vitdyn.metrics.measured import Convention, Measured, centred, number, one_of, over, resolve
 from vitdyn.metrics.spectra import covariance_spectrum
 
 GUARDS = ("none", "added", "renormalised", "mixed", "inside")
@@ -112,7 +112,7 @@ def ne_sum(
     """
     convention = resolve(convention, COVARIANCE)
     values = covariance_spectrum(as_float64("features", features, "sample feature", (2, 1)))
-    return Measured(_or_zero(values.sum(-1), values[..., 0]), convention)
+    return Measured(over(values.sum(-1), values[..., 0], 0.0), convention)
 
 
 def participation_ratio(
@@ -124,8 +124,8 @@ def participation_ratio(
     """
     convention = resolve(convention, COVARIANCE)
     values = covariance_spectrum(as_float64("features", features, "sample feature", (2, 1)))
-    values = _or_zero(values, values[..., :1])  # squares of λ neither overflow nor vanish
-    return Measured(_or_zero(values.sum(-1).square(), values.square().sum(-1)), convention)
+    values = over(values, values[..., :1], 0.0)  # squares of λ neither overflow nor vanish
+    return Measured(over(values.sum(-1).square(), values.square().sum(-1), 0.0), convention)
 
 
 def spectral_decay(
@@ -160,6 +160,7 @@ def power_law(
     if values.shape[-1] < 2:
         raise invalid_value("first", first, "must leave at least two eigenvalues to fit")
     index = torch.arange(int(first), int(first) + values.shape[-1], dtype=torch.float64, device=values.device)
+    # 1/j makes points even in log j: else the many small eigenvalues would rule the fit.
     weight = 1 / index if convention.weights == "1/j" else torch.ones_like(index)
     weight = weight / weight.sum()
     x = index.log() - (weight * index.log()).sum()
@@ -167,7 +168,3 @@ def power_law(
     slope = (weight * x * torch.where(positive, values, 1.0).log()).sum(-1) / (weight * x.square()).sum()
     vanished = torch.where(positive.any(-1), inf, nan)
     return torch.where(positive.all(-1), -slope, vanished)
-
-
-def _or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
-    return torch.where(denominator > 0, numerator / torch.where(denominator > 0, denominator, 1.0), 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
 
 import torch
 from jaxtyping import Float
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value, require_choice
 from vitdyn.metrics.arrays import Array, as_float64, real, require_alike
-from vitdyn.metrics.measured import Convention, Measured, blockwise, centred, one_of, resolve
+from vitdyn.metrics.measured import Convention, Measured, blockwise, centred, one_of, over, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +89,10 @@ def cka(
     require_alike("second", y.shape[:-2], x.shape[:-2])
     x, y = _scaled(x), _scaled(y)
     dependence = _unbiased_hsic if convention.unbiased else _plain_hsic
+    # Unbiased estimates of what is not negative may come out so.
     selves = dependence(x, x).clamp_min(0), dependence(y, y).clamp_min(0)
     scale = torch.sqrt(selves[0]) * torch.sqrt(selves[1])
-    return Measured(_over(dependence(x, y), scale, empty=0.0), convention)
+    return Measured(over(dependence(x, y), scale, empty=0.0), convention)
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def _pairwise(unit: Tensor, directed: Tensor, convention: CosineConvention) -> T
     number = directed.sum(-1)
     if convention.without_direction == "zero":
         number = torch.full_like(number, unit.shape[-2])
-    return _over(total, number * (number - 1))
+    return over(total, number * (number - 1))
 
 
 def _over_heads(unit: Tensor, directed: Tensor, convention: CosineConvention) -> Tensor:
@@ -127,11 +127,7 @@ def _to_the_last(unit: Tensor, directed: Tensor, convention: CosineConvention) -
     both = directed & directed[..., -1:, :]
     if convention.without_direction == "zero":
         both = torch.ones_like(both)
-    return _over((unit * unit[..., -1:, :, :]).sum((-2, -1)), both.sum(-1))
-
-
-def _over(total: Tensor, number: Tensor, empty: float = nan) -> Tensor:
-    return torch.where(number > 0, total / torch.where(number > 0, number, 1), empty)
+    return over((unit * unit[..., -1:, :, :]).sum((-2, -1)), both.sum(-1))
 
 
 def _scaled(values: Tensor) -> Tensor:

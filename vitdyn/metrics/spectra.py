@@ -18,6 +18,7 @@ from vitdyn.metrics.measured import (
     centred,
     number,
     one_of,
+    over,
     resolve,
     without_error,
 )
@@ -108,8 +109,10 @@ def fourier_log_amplitude(
     points = _points(gcd(rows, columns), convention)
     if points < 2 and rows != columns:
         raise invalid_value("side", side, "the axes must have a frequency in common besides 0: crop the grid")
+    # Only the diagonal is read: its few waves cost less than a whole transform.
     waves = _diagonal_waves(rows, columns, points).to(tokens.device)
     spectrum = (tokens.mT.to(torch.complex128) @ waves).abs()  # (*batch, channel, frequency)
+    # What a sum of so many terms leaves of nothing.
     floor = 4 * ROUND_OFF * tokens.abs().sum(-2)[..., None]
     amplitude = (
         torch.where(spectrum > floor, spectrum, 0.0)
@@ -153,8 +156,7 @@ def singular_value_spectrum(
     if convention.quantity == "singular":
         values = torch.sqrt(values * (rows.shape[-2] - 1))
     if convention.relative:
-        first = values[..., :1]
-        values = torch.where(first > 0, values / torch.where(first > 0, first, 1.0), 1.0)
+        values = over(values, values[..., :1], 1.0)
     return Measured(values.log() if convention.logarithm else values, convention)
 
 
@@ -163,6 +165,7 @@ def covariance_spectrum(
 ) -> Float[Tensor, "*batch direction"]:
     """Return the min(n − 1, d) largest eigenvalues of the covariance, denominator n − 1; round-off is 0."""
     samples = features.shape[-2]
+    # Singular values of features and not eigenvalues of the covariance: small ones keep twice the digits.
     values = torch.linalg.svdvals(centred(features))[..., : samples - 1]
     floor = ROUND_OFF * max(features.shape[-2:]) * values[..., :1]
     return torch.where(values > floor, values, 0.0).square() / (samples - 1)

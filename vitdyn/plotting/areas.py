@@ -52,7 +52,7 @@ def draw_data(
     entries = [
         Patch(facecolor=PALE, edgecolor=BLACK, linewidth=0.6, label="global area (0)"),
         Patch(facecolor=AREA_COLOURS[0], edgecolor=BLACK, linewidth=0.6, label="local areas (1, 2, …)"),
-        Patch(facecolor="white", edgecolor=GREY, hatch="//////", linewidth=0.6, label="hidden patch"),
+        Patch(facecolor="white", edgecolor=GREY, hatch="//////", linewidth=0.6, label="masked patch"),
     ]
     drawing.figure.legend(handles=entries, loc="outside lower center", ncols=3)
     return drawing
@@ -67,6 +67,7 @@ def area_grid(layout: PatchLayout, cluster: int) -> Int[np.ndarray, "row column"
 
 def draw_areas(axes: Axes, areas: Int[np.ndarray, "row column"]) -> None:
     """Colour the cells by area, outline each area and write its number into it."""
+    # Lighter than lines are drawn, so that black numbers stand out.
     cycle = 0.75 * np.array([to_rgb(colour) for colour in AREA_COLOURS]) + 0.25
     colours = np.where((areas == GLOBAL_AREA)[..., None], to_rgb(PALE), cycle[(areas - 1) % len(cycle)])
     axes.imshow(colours, extent=_cells(areas.shape))
@@ -80,7 +81,7 @@ def draw_areas(axes: Axes, areas: Int[np.ndarray, "row column"]) -> None:
 def draw_view(
     axes: Axes, pixels: Float[np.ndarray, "height width channel"], visible: Bool[np.ndarray, "row column"]
 ) -> None:
-    """Draw a picture with its hidden patches hatched."""
+    """Draw a picture with its masked patches hatched."""
     axes.imshow(pixels, extent=_cells(visible.shape))
     hatch_cells(axes, ~visible, "//////")
     _frame(axes)
@@ -97,6 +98,7 @@ def draw_outlines(
 ) -> None:
     """Draw the borders between areas; a cell is 1 wide and the upper left corner of the grid is (0, 0)."""
     rows, columns = areas.shape
+    # A border runs between any two neighbouring cells of different areas.
     across = np.argwhere(areas[:, 1:] != areas[:, :-1])
     down = np.argwhere(areas[1:] != areas[:-1])
     lines = [[(column + 1, row), (column + 1, row + 1)] for row, column in across]

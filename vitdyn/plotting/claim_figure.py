@@ -60,6 +60,7 @@ def _scale(axes: Axes, verdicts: Sequence[Verdict]) -> tuple[float, float]:
     least, most = (min(found), max(found)) if found else (0.0, 1.0)
     if least > 0 and _differ_widely(verdicts):
         axes.set_xscale("log")
+        # Room on both sides: no marker stands on the frame.
         room = (most / least) ** 0.08
         edges = least / room, most * room
     else:
@@ -70,7 +71,7 @@ def _scale(axes: Axes, verdicts: Sequence[Verdict]) -> tuple[float, float]:
 
 
 def _differ_widely(verdicts: Sequence[Verdict]) -> bool:
-    """Whether a linear axis would hide the cases; that a control lies far below them is no reason."""
+    """Return whether a linear axis would hide the cases; that a control lies far below them is no reason."""
     cases = _finite([each for each in verdicts if not each.is_control])
     return bool(cases) and max(_finite(verdicts)) >= _WIDE * min(cases)
 
@@ -108,6 +109,7 @@ def _draw_measured(axes: Axes, verdict: Verdict, row: int, edges: tuple[float, f
         centred: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "center", "va": "center"}
         axes.text(0.5, row, "no number", color=colour, **centred)
         return
+    # An interval that has no end is cut at the panel's, where an arrow says so.
     ends = [max(verdict.low, edges[0]), min(verdict.high, edges[1])]
     bar: dict[str, Any] = {"color": colour, "linewidth": 1.6, "solid_capstyle": "butt", "zorder": 3}
     axes.plot(ends, [row, row], **bar)

@@ -111,6 +111,7 @@ def _section(claim: Claim, verdicts: Sequence[Verdict], status: str) -> str:
 
 def _figure(claim: Claim, verdicts: Sequence[Verdict]) -> str:
     held = BytesIO()
+    # Without matplotlib's version in it the same verdicts give the same page.
     write_picture(draw_verdicts(verdicts), held, {"Software": None})
     words = "; ".join(f"{each.case}: {each.interval}, {each.status.lower()}" for each in verdicts)
     return (

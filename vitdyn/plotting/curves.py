@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from vitdyn._axes import GLOBAL_AREA, STATISTIC
 from vitdyn.plotting.arguments import checked
-from vitdyn.plotting.drawing import present
+from vitdyn.plotting.drawing import LetteredAxes, present
 from vitdyn.plotting.style import BLUE, GREEN, GREY, PURPLE, VERMILLION
 from vitdyn.trajectory import Trajectory
 
@@ -52,8 +52,26 @@ def attention_by_pair(trajectory: Trajectory, pair: str) -> Float[np.ndarray, "f
     """Return area attention by kind; to a query's own area over samples that show some of it."""
     if not pair.endswith("own"):
         return by_pair(trajectory, "area_attention", pair)
+    # Not off area_attention: samples that mask the whole area would count against the query.
     own = trajectory["own_area_attention"].sel(statistic="mean").to_numpy().astype(np.float64)
     return _mean(own[..., GLOBAL_AREA + 1 :] if pair.startswith("local") else own[..., [GLOBAL_AREA]])
+
+
+def draw_correlations(
+    panel: LetteredAxes, trajectory: Trajectory, clock: Float[np.ndarray, " frame"]
+) -> None:
+    """Draw Φ of all kinds of pairs."""
+    for pair, look in PAIRS.items():
+        values = by_pair(trajectory, "feature_position", pair)
+        panel.curve(pair, clock, values, color=look.colour, linestyle=look.dashes)
+
+
+def draw_attention(panel: LetteredAxes, trajectory: Trajectory, clock: Float[np.ndarray, " frame"]) -> None:
+    """Draw area attention of the kinds of ``ATTENTION_PAIRS``."""
+    for pair in ATTENTION_PAIRS:
+        look, values = PAIRS[pair], attention_by_pair(trajectory, pair)
+        panel.curve(pair, clock, values, color=look.colour, linestyle=look.dashes)
+    panel.axes.set_ylim(-0.03, 1.03)
 
 
 _MOST_POWERS = 8
@@ -65,6 +83,7 @@ def log_clock(axes: Axes, clock: Float[np.ndarray, " frame"]) -> None:
     if later.size == 0:
         return
     first, last = float(later.min()), float(later.max())
+    # Linear up to the first frame after the start, so that 0 has a place on it.
     axes.set_xscale("symlog", linthresh=first, linscale=0.35)
     powers = 10.0 ** np.arange(np.ceil(np.log10(first) - 1e-9), np.floor(np.log10(last) + 1e-9) + 1)
     if len(powers) > _MOST_POWERS:  # the first would stand on the 0

@@ -42,6 +42,7 @@ class Drawing:
     def of_size(cls, width: float, height: float) -> Drawing:
         """Return an empty figure of so many inches; it belongs to no window and no global list of figures."""
         figure = Figure(figsize=(width, height), layout="constrained")
+        # Not by pyplot, which keeps every figure until it is closed.
         FigureCanvasAgg(figure)
         return cls(figure)
 
@@ -57,6 +58,11 @@ class Drawing:
     def note_point(self, panel: str, series: str, x: float, value: float) -> None:
         """Write down a single point."""
         self.rows.append((panel, series, x, "", value, "", ""))
+
+    def note_points(self, panel: str, series: str, x: Iterable[float], values: Iterable[float]) -> None:
+        """Write down points one by one."""
+        for place, value in zip(x, values, strict=True):
+            self.note_point(panel, series, place, value)
 
     def note_grid(self, panel: str, series: str, values: np.ndarray) -> None:
         """Write down a picture: x is the column, y the row."""
@@ -110,6 +116,10 @@ class LetteredAxes:
         """Write down a single point."""
         self.drawing.note_point(self.letter, series, x, value)
 
+    def note_points(self, series: str, x: Iterable[float], values: Iterable[float]) -> None:
+        """Write down points one by one."""
+        self.drawing.note_points(self.letter, series, x, values)
+
     def note_grid(self, series: str, values: np.ndarray) -> None:
         """Write down a picture."""
         self.drawing.note_grid(self.letter, series, values)
@@ -149,6 +159,7 @@ def save_figure(drawing: Drawing, stem: Path) -> Path:
     cannot be written.
     """
     paths = figure_files(stem)
+    # In the style again: some settings, as the kind of fonts in a PDF, are read when a figure is printed.
     with writable_beside(paths["pdf"]) as scratch, styled(), _laid_out(drawing) as figure:
         FigureCanvasPdf(figure).print_pdf(scratch, metadata={"CreationDate": None})
     with writable_beside(paths["png"]) as scratch:

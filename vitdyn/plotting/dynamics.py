@@ -162,6 +162,7 @@ def _draw_attention(
 
 
 def _share_limits(panels: np.ndarray) -> None:
+    # Columns are there to be compared: a row has one scale.
     limits = np.array([axes.get_ylim() for axes in panels])
     for axes in panels:
         axes.set_ylim(limits[:, 0].min(), limits[:, 1].max())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitdyn.plotting.curves import ATTENTION_PAIRS, PAIRS, attention_by_pair, by_pair, log_clock
+from vitdyn.plotting.curves import PAIRS, draw_attention, draw_correlations, log_clock
 from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style
 from vitdyn.plotting.style import BLACK, PAGE_WIDTH
 from vitdyn.trajectory import Trajectory
@@ -20,14 +20,9 @@ def flow_page(trajectory: Trajectory) -> Drawing:
     correlations, attention = panels[:2]
     clock = trajectory["time"].to_numpy().astype(float)
     correlations.title("correlations")
-    for pair, look in PAIRS.items():
-        values = by_pair(trajectory, "feature_position", pair)
-        correlations.curve(pair, clock, values, color=look.colour, linestyle=look.dashes)
+    draw_correlations(correlations, trajectory, clock)
     attention.title("attention to areas")
-    for pair in ATTENTION_PAIRS:
-        look, values = PAIRS[pair], attention_by_pair(trajectory, pair)
-        attention.curve(pair, clock, values, color=look.colour, linestyle=look.dashes)
-    attention.axes.set_ylim(-0.03, 1.03)
+    draw_attention(attention, trajectory, clock)
     if has_loss:
         panels[2].title("loss")
         loss = trajectory["loss"].to_numpy()

@@ -81,6 +81,7 @@ def _legend() -> list[Artist]:
 def _draw_scores(axes: Axes, drawing: Drawing, model: HeadMetrics, *, label: bool) -> None:
     scores = model.values["top_key_scores"][-1]
     heads = np.arange(1, scores.shape[1] + 1)
+    # A head without any attention on patches has no score in that image.
     stats = [boxplot_stats(values[~np.isnan(values)])[0] for values in scores.T]
     thin = {"linewidth": 0.8}
     axes.bxp(
@@ -114,11 +115,9 @@ def _draw_by_depth(axes: Axes, drawing: Drawing, model: HeadMetrics, name: str, 
     panel = "abc"[1 + list(_BY_DEPTH).index(name)]
     for head, row in enumerate(values.T, start=1):
         axes.plot(blocks, row, "o", markersize=2.6, color=BLUE, alpha=0.55, markeredgecolor="none")
-        for block, value in zip(blocks, row, strict=True):
-            drawing.note_point(panel, f"{model.label}: head {head}", block, value)
+        drawing.note_points(panel, f"{model.label}: head {head}", blocks, row)
     axes.plot(blocks, mean, color="black", linewidth=1.2)
-    for block, value in zip(blocks, mean, strict=True):
-        drawing.note_point(panel, f"{model.label}: mean", block, value)
+    drawing.note_points(panel, f"{model.label}: mean", blocks, mean)
     axes.set(xlabel="block", xlim=(0.4, len(blocks) + 0.6))
     _number(axes, len(blocks))
     if label:

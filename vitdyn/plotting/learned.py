@@ -121,8 +121,7 @@ def _draw_ordering(panel: LetteredAxes, ordering: Ordering, name: str) -> None:
         own = [index for index, each in enumerate(ordering.objectives) if each == objective]
         look: dict[str, Any] = {"color": OBJECTIVE_COLOURS[objective], "s": 11, "linewidths": 0, "alpha": 0.8}
         panel.axes.scatter(scores[own], quality[own], **look)
-        for index in own:
-            panel.note_point(objective, float(scores[index]), float(quality[index]))
+        panel.note_points(objective, scores[own].tolist(), quality[own].tolist())
     rho, low, high = agreement_interval(ordering.metrics[name], ordering.quality)
     words = rf"$\rho$ = {rho:.2f} [{low:.2f}, {high:.2f}]"
     panel.axes.text(0.98, 0.42, words, transform=panel.axes.transAxes, ha="right")

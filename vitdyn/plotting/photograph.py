@@ -14,8 +14,7 @@ from matplotlib.patches import Rectangle
 
 from vitdyn.data import PatchLayout
 from vitdyn.plotting.areas import area_grid, draw_outlines, hatch_cells
-from vitdyn.plotting.curves import present
-from vitdyn.plotting.drawing import Drawing, drawn_in_style
+from vitdyn.plotting.drawing import Drawing, drawn_in_style, present
 from vitdyn.plotting.style import BLACK, PAGE_WIDTH, SHARE_MAP, YELLOW
 
 _DARK, _COVER = 0.12, 0.68
@@ -41,7 +40,7 @@ def draw_photographs(
 
     The first shows what the marked patch attends to: each area is as bright as the attention that the patch
     gives it. The second gives every patch's attention to its own area, hatched where there is none to
-    measure (an area of one patch is hidden with its only patch). All values are medians over seeds.
+    measure (an area of one patch is masked with its only patch). All values are medians over seeds.
     """
     columns = 1 + 2 * len(attention)
     drawing = Drawing.of_size(PAGE_WIDTH, 0.83 + 1.29 * len(photographs))
@@ -100,6 +99,7 @@ def _draw_followed(
     drawing.note_grid(
         panel, f"{photograph.name}, {name}: attention of patch ({row}, {column}) to each area", seen
     )
+    # One brightness for all pixels of a patch.
     light = np.kron(np.clip(seen, 0, 1), np.ones(_patch_shape(photograph)))[..., None]
     axes.imshow((_DARK + (1 - _DARK) * light) * photograph.picture, extent=_extent(photograph))
     _finish(axes, photograph, "#BBBBBB")
@@ -124,6 +124,7 @@ def _draw_own(
 
 
 def _finish(axes: Axes, photograph: Photograph, colour: str, *, followed: bool = True) -> None:
+    # A light line on a dark one is seen on any picture.
     draw_outlines(axes, area_grid(photograph.layout, photograph.cluster), colour=BLACK, width=1.3)
     draw_outlines(axes, area_grid(photograph.layout, photograph.cluster), colour=colour, width=0.6)
     if followed:
@@ -145,6 +146,7 @@ def _letter(axes: Axes, letter: str) -> None:
 
 
 def _exponents(photograph: Photograph) -> str:
+    # The exponents of this photograph alone: a layout of several clusters has means.
     layout = PatchLayout(partition=(photograph.layout.partition[photograph.cluster],))
     return (
         rf"$\kappa_c$ = {layout.kappa_c:.2f}, $\kappa_s$ = {layout.kappa_s:.2f}"

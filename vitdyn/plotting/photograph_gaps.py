@@ -79,8 +79,7 @@ def _draw_strip(
         axes.plot([np.median(gaps)] * 2, [row - 0.32, row + 0.32], color=BLACK, linewidth=1.3)
         share = float(np.mean(gaps > 0))
         axes.text(1.01, row, f"{share:.0%}", transform=axes.get_yaxis_transform(), va="center", fontsize=7)
-        for gap in gaps:
-            drawing.note_point(letter, f"gap at patch size {size}", size, float(gap))
+        drawing.note_points(letter, f"gap at patch size {size}", [size] * len(gaps), gaps)
         drawing.note_point(letter, "median gap", size, float(np.median(gaps)))
         drawing.note_point(letter, "share above 0", size, share)
     heading = r"$\Delta > 0$"

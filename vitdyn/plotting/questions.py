@@ -172,6 +172,7 @@ def _draw_panel(place: LetteredAxes, panel: Panel) -> None:
         axes.set_ylim(*panel.limits)
     axes.set_xlabel(panel.across)
     axes.set_ylabel(panel.up)
+    # Few words fit on one line below the panel.
     short = sum(len(series.words) for series in panel.series) < 40
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=len(panel.series) if short else 2,
@@ -191,8 +192,7 @@ def _draw_sweep(place: LetteredAxes, series: Series) -> None:
     place.axes.plot(repeated, series.values.ravel(), **marker, **faint)
     place.axes.plot(series.x, mean, **marker, **_look(series), label=series.words)
     place.note_curve(f"mean of {series.words}", series.x, mean, low, high)
-    for x, value in zip(repeated, series.values.ravel(), strict=True):
-        place.note_point(series.words, float(x), float(value))
+    place.note_points(series.words, repeated.astype(float), series.values.ravel())
 
 
 def _draw_band(place: LetteredAxes, series: Series) -> None:
@@ -206,8 +206,7 @@ def _draw_portrait(place: LetteredAxes, series: Series) -> None:
         x, value = series.x[:, seed], series.values[:, seed]
         place.axes.plot(x, value, alpha=0.8, **look, label=series.words if seed == 0 else None)
         place.axes.plot(x[-1:], value[-1:], marker=series.marker, markersize=3.6, color=series.colour)
-        for across, up in zip(x, value, strict=True):
-            place.note_point(f"{series.words}, seed {seed}", float(across), float(up))
+        place.note_points(f"{series.words}, seed {seed}", x.astype(float), value)
 
 
 def _look(series: Series) -> dict[str, Any]:

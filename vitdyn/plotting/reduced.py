@@ -86,8 +86,7 @@ def draw_portrait(paths: Sequence[PortraitPath]) -> Drawing:
         axes.annotate(
             series, (own[-1], center[-1]), xytext=(5, lift), textcoords="offset points", va="center"
         )
-        for point in zip(own, center, strict=True):
-            drawing.note_point("a", series, *point)
+        drawing.note_points("a", series, own, center)
         low, high = path.corner.low / path.log_patches, path.corner.high / path.log_patches
         if low < high:
             axes.plot(
@@ -176,8 +175,7 @@ def draw_mixture(
         threshold = half_crossing(weights, values)
         label = rf"{name}: $\lambda^* = {threshold:.2f}$"
         right.plot(weights, values, color=shade, marker=".", markersize=4, label=label)
-        for point in zip(weights, values, strict=True):
-            drawing.note_point("b", name, *point)
+        drawing.note_points("b", name, weights, values)
         drawing.note_point("b", f"{THRESHOLD}, {name}", threshold, 0.5)
     right.axhline(0.5, color=GREY, linewidth=0.5, zorder=0)
     right.set_xlabel(r"$\lambda$, weight of contrast")
@@ -245,6 +243,7 @@ def _draw_map(axes: Axes, drawing: Drawing, panel: str, each: Map) -> None:
     rows, columns = np.nonzero(np.isnan(each.values))
     axes.plot(each.x[columns], each.y[rows], "x", color=BLUE, markersize=3)
     bar = axes.figure.colorbar(picture, ax=axes, fraction=0.08, pad=0.02)
+    # A flat colour is hard to read off a scale: its number stands beside it.
     if each.share and np.nanmax(each.values) - np.nanmin(each.values) < 0.01:
         words = f"{np.nanmean(each.values):.2f} everywhere"
         axes.text(0.97, 0.04, words, transform=axes.transAxes, ha="right")

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from vitdyn._errors import invalid_value
-from vitdyn.plotting.drawing import Drawing, drawn_in_style
-from vitdyn.plotting.style import BLACK, BLUE, GREEN, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION, panel_title
+from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style
+from vitdyn.plotting.style import BLACK, BLUE, GREEN, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION
 
 _COLOURS = (BLUE, VERMILLION, GREEN, ORANGE)
 _MARKERS = "osD^"
@@ -54,51 +53,47 @@ def draw_exponents(laws: Sequence[PowerLaw]) -> Drawing:
     rows = (len(titles) + 2) // 2
     drawing = Drawing.of_size(PAGE_WIDTH, 2.5 * rows)
     grid = drawing.figure.subplots(rows, 2, squeeze=False).ravel()
-    panels = [*grid[: len(titles) + 1]]
+    *panels, last = (
+        LetteredAxes(drawing, axes, chr(ord("a") + index))
+        for index, axes in enumerate(grid[: len(titles) + 1])
+    )
     for spare in grid[len(titles) + 1 :]:
         spare.axis("off")
-    last = chr(ord("a") + len(titles))
-    for index, title in enumerate(titles):
-        panel = chr(ord("a") + index)
+    for index, (panel, title) in enumerate(zip(panels, titles, strict=True)):
         for rank, law in enumerate(law for law in laws if law.panel == title):
             look: dict[str, Any] = {"color": _COLOURS[rank % 4], "marker": _MARKERS[index % 4]}
-            _draw_law(panels[index], drawing, panel, law, look)
-            _draw_slopes(panels[-1], drawing, last, law, look)
-        panel_title(panels[index], panel, title)
-        panels[index].set_xlabel(r"$\log_{10} P$")
-        panels[index].set_ylabel(r"$\log_{10} T$")
-        panels[index].legend(loc="upper left", borderpad=0.1, labelspacing=0.35, handletextpad=0.5)
-    panels[-1].axhline(0, color=BLACK, linewidth=0.7)
-    panel_title(panels[-1], last, "approach to the predicted slopes")
-    panels[-1].set_ylabel("local slope less prediction")
-    panels[-1].set_xlabel(r"$\log_{10} P$")
+            _draw_law(panel, law, look)
+            _draw_slopes(last, law, look)
+        panel.title(title)
+        panel.axes.set(xlabel=r"$\log_{10} P$", ylabel=r"$\log_{10} T$")
+        panel.axes.legend(loc="upper left", borderpad=0.1, labelspacing=0.35, handletextpad=0.5)
+    last.axes.axhline(0, color=BLACK, linewidth=0.7)
+    last.title("approach to the predicted slopes")
+    last.axes.set(xlabel=r"$\log_{10} P$", ylabel="local slope less prediction")
     marks = [
         Line2D([], [], color=BLACK, marker=_MARKERS[index % 4], markersize=3.5, linewidth=0.8, label=title)
         for index, title in enumerate(titles)
     ]
-    panels[-1].legend(handles=marks, loc="best", borderpad=0.1)
+    last.axes.legend(handles=marks, loc="best", borderpad=0.1)
     return drawing
 
 
-def _draw_law(axes: Axes, drawing: Drawing, panel: str, law: PowerLaw, look: dict[str, Any]) -> None:
+def _draw_law(panel: LetteredAxes, law: PowerLaw, look: dict[str, Any]) -> None:
     x, y = np.log10(law.patches), np.log10(law.times)
     found = np.flatnonzero(np.isfinite(y))
-    axes.plot(x, y, linestyle="", markersize=4, label=f"{law.label}, slope {law.exponent:.2f}", **look)
-    for point in zip(x, y, strict=True):
-        drawing.note_point(panel, law.label, *point)
+    panel.axes.plot(x, y, linestyle="", markersize=4, label=f"{law.label}, slope {law.exponent:.2f}", **look)
+    panel.note_points(law.label, x, y)
     if len(found):
         line = y[found[-1]] + law.exponent * (x - x[found[-1]])
-        axes.plot(x, line, color=look["color"], linewidth=1)
-        for point in zip(x, line, strict=True):
-            drawing.note_point(panel, f"predicted {law.label}", *point)
+        panel.axes.plot(x, line, color=look["color"], linewidth=1)
+        panel.note_points(f"predicted {law.label}", x, line)
 
 
-def _draw_slopes(axes: Axes, drawing: Drawing, panel: str, law: PowerLaw, look: dict[str, Any]) -> None:
+def _draw_slopes(panel: LetteredAxes, law: PowerLaw, look: dict[str, Any]) -> None:
     x = np.log10(law.patches)
     middle, rest = (x[1:] + x[:-1]) / 2, law.slopes - law.exponent
-    axes.plot(middle, rest, markersize=3.5, linewidth=0.8, **look)
-    for point in zip(middle, rest, strict=True):
-        drawing.note_point(panel, f"{law.panel}: {law.label}", *point)
+    panel.axes.plot(middle, rest, markersize=3.5, linewidth=0.8, **look)
+    panel.note_points(f"{law.panel}: {law.label}", middle, rest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +118,9 @@ def draw_collapse(rows: Sequence[CollapseRow]) -> Drawing:
     shades = dict(zip(sizes, colormaps[SHARE_MAP](np.linspace(0, 0.92, len(sizes))), strict=True))
     for index, row in enumerate(rows):
         for side, axes in enumerate(grid[index]):
-            panel = chr(ord("a") + 2 * index + side)
-            _draw_rescaled(axes, drawing, panel, row, row.exponent if side else 0.0, shades)
-            panel_title(axes, panel, f"{row.title}: {'rescaled' if side else 'as it is'}")
+            panel = LetteredAxes(drawing, axes, chr(ord("a") + 2 * index + side))
+            _draw_rescaled(panel, row, row.exponent if side else 0.0, shades)
+            panel.title(f"{row.title}: {'rescaled' if side else 'as it is'}")
             axes.set_xlabel(rf"$t\,/\,P^{{{row.exponent:.2g}}}$" if side else r"time $t$")
         grid[index, 0].set_ylabel(row.symbol)
     entries = [
@@ -136,19 +131,13 @@ def draw_collapse(rows: Sequence[CollapseRow]) -> Drawing:
 
 
 def _draw_rescaled(
-    axes: Axes,
-    drawing: Drawing,
-    panel: str,
-    row: CollapseRow,
-    exponent: float,
-    shades: dict[float, np.ndarray],
+    panel: LetteredAxes, row: CollapseRow, exponent: float, shades: dict[float, np.ndarray]
 ) -> None:
     for size, times, values in row.curves:
         clock = times[1:] / size**exponent
-        axes.plot(clock, values[1:], color=shades[size])
-        for point in zip(clock, values[1:], strict=True):
-            drawing.note_point(panel, f"P = {size:g}", *point)
+        panel.axes.plot(clock, values[1:], color=shades[size])
+        panel.note_points(f"P = {size:g}", clock, values[1:])
     # Earlier there is nothing to see: two decades before the first curve ends suffice.
     ends = [(times[1:] / size**exponent)[-1] for size, times, _ in row.curves]
-    axes.set_xscale("log")
-    axes.set_xlim(min(ends) * 1e-2, max(ends) * 2)
+    panel.axes.set_xscale("log")
+    panel.axes.set_xlim(min(ends) * 1e-2, max(ends) * 2)

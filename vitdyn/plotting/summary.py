@@ -14,7 +14,14 @@ from matplotlib.ticker import MaxNLocator
 from vitdyn._specs import decode
 from vitdyn.data import PatchLayout
 from vitdyn.plotting.arguments import checked
-from vitdyn.plotting.curves import ATTENTION_PAIRS, PAIRS, attention_by_pair, by_pair, log_clock
+from vitdyn.plotting.curves import (
+    ATTENTION_PAIRS,
+    PAIRS,
+    by_pair,
+    draw_attention,
+    draw_correlations,
+    log_clock,
+)
 from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style, present
 from vitdyn.plotting.style import BLACK, ORANGE, PAGE_WIDTH, SHARE_MAP, VERMILLION
 from vitdyn.trajectory import Trajectory
@@ -43,14 +50,9 @@ def summary_page(trajectory: Trajectory) -> Drawing:
     clock = trajectory["step"].to_numpy().astype(float)
 
     panels[0].title("feature-position correlations")
-    for pair, look in PAIRS.items():
-        values = by_pair(trajectory, "feature_position", pair)
-        panels[0].curve(pair, clock, values, color=look.colour, linestyle=look.dashes)
+    draw_correlations(panels[0], trajectory, clock)
     panels[1].title("attention to areas")
-    for pair in ATTENTION_PAIRS:
-        look, values = PAIRS[pair], attention_by_pair(trajectory, pair)
-        panels[1].curve(pair, clock, values, color=look.colour, linestyle=look.dashes)
-    panels[1].axes.set_ylim(-0.03, 1.03)
+    draw_attention(panels[1], trajectory, clock)
     _draw_loss(panels[2], clock, trajectory)
     _draw_other_correlations(panels[3], clock, trajectory)
     labels = (r"correlation $\Phi$", "area attention $A$", "loss", "correlation")
@@ -108,6 +110,7 @@ def _draw_loss(panel: LetteredAxes, clock: Float[np.ndarray, " frame"], trajecto
         values = trajectory[name].to_numpy().astype(float)
         panel.curve(words, clock, np.where(values > 0, values, np.nan), color=colour, label=words)
     low, high = panel.axes.dataLim.intervaly
+    # A linear axis would hide the end of a loss that falls by a factor of ten.
     panel.axes.set_yscale("log" if high > 10 * low > 0 else "linear")
     panel.axes.legend(loc="best")
 

@@ -117,6 +117,7 @@ class MeanAttention:
         others, C − 1, are visible with probability (1 − γ)P/(P − 1).
         """
         upsilon = state[5:] if self.position_correlations else np.zeros(5)
+        # Beside a masked query, all (1 − γ)P visible patches are among the other P − 1.
         visible = (1 - self.mask_ratio) * (self.patches / (self.patches - 1) if masked else 1.0)
         local = Query(
             phi_global=state[0],
@@ -153,10 +154,14 @@ class MeanAttention:
         up_global, up_own, up_other = query.upsilon
         visible, masked, one_other = self._log_keys(query)
         on_global = visible[0] + up_global + z * query.phi_global
+        # Scaled to 1 at its largest; the scale joins the other logarithms, so that no power of the boost
+        # overflows.
         peak = (z * query.phi_other).max(0)
         boost = np.exp(z * query.phi_other - peak)
         on_others = visible[2] + up_other + peak + np.log(self.moment(0, boost))
         on_masked = [keys + up for keys, up in zip(masked, query.upsilon, strict=True)]
+        # One shift for the row, the largest logarithm of any kind of key at any node: no exponential exceeds
+        # 1.
         shift = on_global.max(0)
         for each in (on_others, *on_masked):
             shift = np.maximum(shift, each)
@@ -173,6 +178,7 @@ class MeanAttention:
             one_minus_own = complement = 1 / (1 + own_to_others)
             to_own = own_to_others * one_minus_own
         else:
+            # A global query's own area is the global one: what it lacks is what all other keys receive.
             one_minus_own, complement = np.ones_like(z[:1, None]), (from_others * scale)[:, None]
             to_own = share_global[:, None]
         return AttentionRow(
@@ -202,6 +208,7 @@ class MeanAttention:
     def _count_keys(self, query: Query) -> tuple[list[Number], list[Number], Number]:
         size_global, own, other = query.keys
         keys = np.array([size_global, own, other * query.others])
+        # A masked query is for certain a masked key of its own area.
         itself = np.zeros_like(keys)
         itself[1 if query.local else 0] += query.masked
         with np.errstate(divide="ignore"):  # an area without keys: log 0 = −∞, no attention

@@ -23,6 +23,7 @@ def observe_blocks(
     Means are over positions (each block by its size), the extremes over blocks. Values that do not exist are NaN.
     """
     layout, sizes = symmetry.layout, symmetry.block_sizes
+    # A block of n positions has n(n − 1) ordered pairs of distinct ones within itself.
     pairs = sizes[:, None] * (sizes - np.eye(len(sizes), dtype=np.int64))
     found: dict[str, list[np.ndarray]] = {}
     for cluster in range(layout.clusters):
@@ -37,6 +38,7 @@ def observe_blocks(
             weights = np.broadcast_to(sizes.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
             parts = _by_area(_parts(values, weights), area, layout.areas)
             found.setdefault(name, []).append(_statistics(parts))
+        # First over the blocks of the query's area, then, transposed, over those of the key's.
         by_query = _by_area(_parts(state.pair, pairs), area, layout.areas)
         by_pair = _by_area([part.T for part in by_query], area, layout.areas)
         found.setdefault("position_position", []).append(_statistics([part.T for part in by_pair]))
@@ -56,6 +58,7 @@ def _parts(values: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
 
 def _by_area(parts: list[np.ndarray], area: Int[np.ndarray, " block"], count: int) -> list[np.ndarray]:
     """Join the blocks of each area."""
+    # Sums and counts add up, extremes combine by themselves: each part has its own way.
     ways = ((np.add, 0.0), (np.add, 0.0), (np.minimum, inf), (np.maximum, -inf))
     joined = []
     for part, (way, start) in zip(parts, ways, strict=True):

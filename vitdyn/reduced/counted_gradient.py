@@ -35,11 +35,11 @@ class CountedBatch:
 
 
 class Attention(NamedTuple):
-    """A_{p→j}, the attention of one visible key of area j over e^{Υ}, and the same of a hidden key."""
+    """A_{p→j}, the attention of one visible key of area j over e^{Υ}, and the same of a masked key."""
 
     areas: Float[np.ndarray, "sample query area"]
     visible: Float[np.ndarray, "sample query area"]
-    hidden: Float[np.ndarray, "sample query"]
+    masked: Float[np.ndarray, "sample query"]
 
 
 class Rows:
@@ -56,34 +56,37 @@ class Rows:
         self.sizes = symmetry.block_sizes
         self.feature = state.feature[queries]
         upsilon = np.where(symmetry.pair_table[queries] >= 0, state.pair[queries], -inf)
+        # Softmax does not see a shift of a row: less the largest, no exponential overflows.
         highest = np.maximum(upsilon.max(1), state.self[queries])
         self.exp_upsilon = np.exp(upsilon - highest[:, None])
         self.exp_own = self.exp_upsilon[self.each, queries].copy()
+        # The own block is counted apart: there the query itself has another Υ than its neighbours.
         self.exp_upsilon[self.each, queries] = 0.0
         self.itself = np.exp(state.self[queries] - highest)
 
-    def attend(self, cluster: int, latents: np.ndarray, visible: np.ndarray, shown: int) -> Attention:
-        """Return the attention of queries that are themselves visible (``shown`` 1) or hidden (0), one cluster."""
+    def attend(self, cluster: int, latents: np.ndarray, visible: np.ndarray, is_visible: int) -> Attention:
+        """Return the attention of queries that are themselves visible (``is_visible`` 1) or masked (0), one cluster."""
         order, starts, areas = _segments(self.symmetry, cluster)
-        hidden = self.sizes - visible
-        own_visible = np.maximum(visible[:, self.queries] - shown, 0) * self.exp_own + shown * self.itself
-        own_hidden = (
-            np.maximum(hidden[:, self.queries] - (1 - shown), 0) * self.exp_own + (1 - shown) * self.itself
-        )
+        masked = self.sizes - visible
         # The own block comes apart: the query itself has Υ_self, and only the others are counted beside it.
         by_block = visible[:, None, :] * self.exp_upsilon
-        by_block[:, self.each, self.queries] = own_visible
+        by_block[:, self.each, self.queries] = self._own_block(visible, is_visible)
         per_area = np.zeros((*by_block.shape[:2], latents.shape[1]))
         per_area[..., areas] = np.add.reduceat(by_block[..., order], starts, axis=-1)
-        rest = hidden @ self.exp_upsilon.T + own_hidden
+        rest = masked @ self.exp_upsilon.T + self._own_block(masked, 1 - is_visible)
         # Where no key is visible the exponent is −∞, and where none is masked the plain weight is 0: no 0/0.
         exponents = np.where(per_area > 0, latents[:, None] * self.feature[:, cluster], -inf)
         shift = np.maximum(exponents.max(-1), np.where(rest > 0, 0.0, -inf))
         content = np.exp(exponents - shift[..., None])
+        # Where rest is 0 its weight is not used and −shift has no bound: e^700 is still finite.
         plain = np.where(rest > 0, np.exp(np.minimum(-shift, 700.0)), 0.0)
         weight = content * per_area
         total = weight.sum(-1) + plain * rest
         return Attention(weight / total[..., None], content / total[..., None], plain / total)
+
+    def _own_block(self, counts: np.ndarray, itself: int) -> Float[np.ndarray, "sample query"]:
+        """Return Σ e^Υ over the counted positions of each query's own block, of which the query is one (1) or not."""
+        return np.maximum(counts[:, self.queries] - itself, 0) * self.exp_own + itself * self.itself
 
     def vjp(
         self,
@@ -93,27 +96,28 @@ class Rows:
         cluster: int,
         latents: np.ndarray,
         visible: np.ndarray,
-        shown: int,
+        is_visible: int,
     ) -> BlockTables:
         """Return Σ_samples weight · (−∂L/∂Φ, −∂L/∂Υ, −∂L/∂Υ_self) from ``upstream`` = G = −∂L/∂A.
 
         −∂L/∂Φ_j = z_j A_j (G_j − Ḡ) and −∂L/∂Υ_q = attn_q (u_q G_{a(q)} − Ḡ), the latter averaged over the
         positions q of a block other than the query.
         """
-        area, hidden, own = self.symmetry.block_areas[:, cluster], self.sizes - visible, self.queries
+        area, masked, own = self.symmetry.block_areas[:, cluster], self.sizes - visible, self.queries
         mean = (found.areas * upstream).sum(-1)
+        # The VJP of a softmax: each share times what its gradient has above the mean.
         above = weight[..., None] * (upstream - mean[..., None])
         feature = np.zeros_like(self.feature)
         feature[:, cluster] = np.einsum("bqj,bj->qj", found.areas * above, latents)
-        seen, unseen = found.visible * above, -weight * found.hidden * mean
+        on_visible, on_masked = found.visible * above, -weight * found.masked * mean
         # Keys of a block are interchangeable: their mean is the sum over its positions, over their number.
-        keys = np.einsum("bqc,bc->qc", seen[..., area], visible.astype(float)) + unseen.T @ hidden
+        keys = np.einsum("bqc,bc->qc", on_visible[..., area], visible.astype(float)) + on_masked.T @ masked
         pair = self.exp_upsilon * keys / self.sizes
-        seen_own = seen[:, self.each, area[own]]
-        beside = np.maximum(visible[:, own] - shown, 0) * seen_own
-        beside += np.maximum(hidden[:, own] - (1 - shown), 0) * unseen
+        own_on_visible = on_visible[:, self.each, area[own]]
+        beside = np.maximum(visible[:, own] - is_visible, 0) * own_on_visible
+        beside += np.maximum(masked[:, own] - (1 - is_visible), 0) * on_masked
         pair[self.each, own] = self.exp_own * beside.sum(0) / np.maximum(self.sizes[own] - 1, 1)
-        return BlockTables(feature, pair, self.itself * (seen_own if shown else unseen).sum(0))
+        return BlockTables(feature, pair, self.itself * (own_on_visible if is_visible else on_masked).sum(0))
 
     def chunks(self, batch: CountedBatch) -> Iterator[tuple[int, Int[np.ndarray, " sample"]]]:
         """Yield a cluster and the numbers of some of its samples, in turn, until all have come."""
@@ -125,10 +129,10 @@ class Rows:
             for start in range(0, len(numbers), most):
                 yield cluster, numbers[start : start + most]
 
-    def weight(self, visible: np.ndarray, shown: int) -> Float[np.ndarray, "sample query"]:
-        """Return the share of each query block's positions that are visible (``shown`` 1) or hidden (0)."""
+    def weight(self, visible: np.ndarray, is_visible: int) -> Float[np.ndarray, "sample query"]:
+        """Return the share of each query block's positions that are visible (``is_visible`` 1) or masked (0)."""
         own = visible[:, self.queries]
-        return (own if shown else self.sizes[self.queries] - own) / self.sizes[self.queries]
+        return (own if is_visible else self.sizes[self.queries] - own) / self.sizes[self.queries]
 
 
 def counted_gradient(
@@ -155,13 +159,15 @@ def counted_gradient(
     for cluster, chosen in rows.chunks(batch):
         latents, visible = batch.latents[chosen], batch.views[0][chosen]
         own = np.eye(latents.shape[1])[symmetry.block_areas[rows.queries, cluster]]
-        for shown in (0,) if pooled is None else (0, 1):
-            found = rows.attend(cluster, latents, visible, shown)
+        # Reconstruction reads masked queries alone; contrast pools over all of them.
+        for is_visible in (0,) if pooled is None else (0, 1):
+            found = rows.attend(cluster, latents, visible, is_visible)
             common = np.zeros_like(latents) if pooled is None else pooled[chosen]
             upstream = np.broadcast_to(common[:, None], found.areas.shape)
-            if not shown and residual:
+            if not is_visible and residual:
                 upstream = upstream + residual * latents[:, None] ** 2 * (own - found.areas)
-            part = rows.vjp(found, upstream, rows.weight(visible, shown), cluster, latents, visible, shown)
+            weight = rows.weight(visible, is_visible)
+            part = rows.vjp(found, upstream, weight, cluster, latents, visible, is_visible)
             total = BlockTables(*(old + new for old, new in zip(total, part, strict=True)))
     tables = BlockTables(*(part / len(batch.cluster) for part in total))
     velocity = symmetry.collect(tables, rows.queries)
@@ -173,7 +179,7 @@ def mean_attention(
 ) -> tuple[Float[np.ndarray, "cluster query area"], Float[np.ndarray, "cluster query"]]:
     """Return the mean area attention of each block's counted positions, and that to the own area where it shows.
 
-    Counted are all positions for contrast, the hidden ones for the others, as in the full simulation.
+    Counted are all positions for contrast, the masked ones for the others, as in the full simulation.
     NaN where no sample counts.
     """
     all_queries = require_reduction(objective).all_queries
@@ -183,9 +189,11 @@ def mean_attention(
     for cluster, chosen in rows.chunks(batch):
         latents, visible = batch.latents[chosen], batch.views[0][chosen]
         area = rows.symmetry.block_areas[:, cluster]
+        # Samples that show some of the query's own area: in the others there is nothing of it to attend to.
         some = (visible @ np.eye(shape[2])[area] > 0)[:, area[rows.queries]]
-        for shown in (0, 1) if all_queries else (0,):
-            found, weight = rows.attend(cluster, latents, visible, shown), rows.weight(visible, shown)
+        for is_visible in (0, 1) if all_queries else (0,):
+            found = rows.attend(cluster, latents, visible, is_visible)
+            weight = rows.weight(visible, is_visible)
             total[cluster] += np.einsum("bqj,bq->qj", found.areas, weight)
             weights[cluster] += weight.sum(0)
             own_total[cluster] += (found.areas[:, rows.each, area[rows.queries]] * weight * some).sum(0)
@@ -203,6 +211,7 @@ def _closed_form(
     """
     numbers = torch.from_numpy(batch.cluster)[None], torch.from_numpy(batch.latents)[None]
     terms = closed_form_of(objective, PatchBatch(symmetry.layout, (0,), *numbers))
+    # The closed form is that of a mean over samples, which is taken once, at the end.
     count = len(batch.cluster)
     scale = count * sum(float(term.scale) for term in terms if isinstance(term, Residual))
     pooled = [term for term in terms if isinstance(term, MeanPooled)]
@@ -216,14 +225,14 @@ def _closed_form(
 
 
 def _pooled(rows: Rows, batch: CountedBatch, view: int) -> Float[np.ndarray, "sample area"]:
-    """Return Ā_j, the mean over all positions: each block's visible and hidden positions by their numbers."""
+    """Return Ā_j, the mean over all positions: each block's visible and masked positions by their numbers."""
     pooled = np.zeros_like(batch.latents)
     share = rows.sizes / rows.symmetry.layout.patches
     for cluster, chosen in rows.chunks(batch):
         visible = batch.views[view][chosen]
-        for shown in (0, 1):
-            found = rows.attend(cluster, batch.latents[chosen], visible, shown)
-            pooled[chosen] += np.einsum("bqj,bq->bj", found.areas, rows.weight(visible, shown) * share)
+        for is_visible in (0, 1):
+            found = rows.attend(cluster, batch.latents[chosen], visible, is_visible)
+            pooled[chosen] += np.einsum("bqj,bq->bj", found.areas, rows.weight(visible, is_visible) * share)
     return pooled
 
 

@@ -26,6 +26,7 @@ def descend_together(specs: Sequence[MeanField], show: bool = False) -> list[tup
     runs = (len(specs),) if len(specs) > 1 else ()  # the state of a single run has no axis over runs
     rate, state = rates.reshape(runs), np.zeros((len(first.parameters), *runs))
     kept, steps, frames = [], [], np.zeros(len(specs), dtype=int)
+    # A run that has arrived is carried on with the others, but its frames are no longer counted.
     going = np.ones(len(specs), dtype=bool)
     with shown(show, first.steps, "step") as bar:
         for step in range(first.steps + 1):

@@ -46,6 +46,7 @@ def phase_one_end(trajectory: Trajectory) -> PhaseOneEnd | None:
     if not len(later) or later[0] == 0:
         return None
     end = int(later[0])
+    # A difference over an interval is the speed at its middle: the sign changes between two middles.
     middle = (time[apart] + time[apart + 1]) / 2
     share = -speed[end - 1] / (speed[end] - speed[end - 1])
     moment = float(middle[end - 1] + share * (middle[end] - middle[end - 1]))
@@ -65,6 +66,7 @@ def crossing_time(trajectory: Trajectory, values: Float[np.ndarray, " frame"], l
     if not len(above) or above[0] == 0:
         return float("nan") if not len(above) else float(clock[0])
     last = above[0]
+    # The record starts at t = 0, which has no logarithm: the frame after it stands for the crossing.
     if clock[last - 1] == 0:
         return float(clock[last])
     share = (level - values[last - 1]) / (values[last] - values[last - 1])

@@ -82,6 +82,7 @@ class ExactReduction:
     def _check_memory(self) -> None:
         """Refuse what is predicted to take more memory than there is: a step's samples, or the frames of all seeds."""
         areas, clusters = self.layout.areas, self.layout.clusters
+        # A block is one combination of areas, and holds one position at least.
         blocks = min(self.layout.patches, areas**clusters)
         per_sample = 8.0 * (3 * blocks + 2 * areas)
         require_fits("batch_size", self.batch_size, self.batch_size * per_sample, "take fewer samples a step")
@@ -132,6 +133,7 @@ def draw_counts(
     patches, sizes = symmetry.layout.patches, symmetry.block_sizes
     masking = objective.masking()
     visible = patches - masking.masked(patches)
+    # Counts have a stream of their own: latents and clusters stay those of a simulation with this seed.
     masks = stream(seed, f"{purpose}masks", step)
     views = [masks.multivariate_hypergeometric(sizes, visible, size=batch_size, method="marginals")]
     if objective.view_count == 2:

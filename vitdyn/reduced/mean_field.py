@@ -36,7 +36,7 @@ class MeanField:
     """A training run in the limit of many patches, as an ordinary differential equation for order parameters.
 
     By symmetry a local query needs φ_1 (to the global area), φ_a (to its own), φ_o (to another local area), a
-    global query φ_1 and φ_o. Visible counts are replaced by their exact means, for reconstruction those that a hidden
+    global query φ_1 and φ_o. Visible counts are replaced by their exact means, for reconstruction those that a masked
     query finds, (1 − γ)P/(P − 1) times C_j and, in its own area, times C_j − 1; for contrast those of all queries,
     (1 − γ)C_j. Sums over the other local areas are replaced by their number times the expectation over z, and the
     ``negatives`` of contrast by their mean: a share 1/K of them comes from the own cluster. Counts spread by a relative
@@ -71,6 +71,7 @@ class MeanField:
     def __post_init__(self) -> None:
         if not isinstance(self.sizes, AreaSizes):
             raise invalid_value("sizes", self.sizes, "must be AreaSizes")
+        # Refuses an objective that the mean field does not know.
         _ = self.reduction
         require_boolean("position_correlations", self.position_correlations)
         require_integer("clusters", self.clusters, at_least=1, at_most=LARGEST)
@@ -90,6 +91,7 @@ class MeanField:
                 True,
                 "Υ is shared by the clusters, whose partitions differ: take clusters=1",
             )
+        # Refuses latents that have no rule.
         quadrature(self.latents, self.nodes)
 
     def _check_views(self) -> None:
@@ -97,7 +99,7 @@ class MeanField:
         ratio, patches = float(self.objective.masking().ratio), self.sizes.patches
         if min(ratio, 1 - ratio) * patches < 1:
             raise invalid_value(
-                "objective.mask_ratio", ratio, f"must hide and show at least one of {patches:g} patches"
+                "objective.mask_ratio", ratio, f"must mask and show at least one of {patches:g} patches"
             )
         if self.objective.masking().complementary and ratio != 0.5:
             raise invalid_value(

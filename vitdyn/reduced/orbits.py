@@ -61,6 +61,7 @@ def _of_two_areas(table: _Table, cluster: int) -> Iterator[Exchange]:
         if not rows.size:
             continue
         others = np.delete(table.areas[rows], cluster, axis=1)
+        # Two areas are alike if their blocks meet the same areas of the other clusters, in equal sizes.
         twin = alike.setdefault(others.tobytes() + b"|" + table.sizes[rows].tobytes(), rows)
         if twin is not rows:
             first = int(table.areas[twin[0], cluster])

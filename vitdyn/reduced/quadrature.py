@@ -44,6 +44,7 @@ def quadrature(distribution: Distribution, count: int) -> Quadrature:
     if isinstance(distribution, Beta):
         from scipy.special import roots_jacobi
 
+        # On [−1, 1] the density of a beta distribution is the weight of Gauss-Jacobi itself.
         x, weights = roots_jacobi(count, distribution.beta - 1, distribution.alpha - 1)
     else:
         x, weights = np.polynomial.legendre.leggauss(count)

@@ -73,6 +73,7 @@ def _observe(spec: MeanField, states: State) -> dict[str, np.ndarray]:
     (local, local_row), (of_global, global_row) = rows.masked or right.rows_of(states, masked=True)
     z = right.rule.nodes
     others = local.others * local_row.to_other**2 * right.moment(2, local_row.boost**2)
+    # ‖F − X‖²: what the own area lacks, what the global area gets, and what all others get.
     missing = z[None, :] ** 2 * local_row.complement**2 + z[:, None] ** 2 * local_row.to_global**2 + others
     error_local = 0.5 * right.mean(missing)
     others = of_global.others * global_row.to_other**2 * right.moment(2, global_row.boost**2)
@@ -85,6 +86,7 @@ def _observe(spec: MeanField, states: State) -> dict[str, np.ndarray]:
         assert rows.pooled is not None
         minus_log = right.negatives_softmax(*right.pooled(rows.pooled))[-1]
         contrast = (right.rule.weights * minus_log).sum(0)
+        # The best that InfoNCE can do: a similarity of U² with the positive and of 0 with every negative.
         bound = np.log1p(spec.negatives * np.exp(-(spec.latents.high**2) / right.temperature))
         decay = 0.5 * right.decay * _squared_norm(spec, states)
         loss, excess = loss + weight * contrast + decay, excess + weight * (contrast - bound) + decay

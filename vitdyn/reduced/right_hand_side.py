@@ -130,6 +130,7 @@ class RightHandSide(MeanAttention):
         """
         (_, local), (_, global_query) = rows.loss_queries
         of_global = self.mean(global_query.to_global)
+        # The kind of query that is behind decides.
         to_own = np.minimum(self.mean(local.to_own), of_global)
         to_global = np.minimum(self.mean(local.to_global), of_global)
         larger = np.maximum(to_own, to_global)
@@ -174,6 +175,7 @@ class RightHandSide(MeanAttention):
         for query, row in rows:
             raised = weights * row.boost
             to_others = [along(h_local, raised * z if power else raised) for power in (1, 0)]
+            # Σ A_j h_j over all areas but the own one, still without the factor 1 − A_own.
             through = row.share_global * h_global + query.others * row.share_other * to_others[1]
             kept = self.over_own(row.one_minus_own)
             mean = self.over_own(row.one_minus_own**2) * through
@@ -220,11 +222,13 @@ class RightHandSide(MeanAttention):
     def negatives_softmax(self, on_global: np.ndarray, on_local: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return 1 − π_+, the repelling means along the global and a local feature, and −log π_+; axis z_1."""
         weights, clusters = self.rule.weights, self.clusters
+        # A negative has local latents of its own, of which only the mean meets the anchor's.
         typical = self.over_own(on_local)
         agree = on_global**2 + self.local_areas * self.over_own(on_local**2)
         cross = on_global[:, None] * on_global + self.local_areas * typical[:, None] * typical
         peak = agree.max(0) / self.temperature  # no cross is larger (Cauchy-Schwarz), and it is not negative
         positive = np.exp(agree / self.temperature - peak)
+        # A share 1/K of the negatives is of the anchor's cluster; the similarity of the others is 0.
         same = self.negatives / clusters * weights * np.exp(cross / self.temperature - peak)
         negative = same.sum(1) + self.negatives * (1 - 1 / clusters) * np.exp(-peak)
         total = positive + negative
@@ -255,6 +259,8 @@ class RightHandSide(MeanAttention):
                 self.moment(0, row.share_other * above_mean) * (query.others > 0),
             ]
         if self.position_correlations:
+            # Υ belongs to one key: a part of its area's drift, less what the key receives in samples that
+            # mask it.
             masked = (1 - query.visible) * self.moment(0, row.share_key * mean)
             drift[3:] = [
                 each / np.where(np.equal(size, 0), inf, size) - np.exp(up) * masked
@@ -264,6 +270,7 @@ class RightHandSide(MeanAttention):
 
     def _join(self, drifts: list[list[Number]]) -> State:
         """Return the drifts of both kinds of query in the order of the state."""
+        # A global query has no local area of its own: that entry of its drifts is left out.
         local, of_global = drifts
         return np.array(
             [*local[:3], of_global[0], of_global[2], *local[3:], *(of_global[3:4] + of_global[5:6])]

@@ -77,6 +77,7 @@ class Symmetry:
         """Find the classes. Raises ``ValueError`` unless given a ``PatchLayout``."""
         if not isinstance(layout, PatchLayout):
             raise invalid_value("layout", layout, "must be a PatchLayout")
+        # A position is known by its areas in all clusters: equal columns form one block.
         areas, block, sizes = np.unique(
             layout.area_of_patch.T, axis=0, return_inverse=True, return_counts=True
         )
@@ -143,6 +144,7 @@ class Symmetry:
         pair = _take(order.position, self.pair_table)
         block = torch.from_numpy(self.block)
         upsilon = pair[:, block[:, None], block]
+        # A position's correlation with itself has classes apart, behind those of pairs.
         own = order.position[:, len(self.pair_sizes) :][:, torch.from_numpy(self.position_class)]
         upsilon.diagonal(dim1=1, dim2=2).copy_(own)
         return Correlations(phi, upsilon)
@@ -191,6 +193,7 @@ class Symmetry:
         block = torch.from_numpy(self.block)
         upsilon = rest.position_position.clone()
         own = upsilon.diagonal(dim1=1, dim2=2).clone()
+        # The diagonal has classes of its own and must not enter the sums over pairs.
         upsilon.diagonal(dim1=1, dim2=2).zero_()
         by_row = _summed(upsilon, block, len(self.block_sizes))
         by_block = _summed(by_row.transpose(1, 2), block, len(self.block_sizes)).transpose(1, 2)
@@ -221,6 +224,7 @@ class Symmetry:
         Exact from any such rows where these are symmetric; the rows of a class are weighted by their positions.
         """
         sizes = self.block_sizes[queries]
+        # A query has one partner fewer in its own block.
         others = self.block_sizes - (queries[:, None] == np.arange(len(self.block_sizes)))
         feature = self.feature_table[queries], np.broadcast_to(sizes[:, None, None], tables.feature.shape)
         parts = [
@@ -238,6 +242,7 @@ class Symmetry:
         """Read one member of each class."""
         by_block = np.argsort(self.block, kind="stable")
         first = by_block[np.cumsum(self.block_sizes) - self.block_sizes]
+        # A pair within a block needs two members; where there is only one, no class asks for the second.
         second = by_block[np.minimum(np.cumsum(self.block_sizes) - self.block_sizes + 1, len(by_block) - 1)]
         rows, clusters, areas = _members(self.feature_table)
         queries, keys = _members(self.pair_table)

@@ -47,14 +47,10 @@ class Prediction:
 
 def _over_latents(coefficient: float, regime: Regime, distribution: Distribution) -> tuple[float, float]:
     """Return the ends of coefficient / z · log P for z between L and U; L = 0 leaves the far end open."""
+    if not coefficient:  # 0/0 where L = 0
+        return coefficient, coefficient
     near = coefficient / distribution.high * regime.log_patches
-    far = (
-        coefficient / distribution.low * regime.log_patches
-        if distribution.low
-        else near * float("inf")
-        if near
-        else 0.0
-    )
+    far = coefficient / distribution.low * regime.log_patches if distribution.low else near * inf
     return min(near, far), max(near, far)
 
 
@@ -68,7 +64,7 @@ def phase_one_level(regime: Regime, distribution: Distribution, mask_ratio: floa
     (Δ/2)/z · log P from the paper, as recalled; the constant from our notes.
     """
     return _fallen(
-        regime, distribution, log(2 * _shown(mask_ratio) / 3), "when its own begins to move as fast"
+        regime, distribution, log(2 * _visible_share(mask_ratio) / 3), "when its own begins to move as fast"
     )
 
 
@@ -81,15 +77,15 @@ def take_over_level(regime: Regime, distribution: Distribution, mask_ratio: floa
     It is lower than ``phase_one_level`` by log 3/(2z): φ_1 goes on falling while φ_a grows. Corrections and source are
     the same.
     """
-    return _fallen(regime, distribution, log(2 * _shown(mask_ratio)), "when its own area takes over")
+    return _fallen(regime, distribution, log(2 * _visible_share(mask_ratio)), "when its own area takes over")
 
 
-def _shown(mask_ratio: float) -> float:
+def _visible_share(mask_ratio: float) -> float:
     require_real("mask_ratio", mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
     return 1 - mask_ratio
 
 
-def _fallen(regime: Regime, distribution: Distribution, constant: float, moment: str) -> Prediction:
+def _fallen(regime: Regime, distribution: Distribution, constant: float, when: str) -> Prediction:
     """Return how low φ_1 is where 2z|φ_1| = Δ log P + constant."""
     depth = max(regime.information_gap + constant / regime.log_patches, 0.0)
     low, high = _over_latents(-depth / 2 if regime.information_gap > 0 else 0.0, regime, distribution)
@@ -97,7 +93,7 @@ def _fallen(regime: Regime, distribution: Distribution, constant: float, moment:
         symbol="φ_1",
         low=low,
         high=high,
-        statement=f"level of a local query's correlation with the global area {moment}",
+        statement=f"level of a local query's correlation with the global area {when}",
         source=f"{PAPER}, to leading order; the constant is {OURS}'",
         note="derivations.md#level-of-phase-one",
     )
@@ -106,21 +102,20 @@ def _fallen(regime: Regime, distribution: Distribution, constant: float, moment:
 @checked
 def own_area_level(regime: Regime, distribution: Distribution) -> Prediction:
     """φ_a of a local query when it attends to its own area: (1 − κ_s)/z · log P for some z in [L, U]."""
-    words = "level at which a local query's own area takes over, to leading order in log P"
     ends = _over_latents(1 - regime.kappa_s, regime, distribution)
-    return _at_home("φ_a", ends, words, "predictions.md#phases-of-a-local-query")
+    return _level_of("φ_a", ends, "a local query's own area", "predictions.md#phases-of-a-local-query")
 
 
 @checked
 def global_query_level(regime: Regime, distribution: Distribution) -> Prediction:
     """φ_1 of a global query when it attends to its own area: (1 − κ_c)/z · log P for some z in [L, U]."""
-    words = "level at which the global area takes over, to leading order in log P"
     ends = _over_latents(1 - regime.kappa_c, regime, distribution)
-    return _at_home("φ_1", ends, words, "predictions.md#cl-global-limit")
+    return _level_of("φ_1", ends, "the global area", "predictions.md#cl-global-limit")
 
 
-def _at_home(symbol: str, ends: tuple[float, float], statement: str, note: str) -> Prediction:
+def _level_of(symbol: str, ends: tuple[float, float], area: str, note: str) -> Prediction:
     low, high = ends
+    statement = f"level at which {area} takes over, to leading order in log P"
     return Prediction(symbol=symbol, low=low, high=high, statement=statement, source=OURS, note=note)
 
 
@@ -140,6 +135,7 @@ def reconstruction_infimum(layout: PatchLayout, mask_ratio: float, distribution:
     patches, masked = layout.patches, masked_count(layout.patches, mask_ratio)
     total = 0.0
     for sizes in layout.sizes:
+        # A larger area is never masked as a whole.
         for size in sizes[(sizes > 0) & (sizes <= masked)].tolist():
             total += size * exp(_log_choose(patches - size, masked - size) - _log_choose(patches, masked))
     return 0.5 * distribution.second_moment * total / layout.clusters
@@ -159,8 +155,10 @@ def collapse_loss(distribution: Distribution, temperature: float, negatives: int
     2^12 quantiles of a fixed sample of the distribution. Source: our notes, claims.md (CL-LOSS).
     """
     _check_contrast(temperature, negatives, clusters)
+    # Every 64th order statistic of a fixed sample: quantiles, so that the loss is a number and no draw.
     z = np.sort(distribution.sample(stream(0, "user"), (2**18,)))[2**5 :: 2**6]
     exponents = (z[:, None] * z - z[:, None] ** 2) / temperature
+    # log E e^x without overflow: less the largest exponent, which is added to the logarithm.
     largest = exponents.max(1)
     same = np.log(np.exp(exponents - largest[:, None]).mean(1)) + largest + log(negatives / clusters)
     other = log(negatives * (1 - 1 / clusters)) - z**2 / temperature if clusters > 1 else -inf
@@ -218,7 +216,7 @@ def collapse_threshold(
 def position_correlation_ratio(distribution: Distribution, local_size: float) -> float:
     """Return Υ_a/φ_a = E[z²]/(E[z³] (C_s − 1)): correlation with one key of the own area, over that with the area.
 
-    The ratio of the drifts at Q = 0; a hidden query has C_s − 1 other keys in its area. Source: our notes,
+    The ratio of the drifts at Q = 0; a masked query has C_s − 1 other keys in its area. Source: our notes,
     derivations.md.
     """
     require_real("local_size", local_size, low=1.0, high=1e300, open_low=True)

@@ -60,8 +60,8 @@ def _ours(symbol: str, exponent: float, statement: str, note: str, variable: str
 
 @checked
 def local_area_time(regime: Regime) -> Rate:
-    """T ≍ P^{1−κ_s}: until hidden local queries attend to their own area, without a factor log P."""
-    words = "time until a hidden local query attends to its own area, masked reconstruction"
+    """T ≍ P^{1−κ_s}: until masked local queries attend to their own area, without a factor log P."""
+    words = "time until a masked local query attends to its own area, masked reconstruction"
     return _ours("T_local", 1 - regime.kappa_s, words, "derivations.md#time-of-a-local-area")
 
 
@@ -72,7 +72,7 @@ def local_area_time_bound(regime: Regime, distribution: Distribution) -> Rate:
     return Rate(
         symbol="T_local",
         exponent=max(spread, 1.0) * (1 - regime.kappa_s),
-        statement="upper bound on the time until a hidden local query attends to its own area",
+        statement="upper bound on the time until a masked local query attends to its own area",
         source=PAPER,
         note="assumptions.md#mae-area",
     )
@@ -80,8 +80,8 @@ def local_area_time_bound(regime: Regime, distribution: Distribution) -> Rate:
 
 @checked
 def global_area_time(regime: Regime) -> Rate:
-    """T ≍ P^{1−κ_c}: until hidden global queries attend to their own area."""
-    words = "time until a hidden global query attends to its own area, masked reconstruction"
+    """T ≍ P^{1−κ_c}: until masked global queries attend to their own area."""
+    words = "time until a masked global query attends to its own area, masked reconstruction"
     return _ours("T_global", 1 - regime.kappa_c, words, "derivations.md#time-of-the-global-area")
 
 
@@ -144,7 +144,7 @@ def tail_exponent(regime: Regime) -> Rate:
 
     Up to a factor 1/log(1/ε) where latents vary.
     """
-    words = "further time until a hidden query's attention to its own area is within ε of 1"
+    words = "further time until a masked query's attention to its own area is within ε of 1"
     return _ours("T_ε", -2.0, words, "derivations.md#tail-of-reconstruction", variable="ε")
 
 

@@ -39,6 +39,7 @@ class Regime:
         """Read the regime off a layout: its nominal exponents where it has them, else the measured ones."""
         if not isinstance(layout, (PatchLayout, AreaSizes)):
             raise invalid_value("layout", layout, "must be a PatchLayout or AreaSizes")
+        # A layout rounds sizes to whole patches; exponents that were asked for are the theory's own.
         kappa_c, kappa_s = layout.exponents or (layout.kappa_c, layout.kappa_s)
         return cls(patches=layout.patches, kappa_c=kappa_c, kappa_s=kappa_s)
 
@@ -61,7 +62,7 @@ class Regime:
 
 
 Given = ParamSpec("Given")
-Told = TypeVar("Told")
+Result = TypeVar("Result")
 
 
 def _require_distribution(field: str, value: object) -> None:
@@ -78,12 +79,12 @@ _REQUIRED: dict[str, Callable[[str, object], None]] = {
 }
 
 
-def checked(predict: Callable[Given, Told]) -> Callable[Given, Told]:
+def checked(predict: Callable[Given, Result]) -> Callable[Given, Result]:
     """Let a prediction refuse a ``regime``, a ``layout`` or a ``distribution`` that is none, in one line."""
     parameters = signature(predict)
 
     @wraps(predict)
-    def checking(*args: Given.args, **kwargs: Given.kwargs) -> Told:
+    def checking(*args: Given.args, **kwargs: Given.kwargs) -> Result:
         for name, value in parameters.bind(*args, **kwargs).arguments.items():
             if name in _REQUIRED:
                 _REQUIRED[name](name, value)

@@ -2,7 +2,7 @@
 
     α = 1 − κ_c > 0,   1 − κ_s = α + ρ with ρ = κ_c − κ_s > 0,   Δ = ρ − α
 
-``MASKED`` is γ and ``SHOWN`` is ν = 1 − γ, a symbol of its own so that sympy knows its sign.
+``MASKED`` is γ and ``VISIBLE`` is ν = 1 − γ, a symbol of its own so that sympy knows its sign.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sympy as sp
 
 P = sp.Symbol("P", positive=True)
 ALPHA, RHO = sp.symbols("alpha rho", positive=True)
-MASKED, SHOWN = sp.symbols("gamma nu", positive=True)
+MASKED, VISIBLE = sp.symbols("gamma nu", positive=True)
 GAP = RHO - ALPHA
 """Δ = (1 − κ_s) − 2(1 − κ_c) in these symbols."""
 
@@ -30,6 +30,8 @@ def leading_terms(expression: sp.Expr) -> tuple[sp.Expr, ...]:
         power = _power(term)
         joined[power] = joined.get(power, 0) + sp.powsimp(term / P**power, force=True)
     kept = {power: sp.factor(value) for power, value in joined.items() if sp.simplify(value) != 0}
+    # sympy knows the sign of a power only where it is the same for every α, ρ > 0: those that no other beats
+    # stay.
     best = [e for e in kept if not any(sp.expand(other - e).is_positive for other in kept)]
     return tuple(kept[e] * P**e for e in best)
 

@@ -53,6 +53,7 @@ def loss(
 
 def pulls(anchor: Anchor) -> tuple[sp.Expr, ...]:
     """Return h_j = −z_j ∂L/∂f_j, differentiated, at the anchor's pooled output."""
+    # Differentiated at free symbols, then evaluated: the pooled output is itself a function of φ.
     free = sp.symbols(f"f_1:{anchor.query.areas + 1}", real=True)
     value = loss(free, anchor.second, anchor.temperature)
     at = dict(zip(free, anchor.pooled(), strict=True))

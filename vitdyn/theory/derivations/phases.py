@@ -11,7 +11,7 @@ from collections.abc import Callable
 import sympy as sp
 
 from vitdyn.theory.derivations import reconstruction, start
-from vitdyn.theory.derivations.asymptotics import ALPHA, MASKED, RHO, SHOWN, P, leading_term
+from vitdyn.theory.derivations.asymptotics import ALPHA, MASKED, RHO, VISIBLE, P, leading_term
 
 Z, TIME, LEVEL, PUSHED = sp.symbols("z t phi x", positive=True)
 LOW, HIGH, GAP = sp.symbols("L U Delta", positive=True)
@@ -82,11 +82,6 @@ def _pushed_exponential() -> sp.Expr:
     return sp.expand(sp.powsimp(solution, force=True))
 
 
-def pushed_path() -> sp.Expr:
-    """Return x(t) = log(1 + 2z c t)/(2z), c the drift at the start."""
-    return sp.log(_pushed_exponential()) / (2 * Z)
-
-
 def phase_one_time() -> sp.Expr:
     """Return the time at which x(t) is at ``phase_one_level``: of order P^{1−κ_s}, like all of phase II."""
     found = elapsed(pushed_rate(), PUSHED, PUSHED).subs(PUSHED, phase_one_level())
@@ -104,6 +99,7 @@ def phase_one_end() -> tuple[sp.Expr, sp.Expr]:
     Here φ_a has moved as well. Both for Δ > 0, leading order: (1/3, (2/3)(1−γ) P^Δ).
     """
     pushed, own = sp.symbols("c_1 c_a", positive=True)
+    # Rates that are single exponentials have paths in closed form.
     path_own = -sp.log(1 - Z * own * TIME) / Z
     path_pushed = sp.log(1 + 2 * Z * pushed * TIME) / (2 * Z)
     (when,) = sp.solve(sp.together(path_pushed.diff(TIME) - path_own.diff(TIME)), TIME)
@@ -124,11 +120,12 @@ def pushed_level_at_takeover() -> sp.Expr:
 def tail_path() -> sp.Expr:
     """Return ε(t) = 1 − A_a late in training, with ε(0) = ε_0: the solution of dε/dt = −z ε dφ_a/dt.
 
-    dφ_a/dt = γ z A_a (g_a − ḡ) at A_a = 1 − ε, to leading order in ε. What is missing lies on hidden keys and
+    dφ_a/dt = γ z A_a (g_a − ḡ) at A_a = 1 − ε, to leading order in ε. What is missing lies on masked keys and
     on many local areas, whose Σ A_j² is small against ε²; ε falls like e^{−zφ_a}.
     """
     epsilon, first = sp.Function("epsilon"), sp.Symbol("epsilon_0", positive=True)
     small = sp.Symbol("s")
+    # One area alone: what goes elsewhere falls on masked keys, which pull on nothing.
     (pull,), mean = reconstruction.pulls((Z,), (1 - small,), own=0)
     drift = sp.expand(MASKED * Z * (1 - small) * (pull - mean))
     rate = sp.series(drift, small, 0, 3).removeO()
@@ -153,6 +150,6 @@ def tail_constant() -> sp.Expr:
 def numeric(expression: sp.Expr) -> Callable[..., float]:
     """Return a time or level as a function of (P, κ_c, κ_s, γ, z); contrast at τ = 1."""
     kappa_c, kappa_s = sp.symbols("kappa_c kappa_s", positive=True)
-    exponents = {ALPHA: 1 - kappa_c, RHO: kappa_c - kappa_s, SHOWN: 1 - MASKED, start.TAU: 1}
+    exponents = {ALPHA: 1 - kappa_c, RHO: kappa_c - kappa_s, VISIBLE: 1 - MASKED, start.TAU: 1}
     fixed = expression.subs(exponents, simultaneous=True)
     return sp.lambdify((P, kappa_c, kappa_s, MASKED, Z), fixed, "math")

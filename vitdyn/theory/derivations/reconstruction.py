@@ -1,4 +1,4 @@
-"""The gradient of masked reconstruction for one hidden query, by differentiating its loss.
+"""The gradient of masked reconstruction for one masked query, by differentiating its loss.
 
 L = ½ z_a² (1 − A_a)² + ½ Σ_{j≠a} z_j² A_j²
 """
@@ -14,7 +14,7 @@ from vitdyn.theory.derivations.model import Query, vanishes
 
 
 def loss(query: Query, own: int) -> sp.Expr:
-    """Return the squared error ½‖F_p − X_p‖² of a hidden query of area ``own``."""
+    """Return the squared error ½‖F_p − X_p‖² of a masked query of area ``own``."""
     terms = zip(query.strength, query.attention(), strict=True)
     return sum((z * (share - int(area == own))) ** 2 for area, (z, share) in enumerate(terms)) / 2
 
@@ -28,6 +28,7 @@ def pulls(
     strength: tuple[sp.Expr, ...], shares: tuple[sp.Expr, ...], own: int
 ) -> tuple[tuple[sp.Expr, ...], sp.Expr]:
     """Return g_j = −∂L/∂A_j of every area, differentiated, and ḡ = Σ_j A_j g_j."""
+    # The attentions as free symbols: ∂L/∂A before the softmax ties them together.
     free = sp.symbols(f"A_1:{len(shares) + 1}", positive=True)
     error = sum(
         (z * (A - int(area == own))) ** 2 for area, (z, A) in enumerate(zip(strength, free, strict=True))
@@ -52,28 +53,28 @@ def closed_form_holds(areas: int = 3) -> bool:
 
 
 def _with_key(query: Query, area: int | None) -> tuple[Query, sp.Symbol]:
-    """Take one key of an area (None: one hidden key) apart: it weighs e^Υ, the others keep n_j (n_0)."""
+    """Take one key of an area (None: one masked key) apart: it weighs e^Υ, the others keep n_j (n_0)."""
     position = sp.Symbol("Upsilon", real=True)
     if area is None:
-        return replace(query, hidden=query.hidden + sp.exp(position)), position
+        return replace(query, masked=query.masked + sp.exp(position)), position
     weights = list(query.weight)
     weights[area] += sp.exp(position)
     return replace(query, weight=tuple(weights)), position
 
 
 def position_push(query: Query, own: int, area: int | None) -> tuple[sp.Expr, sp.Symbol]:
-    """Return −∂L/∂Υ of one visible key of ``area`` (None: of one hidden key), differentiated, and Υ."""
+    """Return −∂L/∂Υ of one visible key of ``area`` (None: of one masked key), differentiated, and Υ."""
     split, position = _with_key(query, area)
     return -sp.diff(loss(split, own), position), position
 
 
 def position_closed_form(query: Query, own: int, area: int | None) -> sp.Expr:
-    """Return attn_q (g_j − ḡ) for a visible key q of area j, −attn_q ḡ for a hidden one."""
+    """Return attn_q (g_j − ḡ) for a visible key q of area j, −attn_q ḡ for a masked one."""
     split, position = _with_key(query, area)
     shares = split.attention()
     values, mean = pulls(split.strength, shares, own)
     if area is None:
-        return -sp.exp(position) / split.hidden * (1 - sum(shares)) * mean
+        return -sp.exp(position) / split.masked * (1 - sum(shares)) * mean
     return sp.exp(position) / split.weight[area] * shares[area] * (values[area] - mean)
 
 

@@ -3,7 +3,7 @@
     A_1 = (1 − γ) P^{−(1−κ_c)} ℓ_1,   A_a = (1 − γ) P^{−(1−κ_s)} ℓ_a,   N = P^{1−κ_s} − P^{κ_c−κ_s} local areas
 
 The lifts ℓ_j are 1 at Q = 0; while attention is small and latents are constant they are e^{zφ_j}. Drifts of
-masked reconstruction carry the share γ of masks that hide the query. One cluster; with K clusters every
+masked reconstruction carry the share γ of masks that cover the query. One cluster; with K clusters every
 drift has a further factor 1/K. Moments m_k = E z^k.
 """
 
@@ -18,7 +18,7 @@ from vitdyn.theory.derivations.asymptotics import (
     ALPHA,
     MASKED,
     RHO,
-    SHOWN,
+    VISIBLE,
     P,
     expectation,
     leading_term,
@@ -30,9 +30,9 @@ LATENTS = Z_OWN, Z_GLOBAL, Z_OTHER = sp.symbols("z_a z_1 z_o", positive=True)
 LIFT_OWN, LIFT_GLOBAL = sp.symbols("ell_a ell_1", positive=True)
 TAU, CLUSTERS = sp.symbols("tau K", positive=True)
 LOCAL_AREAS = P ** (ALPHA + RHO) - P**RHO
-OWN = SHOWN * P ** (-ALPHA - RHO) * LIFT_OWN
-GLOBAL = SHOWN * P ** (-ALPHA) * LIFT_GLOBAL
-OTHER = SHOWN * P ** (-ALPHA - RHO)
+OWN = VISIBLE * P ** (-ALPHA - RHO) * LIFT_OWN
+GLOBAL = VISIBLE * P ** (-ALPHA) * LIFT_GLOBAL
+OTHER = VISIBLE * P ** (-ALPHA - RHO)
 
 
 def _mean(expression: sp.Expr) -> sp.Expr:
@@ -40,7 +40,7 @@ def _mean(expression: sp.Expr) -> sp.Expr:
 
 
 def _reconstruction_pulls() -> tuple[tuple[sp.Expr, ...], sp.Expr]:
-    """Return g of (own, global, one other local area) of a hidden local query, and ḡ over all areas."""
+    """Return g of (own, global, one other local area) of a masked local query, and ḡ over all areas."""
     shares = (OWN, GLOBAL, OTHER)
     values, _ = reconstruction.pulls(LATENTS, shares, own=0)
     counts = (1, 1, LOCAL_AREAS - 1)
@@ -71,10 +71,10 @@ def position_drift() -> sp.Expr:
     """Return dΥ/dt of a local query and one key of its own area, every term.
 
     The key is visible in a share 1 − γ of the masks, with attention A_a/n_a = ℓ_a/P and pull g_a − ḡ; in
-    the rest it is hidden, with attention 1/P and pull −ḡ.
+    the rest it is masked, with attention 1/P and pull −ḡ.
     """
     values, mean = _reconstruction_pulls()
-    return MASKED / P * _mean(SHOWN * LIFT_OWN * (values[0] - mean) - MASKED * mean)
+    return MASKED / P * _mean(VISIBLE * LIFT_OWN * (values[0] - mean) - MASKED * mean)
 
 
 def drift_ratio() -> sp.Expr:
@@ -102,6 +102,7 @@ def contrast_pull(z: sp.Expr, share: sp.Expr, views: int) -> sp.Expr:
     positive, *negatives = sp.symbols(f"g_1:{views + 1}", real=True)
     value = contrast.loss((f,), tuple((g,) for g in (positive, *negatives)), TAU)
     slope = -sp.diff(value, f).subs(f, 0)
+    # At f = 0 the slope is linear in the second views: the mean of a negative can stand for it.
     slope = slope.subs({positive: z * share, **dict.fromkeys(negatives, MOMENTS[0] / CLUSTERS * share)})
     return z * slope
 
@@ -115,6 +116,7 @@ def similarity() -> tuple[sp.Expr, ...]:
 def _contrast_drift(z: sp.Symbol, share: sp.Expr, views: int) -> sp.Expr:
     pulls = [contrast_pull(latent, A, views) for latent, A in ((Z_GLOBAL, GLOBAL), (Z_OTHER, OTHER))]
     own = contrast_pull(z, share, views)
+    # h̄ = Σ A_j h_j: the area itself, then all others by their number.
     mean = share * own
     if z == Z_GLOBAL:
         mean += LOCAL_AREAS * OTHER * pulls[1]
@@ -137,5 +139,5 @@ def numeric_drift(expression: sp.Expr) -> Callable[..., float]:
     """Return a drift as a function of (P, κ_c, κ_s, γ, (m_1, …, m_6)), at lifts 1, K = 2 and τ = 1."""
     kappa_c, kappa_s = sp.symbols("kappa_c kappa_s", positive=True)
     fixed = expression.subs({LIFT_OWN: 1, LIFT_GLOBAL: 1, CLUSTERS: 2, TAU: 1})
-    fixed = fixed.subs({ALPHA: 1 - kappa_c, RHO: kappa_c - kappa_s, SHOWN: 1 - MASKED}, simultaneous=True)
+    fixed = fixed.subs({ALPHA: 1 - kappa_c, RHO: kappa_c - kappa_s, VISIBLE: 1 - MASKED}, simultaneous=True)
     return sp.lambdify((P, kappa_c, kappa_s, MASKED, MOMENTS), fixed, "math", cse=True)
