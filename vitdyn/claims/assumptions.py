@@ -47,11 +47,6 @@ def negatives_of(spec: Spec) -> int:
     return spec.negatives if isinstance(spec, MeanField) else spec.batch_size - 1
 
 
-def mask_ratio_of(spec: Spec) -> float:
-    """Return γ; NaN for an objective without one."""
-    return float(getattr(spec.objective, "mask_ratio", float("nan")))
-
-
 ONE_RUN = Assumption(sentence="One run.", holds=lambda case: len(case.runs) == 1)
 FULL_SIMULATION = every_run("Full simulation.", lambda spec: isinstance(spec, Training))
 MEAN_FIELD = every_run("Mean field.", lambda spec: isinstance(spec, MeanField))
@@ -127,14 +122,7 @@ def global_exponent(low: float, high: float) -> Assumption:
     return every_run(f"κ_c in [{low:g}, {high:g}].", lambda spec: low <= exponents_of(spec)[0] <= high)
 
 
-def masks_of(ratio: float) -> Assumption:
-    """Return the assumption that every objective masks this share of the patches."""
-    return every_run(f"Mask ratio {ratio:g}.", lambda spec: mask_ratio_of(spec) == ratio)
-
-
-MASKS_OF_HALF = masks_of(0.5)
-
-
+MASKS_OF_HALF = every_run("Mask ratio 0.5.", lambda spec: getattr(spec.objective, "mask_ratio", None) == 0.5)
 CONTRASTING = every_run(
     "Objectives contrast, at some τ.", lambda spec: hasattr(spec.objective, "temperature")
 )

@@ -16,12 +16,13 @@ from vitdyn._errors import require_choice
 from vitdyn._options import one_line_where_wrong
 from vitdyn._terminal import ending
 from vitdyn.cli.check import Check
-from vitdyn.cli.flow import Flow, flow_commands
+from vitdyn.cli.flow import Flow, FlowOptions, follow
 from vitdyn.cli.info import Env, Figures, List
 from vitdyn.cli.inspect import Inspect
 from vitdyn.cli.modules import import_modules, split_modules
-from vitdyn.cli.reduce import Reduce, reduce_commands
-from vitdyn.cli.run import Run, run_commands
+from vitdyn.cli.objective import commands
+from vitdyn.cli.reduce import Reduce, ReduceOptions, descend_reduced
+from vitdyn.cli.run import Run, RunOptions, run_experiment
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "list": List,
@@ -34,30 +35,31 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "env": Env,
 }
 
-BY_OBJECTIVE: dict[str, Callable[[], dict[str, type]]] = {
-    "run": run_commands,
-    "flow": flow_commands,
-    "reduce": reduce_commands,
+BY_OBJECTIVE: dict[str, tuple[type, Callable[[Any, Any], int]]] = {
+    "run": (RunOptions, run_experiment),
+    "flow": (FlowOptions, follow),
+    "reduce": (ReduceOptions, descend_reduced),
 }
+"""What has a command for each objective: the options that all of them share, and who carries them out."""
 
 KEEP_CHECKPOINTS = ("run", "check", "figures")
 
 
 def _parse(given: list[str], modules: list[str]) -> Callable[[], int]:
     import_modules(modules)
-    commands: dict[str, Any] = COMMANDS
+    offered: dict[str, Any] = COMMANDS
     program = "vitdyn"
     if given and not given[0].startswith("-"):
         require_choice("command", given[0], COMMANDS)
         # Made for the command that is asked for alone: its options are read off the sources of all
         # objectives.
         if given[0] in BY_OBJECTIVE:
-            commands, program, given = BY_OBJECTIVE[given[0]](), f"vitdyn {given[0]}", given[1:]
+            offered, program, given = commands(*BY_OBJECTIVE[given[0]]), f"vitdyn {given[0]}", given[1:]
             if given and not given[0].startswith("-"):
-                require_choice("objective", given[0], commands)
+                require_choice("objective", given[0], offered)
     with one_line_where_wrong(program, given):
         return tyro.extras.subcommand_cli_from_dict(
-            commands,
+            offered,
             prog=program,
             args=given or ["--help"],
             description=None if program != "vitdyn" else (__doc__ or "").split("\n\n")[1],

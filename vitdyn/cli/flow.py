@@ -11,7 +11,7 @@ import numpy as np
 
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, commands, distribution_of, result_file
+from vitdyn.cli.objective import LatentOptions, distribution_of, result_file
 
 _TIMED = 50
 
@@ -51,11 +51,6 @@ class FlowOptions(LatentOptions):
 @dataclass(frozen=True, kw_only=True)
 class Flow:
     """Follow the limit of many patches and draw it: ``vitdyn flow mae --help`` has the options."""
-
-
-def flow_commands() -> dict[str, type]:
-    """Return one command for each objective."""
-    return commands(FlowOptions, follow)
 
 
 def follow(objective: Any, options: FlowOptions) -> int:

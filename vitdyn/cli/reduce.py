@@ -9,7 +9,7 @@ from typing import Any
 
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, commands, distribution_of, result_file
+from vitdyn.cli.objective import LatentOptions, distribution_of, result_file
 
 _TIMED = 3
 
@@ -45,11 +45,6 @@ class ReduceOptions(LatentOptions):
 @dataclass(frozen=True, kw_only=True)
 class Reduce:
     """Train in order parameters alone, exactly in expectation: ``vitdyn reduce mae --help`` has the options."""
-
-
-def reduce_commands() -> dict[str, type]:
-    """Return one command for each objective."""
-    return commands(ReduceOptions, descend_reduced)
 
 
 def descend_reduced(objective: Any, options: ReduceOptions) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from vitdyn._errors import invalid_value, require_choice, require_integer
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, commands, distribution_of, result_file
+from vitdyn.cli.objective import LatentOptions, distribution_of, result_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +63,6 @@ class RunOptions(LatentOptions):
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """Train one model per seed and draw what it learned: ``vitdyn run mae --help`` has the options."""
-
-
-def run_commands() -> dict[str, type]:
-    """Return one command for each objective."""
-    return commands(RunOptions, run_experiment)
 
 
 def run_experiment(objective: Any, options: RunOptions) -> int:
