@@ -184,6 +184,7 @@ class _Reader:
             return "wrapped", repr(getattr(value, "targetoptions", None)), self.read(inner)
         if not isinstance(value, FunctionType):
             return None
+        # by name alone: a result tells the versions of libraries besides
         if is_of_library(value):
             return "library", value.__module__, value.__qualname__
         cells = tuple(self.read(_content(cell)) for cell in value.__closure__ or ())

@@ -14,6 +14,7 @@ import numpy as np
 
 def invalid_value(field: str, value: object, remedy: str) -> ValueError:
     """Build the error for a bad input: ``field = value: remedy``, on one line."""
+    # an array prints pages, an error is one line
     shown = " ".join(_shown(value).split())
     shown = shown if len(shown) <= 240 else shown[:237] + "..."
     return ValueError(f"{field} = {shown}: {remedy}")

@@ -50,7 +50,7 @@ def draw_masked(
         drawn = torch.cat(philox(counter, keys[seed[pending], None]), -1)[:, :patches] >> (32 - key_bits)
         ranked = drawn.sort(-1).values
         count = counts[seed[pending], None]
-        boundary = ranked.gather(1, count)
+        boundary = ranked.gather(1, count)  # the least word that stays visible
         chosen[pending] = drawn < boundary
         # a tie at the boundary leaves too few below it: those samples are drawn again
         pending = pending[(ranked.gather(1, count - 1) == boundary)[:, 0]]

@@ -232,7 +232,7 @@ class TruncatedNormal(_FromUniform):
 
         ends = (np.array([self.low, self.high]) - self.location) / self.scale
         drawn = truncnorm.ppf(uniform, ends[0], ends[1], loc=self.location, scale=self.scale)
-        return np.clip(drawn, self.low, self.high)
+        return np.clip(drawn, self.low, self.high)  # rounding may leave the interval by a digit
 
     def _moment(self, power: int) -> float:
         # Gauss-Legendre on the part of [low, high] where the density is within e^-40 of its peak: the
@@ -350,7 +350,7 @@ class Custom:
         _require_support("Custom", self.low, self.high)
         if not callable(self.draw):
             raise invalid_value("Custom.draw", self.draw, "must be a function (generator, shape) -> array")
-        try:
+        try:  # a few draws now: a function that cannot be called so is told of here, not in a run
             self.sample(np.random.default_rng(0), (64, 2))
         except (TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())

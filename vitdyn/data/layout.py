@@ -12,16 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from vitdyn._errors import (
-    as_array,
-    invalid_value,
-    require_choice,
-    require_integer,
-    require_real,
-    require_sequence,
-)
+from vitdyn._errors import invalid_value, require_choice, require_integer, require_real, require_sequence
 from vitdyn._memory import MOST_POSITIONS
 from vitdyn.data.curve import grid_curve
+from vitdyn.data.label_images import areas_by_size, label_images, majority_labels
 from vitdyn.seeds import stream
 
 KAPPA_C_RANGE = (0.5005, 1.0)
@@ -175,10 +169,10 @@ class PatchLayout:
         """
         require_integer("patch_size", patch_size, at_least=1)
         grids, rows = set(), []
-        for image in _label_images(labels):
-            majority = _majority_labels(image, patch_size)
+        for image in label_images(labels):
+            majority = majority_labels(image, patch_size)
             grids.add(majority.shape)
-            rows.append(_areas_by_size(majority))
+            rows.append(areas_by_size(majority))
         if len(grids) > 1:
             raise invalid_value("labels", sorted(grids), "the label images must give grids of one shape")
         return cls(partition=tuple(rows), grid=tuple(grids.pop()))
@@ -335,74 +329,3 @@ def _curve_positions(total: int, grid: tuple[int, int] | None) -> np.ndarray:
     if grid is None:
         return np.arange(total)
     return np.array([row * grid[1] + column for row, column in grid_curve(*grid)])
-
-
-def _label_images(labels: Any) -> list[Int[np.ndarray, "row column"]]:
-    """Return each label image as an array of whole numbers."""
-    is_array = hasattr(labels, "__array_interface__") or hasattr(labels, "__array__")
-    whole = as_array("labels", labels) if is_array else None
-    if whole is not None and whole.ndim != 3:
-        return [_whole_labels(whole)]
-    if whole is not None and (
-        whole.shape[-1] == 1 or (whole.shape[-1] in (3, 4) and whole.dtype == np.uint8)
-    ):
-        return [_whole_labels(whole)]  # one picture with channels
-    require_sequence("labels", labels, "label images, one for each cluster")
-    if not len(labels):
-        raise invalid_value("labels", labels, "must hold at least one label image")
-    return [_whole_labels(as_array("labels", image)) for image in labels]
-
-
-def _whole_labels(image: np.ndarray) -> Int[np.ndarray, "row column"]:
-    if image.ndim == 3 and image.shape[-1] == 1:
-        image = image[..., 0]
-    shown = (image.shape, str(image.dtype))
-    if image.ndim == 3 and image.shape[-1] in (3, 4):
-        raise invalid_value(
-            "labels",
-            shown,
-            "is a picture in colours; give one label to a pixel, as "
-            "np.unique(picture.reshape(-1, 3), axis=0, return_inverse=True)[1].reshape(picture.shape[:2]) does",
-        )
-    if image.ndim != 2 or image.dtype.kind not in "biuf":
-        raise invalid_value("labels", shown, "must be a 2-D array of whole numbers")
-    if image.dtype.kind == "f":
-        if not (np.isfinite(image) & (np.trunc(image) == image) & (abs(image) < 2**53)).all():
-            raise invalid_value("labels", shown, "has labels that are no whole numbers")
-        image = image.astype(np.int64)
-    return image
-
-
-def _majority_labels(image: Int[np.ndarray, "row column"], patch_size: int) -> np.ndarray:
-    rows, columns = image.shape[0] // patch_size, image.shape[1] // patch_size
-    if rows * columns < 2:
-        raise invalid_value(
-            "patch_size", patch_size, f"an image of {image.shape} pixels must hold at least two patches"
-        )
-    if (image == image.flat[0]).all():
-        raise invalid_value(
-            "labels", image.flat[0].item(), "the image has one label only; it must have at least two areas"
-        )
-    cut = image[: rows * patch_size, : columns * patch_size].reshape(rows, patch_size, columns, patch_size)
-    blocks = np.sort(cut.transpose(0, 2, 1, 3).reshape(rows * columns, -1), axis=-1)
-    # the longest run of a sorted block is its most frequent label, and the first of equal runs the smallest
-    first = np.ones(blocks.shape, dtype=bool)
-    first[:, 1:] = blocks[:, 1:] != blocks[:, :-1]
-    starts = np.flatnonzero(first)
-    lengths = np.zeros(blocks.size, dtype=np.int64)
-    lengths[starts] = np.diff(starts, append=blocks.size)
-    longest = lengths.reshape(blocks.shape).argmax(1)
-    return blocks[np.arange(len(blocks)), longest].reshape(rows, columns)
-
-
-def _areas_by_size(majority: np.ndarray) -> tuple[int, ...]:
-    values, codes, counts = np.unique(majority, return_inverse=True, return_counts=True)
-    if len(values) < 2:
-        raise invalid_value(
-            "labels",
-            values.tolist(),
-            "every patch got one label; take smaller patches or a finer segmentation",
-        )
-    rank = np.empty(len(values), dtype=np.int64)
-    rank[np.argsort(-counts, kind="stable")] = np.arange(len(values))
-    return tuple(rank[codes].ravel().tolist())

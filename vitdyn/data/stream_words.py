@@ -48,6 +48,7 @@ def _block(context: Any, counter: Any, step: Any, first: Any, second: Any) -> An
 
         # LLVM has products of 128 bits, numba's types have none
         c0, c1, c2, c3 = args[0], constant(0), constant(0), args[1]
+        # written out in the code that is made, where the key of a round is one sum and no chain
         for round_ in range(_ROUNDS):
             k0, k1 = (
                 builder.add(key, constant(round_ * increment % 2**64))

@@ -74,6 +74,7 @@ def assemble(
     keep_final_state: bool,
 ) -> Trajectory:
     """Take a cell's seeds from what its groups recorded, and label everything."""
+    # only here are rows told apart: cells of the same groups share all arrays
     places, final = recorded.places(cell, training.seed_numbers), {}
     values = {name: frames[:, places] for name, frames in recorded.frames.items()}
     values |= {name: series[places] for name, series in recorded.series.items()}

@@ -106,6 +106,7 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
         distribution = to_text(training.generator.latents)
     if not apart:
         return None
+    # frames are taken of all rows at once, so that recorded steps and observables are shared too
     recorded = training.schedule.recorded_steps(training.steps)
     counts = (training.batch_size, training.evaluation_samples, training.precision)
     return layout, distribution, keys, recorded, counts, training.observables

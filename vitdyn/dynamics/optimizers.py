@@ -137,6 +137,7 @@ class Adam(_Optimizer):
 
             first.lerp_(slope, number(lambda one: 1 - one.beta1))
             second.mul_(number(lambda one: one.beta2))
+            # a product first: ``value=`` of addcmul takes no column, and a stack must give the bits of a number
             second.addcmul_(slope * number(lambda one: 1 - one.beta2), slope)
             spread = (second / number(lambda one: 1 - one.beta2**time)).sqrt_()
             spread.add_(number(lambda one: one.epsilon))

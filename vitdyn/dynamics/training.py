@@ -53,6 +53,7 @@ class Training:
             raise invalid_value(
                 "objective", self.objective, f"must be an Objective: one of {known}, or your own"
             )
+        # a class satisfies a protocol as its objects do
         if self.optimizer is not None and (
             isinstance(self.optimizer, type) or not isinstance(self.optimizer, Optimizer)
         ):
@@ -65,7 +66,8 @@ class Training:
         require_boolean("content_queries", self.content_queries)
         if not isinstance(self.schedule, Schedule):
             raise invalid_value("schedule", self.schedule, "must be a Schedule")
-        self.schedule.recorded_steps(self.steps)
+        self.schedule.recorded_steps(self.steps)  # raises where it does not fit
+        # plain tuples, whatever was given: as JSON gives them back, so that both are one specification
         seeds = counted_seeds(self.seeds)
         if not isinstance(self.seeds, Integral):
             object.__setattr__(self, "seeds", seeds)

@@ -64,6 +64,7 @@ def residual_gradient(
 
 def _detached(parameters: Correlations, batch: PatchBatch) -> tuple[Backend, Correlations, PatchBatch]:
     """Return the backend with the blocks of queries by position and the batch, without a graph."""
+    # content blocks go too: whoever comes here asks for queries by position
     phi, upsilon = parameters.feature_position, parameters.position_position
     if parameters.content_queries or phi.requires_grad or upsilon.requires_grad:
         parameters = Correlations(phi.detach(), upsilon.detach())

@@ -225,6 +225,7 @@ class Metric:
 
     def __call__(self, state: ModelState) -> Float[Tensor, " seed"]:
         """Return the metric of each seed's model, in float64."""
+        # images are frozen, and equal ones hash alike: all metrics of a state share one MeasuredModel
         return self.of(state.shared(self.images))
 
     def of(self, seen: MeasuredModel) -> Float[Tensor, " seed"]:

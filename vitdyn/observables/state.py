@@ -111,6 +111,7 @@ class ModelState:
         seen = ForwardPass(
             batch,
             views,
+            # cut when asked for: on a fused path even the whole attention is not made before that
             _Lazily(len(views), lambda view: own(forward.attention[view])),
             {name: own(value) for name, value in forward.state.items()},
             attend_to,

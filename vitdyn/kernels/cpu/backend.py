@@ -60,6 +60,7 @@ def mean_pooled(
     upsilon, (_, samples, areas) = parameters.position_position, batch.latents.shape
     means = workspace.take("means", upsilon, *batch.latents.shape)
     folded = lanes(upsilon.numpy().dtype) // FOLDED
+    # the sums of all blocks so far, and the block's own, which may be made twice (``loses_digits``)
     sums, block_sums = workspace.take("sums", upsilon, 2, samples * areas, folded).numpy()
     kernels.forward(*_arguments(parameters, batch, view, workspace), None, means.numpy(), sums, block_sums)
     return means, Saved(parameters, batch, view, workspace)

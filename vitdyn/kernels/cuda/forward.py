@@ -25,10 +25,10 @@ def write_attention(
     N: tl.constexpr, NATIVE: tl.constexpr, SPLIT: tl.constexpr, BQ: tl.constexpr, BB: tl.constexpr,
 ):  # pragma: no cover  (compiled)  # fmt: skip
     """Write A (seed, sample, area, query), and the shift c and 1/Z (seed, sample, query)."""
-    seed = tl.program_id(1).to(tl.int64)
+    seed = tl.program_id(1).to(tl.int64)  # seed · P² passes 2^31 at 2^15 seeds of P = 256
     query = tl.program_id(0) * BQ + tl.arange(0, BQ)
     valid = query < patches
-    tile = tl.program_id(2)
+    tile = tl.program_id(2)  # as many as a seed can have; one that this seed has not does nothing
     if tile < tl.load(count + seed):
         rows = query * patches
         upsilon += seed * patches * patches
