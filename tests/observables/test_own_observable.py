@@ -78,7 +78,7 @@ def test_gradient_norms_are_those_of_the_steps(recorded):
     moved = [ends[1][name] - ends[0][name] for name in ("final_feature_position", "final_position_position")]
     norm = (
         np.sqrt(sum((block.to_numpy().reshape(2, -1) ** 2).sum(1) for block in moved))
-        / TRAINING.rule.learning_rate
+        / TRAINING.resolved_optimizer.learning_rate
     )
     np.testing.assert_allclose(series[:, 4], norm, rtol=1e-4)
 
