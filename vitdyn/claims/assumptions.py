@@ -28,6 +28,7 @@ def sizes_of(spec: Spec) -> AreaSizes:
 
 def exponents_of(spec: Spec) -> tuple[float, float]:
     """Return (κ_c, κ_s): those that were asked for, else the measured ones."""
+    # A finite layout rounds sizes: exponents that were asked for are the theory's own.
     sizes = sizes_of(spec)
     return sizes.exponents or (sizes.kappa_c, sizes.kappa_s)
 
@@ -50,6 +51,7 @@ def negatives_of(spec: Spec) -> int:
 ONE_RUN = Assumption(sentence="One run.", holds=lambda case: len(case.runs) == 1)
 FULL_SIMULATION = every_run("Full simulation.", lambda spec: isinstance(spec, Training))
 MEAN_FIELD = every_run("Mean field.", lambda spec: isinstance(spec, MeanField))
+# A flow has no data set: its batches are as fresh as can be.
 FRESH_BATCHES = every_run("Fresh batches.", lambda spec: getattr(spec, "dataset_size", None) is None)
 POSITION_QUERIES = every_run(
     "Queries are positions alone.", lambda spec: not getattr(spec, "content_queries", False)
@@ -58,6 +60,7 @@ CONTENT_QUERIES = every_run(
     "Queries hold contents too.", lambda spec: getattr(spec, "content_queries", False)
 )
 LATENTS_BOUNDED = every_run("Latents are bounded away from 0.", lambda spec: distribution_of(spec).low > 0)
+# A full simulation always moves Υ; a mean field may hold it at 0.
 POSITIONS_MOVE = every_run(
     "Position correlations move too.", lambda spec: getattr(spec, "position_correlations", True)
 )
@@ -86,6 +89,7 @@ def clusters_at_least(least: int) -> Assumption:
 
 
 GAP_POSITIVE = every_run("Δ > 0.", lambda spec: sizes_of(spec).information_gap > 0)
+# Negatives of the own cluster stop the collapse where there are few others.
 CONTRAST_HAS_CLUSTERS = every_run(
     "Contrast has at least three clusters.",
     lambda spec: not hasattr(spec.objective, "temperature") or clusters_of(spec) >= 3,
@@ -153,6 +157,7 @@ BEHIND_A_COARSER = Assumption(
 
 def _have_the_same_data(case: Case) -> bool:
     specs = [run.training for run in case.runs]
+    # Paired by seed: what is compared differs by the objective alone.
     first = specs[0]
     return isinstance(first, Training) and all(
         isinstance(spec, Training)
@@ -199,6 +204,7 @@ def sweep(count: int, top: float) -> Assumption:
     def met(case: Case) -> bool:
         specs = case.specs
         heights = [sizes_of(spec).patches for spec in specs]
+        # Runs of one kind, or the slope in log P would mix two laws.
         alike = {
             (exponents_of(spec), spec.objective, distribution_of(spec), clusters_of(spec)) for spec in specs
         }

@@ -67,6 +67,7 @@ def check(
     return tuple(
         _judge(claim, case, all_of(case), expected)
         for claim in as_tuple("claims", claims, Claim)
+        # A control is a case of which the opposite is expected.
         for cases, expected in ((claim.cases(scale), SUPPORTED), (claim.controls(scale), REFUTED))
         for case in cases
     )

@@ -180,6 +180,7 @@ class Claim:
 
     def unmet(self, case: Case) -> str:
         """Return the sentences of the assumptions that a case breaks, but for the one that a control removes."""
+        # A control without the cause breaks that assumption on purpose.
         removed = case.removes if isinstance(case, Control) else None
         return " ".join(
             each.sentence for each in self.assumptions if each is not removed and not each.holds(case)
@@ -187,6 +188,7 @@ class Claim:
 
     def prediction(self, case: Case) -> Interval:
         """Return the interval that a case is judged by: the claim's own, or a control's altered one."""
+        # A near control may have the case's own runs, judged by a theory that is wrong by little.
         altered = case.predicted if isinstance(case, Control) else None
         return (altered or self.predicted)(case)
 
@@ -226,8 +228,8 @@ class Verdict:
     def remark(self) -> str:
         """What the status alone does not say: whether a control is as it must be, and why nothing is decided."""
         as_it_must_be = "as it must be" if self.status == REFUTED else f"MUST BE {REFUTED}"
-        told = [f"control: {as_it_must_be}"] if self.is_control else []
-        return "; ".join([*told, *([self.reason] if self.reason else [])])
+        parts = [f"control: {as_it_must_be}"] if self.is_control else []
+        return "; ".join([*parts, *([self.reason] if self.reason else [])])
 
     @property
     def predicted(self) -> str:

@@ -58,6 +58,7 @@ CL_TIME = Claim(
         sweep(kappa_c, 0.3, _CL) for kappa_c in ((0.8, 0.6) if scale == "quick" else (0.85, 0.8, 0.7, 0.6))
     ),
     controls=lambda scale: (
+        # Another objective, then the right one under an exponent that is wrong by twice the margin.
         sweep(0.8, 0.3, _MAE),
         *off_by_twice_the_margin((sweep(0.8, 0.3, _CL), sweep(0.6, 0.3, _CL)), contrastive_time),
     ),
@@ -174,8 +175,8 @@ def _mixtures(patches: float, kappa_c: float, kappa_s: float, clusters: int = CL
 def _threshold(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     """Return λ* between the last weight that learns local areas and the first that collapses."""
     weights = [spec_of(case, index).weight for index in range(len(case.runs))]
-    home = [float(each.final["own_area_attention"].sel(statistic="mean")[0, 0, 1]) for each in trajectories]
-    local = np.array(home) > 0.25
+    own = [float(each.final["own_area_attention"].sel(statistic="mean")[0, 0, 1]) for each in trajectories]
+    local = np.array(own) > 0.25
     # λ* is outside the grid: its interval reaches to the end of what λ can be.
     if local.all() or not local.any():
         edge = weights[-1] if local.all() else weights[0]

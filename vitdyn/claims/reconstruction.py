@@ -137,6 +137,7 @@ def _tail(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
         attention = attention.isel(key_area=0)
     # log 1/ε, in which crossings are evenly spaced; nearer to 1 than 1e-15 float64 cannot tell.
     digits = -np.log1p(-np.minimum(attention.to_numpy(), 1 - 1e-15))
+    # Three ends give two slopes; their difference is the interval.
     ends = (1e-4, 3e-5, 1e-5)
     times = [log(crossing_time(trajectory, digits, -log(end))) for end in ends]
     slopes = -np.diff(times) / np.diff(np.log(ends))

@@ -28,7 +28,7 @@ _SIDE = 12
 _SEEDS = {"quick": 8, "full": 32}
 _SCHEDULE = Schedule(frames=12)
 _APART, _EARLY = 6, 3
-"""Steps after which contrast has told queries of contents apart, and reconstruction has brought nothing home."""
+"""Steps after which contrast tells queries apart by their contents, and reconstruction has learned no area yet."""
 _METRICS = ("attention_distance", "mutual_information", "token_similarity", "high_frequency")
 ORDERED_STEPS = (50, 150, 400)
 """A model of the grid that LiDAR orders is a run at one of these steps."""
@@ -184,6 +184,7 @@ def _frequency_controls(scale: str) -> tuple[Case, ...]:
             Control(name=name, runs=case.runs, predicted=partial(_spectrum_of, scattered)),
             Control(name=f"{early.name}, {_EARLY} steps", runs=(early,)),
         ]
+    # With position queries all patches would be represented alike, and there would be no spectrum to read.
     return *made, Case.of(_with_contents(_CL, "gap-positive", scale))
 
 
@@ -257,6 +258,7 @@ PARK_MIXTURE = Claim(
 
 def ordered_runs(gap: str, scale: str, *, within_cluster: bool = True) -> tuple[Experiment, ...]:
     """Return the grid whose models LiDAR and RankMe put in order: objectives, mask ratios, temperatures, weights."""
+    # 3 settings of reconstruction, 6 of contrast and 9 mixtures, each read at three steps: 54 models.
     ratios = (0.25, 0.5, 0.75)
     objectives: list[Objective] = [MaskedReconstruction(mask_ratio=ratio) for ratio in ratios]
     objectives += [Contrastive(mask_ratio=r, temperature=t) for r in ratios for t in (0.5, 1.0)]

@@ -77,12 +77,12 @@ def optimizers() -> tuple[Entry, ...]:
 def claims() -> tuple[Entry, ...]:
     """Describe the claims by id and statement, in the order in which they are reported."""
     found = _Sources("claims")
-    told = []
+    entries = []
     for _, part in found.table("CLAIMS"):
         call: Any = found.assigned[part]  # Claim(id="...", statement="...", ...)
         given = {each.arg: each.value for each in call.keywords}
-        told.append(Entry(*(ast.literal_eval(given[field]) for field in ("id", "statement"))))
-    return tuple(told)
+        entries.append(Entry(*(ast.literal_eval(given[field]) for field in ("id", "statement"))))
+    return tuple(entries)
 
 
 def _by_name(found: _Sources, table: str, others: dict[str, type]) -> tuple[Entry, ...]:

@@ -48,6 +48,7 @@ class Check:
         from vitdyn.dynamics import Runtime
         from vitdyn.experiments import ResultStore
 
+        # What can be refused is refused before the first run.
         for name in self.claims:
             require_choice("claims", name, [claim.id for claim in CLAIMS])
         runtime = Runtime(device=self.device, progress=True, anew=self.anew)

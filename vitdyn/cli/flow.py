@@ -64,6 +64,7 @@ def follow(objective: Any, options: FlowOptions) -> int:
     sizes = AreaSizes.from_exponents(
         options.patches, options.kappa_c, options.kappa_s, outside=options.outside
     )
+    # Contrast collapses against negatives of other clusters only.
     alone = objective.view_count == 1
     spec = MeanField(
         sizes=sizes,

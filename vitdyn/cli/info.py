@@ -69,6 +69,7 @@ def _run(script: Path, arguments: list[str]) -> int:
     """Run a script in this process, which has loaded its libraries, as a process of its own; return how it ended."""
     import runpy
 
+    # A script reads its options where a process of its own would.
     before, sys.argv = sys.argv, [str(script), *arguments]
     try:
         runpy.run_path(str(script), run_name="__main__")
@@ -110,8 +111,8 @@ class Env:
 
 def _gpus() -> list[str]:
     """Return the models of the GPUs that NVIDIA's driver knows, on Linux."""
-    told = (path.read_text() for path in Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    lines = (line.partition(":") for text in told for line in text.splitlines())
+    texts = (path.read_text() for path in Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = (line.partition(":") for text in texts for line in text.splitlines())
     return [value.strip() for field, _, value in lines if field == "Model"]
 
 

@@ -55,6 +55,7 @@ def _require_free(name: str, module: str, file: Path) -> None:
         raise invalid_value(
             "module", name, "must have the name of a module: letters, digits and _ before .py"
         )
+    # Of a name that is taken the import would return the other module, without a look at the file.
     known = sys.modules.get(module)
     spec = known.__spec__ if known else find_spec(module)
     if spec is not None and (spec.origin is None or Path(spec.origin).resolve() != file):

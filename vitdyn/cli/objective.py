@@ -34,6 +34,7 @@ def distribution_of(options: LatentOptions) -> Any:
     if kind is Constant:
         return Constant(value=options.low)
     if options.distribution == "truncated-normal":
+        # In the middle of the support and a quarter of it wide; never of width 0.
         middle, width = (options.low + options.high) / 2, options.high - options.low
         return kind(low=options.low, high=options.high, location=middle, scale=max(width / 4, 1e-12))
     support = {"low": options.low, "high": options.high}

@@ -101,6 +101,7 @@ def _training(objective: Any, options: RunOptions) -> Any:
     from vitdyn.observables import RECORD
 
     require_integer("patches", options.patches, at_least=2)
+    # Metrics of space need a grid; a square number of patches has one.
     side = isqrt(options.patches)
     layout = PatchLayout.from_exponents(
         options.patches,

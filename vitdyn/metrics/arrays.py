@@ -47,6 +47,7 @@ def real(
     """
     tensor = tensor_of(field, array)
     _require_axes(field, tensor, names, least)
+    # Checks read values; they are no part of a gradient.
     if finite:
         _require_numbers(field, tensor.detach(), negative, ranged)
     return tensor if beside is None else tensor.to(beside.device)

@@ -232,6 +232,7 @@ def head_deviation(
     """
     convention = resolve(convention, DEVIATION)
     require_integer("prefix", prefix, at_least=0)
+    # A denominator of n − 1 asks for two heads.
     least = (1 + convention.unbiased, int(prefix) + 1, int(prefix) + 1)
     attention = real("attention", attention, "head query key", least)
 
@@ -273,6 +274,7 @@ def _rows(maps: Tensor, prefix: int, convention: MapConvention) -> tuple[Tensor,
     """Return rows (batch, query, key), 0 where empty, and which of them count (batch, query)."""
     maps = maps[:, prefix:, prefix:]
     maps = maps + convention.offset if convention.offset else maps
+    # An offset counts as mass: with one no row is empty.
     mass = maps.sum(-1)
     empty = mass == 0
     if convention.renormalised:

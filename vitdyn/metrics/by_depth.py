@@ -54,6 +54,7 @@ def representations_by_depth(
         require_integer("side", axis, at_least=2)
     require_integer("prefix", prefix, at_least=0)
     depths = _of_one_kind("tokens", several("tokens", tokens, "image token width", (1, int(prefix) + 1, 1)))
+    # To float64 once, and not in every metric.
     kept = [each[:, prefix:].to(torch.float64) for each in depths]
     last = kept[-1].flatten(0, 1)
     measures = {

@@ -80,6 +80,7 @@ def k_means(
     label = torch.full((len(rows),), -1, device=rows.device)
     for _ in range(steps):
         moved = _closest(rows, centres)
+        # From here on every step would be this one again.
         if torch.equal(moved, label):
             break
         label = moved
@@ -111,6 +112,7 @@ def cluster_learnability(
     def predicted(one: Tensor) -> Tensor:
         label = k_means(one, clusters, seed=seed)
         near = nearest(one, one, 1, known=convention.known)
+        # The first sample has none before it, and so no neighbour.
         counted = near.distance[:, 0] < inf
         return (label[near.row[:, 0]] == label)[counted].to(torch.float64).mean()
 

@@ -105,6 +105,7 @@ def _scatter(embeddings: Tensor, convention: LidarConvention) -> tuple[Tensor, T
     objects, views, dimension = embeddings.shape
     within = embeddings.new_zeros(dimension, dimension, dtype=torch.float64)
     means, largest = [], embeddings.new_zeros((), dtype=torch.float64)
+    # A few objects at a time: copies in float64 stay small, whatever the number of objects.
     for part in embeddings.split(max(1, _ROWS // views)):
         part = part.to(torch.float64)
         means.append(part.mean(1))

@@ -85,8 +85,8 @@ def nearest(
         part = queries[start : start + _ROWS]
         own = torch.arange(start, start + len(part), device=among.device)[:, None]
         apart = torch.cdist(part - middle, near, compute_mode="use_mm_for_euclid_dist")
-        hidden = {"all": rows < 0, "others": rows == own, "earlier": rows >= own}[known]
-        apart = apart.masked_fill(hidden, inf)
+        excluded = {"all": rows < 0, "others": rows == own, "earlier": rows >= own}[known]
+        apart = apart.masked_fill(excluded, inf)
         row, distance, reach = _nearest_by_products(part - middle, near, apart, count)
         # Products cannot order these: all rows within reach are compared by differences.
         for query in reach.isfinite().nonzero()[:, 0].tolist():

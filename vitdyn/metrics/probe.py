@@ -129,6 +129,7 @@ def ridge_r_squared(
         raise invalid_value("test_targets", tuple(truth.shape), f"must be of shape {tuple(found.shape)}")
     missed = (truth - found).square().sum(-2)
     spread = centred(truth).square().sum(-2)
+    # Targets that do not vary have no R²: they are met to round-off, or they are not.
     met = (missed <= (1e3 * ROUND_OFF * truth.abs().amax(-2)).square() * truth.shape[-2]).to(missed)
     return Measured(torch.where(spread > 0, 1 - over(missed, spread), met), convention)
 
@@ -162,12 +163,14 @@ def fit_logistic(
     weight = x.new_zeros(x.shape[-1], classes, requires_grad=True)
     bias = x.new_zeros(classes, requires_grad=convention.intercept)
     trained = [weight, bias] if convention.intercept else [weight]
+    # The loss below is a mean: a penalty beside a sum is divided by the number of samples.
     strength = float(penalty) / (1 if convention.averaged else len(x))
 
     def loss() -> Tensor:
         wrongness = torch.nn.functional.cross_entropy(x @ weight + bias, y)
         return wrongness + 0.5 * strength * weight.square().sum()
 
+    # Also for a caller who has switched gradients off.
     with torch.enable_grad():
         _descend(loss, trained)
     return LinearMap(weight.detach(), bias.detach())

@@ -122,6 +122,7 @@ def fourier_log_amplitude(
     if convention.averaged == "logs" and bool((amplitude == 0).any()):
         return Measured(_mean_log_ratio(amplitude), convention)
     level = amplitude.log().mean(-2) if convention.averaged == "logs" else amplitude.mean(-2).log()
+    # Equal levels differ by 0, both of −∞ too, whose difference is NaN.
     first = level[..., :1]
     return Measured(torch.where(level == first, 0.0, level - first), convention)
 
@@ -202,10 +203,10 @@ def _mean_log_ratio(
     amplitude: Float[Tensor, "*batch channel frequency"],
 ) -> Float[Tensor, "*batch frequency"]:
     """Return the mean over channels of log a(f) − log a(0), without those where both are 0; 0 if none is left."""
-    told = (amplitude > 0) | (amplitude[..., :1] > 0)
+    has_ratio = (amplitude > 0) | (amplitude[..., :1] > 0)
     logs = amplitude.log()
-    ratio = torch.where(told, logs - logs[..., :1], 0.0)
-    return ratio.sum(-2) / told.sum(-2).clamp_min(1)
+    ratio = torch.where(has_ratio, logs - logs[..., :1], 0.0)
+    return ratio.sum(-2) / has_ratio.sum(-2).clamp_min(1)
 
 
 def _diagonal_waves(rows: int, columns: int, points: int) -> Tensor:

@@ -87,6 +87,7 @@ def _finite(verdicts: Sequence[Verdict]) -> list[float]:
 
 def _draw_prediction(axes: Axes, verdict: Verdict, row: int, edges: tuple[float, float]) -> None:
     low, high = max(verdict.predicted_low, edges[0]), min(verdict.predicted_high, edges[1])
+    # An end that the prediction leaves open is shaded to the panel's edge and gets no line.
     if low < high:
         axes.fill_betweenx([row - 0.5, row + 0.5], low, high, color=SKY, alpha=0.25, linewidth=0, zorder=0)
     for end in (verdict.predicted_low, verdict.predicted_high):
@@ -99,6 +100,7 @@ def _draw_measured(axes: Axes, verdict: Verdict, row: int, edges: tuple[float, f
     words = verdict.status.lower()
     if verdict.is_control:
         words += ", as it must be" if verdict.status == REFUTED else ":\nmust be refuted"
+    # A control that is not refuted takes the claim's support away: it must not be overlooked.
     unsound = verdict.is_control and verdict.status != REFUTED
     axes.annotate(
         words, (1, row), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",

@@ -74,8 +74,8 @@ def claim_page(claims: Iterable[Claim], verdicts: Sequence[Verdict]) -> str:
 
     The same verdicts give the same page: it holds no date.
     """
-    told = {claim: [each for each in verdicts if each.claim == claim.id] for claim in claims}
-    statuses = {claim: overall(found) for claim, found in told.items()}
+    by_claim = {claim: [each for each in verdicts if each.claim == claim.id] for claim in claims}
+    statuses = {claim: overall(found) for claim, found in by_claim.items()}
     counts = ", ".join(f"{list(statuses.values()).count(status)} {status.lower()}" for status in _STATUSES)
     contents = _table(
         ("claim", "statement", "verdict"),
@@ -84,7 +84,7 @@ def claim_page(claims: Iterable[Claim], verdicts: Sequence[Verdict]) -> str:
             for claim, status in statuses.items()
         ),
     )
-    sections = "\n".join(_section(claim, found, statuses[claim]) for claim, found in told.items())
+    sections = "\n".join(_section(claim, found, statuses[claim]) for claim, found in by_claim.items())
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -110,6 +110,7 @@ def _section(claim: Claim, verdicts: Sequence[Verdict], status: str) -> str:
 
 
 def _figure(claim: Claim, verdicts: Sequence[Verdict]) -> str:
+    # The picture is in the page itself, which then is one file to send.
     held = BytesIO()
     # Without matplotlib's version in it the same verdicts give the same page.
     write_picture(draw_verdicts(verdicts), held, {"Software": None})
@@ -134,9 +135,9 @@ def _numbers(verdicts: Sequence[Verdict]) -> str:
 def _row(verdict: Verdict) -> tuple[str, ...]:
     """Return the cells of a verdict, in the order of ``_COLUMNS``."""
     interval = f"[{short(verdict.low)}, {short(verdict.high)}]"
-    told = map(_text, (verdict.case, verdict.basis, verdict.predicted, short(verdict.measured), interval))
+    cells = map(_text, (verdict.case, verdict.basis, verdict.predicted, short(verdict.measured), interval))
     return (
-        *told,
+        *cells,
         _text(verdict.interval_of),
         str(verdict.count),
         _badge(verdict.status),

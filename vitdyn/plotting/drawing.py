@@ -97,6 +97,7 @@ class LetteredAxes:
         middle, low, high = (
             present(statistic, values, 1) for statistic in (np.nanmedian, np.nanmin, np.nanmax)
         )
+        # A line of one point is not seen.
         if len(x) == 1:
             look["marker"] = "o"
         (line,) = self.axes.plot(x, middle, **look)

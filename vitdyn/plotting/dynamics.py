@@ -178,6 +178,7 @@ def _draw_legends(panels: np.ndarray, drawing: Drawing, columns: Sequence[Column
             if pair in predicted
         ]
         entries.append(_marker("o", BLACK, BLACK, "attention passes 1/2"))
+        # Marks are explained where one was drawn.
         if "local to own" in pairs and any(row[1].startswith("fallen") for row in drawing.rows):
             fallen, risen = PAIRS["local to global"].colour, PAIRS["local to own"].colour
             entries.append(_marker("D", "white", fallen, r"$\varphi_1$ falls below $-1$"))

@@ -31,6 +31,7 @@ def flow_page(trajectory: Trajectory) -> Drawing:
     for axes, label in zip(grid, labels, strict=False):
         axes.set(ylabel=label, xlabel="time")
         log_clock(axes, clock)
+        # What happens last would else stand on the frame.
         axes.set_xlim(0, 3 * clock[-1])
     drawing.figure.legend(
         grid[0].lines, [look.words for look in PAIRS.values()], loc="outside lower center", ncols=3

@@ -116,6 +116,7 @@ def draw_orderings(orderings: Sequence[Ordering]) -> Drawing:
 
 def _draw_ordering(panel: LetteredAxes, ordering: Ordering, name: str) -> None:
     """Draw each model as a dot, and write the rank correlation with its interval beside them."""
+    # Dots are means over seeds; the correlation beside them is the mean of each seed's own.
     scores, quality = ordering.metrics[name].mean(0), ordering.quality.mean(0)
     for objective in dict.fromkeys(ordering.objectives):
         own = [index for index, each in enumerate(ordering.objectives) if each == objective]

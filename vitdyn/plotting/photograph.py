@@ -50,6 +50,7 @@ def draw_photographs(
         _draw_picture(row[0], photograph)
         _letter(row[0], next(letters))
         for index, (name, values) in enumerate(attention.items()):
+            # A patch without a sample that masks it has no value in that seed.
             median = present(np.nanmedian, values[:, photograph.cluster], 0)
             first, second = next(letters), next(letters)
             _draw_followed(row[1 + 2 * index], drawing, first, name, photograph, median)

@@ -155,6 +155,7 @@ def _draw_panel(place: LetteredAxes, panel: Panel) -> None:
             words, (x, 0.5), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
             va="center", fontsize=6.5, color=GREY,
         )  # fmt: skip
+        # A level of x has a place and no value.
         place.note_point(words, x, float("nan"))
     draw = {"sweep": _draw_sweep, "curve": _draw_band, "portrait": _draw_portrait}[panel.kind]
     for series in panel.series:

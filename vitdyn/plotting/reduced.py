@@ -95,6 +95,7 @@ def draw_portrait(paths: Sequence[PortraitPath]) -> Drawing:
             drawing.note_level("a", f"predicted corner, {series}", low, high)
         attention = attention_by_pair(path.trajectory, "local to own")[:, 0]
         if attention.max() >= 0.5:
+            # Attention may fall again later: only the frames up to its first 1/2 are interpolated.
             until = int(np.argmax(attention >= 0.5)) + 1
             half = [float(np.interp(0.5, attention[:until], values[:until])) for values in (own, center)]
             axes.plot(*half, "o", color=shade, markeredgecolor=BLACK, markersize=5)

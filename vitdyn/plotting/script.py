@@ -70,6 +70,7 @@ def run_script(main: Callable[[Options], None], options: type[Options], descript
     def work() -> None:
         with one_line_where_wrong(f"python {name}", ()):
             chosen = tyro.cli(options, description=description)
+        # Before hours of simulation, and not after them.
         require_writable(chosen.out / "figure.pdf")
         main(chosen)
 

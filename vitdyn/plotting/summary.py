@@ -154,6 +154,7 @@ def _draw_last_row(
 def _draw_matrix(panel: LetteredAxes, trajectory: Trajectory, cluster: int) -> None:
     axes, attention = panel.axes, trajectory.final["area_attention"].sel(statistic="mean")
     values = attention.isel(cluster=cluster).to_numpy().astype(float)
+    # Areas that this cluster does not have are left out.
     exists = ~np.isnan(values).all((0, 1))
     matrix = present(np.nanmedian, values, 0)[np.ix_(exists, exists)]
     picture = axes.imshow(matrix, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="equal")

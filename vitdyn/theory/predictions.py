@@ -87,6 +87,7 @@ def _visible_share(mask_ratio: float) -> float:
 
 def _fallen(regime: Regime, distribution: Distribution, constant: float, when: str) -> Prediction:
     """Return how low φ_1 is where 2z|φ_1| = Δ log P + constant."""
+    # A positive level would be one that φ_1 has not fallen to: it is still near 0.
     depth = max(regime.information_gap + constant / regime.log_patches, 0.0)
     low, high = _over_latents(-depth / 2 if regime.information_gap > 0 else 0.0, regime, distribution)
     return Prediction(
@@ -137,6 +138,7 @@ def reconstruction_infimum(layout: PatchLayout, mask_ratio: float, distribution:
     for sizes in layout.sizes:
         # A larger area is never masked as a whole.
         for size in sizes[(sizes > 0) & (sizes <= masked)].tolist():
+            # A difference of logarithms: the binomials themselves overflow.
             total += size * exp(_log_choose(patches - size, masked - size) - _log_choose(patches, masked))
     return 0.5 * distribution.second_moment * total / layout.clusters
 
@@ -178,6 +180,7 @@ def mixture_threshold(distribution: Distribution, temperature: float, negatives:
     _check_contrast(temperature, negatives, clusters)
     z = distribution.sample(stream(0, "user"), (2**18,))
     third = float((z**3).mean())
+    # 1 − π_+ where all similarities are alike, as at Q = 0.
     pull = negatives / (negatives + 1) / temperature
     kappa = pull * (1 - distribution.second_moment * distribution.mean / (clusters * third))
     return 1 / (1 + kappa)

@@ -157,6 +157,7 @@ def phases(regime: Regime, distribution: Distribution) -> tuple[Phase, ...]:
     """
     own = Phase(name="own area", level=own_area_level(regime, distribution), duration=local_area_time(regime))
     gap = regime.information_gap
+    # φ_1 does not move first: there is no phase before that of the own area.
     if gap <= 0:
         return (own,)
     words = "time until a local query's correlation with the global area moves no faster than its own"

@@ -23,6 +23,7 @@ def areas_log_amplitude(layout: PatchLayout) -> float:
         raise invalid_value("layout.grid", layout.grid, "must be a square grid")
     side = layout.grid[0]
     rows, columns = np.divmod(np.arange(layout.patches), side)
+    # The highest frequency below Nyquist, along rows and columns alike.
     wave = np.exp(-2j * np.pi * ((side + 1) // 2 - 1) * (rows + columns) / side)
     found = []
     for areas, sizes in zip(layout.partition, layout.sizes, strict=True):

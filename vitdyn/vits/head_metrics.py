@@ -62,9 +62,10 @@ def measure_heads(
     """Measure the attention of every block and head on every image.
 
     Images go through ``batch`` at a time and each block's maps are measured and dropped before the next block's
-    are made, so that memory does not grow with the number of images. ``progress`` is told how many are done. Raises
-    ``ValueError`` for no images, for a model of other than three colours, for a batch that memory cannot hold, and
-    where attention is not finite.
+    are made, so that memory does not grow with the number of images. ``progress`` is called with the number done.
+
+    Raises ``ValueError`` for no images, for a model of other than three colours, for a batch that memory cannot hold,
+    and where attention is not finite.
     """
     require_integer("top", top, at_least=1)
     device = checkpoint.weights["positions"].device

@@ -68,7 +68,7 @@ def without_wrappers(key: str, prefix: str) -> Iterator[str]:
 
 
 def _splits(key: str, prefix: str | None) -> Iterator[tuple[str, str]]:
-    # told what stands before the keys, nothing else is tried
+    # a prefix that was given is the only one that is tried
     if prefix is not None:
         if key.startswith(prefix):
             yield prefix, key[len(prefix) :]

@@ -36,8 +36,8 @@ def pretrain(
     """Train an encoder and evaluate it. The same specification on the same device gives the same bits.
 
     With a ``checkpoint`` path the state is written there now and then, and at an interrupt; the same call goes on from
-    it, to the same bits. ``advance`` is told of steps done, and may end the run by an error; without it ``runtime``
-    decides whether progress is shown.
+    it, to the same bits. ``advance`` is called with the number of steps done, and may end the run by an error; without
+    it ``runtime`` decides whether progress is shown.
 
     Raises ``ArithmeticError`` where the loss is not finite, ``CheckpointError`` for a checkpoint that cannot be used.
     """

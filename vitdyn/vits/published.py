@@ -32,7 +32,7 @@ class Checkpoint:
     """The encoder of a published model: tensors by our names (see :mod:`vitdyn.vits.key_tables`).
 
     ``heads_from`` says where the number of heads comes from, ``report`` what became of every key, ``assumed`` what
-    decides the numbers and stands neither in the file, nor beside it, nor was told. ``passed_over`` names what stood
+    decides the numbers and stands neither in the file, nor beside it, nor was given. ``passed_over`` names what stood
     beside it and was not used.
     """
 

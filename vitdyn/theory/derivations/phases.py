@@ -45,6 +45,7 @@ def contrast_rate(views: int = 3) -> sp.Expr:
 
 def elapsed(rate: sp.Expr, variable: sp.Symbol, level: sp.Expr) -> sp.Expr:
     """Return the time ∫_0^level dφ / rate in which φ rises from 0 to ``level`` (sp.oo: blows up)."""
+    # dφ/dt = c g(φ) separates: the time is ∫ dφ/g, over c.
     constant, moving = rate.as_independent(variable, as_Add=False)
     return sp.powsimp(sp.simplify(sp.integrate(1 / moving, (variable, 0, level))) / constant, force=True)
 

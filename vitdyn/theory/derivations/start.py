@@ -30,6 +30,7 @@ LATENTS = Z_OWN, Z_GLOBAL, Z_OTHER = sp.symbols("z_a z_1 z_o", positive=True)
 LIFT_OWN, LIFT_GLOBAL = sp.symbols("ell_a ell_1", positive=True)
 TAU, CLUSTERS = sp.symbols("tau K", positive=True)
 LOCAL_AREAS = P ** (ALPHA + RHO) - P**RHO
+# Attention at the start: each of P keys weighs 1, and a share 1 − γ of an area's keys is visible.
 OWN = VISIBLE * P ** (-ALPHA - RHO) * LIFT_OWN
 GLOBAL = VISIBLE * P ** (-ALPHA) * LIFT_GLOBAL
 OTHER = VISIBLE * P ** (-ALPHA - RHO)
@@ -43,6 +44,7 @@ def _reconstruction_pulls() -> tuple[tuple[sp.Expr, ...], sp.Expr]:
     """Return g of (own, global, one other local area) of a masked local query, and ḡ over all areas."""
     shares = (OWN, GLOBAL, OTHER)
     values, _ = reconstruction.pulls(LATENTS, shares, own=0)
+    # The own area, the global one, and all other local areas, which are alike.
     counts = (1, 1, LOCAL_AREAS - 1)
     return values, sum(n * A * g for n, A, g in zip(counts, shares, values, strict=True))
 
