@@ -208,7 +208,7 @@ def without(monkeypatch, library):
     [
         ("skimage", "04_photograph", "photographs"),
         ("skimage", "09_photograph_gaps", "photographs"),
-        ("sklearn", "17_real_images", "practice"),
+        ("sklearn", "17_real_images", "vits"),
     ],
 )
 def test_a_figure_without_its_extra_names_it(missing, name, extra, tmp_path, monkeypatch, capsys):

@@ -142,7 +142,7 @@ from vitdyn.dynamics import Runtime, Schedule, Training, simulate
 from vitdyn.objectives import Contrastive
 training = Training(
     generator=PatchGenerator(layout=PatchLayout.from_sizes([[6, 3, 2], [5, 6]], seed=2), latents=Uniform()),
-    objective=Contrastive(), steps=120, samples=6, evaluation_samples=5, seeds=(3, 8),
+    objective=Contrastive(), steps=120, batch_size=6, evaluation_samples=5, seeds=(3, 8),
     schedule=Schedule(frames=12), precision="float64")
 
 def child(folder):

@@ -306,7 +306,7 @@ from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 def run(patches, samples, objective, seeds, **options):
     generator = PatchGenerator(layout=PatchLayout.from_exponents(patches, 0.9, 0.4))
-    training = Training(generator=generator, objective=objective, steps=2, samples=samples, seeds=seeds,
+    training = Training(generator=generator, objective=objective, steps=2, batch_size=samples, seeds=seeds,
                         schedule=Schedule(spacing="explicit"), **options)
     simulate(training, runtime=Runtime(memory_limit_mib=1e6, keep_final_state=False))
     return estimate_memory(training) * seeds
@@ -314,7 +314,7 @@ def run(patches, samples, objective, seeds, **options):
 objective = {"mae": MaskedReconstruction(), "cl": Contrastive()}[sys.argv[1]]
 options = {
     "plain": {},
-    "adam": {"descent": Adam(learning_rate=0.1)},
+    "adam": {"optimizer": Adam(learning_rate=0.1)},
     "content": {"content_queries": True},
 }[sys.argv[4]]
 run(128, int(sys.argv[3]), objective, 1, **options)
