@@ -138,7 +138,7 @@ def test_exponents_outside_the_theory_are_refused_unless_asked_for(tmp_path, cap
         (["flow", "mae", "--until", "1"], "until"),
         (["flow", "cl", "--clusters", "0"], "clusters"),
         (["reduce", "mae", "--queries", "some"], "queries"),
-        (["reduce", "cl", "--batch-size", "1"], "samples"),
+        (["reduce", "cl", "--batch-size", "1"], "batch_size"),
     ],
 )
 def test_bad_flows_are_refused_in_one_line_that_names_the_field(arguments, field, tmp_path, capsys):

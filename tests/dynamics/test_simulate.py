@@ -301,7 +301,8 @@ import sys
 import torch
 torch.set_num_threads(1)
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.dynamics import Adam, Runtime, Schedule, Training, estimate_memory, simulate
+from vitdyn.dynamics import Adam, Runtime, Schedule, Training, simulate
+from vitdyn.dynamics.memory import estimate_memory
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 def run(patches, samples, objective, seeds, **options):
