@@ -304,6 +304,7 @@ DOORS |= {
         reduced.integrate_batch,
         {"specs": [FIELD], "levels": (0.5,), "max_active": 1},
     ),
+    "integrate_flows": (reduced.integrate_flows, {"specs": [FIELD]}),
     "integrate_descents": (
         reduced.integrate_descents,
         {"specs": [replace(FIELD, learning_rate=1.0, steps=1)]},

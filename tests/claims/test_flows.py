@@ -7,7 +7,7 @@ elsewhere.
 """
 
 from dataclasses import replace
-from functools import lru_cache
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ from vitdyn.claims.flows import (
     with_coarser,
 )
 from vitdyn.data import Constant, TwoPoint, Uniform
-from vitdyn.experiments import run
+from vitdyn.experiments import ResultStore, run, run_all
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.reduced import MeanField
 from vitdyn.reduced.right_hand_side import RightHandSide
@@ -39,7 +39,8 @@ SIMULATED = {"MAE-AREA", "CL-GLOBAL", "MAE-LOSS", "LIDAR-ORDER", "REDUCTION"} | 
 }
 FLOWS = [name for name in BY_NAME if name not in SIMULATED]
 
-cached = lru_cache(maxsize=None)(run)
+RESULTS = TemporaryDirectory(prefix="vitdyn-flows-")
+cached = ResultStore(RESULTS.name)
 
 
 def told(verdicts):
@@ -74,7 +75,7 @@ def fake_home(own):
 
 
 def measured_exponent(case, runner=cached):
-    return exponent(case, tuple(runner(each) for each in case.runs), final_time)
+    return exponent(case, run_all(runner, case.runs), final_time)
 
 
 @pytest.mark.verdict

@@ -9,7 +9,7 @@ import pytest
 import torch
 import xarray
 
-from vitdyn.data import Beta, Custom, PatchGenerator, PatchLayout
+from vitdyn.data import AreaSizes, Beta, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import (
     Adam,
     CheckpointError,
@@ -27,6 +27,7 @@ from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
 from vitdyn.experiments.identity import key_or_reason
 from vitdyn.objectives import Contrastive, MaskedReconstruction
+from vitdyn.reduced import MeanField, StalledFlowError, integrate_flows
 from vitdyn.trajectory import Trajectory
 
 ANEW = Runtime(anew=True)
@@ -327,6 +328,31 @@ def test_a_diverging_experiment_loses_no_other(several, experiment, tmp_path):
     assert not store.path(wild).exists()
     again = ResultStore(tmp_path, redraw=True).all(several)
     assert len(again) == 3
+
+
+def test_flows_of_one_call_are_followed_together_and_one_that_stalls_costs_no_other_its_result(
+    tmp_path, monkeypatch
+):
+    """To the bits of runs of their own. A descent, whose bits depend on its company, goes alone."""
+    common = MeanField(sizes=AreaSizes.from_exponents(1e3, 0.9, 0.4), nodes=4, frames=5, until=0.4)
+    stalled = replace(common, objective=Contrastive(weight_decay=1.0), clusters=8)
+    specs = [common, stalled, replace(common, until=0.6), replace(common, learning_rate=1.0, steps=3)]
+    several = [Experiment(name=f"flow-{index}", training=spec) for index, spec in enumerate(specs)]
+    store, together = ResultStore(tmp_path), []
+
+    def counted(flows):
+        together.append(flows)
+        return integrate_flows(flows)
+
+    monkeypatch.setattr("vitdyn.experiments.store.integrate_flows", counted)
+    with pytest.raises(StalledFlowError, match="stalled"):
+        store.all(several)
+    assert together == [specs[:3]]
+    kept = [several[0], several[2]]
+    for each, found in zip(kept, ResultStore(tmp_path, redraw=True).all(kept), strict=True):
+        assert found.dataset.equals(run(each).dataset)
+        assert found.dataset.attrs["experiment"] == each.to_json()
+    assert store(several[3]).dataset.equals(run(several[3]).dataset)
 
 
 def test_a_check_keeps_the_good_cells_of_a_grid(several, experiment, tmp_path):

@@ -15,6 +15,7 @@ from vitdyn.reduced import (
     integrate,
     integrate_batch,
     integrate_descents,
+    integrate_flows,
     local_correlations,
     phase_one_end,
     when_reached,
@@ -84,6 +85,8 @@ CALLS = {
     "integrate of a text": (lambda flow: integrate("mae"), "spec"),
     "batch of one spec": (lambda flow: integrate_batch(MeanField(sizes=SIZES)), "specs"),
     "batch of a text": (lambda flow: integrate_batch(["mae"]), "specs"),
+    "flows of a text": (lambda flow: integrate_flows("mae"), "specs"),
+    "flows of texts": (lambda flow: integrate_flows(["mae"]), "specs"),
     "descents of nothing": (lambda flow: integrate_descents(None), "specs"),
     "one level": (lambda flow: integrate_batch([MeanField(sizes=SIZES, nodes=4)], levels=0.5), "levels"),
     "max_active": (

@@ -1,5 +1,6 @@
 """The integrator of flows: the answers of another one; company; runs that stall; refusals. Deterministic."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,14 @@ from scipy.optimize import brentq
 
 from vitdyn.data import AreaSizes, Constant, Uniform
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
-from vitdyn.reduced import MeanField, crossing_time, integrate, integrate_batch
+from vitdyn.reduced import (
+    MeanField,
+    StalledFlowError,
+    crossing_time,
+    integrate,
+    integrate_batch,
+    integrate_flows,
+)
 from vitdyn.reduced.right_hand_side import RightHandSide
 from vitdyn.reduced.rosenbrock import rodas, root_within
 
@@ -90,14 +98,38 @@ def test_drifts_of_many_cells_are_those_of_each(name, rng):
     )
 
 
-def test_cells_do_not_depend_on_their_company_and_runs_repeat(rng):
-    specs = [draw(rng, "mae", 10.0 ** rng.uniform(3, 9)) for _ in range(4)]
-    first, again = integrate_batch(specs), integrate_batch(specs)
-    np.testing.assert_array_equal(first.state, again.state)
-    for other in (integrate_batch(specs, max_active=2), integrate_batch(specs[:1])):
-        count = len(other.status)
-        np.testing.assert_allclose(other.log_time, first.log_time[:count], atol=1e-5)
-        np.testing.assert_allclose(other.attention, first.attention[:count], atol=1e-6)
+@pytest.mark.parametrize("name", ["mae", "cl", "mixture"])
+def test_the_company_of_a_flow_changes_no_bit(name, rng):
+    """Nor does how many are held at once: of where it ends, when it passes a level, and its whole trajectory."""
+    specs = [replace(draw(rng, name, 10.0 ** rng.uniform(3, 6)), tolerance=1e-3, frames=9) for _ in range(5)]
+    if name == "mae":
+        specs = [replace(each, position_correlations=True) for each in specs]
+    first = integrate_batch(specs, levels=(0.5,))
+    for chosen, held in (([0, 1, 2, 3, 4], 2), ([3], 1), ([4, 0], 32)):
+        other = integrate_batch([specs[index] for index in chosen], levels=(0.5,), max_active=held)
+        for field in ("log_time", "state", "attention", "crossing", "steps"):
+            np.testing.assert_array_equal(getattr(other, field), getattr(first, field)[chosen], err_msg=field)
+    assert integrate_flows(specs)[3].dataset.equals(integrate(specs[3]).dataset)
+
+
+def test_flows_of_several_kinds_come_back_in_order():
+    """And one that stalls spoils none: its error stands where its trajectory would."""
+    good = MeanField(sizes=SMALL, objective=Contrastive(), clusters=8, nodes=4, until=0.6, tolerance=1e-3)
+    specs = [
+        replace(good, objective=Contrastive(weight_decay=1.0)),
+        replace(good, nodes=5),
+        replace(good, objective=Mixture(weight=0.0)),
+        replace(good, objective=Mixture(weight=0.2)),
+        replace(good, clusters=9),
+        good,
+    ]
+    lost, *found = integrate_flows(specs)
+    assert isinstance(lost, StalledFlowError) and lost.spec == specs[0] and "stalled" in str(lost)
+    for spec, trajectory in zip(specs[1:], found, strict=True):
+        alone = integrate(spec).dataset
+        assert trajectory.dataset.equals(alone) and trajectory.dataset.attrs["spec"] == alone.attrs["spec"]
+    with pytest.raises(StalledFlowError, match=re.escape(str(lost))):
+        integrate(specs[0])
 
 
 def test_a_stalled_run_says_so_and_spoils_nothing():
@@ -162,6 +194,8 @@ def test_cells_that_cannot_go_together(complaint):
         integrate_batch([])
     with complaint("specs", "learning_rate"):
         integrate_batch([replace(spec, learning_rate=1.0)])
+    with complaint("specs", "learning_rate"):
+        integrate_flows([replace(spec, learning_rate=1.0)])
     with complaint("specs.objective", "batch"):
         integrate_batch([spec, replace(spec, objective=Contrastive())])
     with complaint("specs.nodes", "batch"):

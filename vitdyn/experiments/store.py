@@ -14,6 +14,7 @@ from vitdyn.dynamics import DivergenceError, Runtime, Training, simulate_grid
 from vitdyn.experiments.experiment import Experiment, checkpoint_of, described, run
 from vitdyn.experiments.identity import key_or_reason, require_result_of, why_outdated
 from vitdyn.experiments.side_by_side import pretrain_all
+from vitdyn.reduced import MeanField, StalledFlowError, integrate_flows
 from vitdyn.trajectory import Trajectory
 from vitdyn.vits import Pretraining
 
@@ -66,10 +67,12 @@ class ResultStore:
     def all(self, experiments: Iterable[Experiment]) -> tuple[Trajectory, ...]:
         """Return the trajectories of several experiments in order.
 
-        Missing simulations run as one grid, and missing trainings of Vision Transformers in processes side by side.
+        Missing simulations run as one grid, missing flows of the mean field in batches, and missing trainings of Vision
+        Transformers in processes side by side.
 
         The state of each is kept beside its result until that is saved: interrupted, each goes on, alone or in whatever
-        grid it is asked for. Where some diverge, the results of all others are saved before ``DivergenceError``.
+        grid it is asked for. Where some diverge, the results of all others are saved before ``DivergenceError``; where
+        flows stall, before the ``StalledFlowError`` of the first.
         """
         asked = as_tuple("experiments", experiments, Experiment)
         files = [self._file(each) for each in asked]
@@ -80,7 +83,11 @@ class ResultStore:
             raise invalid_value(
                 "redraw", str(next(iter(missing))), "no such result: run without --redraw first"
             )
-        for kind, make in ((Training, self._simulate), (Pretraining, self._pretrain)):
+        for kind, make in (
+            (Training, self._simulate),
+            (MeanField, self._integrate),
+            (Pretraining, self._pretrain),
+        ):
             alike = {path: each for path, each in missing.items() if isinstance(each.training, kind)}
             if len(alike) > 1:
                 make(alike)
@@ -152,6 +159,23 @@ class ResultStore:
         if lost is not None:
             names = [each.name for each in experiments.values()]
             raise DivergenceError(lost.lost, names, trajectories) from lost
+
+    def _integrate(self, experiments: Mapping[Path, Experiment]) -> None:
+        """Follow flows of the mean field together, and save their results; descents keep their bits one by one."""
+        for path in experiments:
+            require_writable(path)
+        flows = {
+            path: each.training
+            for path, each in experiments.items()
+            if isinstance(each.training, MeanField) and each.training.learning_rate is None
+        }
+        found = dict(zip(flows, integrate_flows(list(flows.values())), strict=True))
+        for path, trajectory in found.items():
+            if isinstance(trajectory, Trajectory):
+                described(trajectory, experiments[path]).save(path)
+        for trajectory in found.values():
+            if isinstance(trajectory, StalledFlowError):
+                raise trajectory
 
     def _pretrain(self, experiments: Mapping[Path, Experiment]) -> None:
         for path in experiments:

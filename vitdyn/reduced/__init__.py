@@ -2,7 +2,7 @@
 
 from vitdyn.reduced.events import crossing_time, local_correlations, phase_one_end, when_reached
 from vitdyn.reduced.exact_reduction import ExactReduction, descend
-from vitdyn.reduced.flow import integrate, integrate_batch, integrate_descents
+from vitdyn.reduced.flow import integrate, integrate_batch, integrate_descents, integrate_flows
 from vitdyn.reduced.mean_field import MeanField, StalledFlowError
 from vitdyn.reduced.symmetry import OrderParameters, Symmetry
 
@@ -17,6 +17,7 @@ __all__ = [
     "integrate",
     "integrate_batch",
     "integrate_descents",
+    "integrate_flows",
     "local_correlations",
     "phase_one_end",
     "when_reached",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +16,18 @@ from vitdyn._errors import (
     require_integer,
     require_kind,
     require_real,
+    require_sequence,
 )
 from vitdyn.reduced.descent import descend_together
-from vitdyn.reduced.integrator import FIXED_POINT, STALLED, STIFF, Integrator, joined
+from vitdyn.reduced.integrator import STALLED, STIFF, Integrator, Segment, joined, kind_of
 from vitdyn.reduced.mean_field import MeanField, StalledFlowError, require_alike
 from vitdyn.reduced.record import assemble, observe_mean_field
 from vitdyn.trajectory import Trajectory
 
 FRAMES_PER_STEP = 8
 """No more frames are recorded for a step of the integrator: they would say nothing that its interpolant does not."""
+MOST_PAIRS = 2**16
+"""Pairs of nodes of all flows that are held at once: arrays of them stay in the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +77,46 @@ def integrate(spec: MeanField, *, progress: bool = False) -> Trajectory:
         with np.errstate(all="ignore"):
             steps, states = descend_together([spec], progress)[0]
         return _trajectory(spec, steps, steps * spec.learning_rate, states, started, "gradient descent")
-    flow = Integrator([spec], (), 1, keep_steps=True)
-    flow.follow()
-    _require_arrival(spec, flow)
-    points = _frames(flow, spec.frames)
-    times = np.concatenate([[0.0], np.maximum.accumulate(np.exp(points[0]))])
-    states = np.concatenate([np.zeros((1, len(points) - 1)), points[1:].T])
-    return _trajectory(spec, np.arange(len(times)), times, states, started, "RODAS")
+    (found,) = integrate_flows([spec])
+    if isinstance(found, StalledFlowError):
+        raise found
+    return found
+
+
+def integrate_flows(specs: Sequence[MeanField]) -> list[Trajectory | StalledFlowError]:
+    """Return the trajectories of gradient flows in order, each to the bit as ``integrate`` returns it.
+
+    Where ``integrate`` raises ``StalledFlowError``, the error stands in its place. Flows of one kind (objective, number
+    of nodes, Υ moving or not) are followed together, which takes a fraction of the time that they take one by one; the
+    recorded seconds are those of all of a kind.
+    """
+    require_sequence("specs", specs, "MeanField")
+    batches: dict[Hashable, list[int]] = {}
+    for index, spec in enumerate(specs):
+        _require_flow(spec)
+        batches.setdefault(kind_of(spec), []).append(index)
+    found: dict[int, Trajectory | StalledFlowError] = {}
+    for batch in batches.values():
+        found |= zip(batch, _follow([specs[index] for index in batch]), strict=True)
+    return [found[index] for index in range(len(specs))]
+
+
+def _follow(specs: Sequence[MeanField]) -> list[Trajectory | StalledFlowError]:
+    """Return the trajectories of flows of one kind."""
+    started = time.perf_counter()
+    nodes = specs[0].right_hand_side.rule.nodes.size
+    flows = Integrator(specs, (), max(1, min(32, MOST_PAIRS // nodes**2)), keep_steps=True)
+    flows.follow()
+    failures = [_failure(spec, flows, index) for index, spec in enumerate(specs)]
+    found: dict[int, Trajectory | StalledFlowError] = {i: each for i, each in enumerate(failures) if each}
+    steps = joined(flows.segments) if len(found) < len(specs) else None
+    for index, spec in enumerate(specs):
+        if steps is not None and index not in found:
+            points = _frames(steps.take(steps.run == index), flows.last_share[index], spec.frames)
+            times = np.concatenate([[0.0], np.maximum.accumulate(np.exp(points[0]))])
+            states = np.concatenate([np.zeros((1, len(points) - 1)), points[1:].T])
+            found[index] = _trajectory(spec, np.arange(len(times)), times, states, started, "RODAS")
+    return [found[index] for index in range(len(specs))]
 
 
 def integrate_descents(specs: Sequence[MeanField]) -> list[Trajectory]:
@@ -116,7 +152,8 @@ def integrate_batch(
     The runs share the kind of objective and the number of quadrature nodes; sizes, mask ratio, temperature, weights,
     clusters, negatives, latents, ``tolerance`` and ``until`` are each run's own. ``levels`` asks for the times at which
     target attention first passes them; ``max_active`` is how many runs are held in memory at once (no result depends
-    on it beyond round-off, which the choice of steps may raise to the tolerance). Where ``integrate`` raises, a run
+    on it or on the other runs; of mixtures with λ = 0 or 1 among others, and where some have weight decay, not beyond
+    the tolerance). Where ``integrate`` raises, a run
     here has the status "stalled" or "stiff" and the others go on.
 
     Raises ``ValueError`` for runs that cannot go together.
@@ -124,10 +161,7 @@ def integrate_batch(
     require_integer("max_active", max_active, at_least=1)
     require_alike(specs, max_active=max_active)
     for spec in specs:
-        if spec.learning_rate is not None:
-            raise invalid_value(
-                "specs", spec, "only flows go here: take learning_rate=None, or integrate_descents"
-            )
+        _require_flow(spec)
     for level in as_numbers("levels", levels):
         require_real("levels", level, low=0.0, high=1.0, open_low=True, open_high=True)
     flows = Integrator(specs, levels, max_active, keep_steps=False)
@@ -142,27 +176,34 @@ def integrate_batch(
     )
 
 
-def _require_arrival(spec: MeanField, flow: Integrator) -> None:
-    """Raise ``StalledFlowError`` where the flow of one run did not get where it was asked to go."""
-    status, reached = flow.status[0], float(np.exp(flow.point[0, 0]))
-    if not np.isfinite(flow.point[0, 0]):
-        raise StalledFlowError("nothing moves: the drift at Q = 0 is zero", spec, 0.0)
+def _require_flow(spec: MeanField) -> None:
+    require_kind("specs", spec, MeanField)
+    if spec.learning_rate is not None:
+        raise invalid_value(
+            "specs", spec, "only flows go here: take learning_rate=None, or integrate_descents"
+        )
+
+
+def _failure(spec: MeanField, flows: Integrator, index: int) -> StalledFlowError | None:
+    """Return why a flow did not get where it was asked to go, None where it did."""
+    status, last = flows.status[index], flows.point[:, index]
+    reached = float(np.exp(last[0]))
+    if not np.isfinite(last[0]):
+        return StalledFlowError("nothing moves: the drift at Q = 0 is zero", spec, 0.0)
     if status == STIFF:
-        words = f"the flow went stiff at t = {reached:.3g} after {flow.steps[0]} steps"
-        raise StalledFlowError(words, spec, reached)
+        words = f"the flow went stiff at t = {reached:.3g} after {flows.steps[index]} steps"
+        return StalledFlowError(words, spec, reached)
     if status == STALLED:
         right = spec.right_hand_side
-        level = float(right.target_attention(right.rows(flow.point[1:, 0])))
-        words = (
-            f"the flow stalled: attention {level:.4f} at t = {reached:.3g}, asked for {spec.until or 1.0:g}"
-        )
-        raise StalledFlowError(words, spec, reached)
+        level, wanted = float(right.target_attention(right.rows(last[1:]))), spec.until or 1.0
+        words = f"the flow stalled: attention {level:.4f} at t = {reached:.3g}, asked for {wanted:g}"
+        return StalledFlowError(words, spec, reached)
+    return None
 
 
-def _frames(flow: Integrator, frames: int) -> Float[np.ndarray, "entry frame"]:
-    """Return points of the flow of one run, evenly among its steps, the last of which ends where the run does."""
-    steps = joined(flow.segments)
-    end = len(steps.run) - 1 + (flow.last_share[0] if flow.status[0] != FIXED_POINT else 1.0)
+def _frames(steps: Segment, last_share: float, frames: int) -> Float[np.ndarray, "entry frame"]:
+    """Return points of one flow, evenly among its steps, of the last of which a share belongs to it."""
+    end = len(steps.run) - 1 + last_share
     places = np.linspace(0, end, min(frames - 1, FRAMES_PER_STEP * len(steps.run) + 1))
     step = np.minimum(places.astype(int), len(steps.run) - 1)
     return steps.take(step).at(places - step)

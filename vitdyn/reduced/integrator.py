@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -125,13 +125,22 @@ def advance(point: Points, increment: Points, logarithmic: np.ndarray) -> Points
     return point + np.concatenate([later[None], increment[1:]])
 
 
+def kind_of(spec: MeanField) -> Hashable:
+    """Return what flows have in common whose steps are those of the same formulas: in one batch each keeps its bits."""
+    right = spec.right_hand_side
+    signs = spec.weight < 1, spec.weight > 0, right.decay != 0
+    return spec.objective.name, right.rule.nodes.size, spec.position_correlations, signs
+
+
 class Integrator:
     """Follows the flows of runs from Q = 0 to their ends by RODAS, each in the variable that suits its next step.
 
     The variable is t at first, then log t, or in a jump the fastest order parameter (``mean_field.md``). A step is
-    implicit, so that fast equilibria cost nothing. After ``follow``: ``status``, ``point`` (log t, order parameters)
-    and ``steps`` at the end of each run; ``crossing``, log t where target attention first passed each of the
-    ``levels`` (its last row: ``until``); and, with ``keep_steps``, all accepted steps in ``segments``.
+    implicit, so that fast equilibria cost nothing. No bit of a run depends on others of its kind (``kind_of``).
+
+    After ``follow``: ``status``, ``point`` (log t, order parameters) and ``steps`` at the end of each run;
+    ``crossing``, log t where target attention first passed each of the ``levels`` (its last row: ``until``); and, with
+    ``keep_steps``, all accepted steps in ``segments``.
     """
 
     def __init__(
@@ -212,10 +221,12 @@ class Integrator:
         )
         return begin.take(largest > 0)
 
-    def _parts(self, count: int) -> Iterator[slice]:
-        """Yield slices of no more runs than may be held at once."""
+    def _parts(self, count: int) -> Iterator[Int[np.ndarray, " run"]]:
+        """Yield the indices of no more runs than may be held at once."""
+        # Indices, where slices would do: a sum's round-off depends on how memory is laid out, which is the same then.
         return (
-            slice(begin, min(begin + self.max_active, count)) for begin in range(0, count, self.max_active)
+            np.arange(begin, min(begin + self.max_active, count))
+            for begin in range(0, count, self.max_active)
         )
 
     def _step(self, right: RightHandSide, flows: ActiveFlows) -> ActiveFlows:

@@ -73,15 +73,21 @@ def rodas(
     solve = _inverse(matrix.transpose(2, 0, 1))
     stages = np.zeros((6, *begin.shape))
     for stage in range(6):
-        before = stages.reshape(6, -1)[:stage]
-        value = first
+        before, value = stages[:stage], first
         if stage:
-            value = slope(begin + (A[stage, :stage] @ before).reshape(begin.shape))
-            value = value + (C[stage, :stage] @ before).reshape(begin.shape) / length
-        stages[stage] = np.einsum("cij,jc->ic", solve, value)
-    flat = stages.reshape(6, -1)
-    increment = (A[5] @ flat[:5]).reshape(begin.shape) + stages[5]
-    return Step(increment, stages[5], (DENSE_OUTPUT @ flat).reshape(2, *begin.shape))
+            value = slope(begin + _combined(A[stage, :stage], before))
+            value = value + _combined(C[stage, :stage], before) / length
+        stages[stage] = (solve @ value.T.copy()[:, :, None])[:, :, 0].T
+    increment = _combined(A[5], stages[:5]) + stages[5]
+    return Step(increment, stages[5], np.stack([_combined(row, stages) for row in DENSE_OUTPUT]))
+
+
+def _combined(weights: Float[np.ndarray, " stage"], stages: Float[np.ndarray, "stage entry run"]) -> Points:
+    """Return the sum over stages of weights times stages, in one order: a product of BLAS adds up by its shape."""
+    total = weights[0] * stages[0]
+    for weight, stage in zip(weights[1:], stages[1:], strict=True):
+        total += weight * stage
+    return total
 
 
 def _inverse(matrices: Float[np.ndarray, "run entry entry"]) -> Float[np.ndarray, "run entry entry"]:
@@ -107,11 +113,11 @@ def root_within(
     gap: Callable[[Float[np.ndarray, " run"]], Float[np.ndarray, " run"]], count: int
 ) -> Float[np.ndarray, " run"]:
     """Return where in [0, 1] each gap changes from negative to positive, by the Illinois form of false position."""
-    low, high = np.zeros(count), np.ones(count)
+    low, high, share = np.zeros(count), np.ones(count), np.ones(count)
     below, above = gap(low), gap(high)
     done: Bool[np.ndarray, " run"] = above <= 0
     for _ in range(60):
-        share = np.where(done, high, (low * above - high * below) / (above - below))
+        share = np.where(done, share, (low * above - high * below) / (above - below))
         value = gap(share)
         over = value > 0
         # The end that stays is halved in weight, so that both ends move.
