@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from vitdyn.data import PatchLayout
 from vitdyn.plotting.areas import area_grid, draw_outlines, hatch_cells
-from vitdyn.plotting.drawing import Drawing, drawn_in_style, present
+from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style, present
 from vitdyn.plotting.style import BLACK, PAGE_WIDTH, SHARE_MAP, YELLOW
 
 _DARK, _COVER = 0.12, 0.68
@@ -47,16 +47,15 @@ def draw_photographs(
     panels = drawing.figure.subplots(len(photographs), columns, squeeze=False)
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     for row, photograph in zip(panels, photographs, strict=True):
+        places = [LetteredAxes(drawing, axes, next(letters)) for axes in row]
         _draw_picture(row[0], photograph)
-        _letter(row[0], next(letters))
         for index, (name, values) in enumerate(attention.items()):
             # A patch without a sample that masks it has no value in that seed.
             median = present(np.nanmedian, values[:, photograph.cluster], 0)
-            first, second = next(letters), next(letters)
-            _draw_followed(row[1 + 2 * index], drawing, first, name, photograph, median)
-            _letter(row[1 + 2 * index], first)
-            _draw_own(row[2 + 2 * index], drawing, second, name, photograph, median)
-            _letter(row[2 + 2 * index], second)
+            _draw_followed(places[1 + 2 * index], name, photograph, median)
+            _draw_own(places[2 + 2 * index], name, photograph, median)
+        for place in places:
+            _letter(place)
     panels[0, 0].set_title("areas,\nmarked patch")
     for index, name in enumerate(attention):
         panels[0, 1 + 2 * index].set_title(f"{name}:\nmarked patch")
@@ -87,37 +86,26 @@ def _draw_picture(axes: Axes, photograph: Photograph) -> None:
 
 
 def _draw_followed(
-    axes: Axes,
-    drawing: Drawing,
-    panel: str,
-    name: str,
-    photograph: Photograph,
-    attention: Float[np.ndarray, "query area"],
+    place: LetteredAxes, name: str, photograph: Photograph, attention: Float[np.ndarray, "query area"]
 ) -> None:
     areas = area_grid(photograph.layout, photograph.cluster)
     row, column = photograph.patch
-    seen = attention[row * areas.shape[1] + column][areas]
-    drawing.note_grid(
-        panel, f"{photograph.name}, {name}: attention of patch ({row}, {column}) to each area", seen
-    )
+    followed = attention[row * areas.shape[1] + column][areas]
+    words = f"{photograph.name}, {name}: attention of patch ({row}, {column}) to each area"
+    place.note_grid(words, followed)
     # One brightness for all pixels of a patch.
-    light = np.kron(np.clip(seen, 0, 1), np.ones(_patch_shape(photograph)))[..., None]
-    axes.imshow((_DARK + (1 - _DARK) * light) * photograph.picture, extent=_extent(photograph))
-    _finish(axes, photograph, "#BBBBBB")
+    light = np.kron(np.clip(followed, 0, 1), np.ones(_patch_shape(photograph)))[..., None]
+    place.axes.imshow((_DARK + (1 - _DARK) * light) * photograph.picture, extent=_extent(photograph))
+    _finish(place.axes, photograph, "#BBBBBB")
 
 
 def _draw_own(
-    axes: Axes,
-    drawing: Drawing,
-    panel: str,
-    name: str,
-    photograph: Photograph,
-    attention: Float[np.ndarray, "query area"],
+    place: LetteredAxes, name: str, photograph: Photograph, attention: Float[np.ndarray, "query area"]
 ) -> None:
     areas = area_grid(photograph.layout, photograph.cluster)
     own = np.take_along_axis(attention, areas.reshape(-1, 1), 1).reshape(areas.shape)
-    drawing.note_grid(panel, f"{photograph.name}, {name}: attention to own area", own)
-    grey = photograph.picture.mean(-1)
+    place.note_grid(f"{photograph.name}, {name}: attention to own area", own)
+    axes, grey = place.axes, photograph.picture.mean(-1)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=_extent(photograph))
     axes.imshow(own, cmap=SHARE_MAP, vmin=0, vmax=1, alpha=_COVER, extent=_extent(photograph))
     hatch_cells(axes, np.isnan(own), "xxxxxx")
@@ -139,9 +127,9 @@ def _finish(axes: Axes, photograph: Photograph, colour: str, *, followed: bool =
         spine.set_visible(False)
 
 
-def _letter(axes: Axes, letter: str) -> None:
-    axes.text(
-        0.03, 0.97, letter, transform=axes.transAxes, va="top", fontsize=8, fontweight="bold",
+def _letter(place: LetteredAxes) -> None:
+    place.axes.text(
+        0.03, 0.97, place.letter, transform=place.axes.transAxes, va="top", fontsize=8, fontweight="bold",
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2},
     )  # fmt: skip
 

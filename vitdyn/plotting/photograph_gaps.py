@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchLayout
 from vitdyn.data.layout import KAPPA_C_RANGE, KAPPA_S_RANGE
-from vitdyn.plotting.drawing import Drawing, drawn_in_style
-from vitdyn.plotting.style import BLACK, BLUE, GREY, ORANGE, PAGE_WIDTH, PALE, VERMILLION, panel_title
+from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style
+from vitdyn.plotting.style import BLACK, BLUE, GREY, ORANGE, PAGE_WIDTH, PALE, VERMILLION
 
 _COLOURS, _MARKERS = (BLUE, ORANGE, VERMILLION), ("o", "^")
 
@@ -52,23 +51,22 @@ def draw_photograph_gaps(cases: Sequence[Segmented]) -> Drawing:
     gaps = [each.layout.information_gap for each in cases]
     limits = min(0.0, *gaps) - 0.1, max(0.0, *gaps) + 0.1
     for row, algorithm in enumerate(algorithms):
-        axes = drawing.figure.add_subplot(grid[row, 0])
+        panel = LetteredAxes(drawing, drawing.figure.add_subplot(grid[row, 0]), "ab"[row])
         chosen = [each for each in cases if each.algorithm == algorithm]
-        _draw_strip(axes, drawing, "ab"[row], chosen, sizes, _MARKERS[row])
-        panel_title(axes, "ab"[row], algorithm)
-        axes.set_xlim(*limits)
+        _draw_strip(panel, chosen, sizes, _MARKERS[row])
+        panel.title(algorithm)
+        panel.axes.set_xlim(*limits)
         if row == len(algorithms) - 1:
-            axes.set_xlabel(r"information gap $\Delta$")
-    axes = drawing.figure.add_subplot(grid[:, 1])
-    _draw_plane(axes, drawing, cases, algorithms, sizes)
-    panel_title(axes, "c", "measured exponents")
+            panel.axes.set_xlabel(r"information gap $\Delta$")
+    plane = LetteredAxes(drawing, drawing.figure.add_subplot(grid[:, 1]), "c")
+    _draw_plane(plane, cases, algorithms, sizes)
+    plane.title("measured exponents")
     return drawing
 
 
-def _draw_strip(
-    axes: Axes, drawing: Drawing, letter: str, cases: Sequence[Segmented], sizes: Sequence[int], marker: str
-) -> None:
+def _draw_strip(panel: LetteredAxes, cases: Sequence[Segmented], sizes: Sequence[int], marker: str) -> None:
     """Draw one row of dots for each patch size, its median as a bar and the share of Δ > 0 at the right."""
+    axes = panel.axes
     axes.axvline(0, color=BLACK, linewidth=0.6)
     for row, size in enumerate(sizes):
         gaps = np.sort([each.layout.information_gap for each in cases if each.patch_size == size])
@@ -79,9 +77,9 @@ def _draw_strip(
         axes.plot([np.median(gaps)] * 2, [row - 0.32, row + 0.32], color=BLACK, linewidth=1.3)
         share = float(np.mean(gaps > 0))
         axes.text(1.01, row, f"{share:.0%}", transform=axes.get_yaxis_transform(), va="center", fontsize=7)
-        drawing.note_points(letter, f"gap at patch size {size}", [size] * len(gaps), gaps)
-        drawing.note_point(letter, "median gap", size, float(np.median(gaps)))
-        drawing.note_point(letter, "share above 0", size, share)
+        panel.note_points(f"gap at patch size {size}", [size] * len(gaps), gaps)
+        panel.note_point("median gap", size, float(np.median(gaps)))
+        panel.note_point("share above 0", size, share)
     heading = r"$\Delta > 0$"
     axes.text(1.01, len(sizes) - 0.4, heading, transform=axes.get_yaxis_transform(), va="bottom", fontsize=7)
     axes.set_yticks(range(len(sizes)), [f"{size} px" for size in sizes])
@@ -90,13 +88,10 @@ def _draw_strip(
 
 
 def _draw_plane(
-    axes: Axes,
-    drawing: Drawing,
-    cases: Sequence[Segmented],
-    algorithms: Sequence[str],
-    sizes: Sequence[int],
+    panel: LetteredAxes, cases: Sequence[Segmented], algorithms: Sequence[str], sizes: Sequence[int]
 ) -> None:
     """Draw every photograph at (κ_s, κ_c), over the shaded range and the line Δ = 0."""
+    axes = panel.axes
     corner = KAPPA_S_RANGE[0], 0.5
     axes.add_patch(Rectangle(corner, 0.5 - corner[0], 0.5, facecolor=PALE, edgecolor="none", zorder=0))
     axes.plot([0, 1], [0.5, 1], color=BLACK, linewidth=0.9, linestyle="--", zorder=1)
@@ -104,9 +99,7 @@ def _draw_plane(
         kappa_s, kappa_c = each.layout.kappa_s, each.layout.kappa_c
         colour, marker = _COLOURS[sizes.index(each.patch_size)], _MARKERS[algorithms.index(each.algorithm)]
         axes.plot(kappa_s, kappa_c, marker, color=colour, markersize=4, alpha=0.7, markeredgewidth=0)
-        drawing.note_point(
-            "c", f"{each.photograph}, {each.algorithm}, {each.patch_size} px", kappa_s, kappa_c
-        )
+        panel.note_point(f"{each.photograph}, {each.algorithm}, {each.patch_size} px", kappa_s, kappa_c)
     axes.set_xlabel(r"$\kappa_s$, local areas")
     axes.set_ylabel(r"$\kappa_c$, global area")
     lowest = min(each.layout.kappa_c for each in cases)
@@ -118,6 +111,6 @@ def _draw_plane(
                 for m, a in zip(_MARKERS, algorithms, strict=False)]  # fmt: skip
     handles += [Line2D([], [], color=BLACK, linestyle="--", linewidth=0.9, label=r"$\Delta = 0$ ($\Delta > 0$ above)"),
                 Patch(facecolor=PALE, label="range of the theory")]  # fmt: skip
-    drawing.figure.legend(
+    panel.drawing.figure.legend(
         handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.2, handletextpad=0.4
     )

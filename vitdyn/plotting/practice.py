@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from vitdyn._errors import invalid_value
-from vitdyn.plotting.drawing import Drawing, drawn_in_style
-from vitdyn.plotting.style import BLUE, GREEN, GREY, PAGE_WIDTH, PURPLE, VERMILLION, panel_title
+from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style
+from vitdyn.plotting.style import BLUE, GREEN, GREY, PAGE_WIDTH, PURPLE, VERMILLION
 from vitdyn.trajectory import Trajectory
 from vitdyn.vits import by_method, interval, spec_of
 
@@ -53,9 +52,9 @@ def draw_practice(records: Sequence[Trajectory]) -> Drawing:
     layers = spec_of(records[0]).vit.depth
     for index, (metric, title, unit) in enumerate(PANELS):
         axes = drawing.figure.add_subplot(2, 4, index + 1)
-        letter = "abcdefgh"[index]
-        _draw_metric(axes, drawing, letter, metric, records)
-        panel_title(axes, letter, title)
+        panel = LetteredAxes(drawing, axes, "abcdefgh"[index])
+        _draw_metric(panel, metric, records)
+        panel.title(title)
         axes.set_ylabel(unit, labelpad=2)
         axes.set_xlim(-0.2, layers + 0.2)
         axes.set_xticks(range(0, layers + 1, 1 if layers < 7 else 2))
@@ -71,9 +70,7 @@ def draw_practice(records: Sequence[Trajectory]) -> Drawing:
     return drawing
 
 
-def _draw_metric(
-    axes: Axes, drawing: Drawing, letter: str, metric: str, records: Sequence[Trajectory]
-) -> None:
+def _draw_metric(panel: LetteredAxes, metric: str, records: Sequence[Trajectory]) -> None:
     """Draw one metric of all methods; a band that is not finite is left out."""
     for method, values in by_method(records, metric).items():
         colour, label, line = METHOD_STYLE[method]
@@ -83,6 +80,6 @@ def _draw_metric(
         depth = np.arange(last + 1 - len(mean), last + 1)
         if metric in _OF_MEAN_TOKEN:
             depth, mean, low, high = depth[1:], mean[1:], low[1:], high[1:]
-        axes.plot(depth, mean, color=colour, linestyle=line, marker="o", markersize=2.5, linewidth=1.1)
-        axes.fill_between(depth, low, high, color=colour, alpha=0.18, linewidth=0)
-        drawing.note_curve(letter, f"{metric}, {label}", depth, mean, low, high)
+        panel.axes.plot(depth, mean, color=colour, linestyle=line, marker="o", markersize=2.5, linewidth=1.1)
+        panel.axes.fill_between(depth, low, high, color=colour, alpha=0.18, linewidth=0)
+        panel.note_curve(f"{metric}, {label}", depth, mean, low, high)
