@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from vitdyn.data import PatchLayout
-from vitdyn.observables.by_area import over_pairs, over_positions
+from vitdyn.observables.by_area import over_pairs, over_positions, pairs_by_torch, positions_by_torch
 
 CASES = pytest.mark.parametrize("case", range(3))
 LAYOUT = PatchLayout.from_sizes([[4, 3, 2], [3, 3, 2, 1]], arrangement="scattered")
 """A cluster that lacks an area, and one that has an area of one position."""
+
+POSITIONS = pytest.mark.parametrize("over_positions", [over_positions, positions_by_torch])
+PAIRS = pytest.mark.parametrize("over_pairs", [over_pairs, pairs_by_torch])
 
 
 def statistics(values):
@@ -31,7 +34,8 @@ def positions(cluster, area):
 
 
 @CASES
-def test_over_positions(case, rng):
+@POSITIONS
+def test_over_positions(over_positions, case, rng):
     values = some_missing(rng, 2, 2, 9, 3)
     found = over_positions(values, LAYOUT)
     assert found.shape == (2, 2, 4, 3, 3)
@@ -40,7 +44,8 @@ def test_over_positions(case, rng):
         np.testing.assert_allclose(found[seed, cluster, area, row], statistics(members), rtol=1e-13)
 
 
-def test_an_area_whose_values_are_all_missing_is_missing():
+@POSITIONS
+def test_an_area_whose_values_are_all_missing_is_missing(over_positions):
     values = torch.ones(1, 2, 9, 1)
     values[0, 1, positions(1, 2)] = torch.nan
     found = over_positions(values, LAYOUT)[0, :, :, 0]
@@ -49,7 +54,8 @@ def test_an_area_whose_values_are_all_missing_is_missing():
 
 
 @CASES
-def test_over_pairs_of_distinct_positions(case, rng):
+@PAIRS
+def test_over_pairs_of_distinct_positions(over_pairs, case, rng):
     values = torch.from_numpy(rng.standard_normal((2, 9, 9)))
     loud = values + 1e3 * torch.eye(9)
     found = over_pairs(loud, LAYOUT)
@@ -69,6 +75,8 @@ def test_a_seed_has_the_bits_that_it_has_alone(sizes, rows, dtype):
     patches, clusters = layout.patches, layout.clusters
     pairs = torch.randn(12, patches, patches, generator=draws, dtype=dtype)
     by_position = torch.randn(12, clusters, patches, rows, generator=draws, dtype=dtype)
-    for summary, values in ((over_pairs, pairs), (over_positions, by_position)):
+    forms = [(form, pairs) for form in (over_pairs, pairs_by_torch)]
+    forms += [(form, by_position) for form in (over_positions, positions_by_torch)]
+    for summary, values in forms:
         alone = torch.cat([summary(one, layout) for one in values.split(1)])
         torch.testing.assert_close(summary(values, layout), alone, rtol=0, atol=0, equal_nan=True)

@@ -11,6 +11,7 @@ from vitdyn.models.reference import attend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.observables import RECORD, ModelState
 from vitdyn.observables.observable import observe
+from vitdyn.observables.standard import _sums, sums_by_torch
 
 MAE, CL = MaskedReconstruction(), Contrastive(temperature=0.5, weight_decay=0.3)
 CASES = pytest.mark.parametrize("case", range(4))
@@ -31,7 +32,7 @@ class Frame:
         state = ModelState(problem.correlations, objective, self.forward, 0, None, owners)
         content = problem.correlations.content_queries
         self.declared = [each for each in RECORD if content or not each.needs_content_queries]
-        self.found = observe(state, self.declared)
+        self.state, self.found = state, observe(state, self.declared)
 
     def cells(self):
         """Every seed, cluster and area, with the positions of that area."""
@@ -121,6 +122,12 @@ class TestAttention:
             kept = [value for value in each if not np.isnan(value)]
             stored = float(seen.found["reconstruction_error"][s, k, i])
             np.testing.assert_allclose(stored, mean(kept), rtol=0, atol=1e-12)
+
+    def test_sums_by_torch_are_those_of_the_kernel(self, case, objective, frame):
+        state = frame(objective).state
+        counted = objective.loss_queries(state.forward)
+        for by_torch, by_kernel in zip(sums_by_torch(state, counted), _sums(state, counted), strict=True):
+            torch.testing.assert_close(by_torch, by_kernel, rtol=0, atol=1e-12)
 
     def test_correlations_by_area(self, case, objective, frame):
         seen = frame(objective, content=True)

@@ -74,8 +74,8 @@ def draw_visible(
     kind, width, size = plan.kind, plan.width, patches - masked
     if isinstance(generator, Streams):
         members = np.empty((len(generator.seeds), samples, patches), dtype=np.uint8)
-        start = plan.need, plan.depth, plan.numerator
-        subsets.draw_of_seeds(generator.keys, generator.step, *start, members, size, width)
+        start, spare = (plan.need, plan.depth, plan.numerator), np.empty(subsets.SPARE, np.uint64).view(kind)
+        subsets.draw_of_seeds(generator.keys, generator.step, *start, members, size, spare, width)
         return members.view(bool)
     words = _words(generator, plan.words)
     visible, counts = np.empty((samples, patches), dtype=np.uint8), np.empty(samples, dtype=np.int64)

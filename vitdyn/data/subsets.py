@@ -13,7 +13,7 @@ from vitdyn.data.stream_words import BLOCK, fill_words
 
 _compiled = compiled(needs_folder=False)
 
-_SPARE = 64
+SPARE = 64
 """How many words are made at a time where the first ones do not suffice."""
 
 
@@ -108,7 +108,7 @@ def start_and_repair(
 ) -> int:  # pragma: no cover  (compiled)
     """Start from the first ``need`` words and repair from the rest, which ``chunks`` shows in its own width."""
     start(words[:need], depth, numerator, members, counts)
-    return repair(members, counts, size, chunks, width, need * (64 // width), 0)
+    return repair(members, counts, size, chunks, width, need * (64 // width), np.int64(0))
 
 
 @_compiled
@@ -120,22 +120,23 @@ def draw_of_seeds(
     numerator: int,
     members: UInt8[np.ndarray, "seed sample place"],
     size: int,
+    spare: UInt[np.ndarray, " chunk"],
     width: int,
 ) -> None:  # pragma: no cover  (compiled)
-    """Do for each seed what ``start_and_repair`` and ``repair`` do, with words made as they are needed."""
-    samples = members.shape[1]
-    words, spare = np.empty(-(-need // BLOCK) * BLOCK, np.uint64), np.empty(_SPARE, np.uint64)
+    """Do for each seed what ``start_and_repair`` and ``repair`` do, with words made as they are needed.
+
+    ``spare`` is room for the chunks of ``SPARE`` words, of the kind to draw with.
+    """
+    samples, none = members.shape[1], np.int64(0)  # as a literal it would be compiled for apart
+    words, more = np.empty(-(-need // BLOCK) * BLOCK, np.uint64), spare.view(np.uint64)
     counts = np.empty(samples, np.int64)
     for seed in range(members.shape[0]):
         fill_words(keys[seed], step, 0, words)
         start(words[:need], depth, numerator, members[seed], counts)
-        block, left, done = words.size // BLOCK, words[need:], 0
+        block, left, done = words.size // BLOCK, words[need:].view(spare.dtype), none
         while True:
-            if width == 16:
-                done = repair(members[seed], counts, size, left.view(np.uint16), width, 0, done)
-            else:
-                done = repair(members[seed], counts, size, left.view(np.uint32), width, 0, done)
+            done = repair(members[seed], counts, size, left, width, none, done)
             if done == samples:
                 break
-            fill_words(keys[seed], step, block, spare)
-            block, left = block + _SPARE // BLOCK, spare
+            fill_words(keys[seed], step, block, more)
+            block, left = block + SPARE // BLOCK, spare

@@ -52,7 +52,9 @@ class ForwardPass:
         residual = self.attention[0] * batch.latents[..., None]
         # X_p has one coordinate alone, that of its own area
         residual.scatter_add_(2, batch.area[:, :, None], -batch.patch_latent[:, :, None])
-        return residual.square().sum(2)
+        # fresh pages take longer than the squares; autograd needs the residual itself
+        squares = residual.square() if residual.requires_grad else residual.square_()
+        return squares.sum(2)
 
     def patches(self) -> Float[Tensor, "seed sample patch feature"]:
         """Return the patches X_p = z_{a(p)} v_{a(p)} themselves, masked or not."""

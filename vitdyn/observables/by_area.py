@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, nan
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn.data import PatchLayout
+from vitdyn.observables.area_kernels import fold_pairs, fold_positions
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ def over_positions(
 
     An area without a value, or without a position, gives NaN.
     """
+    if values.is_cuda:
+        return positions_by_torch(values, layout)
+    return _folded(fold_positions, values, layout, values.shape[3])
+
+
+def positions_by_torch(values: Tensor, layout: PatchLayout) -> Tensor:
+    """Return what ``over_positions`` does, on any device."""
     blocks = area_blocks(layout, values.device)
     ordered = values.flatten(1, 2).index_select(1, blocks.rows)
     # torch has no extreme that passes over NaN: it is replaced by what each reduction does not notice
@@ -85,6 +94,13 @@ def over_pairs(
     values: Float[Tensor, "seed query key"], layout: PatchLayout
 ) -> Float[Tensor, "seed cluster area area statistic"]:
     """Return mean, minimum and maximum over the pairs p ≠ q of each pair of areas; NaN where there is none."""
+    if values.is_cuda:
+        return pairs_by_torch(values, layout)
+    return _folded(fold_pairs, values, layout, layout.areas)
+
+
+def pairs_by_torch(values: Tensor, layout: PatchLayout) -> Tensor:
+    """Return what ``over_pairs`` does, on any device."""
     blocks = area_blocks(layout, values.device)
     ordered = values.index_select(1, blocks.places)
     diagonal = torch.arange(len(blocks.places), device=values.device), blocks.places
@@ -98,3 +114,11 @@ def over_pairs(
     sizes = torch.from_numpy(layout.sizes).to(values)
     number = sizes[:, :, None] * sizes[:, None] - torch.diag_embed(sizes)
     return torch.stack([found[0] / number, *found[1:]], -1).masked_fill((number == 0)[..., None], nan)
+
+
+def _folded(
+    kernel: Callable[..., None], values: Tensor, layout: PatchLayout, columns: int
+) -> Float[Tensor, "seed cluster area column statistic"]:
+    found = values.new_empty(3, len(values), layout.clusters, layout.areas, columns)
+    kernel(values.detach().contiguous().numpy(), layout.area_of_patch, found.numpy())
+    return found.movedim(0, -1)

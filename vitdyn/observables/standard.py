@@ -19,6 +19,7 @@ from vitdyn._axes import AREA, CLUSTER, KEY_AREA, QUERY_AREA, SEED, STATISTIC
 from vitdyn._errors import invalid_value
 from vitdyn.metrics import top_key_concentration
 from vitdyn.objectives.contract import loss_queries_of, lower_bound_of
+from vitdyn.observables.area_kernels import sum_samples
 from vitdyn.observables.by_area import over_pairs, over_positions
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.state import ModelState
@@ -39,19 +40,18 @@ class _ByArea(NamedTuple):
 def _by_area(state: ModelState) -> _ByArea:
     """Summarise all that a query position has a number for, in one pass over the positions."""
     layout, parameters = state.batch.layout, state.parameters
-    lacking = _lacking(state)[:, None]
     attention, own, error = _sample_means(state).split((layout.areas, 1, 1), 2)
-    phi = parameters.feature_position.permute(0, 2, 1, 3).masked_fill(lacking, nan)
     itself = parameters.position_position.diagonal(dim1=1, dim2=2)[:, None, :, None]
     rows = [
-        phi,
+        parameters.feature_position.permute(0, 2, 1, 3),
         itself.expand(-1, layout.clusters, -1, -1),
-        attention.transpose(2, 3).masked_fill(lacking, nan),
+        attention.transpose(2, 3),
         own.transpose(2, 3),
         error.transpose(2, 3),
     ]
     found = over_positions(torch.cat(rows, -1), layout).split((layout.areas, 1, layout.areas, 1, 1), 3)
-    return _ByArea(found[0], found[1].squeeze(3), found[2], found[3].squeeze(3), found[4].squeeze(3))
+    phi, attention = (of_keys.masked_fill(_lacking(state)[:, None, :, None], nan) for of_keys in found[0:3:2])
+    return _ByArea(phi, found[1].squeeze(3), attention, found[3].squeeze(3), found[4].squeeze(3))
 
 
 def _sample_means(state: ModelState) -> Float[Tensor, "seed cluster row query"]:
@@ -59,38 +59,45 @@ def _sample_means(state: ModelState) -> Float[Tensor, "seed cluster row query"]:
 
     A_own is over the samples that show some of the query's own area, the error over those that mask it.
     """
-    batch, attention = state.batch, state.attention[0]
-    counted, area = loss_queries_of(state.objective, state.forward), batch.area[:, :, None]
-    shows_own = (batch.visible_count(state.views[0]) > 0).gather(2, area[:, :, 0]) & counted
-    weights = torch.stack([counted, shows_own, state.masks[0]], 2).to(attention)
-    areas = attention.shape[2]
-    # all that is summed lies in one array, so that a frame goes through memory once: A to each area, A_own, the error,
-    # and the three weights themselves, whose sums are the counts
-    values = attention.new_empty(*attention.shape[:2], areas + 5, attention.shape[3])
-    torch.mul(attention, weights[:, :, :1], out=values[:, :, :areas])
-    values[:, :, areas] = attention.gather(2, area)[:, :, 0]
-    torch.mul(state.forward.squared_errors, 0.5, out=values[:, :, areas + 1])
-    values[:, :, areas : areas + 2] *= weights[:, :, 1:]
-    values[:, :, areas + 2 :] = weights
-    sums = _sum_by_cluster(values, batch.cluster, batch.layout.clusters)
-    number = sums[:, :, areas + 2 :]
+    counted = loss_queries_of(state.objective, state.forward)
+    sums, number = (sums_by_torch if counted.is_cuda else _sums)(state, counted)
+    areas = state.batch.layout.areas
+    sums[:, :, areas + 1] *= 0.5
     sums[:, :, :areas] /= number[:, :, :1]
-    sums[:, :, areas : areas + 2] /= number[:, :, 1:]
-    return sums[:, :, : areas + 2]
+    sums[:, :, areas:] /= number[:, :, 1:]
+    return sums
 
 
-def _sum_by_cluster(
-    values: Float[Tensor, "seed sample row query"], cluster: Tensor, clusters: int
-) -> Float[Tensor, "seed cluster row query"]:
-    """Sum over the samples of each cluster, in the order of the samples."""
-    if values.is_cuda:  # where ``index_add_`` adds in whatever order
-        drawn = [(cluster == k)[..., None, None] for k in range(clusters)]
-        return torch.stack([(values * own).sum(1) for own in drawn], 1)
-    seeds = len(values)
-    # one after the other on CPU, so that a seed's sums are in the order that they have alone
-    places = cluster + clusters * torch.arange(seeds)[:, None]
-    sums = values.new_zeros(seeds * clusters, *values.shape[2:])
-    return sums.index_add_(0, places.flatten(), values.flatten(0, 1)).unflatten(0, (seeds, clusters))
+def _sums(state: ModelState, counted: Bool[Tensor, "seed sample query"]) -> tuple[Tensor, Tensor]:
+    """Return what ``sum_samples`` sums, and the numbers of samples."""
+    attention, batch = state.attention[0], state.batch
+    seeds, _, areas, queries = attention.shape
+    sums = attention.new_zeros(seeds, batch.layout.clusters, areas + 2, queries)
+    number = attention.new_zeros(seeds, batch.layout.clusters, 3, queries)
+    given = attention, state.forward.squared_errors, counted, state.views[0]
+    arrays = [each.detach().contiguous().numpy() for each in given]
+    sum_samples(
+        *arrays, batch.layout.area_of_patch, batch.cluster.contiguous().numpy(), sums.numpy(), number.numpy()
+    )
+    return sums, number
+
+
+def sums_by_torch(state: ModelState, counted: Bool[Tensor, "seed sample query"]) -> tuple[Tensor, Tensor]:
+    """Return what ``sum_samples`` sums, and the numbers of samples, by torch."""
+    batch, attention, area = state.batch, state.attention[0], state.batch.area[:, :, None]
+    shows_own = batch.own_area_visible(state.views[0]) & counted
+    weights = torch.stack([counted, shows_own, state.masks[0]], 2).to(attention)
+    rows = [
+        attention * weights[:, :, :1],
+        attention.gather(2, area) * weights[:, :, 1:2],
+        state.forward.squared_errors[:, :, None] * weights[:, :, 2:],
+        weights,
+    ]
+    values = torch.cat(rows, 2)
+    # not ``index_add_``, which adds in whatever order on a GPU
+    drawn = [(batch.cluster == k)[..., None, None] for k in range(batch.layout.clusters)]
+    sums = torch.stack([(values * own).sum(1) for own in drawn], 1)
+    return sums[:, :, :-3], sums[:, :, -3:]
 
 
 def _lacking(state: ModelState) -> Bool[Tensor, "cluster area"]:

@@ -33,6 +33,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlepad": 5,
+    "axes.titley": 1.0,  # where it stands anyway: matplotlib would measure all ticks at every drawing to find out
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
     "xtick.major.width": 0.7,
