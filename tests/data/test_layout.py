@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.data.layout import KAPPA_C_RANGE, KAPPA_S_RANGE
+from vitdyn.data.exponents import KAPPA_C_RANGE, KAPPA_S_RANGE
 
 exact = settings(derandomize=True, deadline=None, max_examples=60)
 kappa_cs = st.floats(*KAPPA_C_RANGE)

@@ -3,6 +3,7 @@
 Importable on its own: nothing here knows attention, training or any theory of them.
 """
 
+from vitdyn.data.exponents import information_gap
 from vitdyn.data.latents import (
     DISTRIBUTIONS,
     Beta,
@@ -13,7 +14,7 @@ from vitdyn.data.latents import (
     TwoPoint,
     Uniform,
 )
-from vitdyn.data.layout import PatchLayout, information_gap
+from vitdyn.data.layout import PatchLayout
 from vitdyn.data.patches import Basis, PatchBatch, PatchGenerator, orthonormal_basis
 from vitdyn.data.sizes import AreaSizes
 

@@ -14,12 +14,10 @@ def label_images(labels: Any) -> list[Int[np.ndarray, "row column"]]:
     """Return each label image as an array of whole numbers."""
     is_array = hasattr(labels, "__array_interface__") or hasattr(labels, "__array__")
     whole = as_array("labels", labels) if is_array else None
-    if whole is not None and whole.ndim != 3:
-        return [_whole_labels(whole)]
-    if whole is not None and (
-        whole.shape[-1] == 1 or (whole.shape[-1] in (3, 4) and whole.dtype == np.uint8)
-    ):
-        return [_whole_labels(whole)]  # one picture with channels
+    if whole is not None:
+        channels = whole.shape[-1] if whole.ndim == 3 else 1
+        if channels == 1 or (channels in (3, 4) and whole.dtype == np.uint8):
+            return [_whole_labels(whole)]
     require_sequence("labels", labels, "label images, one for each cluster")
     if not len(labels):
         raise invalid_value("labels", labels, "must hold at least one label image")

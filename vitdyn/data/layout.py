@@ -5,31 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import log
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from vitdyn._errors import invalid_value, require_choice, require_integer, require_real, require_sequence
+from vitdyn._errors import invalid_value, require_choice, require_integer, require_sequence
 from vitdyn._memory import MOST_POSITIONS
 from vitdyn.data.curve import grid_curve
+from vitdyn.data.exponents import MeasuredExponents, checked_exponents, checked_pair, require_exponents
 from vitdyn.data.label_images import areas_by_size, label_images, majority_labels
 from vitdyn.seeds import stream
 
-KAPPA_C_RANGE = (0.5005, 1.0)
-KAPPA_S_RANGE = (0.001, 0.5)
 ARRANGEMENTS = ("scattered", "contiguous")
 
 
-def information_gap(kappa_c: float, kappa_s: float) -> float:
-    """Return Δ = (1 − κ_s) − 2(1 − κ_c)."""
-    return (1 - kappa_s) - 2 * (1 - kappa_c)
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PatchLayout:
+class PatchLayout(MeasuredExponents):
     """The partition of P positions into areas, for each of K clusters.
 
     ``partition[k][p]`` is the area index of position p in cluster k. Index 0 is the *global* area
@@ -98,9 +91,7 @@ class PatchLayout:
         require_integer("patches", patches, at_least=2)
         require_integer("clusters", clusters, at_least=1)
         _require_room(patches, clusters)
-        require_real("kappa_c", kappa_c, low=KAPPA_C_RANGE[0], high=KAPPA_C_RANGE[1])
-        require_real("kappa_s", kappa_s, low=KAPPA_S_RANGE[0], high=KAPPA_S_RANGE[1])
-        require_real("global_fraction", global_fraction, low=0.0, high=1.0, open_low=True, open_high=True)
+        require_exponents(kappa_c, kappa_s, global_fraction)
         areas = _areas_from_exponents(patches, kappa_c, kappa_s, global_fraction)
         if areas is None:
             # the remedy names a P that works: the least power of two
@@ -142,7 +133,8 @@ class PatchLayout:
         per_cluster = _sizes_by_cluster(sizes, clusters, patches)
         total = sum(per_cluster[0])
         grid = _checked_grid(grid, total)
-        curve = _curve_positions(total, grid)
+        cells = [row * grid[1] + column for row, column in grid_curve(*grid)] if grid else range(total)
+        curve = np.array(cells)
         # cluster by cluster from one stream: the first clusters of a layout are those of one with fewer
         generator = stream(seed, "layout")
         rows = []
@@ -214,21 +206,6 @@ class PatchLayout:
         local = self.sizes[:, 1:]
         return float(local[local > 0].mean())
 
-    @property
-    def kappa_c(self) -> float:
-        """κ_c as measured: log C_1 / log P."""
-        return log(self.global_size) / log(self.patches)
-
-    @property
-    def kappa_s(self) -> float:
-        """κ_s as measured: log C_s / log P."""
-        return log(self.local_size) / log(self.patches)
-
-    @property
-    def information_gap(self) -> float:
-        """Δ = (1 − κ_s) − 2(1 − κ_c), from the exponents that were asked for, else from the measured ones."""
-        return information_gap(*(self.exponents or (self.kappa_c, self.kappa_s)))
-
     def describe(self) -> str:
         """Return one line for people: P, K, N, C_1, C_s, κ_c, κ_s, Δ."""
         return (
@@ -250,26 +227,13 @@ def _area_indices(field: str, row: object) -> tuple[int, ...]:
 def _checked_grid(grid: object, patches: int) -> tuple[int, int] | None:
     if grid is None:
         return None
-    require_sequence("grid", grid, "two whole numbers: rows and columns")
-    sides: tuple[Any, ...] = tuple(grid)  # type: ignore[arg-type]
-    for side in sides:
+    wanted = f"two whole numbers: rows times columns must be the {patches} positions"
+    rows, columns = checked_pair("grid", grid, wanted)
+    for side in (rows, columns):
         require_integer("grid", side, at_least=1)
-    if len(sides) != 2 or sides[0] * sides[1] != patches:
-        raise invalid_value("grid", grid, f"rows times columns must be the {patches} positions")
-    return int(sides[0]), int(sides[1])
-
-
-def checked_exponents(exponents: object) -> tuple[float, float] | None:
-    """Return (κ_c, κ_s), or None where there are none. Raises ``ValueError`` for what is no pair in [0, 1]."""
-    if exponents is None:
-        return None
-    require_sequence("exponents", exponents, "two numbers: κ_c and κ_s")
-    pair: tuple[Any, ...] = tuple(exponents)  # type: ignore[arg-type]
-    if len(pair) != 2:
-        raise invalid_value("exponents", exponents, "must be two numbers: κ_c and κ_s")
-    for exponent in pair:
-        require_real("exponents", exponent, low=0.0, high=1.0)
-    return float(pair[0]), float(pair[1])
+    if rows * columns != patches:
+        raise invalid_value("grid", grid, f"must be {wanted}")
+    return int(rows), int(columns)
 
 
 def _areas_from_exponents(
@@ -310,9 +274,7 @@ def _sizes_by_cluster(
     for row in nested:
         for size in row:
             require_integer("sizes", size, at_least=1)
-    total = patches
-    if total is None:
-        total = sum(nested[0]) if nested else 0
+    total = sum(nested[0]) if patches is None else patches
     require_integer("patches", total, at_least=0)
     _require_room(total, len(nested))
     for row in nested:
@@ -323,9 +285,3 @@ def _sizes_by_cluster(
                 "sizes", row, "must name at least two areas: the global one first, then the local ones"
             )
     return nested
-
-
-def _curve_positions(total: int, grid: tuple[int, int] | None) -> np.ndarray:
-    if grid is None:
-        return np.arange(total)
-    return np.array([row * grid[1] + column for row, column in grid_curve(*grid)])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
 
 from vitdyn._errors import invalid_value, require_boolean, require_real
-from vitdyn.data.layout import KAPPA_C_RANGE, KAPPA_S_RANGE, PatchLayout, checked_exponents, information_gap
+from vitdyn.data.exponents import MeasuredExponents, checked_exponents, require_exponents
+from vitdyn.data.layout import PatchLayout
 
 MOST_PATCHES = 1e60
 
 
 @dataclass(frozen=True, kw_only=True)
-class AreaSizes:
+class AreaSizes(MeasuredExponents):
     """P patches, a global area of C_1 of them and (P − C_1)/C_s local areas of C_s each, as real numbers.
 
     ``exponents`` keeps (κ_c, κ_s) where the sizes were made from them: C_1 = P^κ_c, C_s = P^κ_s without
@@ -56,12 +56,7 @@ class AreaSizes:
         leaves no room for a local area or makes it larger than the global one.
         """
         require_boolean("outside", outside)
-        for field, value, (low, high) in (
-            ("kappa_c", kappa_c, KAPPA_C_RANGE),
-            ("kappa_s", kappa_s, KAPPA_S_RANGE),
-        ):
-            require_real(field, value, low=0.0 if outside else low, high=1.0 if outside else high)
-        require_real("global_fraction", global_fraction, low=0.0, high=1.0, open_low=True, open_high=True)
+        require_exponents(kappa_c, kappa_s, global_fraction, outside=outside)
         require_real("patches", patches, low=2, high=MOST_PATCHES)
         total = float(patches)
         made = cls(
@@ -88,18 +83,3 @@ class AreaSizes:
     def local_areas(self) -> float:
         """N − 1 = (P − C_1)/C_s, as a real number."""
         return (self.patches - self.global_size) / self.local_size
-
-    @property
-    def kappa_c(self) -> float:
-        """κ_c as measured: log C_1 / log P."""
-        return log(self.global_size) / log(self.patches)
-
-    @property
-    def kappa_s(self) -> float:
-        """κ_s as measured: log C_s / log P."""
-        return log(self.local_size) / log(self.patches)
-
-    @property
-    def information_gap(self) -> float:
-        """Δ = (1 − κ_s) − 2(1 − κ_c), from the exponents that were asked for, else from the measured ones."""
-        return information_gap(*(self.exponents or (self.kappa_c, self.kappa_s)))

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchLayout
-from vitdyn.data.layout import KAPPA_C_RANGE, KAPPA_S_RANGE
+from vitdyn.data.exponents import KAPPA_C_RANGE, KAPPA_S_RANGE
 from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style
 from vitdyn.plotting.style import BLACK, BLUE, GREY, ORANGE, PAGE_WIDTH, PALE, VERMILLION
 
