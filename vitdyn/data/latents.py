@@ -24,36 +24,26 @@ class Distribution(Protocol):
     @property
     def low(self) -> float:
         """L, the lower end of the support."""
-        ...
 
     @property
     def high(self) -> float:
         """U, the upper end of the support."""
-        ...
 
     @property
     def mean(self) -> float:
         """E z."""
-        ...
 
     @property
     def second_moment(self) -> float:
         """E z²."""
-        ...
 
     def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw an array of independent latents in float64."""
-        ...
 
 
-def _require_support(kind: str, low: float, high: float, *, least_high: float = 0.0) -> None:
-    require_real(f"{kind}.low", low, low=0.0, high=1e6)
-    require_real(f"{kind}.high", high, low=max(low, least_high), high=1e6)
-    if high == 0:
-        raise invalid_value(f"{kind}.high", high, "latents that are all 0 carry no signal: must be positive")
-
-
-_DRAWS = ("sample", "from_uniform")
+def _estimate(distribution: Distribution, *, power: int) -> float:
+    """Return E z^power from 2^20 draws of a fixed stream, to about one part in a thousand."""
+    return float((distribution.sample(np.random.default_rng(0), (2**20,)) ** power).mean())
 
 
 class _Stated:
@@ -63,23 +53,52 @@ class _Stated:
         super().__init_subclass__(**options)
         for name, power in (("mean", 1), ("second_moment", 2)):
             # a subclass that overrides its draws must not keep its parent's moments, on which the theory is computed
-            stated = next((each for each in cls.__mro__ if name in vars(each)), None)
-            if stated is None or any(
-                getattr(cls, draw, None) is not getattr(stated, draw, None) for draw in _DRAWS
-            ):
+            stated = next(each for each in cls.__mro__ if {name, "_moments"} & vars(each).keys())
+            draws = [
+                [getattr(each, way, None) for way in ("sample", "from_uniform")] for each in (cls, stated)
+            ]
+            if stated is not _Stated and draws[0] != draws[1]:
                 setattr(cls, name, property(partial(_estimate, power=power)))
+
+    @property
+    def mean(self) -> float:
+        """E z."""
+        return self._moments()[0]
+
+    @property
+    def second_moment(self) -> float:
+        """E z²."""
+        return self._moments()[1]
+
+    def _moments(self) -> tuple[float, float]:
+        """Return E z and E z²."""
+        raise NotImplementedError
 
     def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw an array of independent latents."""
         raise NotImplementedError
 
 
-def _estimate(distribution: Distribution, *, power: int) -> float:
-    """Return E z^power from 2^20 draws of a fixed stream, to about one part in a thousand."""
-    return float((distribution.sample(np.random.default_rng(0), (2**20,)) ** power).mean())
+@dataclass(frozen=True, kw_only=True)
+class _OnInterval(_Stated):
+    """A distribution of latents in [low, high]."""
+
+    low: float = 1.0
+    high: float = 1.5
+
+    def __post_init__(self) -> None:
+        _require_support(self)
 
 
-class _FromUniform(_Stated):
+def _require_support(distribution: _OnInterval | Custom) -> None:
+    kind, low, high = type(distribution).__name__, distribution.low, distribution.high
+    require_real(f"{kind}.low", low, low=0.0, high=1e6)
+    require_real(f"{kind}.high", high, low=low, high=1e6)
+    if high == 0:
+        raise invalid_value(f"{kind}.high", high, "latents that are all 0 carry no signal: must be positive")
+
+
+class _FromUniform(_OnInterval):
     """A distribution whose latents are a function of one uniform number each."""
 
     def from_uniform(self, uniform: np.ndarray) -> np.ndarray:
@@ -100,7 +119,12 @@ def draw_of_streams(
         and type(distribution).sample is _FromUniform.sample
         and "sample" not in vars(distribution)
     ):
-        drawn = distribution.from_uniform(_uniforms(streams, shape))
+        from vitdyn.data.stream_words import fill_uniforms  # which loads the compiler
+
+        # what ``generator.random(shape)`` would be of each stream, in one compiled call
+        numbers = np.empty((len(streams.seeds), prod(shape)))
+        fill_uniforms(streams.keys, streams.step, numbers)
+        drawn = distribution.from_uniform(numbers.reshape(-1, *shape))
     else:
         drawn = np.stack([np.asarray(distribution.sample(generator, shape)) for generator in streams.each()])
     if is_ours(distribution):  # tested to keep its promises, at no cost to each step
@@ -132,15 +156,6 @@ def _checked_draw(
     return latents
 
 
-def _uniforms(streams: Streams, shape: tuple[int, ...]) -> Float[np.ndarray, "seed ..."]:
-    """Return what ``generator.random(shape)`` would of each stream, in one compiled call."""
-    from vitdyn.data.stream_words import fill_uniforms
-
-    numbers = np.empty((len(streams.seeds), prod(shape)))
-    fill_uniforms(streams.keys, streams.step, numbers)
-    return numbers.reshape(-1, *shape)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Uniform(_FromUniform):
     """Uniform distribution on [low, high]: E z = (L + U)/2, E z² = (L² + LU + U²)/3.
@@ -150,21 +165,8 @@ class Uniform(_FromUniform):
     (1.25, 1.5833)
     """
 
-    low: float = 1.0
-    high: float = 1.5
-
-    def __post_init__(self) -> None:
-        _require_support("Uniform", self.low, self.high)
-
-    @property
-    def mean(self) -> float:
-        """E z."""
-        return (self.low + self.high) / 2
-
-    @property
-    def second_moment(self) -> float:
-        """E z²."""
-        return (self.low**2 + self.low * self.high + self.high**2) / 3
+    def _moments(self) -> tuple[float, float]:
+        return (self.low + self.high) / 2, (self.low**2 + self.low * self.high + self.high**2) / 3
 
     def from_uniform(self, uniform: np.ndarray) -> np.ndarray:
         """Return L + (U − L) u."""
@@ -179,25 +181,17 @@ class TwoPoint(_FromUniform):
     1.25
     """
 
-    low: float = 1.0
-    high: float = 1.5
     probability_high: float = 0.5
 
     def __post_init__(self) -> None:
-        _require_support("TwoPoint", self.low, self.high)
+        super().__post_init__()
         require_real(
             "TwoPoint.probability_high", self.probability_high, low=0.0, high=1.0, open_low=self.low == 0
         )
 
-    @property
-    def mean(self) -> float:
-        """E z."""
-        return self.low + self.probability_high * (self.high - self.low)
-
-    @property
-    def second_moment(self) -> float:
-        """E z²."""
-        return self.low**2 + self.probability_high * (self.high**2 - self.low**2)
+    def _moments(self) -> tuple[float, float]:
+        share, low, high = self.probability_high, self.low, self.high
+        return low + share * (high - low), low**2 + share * (high**2 - low**2)
 
     def from_uniform(self, uniform: np.ndarray) -> np.ndarray:
         """Return U where u < ``probability_high``, else L."""
@@ -212,13 +206,11 @@ class TruncatedNormal(_FromUniform):
     1.3614
     """
 
-    low: float = 1.0
-    high: float = 1.5
     location: float = 1.25
     scale: float = 0.125
 
     def __post_init__(self) -> None:
-        _require_support("TruncatedNormal", self.low, self.high)
+        super().__post_init__()
         require_real("TruncatedNormal.location", self.location, low=-1e6, high=1e6)
         require_real("TruncatedNormal.scale", self.scale, low=1e-12, high=1e6)
         if self.low == self.high:
@@ -234,7 +226,7 @@ class TruncatedNormal(_FromUniform):
         drawn = truncnorm.ppf(uniform, ends[0], ends[1], loc=self.location, scale=self.scale)
         return np.clip(drawn, self.low, self.high)  # rounding may leave the interval by a digit
 
-    def _moment(self, power: int) -> float:
+    def _moments(self) -> tuple[float, float]:
         # Gauss-Legendre on the part of [low, high] where the density is within e^-40 of its peak: the
         # closed form cancels to nothing where the location lies many scales outside.
         peak = min(max(self.low, self.location), self.high)
@@ -244,48 +236,30 @@ class TruncatedNormal(_FromUniform):
         nodes, weights = np.polynomial.legendre.leggauss(128)
         z = low + (high - low) * (nodes + 1) / 2
         weights = weights * np.exp(-(z - peak) * (z + peak - 2 * self.location) / (2 * self.scale**2))
-        return float((weights * z**power).sum() / weights.sum())
-
-    @property
-    def mean(self) -> float:
-        """E z."""
-        return self._moment(1)
-
-    @property
-    def second_moment(self) -> float:
-        """E z²."""
-        return self._moment(2)
+        total = weights.sum()
+        return float((weights * z).sum() / total), float((weights * z**2).sum() / total)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beta(_Stated):
+class Beta(_OnInterval):
     """Beta distribution stretched to [low, high]: z = L + (U − L) x with x ~ Beta(alpha, beta).
 
     >>> vd.Beta(low=1.0, high=2.0, alpha=2.0, beta=2.0).mean
     1.5
     """
 
-    low: float = 1.0
-    high: float = 1.5
     alpha: float = 2.0
     beta: float = 2.0
 
     def __post_init__(self) -> None:
-        _require_support("Beta", self.low, self.high)
+        super().__post_init__()
         require_real("Beta.alpha", self.alpha, low=0.0, high=1e6, open_low=True)
         require_real("Beta.beta", self.beta, low=0.0, high=1e6, open_low=True)
 
-    @property
-    def mean(self) -> float:
-        """E z."""
-        return self.low + (self.high - self.low) * self.alpha / (self.alpha + self.beta)
-
-    @property
-    def second_moment(self) -> float:
-        """E z²."""
-        total = self.alpha + self.beta
-        variance = self.alpha * self.beta / (total**2 * (total + 1)) * (self.high - self.low) ** 2
-        return self.mean**2 + variance
+    def _moments(self) -> tuple[float, float]:
+        total, width = self.alpha + self.beta, self.high - self.low
+        mean = self.low + width * self.alpha / total
+        return mean, mean**2 + self.alpha * self.beta / (total**2 * (total + 1)) * width**2
 
     def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw an array of independent latents."""
@@ -315,15 +289,8 @@ class Constant(_Stated):
         """U."""
         return self.value
 
-    @property
-    def mean(self) -> float:
-        """E z."""
-        return self.value
-
-    @property
-    def second_moment(self) -> float:
-        """E z²."""
-        return self.value**2
+    def _moments(self) -> tuple[float, float]:
+        return self.value, self.value**2
 
     def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Return the constant, in the given shape; the generator is not touched."""
@@ -347,28 +314,19 @@ class Custom:
     high: float
 
     def __post_init__(self) -> None:
-        _require_support("Custom", self.low, self.high)
+        _require_support(self)
         if not callable(self.draw):
             raise invalid_value("Custom.draw", self.draw, "must be a function (generator, shape) -> array")
         try:  # a few draws now: a function that cannot be called so is told of here, not in a run
             self.sample(np.random.default_rng(0), (64, 2))
         except (TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())
-            raise invalid_value(
-                "Custom.draw",
-                self.draw,
-                f"must be a function (generator, shape) -> array; called so: {reason}",
-            ) from error
+            words = (
+                f"must be a function (generator, shape) -> array; called so: {' '.join(str(error).split())}"
+            )
+            raise invalid_value("Custom.draw", self.draw, words) from error
 
-    @property
-    def mean(self) -> float:
-        """E z, estimated."""
-        return _estimate(self, power=1)
-
-    @property
-    def second_moment(self) -> float:
-        """E z², estimated."""
-        return _estimate(self, power=2)
+    mean = property(partial(_estimate, power=1), doc="E z, estimated.")
+    second_moment = property(partial(_estimate, power=2), doc="E z², estimated.")
 
     def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw, and check that what came back has the shape and the support that were promised."""

@@ -133,10 +133,7 @@ class PatchBatch:
     @cached_property
     def membership(self) -> Float[Tensor, "#seed #sample area patch"]:
         """1 where a patch lies in an area of its sample's cluster, else 0; one matrix for all samples where K = 1."""
-        member = _membership_table(self.layout, self.latents.dtype, self.latents.device)
-        if member._version:  # somebody changed in place what all batches of the layout share
-            _membership_table.cache_clear()
-            member = _membership_table(self.layout, self.latents.dtype, self.latents.device)
+        member = _membership_table(self.layout, self.latents)
         return member[None] if self.layout.clusters == 1 else member[self.cluster]
 
     @property
@@ -146,7 +143,7 @@ class PatchBatch:
 
     def visible_count(self, visible: Tensor) -> Float[Tensor, "seed sample area"]:
         """Return how many patches of each area a view shows."""
-        table = _membership_table(self.layout, self.latents.dtype, self.latents.device)
+        table = _membership_table(self.layout, self.latents)
         # whole numbers are exact in any order: one product for all clusters, of which each sample takes its own
         counts = (visible.to(self.latents) @ table.flatten(0, 1).T).unflatten(2, table.shape[:2])
         return counts.gather(2, self.cluster[..., None, None].expand(-1, -1, 1, table.shape[1])).squeeze(2)
@@ -155,13 +152,16 @@ class PatchBatch:
         """Return for each patch whether a view shows any patch of its area."""
         return self.visible_count(visible).gather(2, self.area) > 0
 
+    def _times_latents(self, rows: Float[Tensor, "cluster area feature"]) -> Tensor:
+        """Return for each patch its area's row times its latent."""
+        return self.patch_latent[..., None] * rows.to(self.latents)[self.cluster[..., None], self.area]
+
     def patches(self, basis: Basis) -> Float[Tensor, "seed sample patch feature"]:
         """Return the dense patches X_p = z_j v_{k,j} for p in area j of the sample's cluster k.
 
         Position codes are not added. Memory: seeds · samples · P · d numbers.
         """
-        features = basis.features.to(self.latents)
-        return self.patch_latent[..., None] * features[self.cluster[..., None], self.area]
+        return self._times_latents(basis.features)
 
     def images(
         self, *, patch_size: int, channels: int = 3, seed: int = 0
@@ -184,17 +184,21 @@ class PatchBatch:
             )
         dictionary = torch.zeros(*exists.shape, pixels, dtype=torch.float64)
         dictionary[exists] = _orthonormal_rows(count, pixels, seed)
-        blocks = (
-            self.patch_latent[..., None] * dictionary.to(self.latents)[self.cluster[..., None], self.area]
-        )
+        blocks = self._times_latents(dictionary)
         split = blocks.unflatten(-1, (channels, patch_size, patch_size)).unflatten(2, (rows, columns))
         return split.permute(0, 1, 4, 2, 5, 3, 6).flatten(3, 4).flatten(-2, -1)
 
 
+def _membership_table(layout: PatchLayout, like: Tensor) -> Float[Tensor, "cluster area patch"]:
+    member = _kept_membership(layout, like.dtype, like.device)
+    if member._version:  # somebody changed in place what all batches of the layout share
+        _kept_membership.cache_clear()
+        member = _kept_membership(layout, like.dtype, like.device)
+    return member
+
+
 @lru_cache(maxsize=16)
-def _membership_table(
-    layout: PatchLayout, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "cluster area patch"]:
+def _kept_membership(layout: PatchLayout, dtype: torch.dtype, device: torch.device) -> Tensor:
     table = layout.area_of_patch[:, None] == np.arange(layout.areas)[:, None]
     return torch.from_numpy(table).to(dtype=dtype, device=device)
 
