@@ -141,7 +141,7 @@ def _gradient(**changes):
         "order": symmetry.zeros(1),
         "generator": PatchGenerator(layout=LAYOUT),
         "objective": MaskedReconstruction(),
-        "batch_size": 4,
+        "samples": 4,
         "seeds": (0,),
     }
     return sampled_gradient(*(given | changes).values())

@@ -50,19 +50,16 @@ class PatchLayout(MeasuredExponents):
         object.__setattr__(self, "partition", rows)
         patches = len(rows[0])
         for cluster, areas in enumerate(rows):
-            field = f"partition[{cluster}]"
+            field, present = f"partition[{cluster}]", sorted(set(areas))
             if len(areas) != patches:
                 raise invalid_value(
                     field, len(areas), f"must give an area to each of the {patches} positions"
                 )
-            present = set(areas)
             if len(present) < 2:
+                raise invalid_value(field, present, "must have at least two areas: one global, one local")
+            if present != list(range(len(present))):
                 raise invalid_value(
-                    field, sorted(present), "must have at least two areas: one global, one local"
-                )
-            if present != set(range(len(present))):
-                raise invalid_value(
-                    field, sorted(present), f"area indices must be 0..{len(present) - 1}, none left out"
+                    field, present, f"area indices must be 0..{len(present) - 1}, none left out"
                 )
         object.__setattr__(self, "grid", _checked_grid(self.grid, patches))
         object.__setattr__(self, "exponents", checked_exponents(self.exponents))
@@ -281,7 +278,5 @@ def _sizes_by_cluster(
         if sum(row) != total:
             raise invalid_value("sizes", row, f"add up to {sum(row)}; they must add up to {total} patches")
         if len(row) < 2:
-            raise invalid_value(
-                "sizes", row, "must name at least two areas: the global one first, then the local ones"
-            )
+            raise invalid_value("sizes", row, "must name at least two areas: the global one, then local ones")
     return nested

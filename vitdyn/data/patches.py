@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from math import sqrt
+from math import ceil, isqrt, sqrt
 
 import numpy as np
 import torch
@@ -32,9 +32,8 @@ def _require_device(field: str, device: object) -> None:
     try:
         torch.empty(0, device=device)  # type: ignore[call-overload]
     except (RuntimeError, TypeError, AssertionError) as error:
-        raise invalid_value(
-            field, device, 'must be a device that is here: "cpu", "cuda", "cuda:1"'
-        ) from error
+        words = 'must be a device that is here: "cpu", "cuda", "cuda:1"'
+        raise invalid_value(field, device, words) from error
 
 
 @dataclass(frozen=True)
@@ -174,11 +173,16 @@ class PatchBatch:
         """
         require_integer("patch_size", patch_size, at_least=1)
         require_integer("channels", channels, at_least=1)
-        rows, columns = self.layout.grid or _square_grid(self.layout.patches)
+        patches = self.layout.patches
+        rows, columns = self.layout.grid or (isqrt(patches), isqrt(patches))
+        if rows * columns != patches:
+            raise invalid_value(
+                "layout.grid", None, f"{patches} patches fill no square: give the layout a grid"
+            )
         exists = torch.from_numpy(self.layout.sizes > 0)
         pixels, count = channels * patch_size**2, int(exists.sum())
         if pixels < count:
-            least = int(np.ceil(sqrt(count / channels)))
+            least = ceil(sqrt(count / channels))
             raise invalid_value(
                 "patch_size", patch_size, f"{count} features need patches of {least} pixels a side or more"
             )
@@ -203,13 +207,6 @@ def _kept_membership(layout: PatchLayout, dtype: torch.dtype, device: torch.devi
     return torch.from_numpy(table).to(dtype=dtype, device=device)
 
 
-def _square_grid(patches: int) -> tuple[int, int]:
-    side = round(sqrt(patches))
-    if side * side != patches:
-        raise invalid_value("layout.grid", None, f"{patches} patches fill no square: give the layout a grid")
-    return side, side
-
-
 @dataclass(frozen=True, kw_only=True)
 class PatchGenerator:
     """The data distribution: a layout and a distribution of the latents.
@@ -229,10 +226,9 @@ class PatchGenerator:
     def __post_init__(self) -> None:
         require_kind("layout", self.layout, PatchLayout)
         if isinstance(self.latents, type) or not isinstance(self.latents, Distribution):
+            known = ", ".join(DISTRIBUTIONS)
             raise invalid_value(
-                "latents",
-                self.latents,
-                f"must be a distribution: one of {', '.join(DISTRIBUTIONS)}, or Custom(...)",
+                "latents", self.latents, f"must be a distribution: one of {known}, or Custom(...)"
             )
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
@@ -56,20 +57,13 @@ def phase_one_end(trajectory: Trajectory) -> PhaseOneEnd | None:
 def crossing_time(trajectory: Trajectory, values: Float[np.ndarray, " frame"], level: float) -> float:
     """Return the first time at which recorded values pass a level, by interpolation in log time; NaN if never."""
     require_kind("trajectory", trajectory, Trajectory)
-    clock, values = trajectory["time"].to_numpy(), as_numbers("values", values)
-    if values.shape != clock.shape:
-        raise invalid_value(
-            "values.shape", values.shape, f"must be one number for each of {len(clock)} frames"
-        )
-    require_real("level", level, low=-1e300, high=1e300)
-    above = np.flatnonzero(values >= level)
-    if not len(above) or above[0] == 0:
-        return float("nan") if not len(above) else float(clock[0])
-    last = above[0]
+    clock = trajectory["time"].to_numpy()
+    last, share = _first_reached(as_numbers("values", values), clock, level)
+    if last is None:
+        return nan
     # The record starts at t = 0, which has no logarithm: the frame after it stands for the crossing.
-    if clock[last - 1] == 0:
+    if last == 0 or clock[last - 1] == 0:
         return float(clock[last])
-    share = (level - values[last - 1]) / (values[last] - values[last - 1])
     return float(np.exp(np.log(clock[last - 1]) + share * np.log(clock[last] / clock[last - 1])))
 
 
@@ -78,14 +72,21 @@ def when_reached(
 ) -> float:
     """Return what ``values`` is where ``other`` first reaches a level, linear between frames; NaN if it never does."""
     values, other = as_numbers("values", values), as_numbers("other", other)
-    if values.shape != other.shape:
-        raise invalid_value("values.shape", values.shape, f"must be that of other, {other.shape}")
+    last, share = _first_reached(other, values, level)
+    if last is None:
+        return nan
+    return float(values[last - 1] + share * (values[last] - values[last - 1]) if last else values[0])
+
+
+def _first_reached(values: np.ndarray, beside: np.ndarray, level: float) -> tuple[int | None, float]:
+    """Return the first frame at a level, None for none, and how far it lies on the way there from the one before."""
+    if values.shape != beside.shape:
+        raise invalid_value(
+            "values.shape", values.shape, f"must be one number for a frame, not {beside.shape}"
+        )
     require_real("level", level, low=-1e300, high=1e300)
-    above = np.flatnonzero(other >= level)
+    above = np.flatnonzero(values >= level)
     if not len(above):
-        return float("nan")
+        return None, nan
     last = int(above[0])
-    if last == 0:
-        return float(values[0])
-    share = (level - other[last - 1]) / (other[last] - other[last - 1])
-    return float(values[last - 1] + share * (values[last] - values[last - 1]))
+    return last, (level - values[last - 1]) / (values[last] - values[last - 1]) if last else 0.0

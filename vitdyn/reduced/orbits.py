@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,8 @@ def exchanges(
     table = _Table(areas, sizes, area_sizes)
     found = [move for cluster in range(areas.shape[1]) for move in _of_two_areas(table, cluster)]
     if areas.shape[1] > 1:
-        found += [*_of_two_labels(table), *_of_two_clusters(table)]
+        found += _with_firsts(range(1, area_sizes.shape[1]), partial(_of_two_labels, table))
+        found += _with_firsts(range(areas.shape[1]), partial(_of_two_clusters, table))
     return found
 
 
@@ -42,15 +44,15 @@ class _Table:
         self.features = np.arange(area_sizes.size).reshape(area_sizes.shape)
         self.place = {row.tobytes(): number for number, row in enumerate(areas)}
 
-    def image(self, rows: np.ndarray, moved: np.ndarray) -> np.ndarray | None:
-        """Return where each block goes when ``rows`` get the areas ``moved``; None where sizes would change."""
+    def exchange(self, rows: np.ndarray, moved: np.ndarray, features: np.ndarray) -> Exchange | None:
+        """Return the exchange by which ``rows`` get the areas ``moved``; None where sizes of blocks would change."""
         image = np.arange(len(self.sizes))
         for row, areas in zip(rows, np.ascontiguousarray(moved), strict=True):
             target = self.place.get(areas.tobytes())
             if target is None or self.sizes[target] != self.sizes[row]:
                 return None
             image[row] = target
-        return image
+        return Exchange(image, features.ravel())
 
 
 def _of_two_areas(table: _Table, cluster: int) -> Iterator[Exchange]:
@@ -64,46 +66,44 @@ def _of_two_areas(table: _Table, cluster: int) -> Iterator[Exchange]:
         # Two areas are alike if their blocks meet the same areas of the other clusters, in equal sizes.
         twin = alike.setdefault(others.tobytes() + b"|" + table.sizes[rows].tobytes(), rows)
         if twin is not rows:
-            first = int(table.areas[twin[0], cluster])
-            features = table.features.copy()
-            features[cluster, [first, area]] = features[cluster, [area, first]]
-            blocks = np.arange(len(table.sizes))
+            features, blocks = table.features.copy(), np.arange(len(table.sizes))
+            order = _swap(table.area_sizes.shape[1], table.areas[twin[0], cluster], area)
+            features[cluster] = features[cluster, order]
             blocks[twin], blocks[rows] = rows, twin
             yield Exchange(blocks, features.ravel())
 
 
-def _of_two_labels(table: _Table) -> Iterator[Exchange]:
-    """Yield exchanges of the same two local labels in all clusters at once."""
-    firsts: list[int] = []
-    for area in range(1, table.area_sizes.shape[1]):
-        for first in firsts:
-            # Most pairs of labels differ in size in some cluster: nothing to look up.
-            if (table.area_sizes[:, first] != table.area_sizes[:, area]).any():
-                continue
-            relabel = np.arange(table.area_sizes.shape[1])
-            relabel[[first, area]] = area, first
-            rows = np.flatnonzero(((table.areas == first) | (table.areas == area)).any(1))
-            image = table.image(rows, relabel[table.areas[rows]])
-            if image is not None:
-                yield Exchange(image, table.features[:, relabel].ravel())
-                break
-        else:
-            firsts.append(area)
+def _of_two_labels(table: _Table, first: int, area: int) -> Exchange | None:
+    """Return the exchange of the same two local labels in all clusters at once."""
+    # Most pairs of labels differ in size in some cluster: nothing to look up.
+    if (table.area_sizes[:, first] != table.area_sizes[:, area]).any():
+        return None
+    relabel = _swap(table.area_sizes.shape[1], first, area)
+    rows = np.flatnonzero(((table.areas == first) | (table.areas == area)).any(1))
+    return table.exchange(rows, relabel[table.areas[rows]], table.features[:, relabel])
 
 
-def _of_two_clusters(table: _Table) -> Iterator[Exchange]:
-    """Yield exchanges of two clusters, area by area."""
+def _of_two_clusters(table: _Table, first: int, cluster: int) -> Exchange | None:
+    """Return the exchange of two clusters, area by area."""
+    order = _swap(table.areas.shape[1], first, cluster)
+    return table.exchange(np.arange(len(table.sizes)), table.areas[:, order], table.features[order])
+
+
+def _with_firsts(members: range, exchange: Callable[[int, int], Exchange | None]) -> Iterator[Exchange]:
+    """Yield for each member of a family the exchange with the first of its class, if it is not that itself."""
     firsts: list[int] = []
-    for cluster in range(table.areas.shape[1]):
-        for first in firsts:
-            order = np.arange(table.areas.shape[1])
-            order[[first, cluster]] = cluster, first
-            image = table.image(np.arange(len(table.sizes)), table.areas[:, order])
-            if image is not None:
-                yield Exchange(image, table.features[order].ravel())
-                break
+    for member in members:
+        found = next((move for first in firsts if (move := exchange(first, member)) is not None), None)
+        if found is None:
+            firsts.append(member)
         else:
-            firsts.append(cluster)
+            yield found
+
+
+def _swap(count: int, first: int, second: int) -> Int[np.ndarray, " count"]:
+    order = np.arange(count)
+    order[[first, second]] = second, first
+    return order
 
 
 def orbits(
