@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from vitdyn._bytecode import draws_globally, global_names, imported_names, spoken_names
+from vitdyn._bytecode import draws_globally, operands, spoken_names
 
 _MOST_PARTS = 200_000
 _GENERATED = {"__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__", "__replace__"} | {
@@ -37,6 +37,7 @@ _OUTSIDE = {
 
 _OF_CHANCE_OR_TIME = {"random", "secrets", "time", "uuid"}
 _STANDARD = str(Path(sysconfig.get_path("stdlib")).resolve())
+_SLOT_KINDS = ("member_descriptor", "getset_descriptor")
 _RANDOM = ("numpy.random.", "random.", "torch._C.Generator")
 _OF_EVERY_CLASS = {
     "__abstractmethods__", "__annotations__", "__annotations_cache__", "__annotate_func__", "__dataclass_fields__",
@@ -115,9 +116,9 @@ class _Reader:
         self._parts += 1
         if self._parts > _MOST_PARTS:
             raise NoDigestError(f"it has more than {_MOST_PARTS} parts")
-        if value is None or (isinstance(value, (bool, int, str, bytes, complex)) and _is_plain(value)):
+        if value is None or type(value) in (bool, int, str, bytes, complex):
             return type(value).__name__, value
-        if isinstance(value, float) and _is_plain(value):
+        if type(value) is float:
             return "float", value.hex()  # all digits, and −0.0 is not 0.0
         # by identity: a cycle ends here, and equal parts that are not the same one are read like any others
         for depth, outer in enumerate(self._under_way):
@@ -194,7 +195,7 @@ class _Reader:
     def _globals(self, function: FunctionType) -> Iterator[Any]:
         code, space = function.__code__, function.__globals__
         spoken = spoken_names(code)
-        names = global_names(code)
+        names = operands(code, "LOAD_GLOBAL", "LOAD_NAME")
         # code that looks names up by text may take any global that one of its texts or attributes spells
         if names & {"globals", "vars", "locals"}:
             names |= spoken & space.keys()
@@ -209,7 +210,7 @@ class _Reader:
                 yield name, self._module(space[name], spoken)
             else:
                 yield name, self.read(space[name])
-        for name in sorted(imported_names(code)):
+        for name in sorted(operands(code, "IMPORT_NAME")):
             module = sys.modules.get(name)
             if module is None and not is_library(name):
                 raise NoDigestError(f"it imports {name} when it runs, which is not loaded yet")
@@ -245,16 +246,11 @@ class _Reader:
         own = {name: part for name, part in vars(kind).items() if name not in _OF_EVERY_CLASS}
         generated = "__dataclass_params__" in vars(kind)
         parts = tuple(
-            (name, self._slot(part))
+            (name, "slot" if type(part).__name__ in _SLOT_KINDS else self.read(part))
             for name, part in sorted(own.items())
             if not (generated and _is_generated(name, part))
         )
         return "class", tuple(map(self.read, kind.__bases__)), self.read(type(kind)), parts
-
-    def _slot(self, part: Any) -> Any:
-        return (
-            "slot" if type(part).__name__ in ("member_descriptor", "getset_descriptor") else self.read(part)
-        )
 
     def _object(self, value: Any) -> Any:
         kind = type(value)
@@ -295,10 +291,6 @@ def _is_compiled_or_cached(value: Any) -> bool:
     """Return whether an object is a function of numba's or one behind a cache of functools, and no user's wrapper."""
     kind = type(value)
     return kind.__module__.partition(".")[0] in ("numba", "functools") and is_of_library(kind)
-
-
-def _is_plain(value: Any) -> bool:
-    return type(value) in (bool, int, float, str, bytes, complex)
 
 
 def _numbers(tensor: Any) -> np.ndarray:

@@ -50,9 +50,8 @@ class _Cautious(FunctionCache):
         beside = [
             (path.name, path.stat()) for path in Path(function.__code__.co_filename).parent.glob("*.py")
         ]
-        self._cache_file._source_stamp = sorted(
-            (name, about.st_mtime, about.st_size) for name, about in beside
-        )
+        stamps = sorted((name, about.st_mtime, about.st_size) for name, about in beside)
+        self._cache_file._source_stamp = stamps
 
     def load_overload(self, *given: Any) -> Any:
         """Return kept code, None where there is none or it is damaged."""

@@ -117,9 +117,8 @@ def _scratch(target: Path) -> tuple[int, Path]:
                 "out", str(target), "is a folder, where a file is to be written: name another"
             )
         if target.is_symlink() and not target.exists():
-            raise invalid_value(
-                "out", str(target), "is a link to a file that is not there: remove it, or name another"
-            )
+            words = "is a link to a file that is not there: remove it, or name another"
+            raise invalid_value("out", str(target), words)
         target.parent.mkdir(parents=True, exist_ok=True)
         while True:
             path = target.with_name(f".{target.name[:40]}.{token_hex(8)}.vitdyn")

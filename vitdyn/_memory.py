@@ -38,11 +38,8 @@ def require_fits(field: str, value: object, needed: float, remedy: str, have: in
     limit = machine_memory() if have is None else have
     if limit is not None and needed > limit:
         where = "this machine" if have is None else "the GPU"
-        raise invalid_value(
-            field,
-            value,
-            f"takes {_gibibytes(needed)} of memory, and {where} has {_gibibytes(limit)}: {remedy}",
-        )
+        words = f"takes {_gibibytes(needed)} of memory, and {where} has {_gibibytes(limit)}: {remedy}"
+        raise invalid_value(field, value, words)
 
 
 def _gibibytes(count: float) -> str:

@@ -18,7 +18,6 @@ class Progress(Protocol):
 
     def update(self, count: int) -> object:
         """Take note of ``count`` units more."""
-        ...
 
     def __enter__(self) -> Self: ...
 
@@ -50,8 +49,7 @@ def duration(seconds: float) -> str:
 class _Silent:
     """Shows nothing."""
 
-    def __init__(self) -> None:
-        self.n = 0
+    n = 0
 
     def update(self, count: int) -> None:
         """Count."""
@@ -64,11 +62,11 @@ class _Silent:
         return None
 
 
-class Lines:
+class Lines(_Silent):
     """Prints a line at most every ``EVERY`` seconds and one at the end; groups may tell it from their own threads."""
 
     def __init__(self, total: int, unit: str, label: str) -> None:
-        self.n, self.total, self.unit, self.label = 0, total, unit, label
+        self.total, self.unit, self.label = total, unit, label
         self.began = time.monotonic()
         self.due = self.began + FIRST
         self.pace: tuple[float, int] | None = None
@@ -86,9 +84,6 @@ class Lines:
                 self.due = now + EVERY
                 self._print(now)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *raised: object) -> None:
         if raised[0] is None:
             self._print(time.monotonic())
@@ -100,8 +95,5 @@ class Lines:
             left = f", about {duration((now - since) * (self.total - self.n) / (self.n - before))} left"
         share = f" ({100 * self.n / self.total:.3g} %)" if self.total else ""
         name = f"{self.label}: " if self.label else ""
-        print(
-            f"{name}{self.n} of {self.total} {self.unit}s{share}, {duration(now - self.began)}{left}",
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"{name}{self.n} of {self.total} {self.unit}s{share}, {duration(now - self.began)}{left}"
+        print(line, file=sys.stderr, flush=True)

@@ -58,11 +58,8 @@ def register(kind: Any, *, name: str | None = None) -> Any:
     """
     table = next((table for table in _TABLES if table.takes(kind)), None)
     if table is None:
-        raise invalid_value(
-            "kind",
-            kind,
-            "must be an Observable, or the class of an objective, a distribution or an optimizer",
-        )
+        words = "must be an Observable, or the class of an objective, a distribution or an optimizer"
+        raise invalid_value("kind", kind, words)
     table.add(_name_of(kind, name, table) if isinstance(kind, type) else kind.name, kind)
     return kind
 
@@ -71,21 +68,18 @@ def _name_of(kind: Any, name: str | None, table: Registry) -> str:
     """Return the name of a class. Raises ``ValueError`` where command line and JSON cannot call it, or make one."""
     title: str = kind.__name__
     if not is_dataclass(kind):
-        raise invalid_value(
-            "kind", kind, "must be a dataclass(frozen=True, kw_only=True): its fields are its specification"
-        )
+        words = "must be a dataclass(frozen=True, kw_only=True): its fields are its specification"
+        raise invalid_value("kind", kind, words)
     for field in fields(kind):
         if table.what == "objective" and field.default is MISSING:
-            raise invalid_value(
-                f"{title}.{field.name}", None, "must have a default, which the command line offers"
-            )
+            words = "must have a default, which the command line offers"
+            raise invalid_value(f"{title}.{field.name}", None, words)
     own = getattr(kind, "name", None)  # a parent's too: it is taken, which tells that the class needs its own
     hyphened = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", title).lower()
     found = name or (own if isinstance(own, str) else hyphened)
     if not isinstance(found, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", found):
-        raise invalid_value(
-            "name", found, "must be made of small letters and digits, with single hyphens between"
-        )
+        words = "must be made of small letters and digits, with single hyphens between"
+        raise invalid_value("name", found, words)
     return found
 
 

@@ -122,9 +122,8 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
         return value
     for word in ("function", "value"):
         if word in value and "code" in value:
-            raise invalid_value(
-                word, value[word], f"a {word} is not rebuilt from JSON; build the spec in Python"
-            )
+            remedy = f"a {word} is not rebuilt from JSON; build the spec in Python"
+            raise invalid_value(word, value[word], remedy)
     if "kind" not in value:
         return {key: _decode(item, by_name) for key, item in value.items()}
     kind = value["kind"]
@@ -135,20 +134,17 @@ def _decode(value: Any, by_name: Mapping[str, type]) -> Any:
         return found
     code = value.get("code")
     if "state" in value or ("code" in value and code != _Encoder()._digest(by_name[kind])):
-        raise invalid_value(
-            kind, code, "was written with other code than it has now: build the specification in Python"
-        )
-    value = {key: item for key, item in value.items() if key != "code"}
+        remedy = "was written with other code than it has now: build the specification in Python"
+        raise invalid_value(kind, code, remedy)
+    given = {key: item for key, item in value.items() if key not in ("code", "kind")}
     fields = {field.name for field in dataclasses.fields(by_name[kind])}
-    unknown = sorted(set(value) - fields - {"kind"})
-    if unknown:
-        raise invalid_value(
-            f"{kind}.{unknown[0]}", value[unknown[0]], f"{kind} has the fields {', '.join(sorted(fields))}"
-        )
+    if unknown := sorted(given.keys() - fields):
+        remedy = f"{kind} has the fields {', '.join(sorted(fields))}"
+        raise invalid_value(f"{kind}.{unknown[0]}", given[unknown[0]], remedy)
     try:
-        return by_name[kind](**{key: _decode(item, by_name) for key, item in value.items() if key != "kind"})
+        return by_name[kind](**{key: _decode(item, by_name) for key, item in given.items()})
     except TypeError as error:  # a field without a default is missing
-        raise invalid_value(kind, sorted(set(value) - {"kind"}), f"lacks a field: {error}") from error
+        raise invalid_value(kind, sorted(given), f"lacks a field: {error}") from error
 
 
 def to_text(value: Any) -> str:
