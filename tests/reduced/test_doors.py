@@ -141,7 +141,7 @@ def _gradient(**changes):
         "order": symmetry.zeros(1),
         "generator": PatchGenerator(layout=LAYOUT),
         "objective": MaskedReconstruction(),
-        "samples": 4,
+        "batch_size": 4,
         "seeds": (0,),
     }
     return sampled_gradient(*(given | changes).values())

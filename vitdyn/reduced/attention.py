@@ -50,18 +50,16 @@ class AttentionRow(NamedTuple):
 
 
 class Query(NamedTuple):
-    """One kind of query: its correlations, the number of other local areas, and the keys that it finds on average.
+    """One kind of query: its correlations, the keys that it finds on average, and the number of other local areas.
 
-    ``keys`` counts those of the global, of its own and of another local area: all of them, or, where the query is
+    Triples are of the global, of its own and of another local area. ``keys`` counts all of them, or, where the query is
     masked, those beside itself. ``visible`` is the share of them that is visible.
     """
 
-    phi_global: Number
-    phi_own: Number
-    phi_other: Number
+    phi: tuple[Number, Number, Number]
     upsilon: tuple[Number, Number, Number]
-    others: Number
     keys: tuple[Number, Number, Number]
+    others: Number
     visible: Number
     local: bool
     masked: bool
@@ -119,29 +117,13 @@ class MeanAttention:
         upsilon = state[5:] if self.position_correlations else np.zeros(5)
         # Beside a masked query, all (1 − γ)P visible patches are among the other P − 1.
         visible = (1 - self.mask_ratio) * (self.patches / (self.patches - 1) if masked else 1.0)
-        local = Query(
-            phi_global=state[0],
-            phi_own=state[1],
-            phi_other=state[2],
-            upsilon=(upsilon[0], upsilon[1], upsilon[2]),
-            others=self.local_areas - 1,
-            keys=(self.global_size, self.local_size - masked, self.local_size),
-            visible=visible,
-            local=True,
-            masked=masked,
+        phi, up = (((each[0], each[1], each[2]), (each[3], 0.0, each[4])) for each in (state, upsilon))
+        size_global, size = self.global_size, self.local_size
+        keys = (size_global, size - masked, size), (size_global - masked, 0.0 * size, size)
+        return (
+            Query(phi[0], up[0], keys[0], self.local_areas - 1, visible, local=True, masked=masked),
+            Query(phi[1], up[1], keys[1], self.local_areas, visible, local=False, masked=masked),
         )
-        global_query = Query(
-            phi_global=state[3],
-            phi_own=0.0,
-            phi_other=state[4],
-            upsilon=(upsilon[3], 0.0, upsilon[4]),
-            others=self.local_areas,
-            keys=(self.global_size - masked, 0.0 * self.local_size, self.local_size),
-            visible=visible,
-            local=False,
-            masked=masked,
-        )
-        return local, global_query
 
     def rows_of(self, state: State, *, masked: bool) -> Rows:
         """Return both kinds of query with their attention."""
@@ -151,22 +133,20 @@ class MeanAttention:
     def _row(self, query: Query) -> AttentionRow:
         """Return the softmax over the keys of a query, with the own local area apart from the rest."""
         z, _ = self.rule
-        up_global, up_own, up_other = query.upsilon
+        (phi_global, phi_own, phi_other), (up_global, up_own, up_other) = query.phi, query.upsilon
         visible, masked, one_other = self._log_keys(query)
-        on_global = visible[0] + up_global + z * query.phi_global
-        # Scaled to 1 at its largest; the scale joins the other logarithms, so that no power of the boost
-        # overflows.
-        peak = (z * query.phi_other).max(0)
-        boost = np.exp(z * query.phi_other - peak)
+        on_global = visible[0] + up_global + z * phi_global
+        # Scaled to 1 at its largest; the scale joins the other logarithms, so that no power of the boost overflows.
+        peak = (z * phi_other).max(0)
+        boost = np.exp(z * phi_other - peak)
         on_others = visible[2] + up_other + peak + np.log(self.moment(0, boost))
         on_masked = [keys + up for keys, up in zip(masked, query.upsilon, strict=True)]
-        # One shift for the row, the largest logarithm of any kind of key at any node: no exponential exceeds
-        # 1.
+        # One shift for the row, the largest logarithm of any kind of key at any node: no exponential exceeds 1.
         shift = on_global.max(0)
         for each in (on_others, *on_masked):
             shift = np.maximum(shift, each)
         if query.local:
-            on_own = visible[1] + up_own + z * query.phi_own
+            on_own = visible[1] + up_own + z * phi_own
             shift = np.maximum(shift, on_own.max(0))
         from_global = np.exp(on_global - shift)
         from_others = np.exp(on_others - shift) + sum(np.exp(each - shift) for each in on_masked)

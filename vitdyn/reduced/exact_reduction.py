@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -84,14 +85,11 @@ class ExactReduction:
         areas, clusters = self.layout.areas, self.layout.clusters
         # A block is one combination of areas, and holds one position at least.
         blocks = min(self.layout.patches, areas**clusters)
-        per_sample = 8.0 * (3 * blocks + 2 * areas)
-        require_fits("batch_size", self.batch_size, self.batch_size * per_sample, "take fewer samples a step")
-        seeds = len(self.seed_numbers)
-        frame = 8.0 * 3 * 4 * clusters * areas**2
-        kept = seeds * (
-            min(self.frames, self.steps + 2) * frame + 16.0 * blocks * (blocks + clusters * areas)
-        )
-        require_fits("seeds", seeds, kept, "take fewer seeds or frames, or run them in parts")
+        batch = 8.0 * (3 * blocks + 2 * areas) * self.batch_size
+        require_fits("batch_size", self.batch_size, batch, "take fewer samples a step")
+        frames, seeds = min(self.frames, self.steps + 2), len(self.seed_numbers)
+        kept = frames * 96.0 * clusters * areas**2 + 16.0 * blocks * (blocks + clusters * areas)
+        require_fits("seeds", seeds, seeds * kept, "take fewer seeds or frames, or run them in parts")
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
@@ -135,14 +133,10 @@ def draw_counts(
     visible = patches - masking.masked(patches)
     # Counts have a stream of their own: latents and clusters stay those of a simulation with this seed.
     masks = stream(seed, f"{purpose}masks", step)
-    views = [masks.multivariate_hypergeometric(sizes, visible, size=batch_size, method="marginals")]
+    draw = partial(masks.multivariate_hypergeometric, sizes, visible, size=batch_size, method="marginals")
+    views = [draw()]
     if objective.view_count == 2:
-        if masking.complementary:
-            views.append(sizes - views[0])
-        else:
-            views.append(
-                masks.multivariate_hypergeometric(sizes, visible, size=batch_size, method="marginals")
-            )
+        views.append(sizes - views[0] if masking.complementary else draw())
     batch = generator.sample(batch_size, (seed,), step=step, purpose=purpose)
     return CountedBatch(batch.cluster[0].numpy(), batch.latents[0].numpy(), tuple(views))
 
@@ -178,9 +172,8 @@ def sampled_gradient(
     require_integer("batch_size", batch_size, at_least=1)
     require_sequence("seeds", seeds, "whole numbers")
     if generator.layout != symmetry.layout:
-        raise invalid_value(
-            "generator.layout", generator.layout.describe(), "must be the layout of the symmetry"
-        )
+        layout = generator.layout.describe()
+        raise invalid_value("generator.layout", layout, "must be the layout of the symmetry")
     if len(order.feature) != len(seeds):
         raise invalid_value("seeds", tuple(seeds), f"order has {len(order.feature)} rows: one for each seed")
     # Contrast pools over all queries, so that it has every row at hand anyway.
@@ -214,7 +207,9 @@ def descend(
     with shown(progress, spec.steps, "step") as bar:
         for step in range(spec.steps + 1):
             if step in recorded:
-                _require_finite(order, step)
+                if not (order.feature.isfinite().all() and order.position.isfinite().all()):
+                    words = f"step {step}: the order parameters are not finite; lower the learning rate"
+                    raise ArithmeticError(words)
                 frames.append(_frame(spec, symmetry, order, step))
             if step < spec.steps:
                 arguments = spec.objective, spec.batch_size, seeds, step
@@ -231,11 +226,6 @@ def descend(
         engine="exact reduction, gradient descent",
         seconds=time.monotonic() - began,
     )
-
-
-def _require_finite(order: OrderParameters, step: int) -> None:
-    if not all(block.isfinite().all() for block in (order.feature, order.position)):
-        raise ArithmeticError(f"step {step}: the order parameters are not finite; lower the learning rate")
 
 
 def _frame(spec: ExactReduction, symmetry: Symmetry, order: OrderParameters, step: int) -> Frame:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from vitdyn._errors import invalid_value, require_boolean, require_integer, require_real, require_sequence
+from vitdyn._errors import (
+    invalid_value,
+    require_boolean,
+    require_integer,
+    require_kind,
+    require_real,
+    require_sequence,
+)
 from vitdyn._memory import LAST_STEP, MOST_FRAMES, require_fits
 from vitdyn.data import AreaSizes, Distribution, Uniform
 from vitdyn.objectives import MaskedReconstruction, Objective, Reduction
@@ -69,8 +76,7 @@ class MeanField:
     frames: int = 96
 
     def __post_init__(self) -> None:
-        if not isinstance(self.sizes, AreaSizes):
-            raise invalid_value("sizes", self.sizes, "must be AreaSizes")
+        require_kind("sizes", self.sizes, AreaSizes)
         # Refuses an objective that the mean field does not know.
         _ = self.reduction
         require_boolean("position_correlations", self.position_correlations)
@@ -86,11 +92,8 @@ class MeanField:
             require_real("learning_rate", self.learning_rate, low=0.0, high=1e300, open_low=True)
         self._check_views()
         if self.position_correlations and self.clusters > 1:
-            raise invalid_value(
-                "position_correlations",
-                True,
-                "Υ is shared by the clusters, whose partitions differ: take clusters=1",
-            )
+            words = "Υ is shared by the clusters, whose partitions differ: take clusters=1"
+            raise invalid_value("position_correlations", True, words)
         # Refuses latents that have no rule.
         quadrature(self.latents, self.nodes)
 
@@ -98,15 +101,11 @@ class MeanField:
         """Refuse masks of less than a patch, and second views whose counts are not those of the first."""
         ratio, patches = float(self.objective.masking().ratio), self.sizes.patches
         if min(ratio, 1 - ratio) * patches < 1:
-            raise invalid_value(
-                "objective.mask_ratio", ratio, f"must mask and show at least one of {patches:g} patches"
-            )
+            words = f"must mask and show at least one of {patches:g} patches"
+            raise invalid_value("objective.mask_ratio", ratio, words)
         if self.objective.masking().complementary and ratio != 0.5:
-            raise invalid_value(
-                "objective.views",
-                "complementary",
-                "the mean field takes both views alike: take independent ones, or mask_ratio=0.5",
-            )
+            words = "the mean field takes both views alike: take independent ones, or mask_ratio=0.5"
+            raise invalid_value("objective.views", "complementary", words)
 
     @property
     def reduction(self) -> Reduction:
@@ -160,25 +159,17 @@ def require_alike(specs: Sequence[MeanField], *shared: str, max_active: int | No
     if not len(specs):
         raise invalid_value("specs", specs, "must be one or more")
     for spec in specs:
-        if not isinstance(spec, MeanField):
-            raise invalid_value("specs", spec, "must be MeanField, all of them")
+        require_kind("specs", spec, MeanField)
+    nodes = specs[0].right_hand_side.rule.nodes.size
     together: dict[str, set[Any]] = {
         "objective": {spec.objective.name for spec in specs},
         "nodes": {spec.right_hand_side.rule.nodes.size for spec in specs},
+        **{name: {getattr(spec, name) for spec in specs} for name in ("position_correlations", *shared)},
     }
-    for name in ("position_correlations", *shared):
-        together[name] = {getattr(spec, name) for spec in specs}
     for name, values in together.items():
         if len(values) > 1:
-            raise invalid_value(
-                f"specs.{name}", sorted(values), "must be the same in all runs: take one batch for each"
-            )
-    nodes = specs[0].right_hand_side.rule.nodes.size
-    held = len(specs) if max_active is None else min(max_active, len(specs))
-    needed = 8.0 * ARRAYS * nodes**2 * held
-    require_fits(
-        "specs" if max_active is None else "max_active",
-        held,
-        needed,
-        f"take fewer at once, or fewer than {nodes} nodes",
-    )
+            words = "must be the same in all runs: take one batch for each"
+            raise invalid_value(f"specs.{name}", sorted(values), words)
+    field, held = ("specs", len(specs)) if max_active is None else ("max_active", min(max_active, len(specs)))
+    remedy = f"take fewer at once, or fewer than {nodes} nodes"
+    require_fits(field, held, 8.0 * ARRAYS * nodes**2 * held, remedy)

@@ -75,8 +75,7 @@ class Symmetry:
     @classmethod
     def of(cls, layout: PatchLayout) -> Symmetry:
         """Find the classes. Raises ``ValueError`` unless given a ``PatchLayout``."""
-        if not isinstance(layout, PatchLayout):
-            raise invalid_value("layout", layout, "must be a PatchLayout")
+        require_kind("layout", layout, PatchLayout)
         # A position is known by its areas in all clusters: equal columns form one block.
         areas, block, sizes = np.unique(
             layout.area_of_patch.T, axis=0, return_inverse=True, return_counts=True
@@ -152,31 +151,23 @@ class Symmetry:
     def require_order(self, field: str, order: object, seeds: int | None = None) -> None:
         """Raise ``ValueError`` unless there is a number for each class, and a row for each of so many seeds."""
         require_kind(field, order, OrderParameters)
-        rows = seeds if seeds is not None else -1
         for name, count in (("feature", self.feature_sizes), ("position", self.position_pair_sizes)):
             block, size = getattr(order, name), len(count)
             shape = tuple(getattr(block, "shape", ()))
-            if (
-                not isinstance(block, Tensor)
-                or len(shape) != 2
-                or shape[1] != size
-                or rows not in (-1, shape[0])
-            ):
-                wanted = f"(seeds, {size})" if seeds is None else f"({seeds}, {size})"
-                raise invalid_value(
-                    f"{field}.{name}", shape, f"must be a tensor of shape {wanted} for this layout"
-                )
+            is_right = len(shape) == 2 and shape[1] == size and seeds in (None, shape[0])
+            if not isinstance(block, Tensor) or not is_right:
+                words = f"must be a tensor of shape ({seeds or 'seeds'}, {size}) for this layout"
+                raise invalid_value(f"{field}.{name}", shape, words)
 
     def project(self, correlations: Correlations) -> OrderParameters:
-        """Return the mean of each class; of a embedded state, the very numbers that were embedded.
+        """Return the mean of each class; of an embedded state, the very numbers that were embedded.
 
         Applied to −∂L/∂Q it gives the velocity of the order parameters. Raises ``ValueError`` for content queries.
         """
         require_kind("correlations", correlations, Correlations)
         if correlations.content_queries:
-            raise invalid_value(
-                "correlations", "content queries", "order parameters exist for position queries only"
-            )
+            words = "order parameters exist for position queries only"
+            raise invalid_value("correlations", "content queries", words)
         patches = self.layout.patches
         for name, shape in (
             ("feature_position", (patches, *self.layout.sizes.shape)),
@@ -184,9 +175,8 @@ class Symmetry:
         ):
             found = tuple(correlations.named()[name].shape)
             if found[1:] != shape:
-                raise invalid_value(
-                    f"correlations.{name}", found, f"must have the shape {shape} after the seeds"
-                )
+                words = f"must have the shape {shape} after the seeds"
+                raise invalid_value(f"correlations.{name}", found, words)
         first = self._first_members(correlations)
         # Means of what is left beside one member: equal members then give their common value to the bit.
         rest = correlations.map(torch.sub, self.embed(first))
