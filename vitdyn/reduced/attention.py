@@ -27,10 +27,12 @@ class AttentionRow(NamedTuple):
     ``one_minus_own`` is what the own local area leaves to the others, 1 for a global query. Of that, shares go to the
     global area, to another local one (without its factor ``boost`` = e^{zφ_o}, which is scaled to 1 at its largest)
     and to one masked key (without its factor e^{Υ}); they do not depend on z of the own area. ``complement`` is
-    1 − A_own for either kind of query, a sum of the other terms and so free of cancellation.
+    1 − A_own for either kind of query, and ``share_rest`` is 1 − ``share_global``: sums of the other terms, and so free
+    of cancellation.
     """
 
     share_global: Float[np.ndarray, "node ..."]
+    share_rest: Float[np.ndarray, "node ..."]
     share_other: Float[np.ndarray, "node ..."]
     share_key: Float[np.ndarray, "node ..."]
     one_minus_own: np.ndarray
@@ -163,6 +165,7 @@ class MeanAttention:
             to_own = share_global[:, None]
         return AttentionRow(
             share_global=share_global,
+            share_rest=from_others * scale,
             share_other=np.exp(one_other + up_other + peak - shift) * scale,
             share_key=np.exp(-self.log_patches - shift) * scale,
             one_minus_own=one_minus_own,

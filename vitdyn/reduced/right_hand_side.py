@@ -151,8 +151,11 @@ class RightHandSide(MeanAttention):
                 own = kept_square * row.to_own
                 kept = self.over_own(kept_square)
                 level = square * row.share_global**2 + spread
-                mean = self.over_own(own, 2) - level * self.over_own(kept_square * row.one_minus_own)
-                to_global = -square * row.share_global * kept - mean
+                own_pull, cube = self.over_own(own, 2), self.over_own(kept_square * row.one_minus_own)
+                mean = own_pull - level * cube
+                # −z²A_g E[r²] − mean, where 1 − A_g r is a sum: the difference is lost where A_g is nearly 1.
+                from_global = row.share_rest * kept + row.share_global * self.over_own(own)
+                to_global = spread * cube - square * row.share_global * from_global - own_pull
                 to_own = [
                     self.moment(0, self.over_own(own, power + 2) + level * self.over_own(own, power))
                     for power in self._powers_of_z
