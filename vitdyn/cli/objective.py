@@ -18,7 +18,7 @@ class LatentOptions:
     """The distribution of the latents."""
 
     distribution: str = "uniform"
-    """Distribution of the latents: uniform, two-point, truncated-normal, beta or constant."""
+    """Distribution of the latents: uniform, two-point, truncated-normal, beta, constant, or your ``--module``'s."""
     low: float = 1.0
     """L, the least latent (the value itself for the constant distribution)."""
     high: float = 1.5

@@ -36,7 +36,7 @@ class RunOptions(LatentOptions):
     dataset_size: int | None = None
     """Size of a fixed data set; fresh samples at every step where it is left out."""
     optimizer: str = "gradient"
-    """Optimizer: gradient, momentum or adam."""
+    """Optimizer: gradient, momentum, adam, or your ``--module``'s."""
     learning_rate: float | None = None
     """η; left out, the objective's own choice for gradient descent (divided by 10 for momentum, 0.05 for adam)."""
     metrics: tuple[str, ...] = ()

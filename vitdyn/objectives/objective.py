@@ -27,6 +27,8 @@ FAMILIES = ("contrastive", "generative", "clustering", "self-distillation", "hyb
 class Objective(ABC):
     """A self-supervised loss as a function of a model's outputs. A subclass must give its ``loss``.
 
+    ``forward``, which its methods are given, is a ``vitdyn.objectives.ForwardPass``: views, outputs, patches, state.
+
     Declared by the class: ``name``, by which the command line and JSON call it; ``family``, its place in the survey's
     taxonomy; ``view_count``, how many views of a sample it takes; and ``batchable_fields``, which its formulas read by
     ``hyperparameter`` alone, so that cells of a grid that differ in them train in one batch. ``mask_ratio`` is γ of
@@ -124,7 +126,8 @@ class Objective(ABC):
     def initial_state(self, correlations: Correlations) -> State:
         """Return what the objective carries before the first step, by name: a teacher, a queue, a predictor.
 
-        It is copied, so that blocks of the model may be named.
+        It is copied, so it may hold the model's own blocks: ``correlations.named()`` is a teacher that
+        ``forward.outputs(view, Correlations(**forward.state))`` of ``vitdyn.models`` sees a view through.
         """
         return {}
 

@@ -50,10 +50,11 @@ class Observable:
     """A quantity that a run records at every frame, or with ``each_step`` before every step of training.
 
     ``compute(state)`` returns a tensor of real numbers with the axes ``axes``, of which the first is "seed"; its
-    ``ModelState`` offers the parameters, the batch, area attention, outputs, the loss and its gradient. Known axes are
-    seed, cluster, area, query_area, key_area, statistic (mean, minimum, maximum), patch, query, key and sample; any
-    other has its values in ``coordinates``. A trajectory holds the observable under its ``name``, with ``frame`` before
-    the other axes, or ``training_step`` behind the seed where it is recorded at ``each_step``.
+    ``vitdyn.observables.ModelState`` offers the parameters, the batch, area attention, outputs, the loss and its
+    gradient. Known axes are seed, cluster, area, query_area, key_area, statistic (mean, minimum, maximum), patch,
+    query, key and sample; any other has its values in ``coordinates``. A trajectory holds the observable under its
+    ``name``, with ``frame`` before the other axes, or ``training_step`` behind the seed where it is recorded at
+    ``each_step``.
 
     A value that does not exist is NaN: declare then ``may_be_missing``, else NaN at the first frame is an error. An
     observable is computed one seed at a time, so that no seed's bits depend on its neighbours, unless it is
