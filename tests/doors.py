@@ -313,7 +313,7 @@ DOORS |= {
     "when_reached": (reduced.when_reached, {"values": TIMES, "other": TIMES, "level": 0.5}),
     "local_correlations": (reduced.local_correlations, {"trajectory": PATH}),
     "phase_one_end": (reduced.phase_one_end, {"trajectory": PATH}),
-    "quadrature": (reduced.quadrature, {"distribution": LAW, "count": 4}),
+    "quadrature": (reduced.quadrature.quadrature, {"distribution": LAW, "count": 4}),
     "Symmetry.of": (reduced.Symmetry.of, {"layout": LAYOUT}),
     "Symmetry.zeros": (CLASSES.zeros, {"seeds": 1}),
     "Symmetry.embed": (CLASSES.embed, {"order": ORDER}),
