@@ -103,8 +103,9 @@ def fold_pairs(
     areas, patches = found.shape[3], values.shape[1]
     for seed in range(values.shape[0]):
         for k in range(found.shape[2]):
-            by_key = np.zeros((areas, patches), values.dtype)
-            low, high = np.full_like(by_key, np.inf), np.full_like(by_key, -np.inf)
+            by_key, low = np.zeros((areas, patches), values.dtype), np.empty((areas, patches), values.dtype)
+            high = np.empty((areas, patches), values.dtype)
+            low[:], high[:] = np.inf, -np.inf
             for p in range(patches):
                 i, row = area[k, p], values[seed, p]
                 _fold(row[:p], by_key[i, :p], low[i, :p], high[i, :p])
@@ -119,7 +120,11 @@ def fold_pairs(
                     total[i, j] += by_key[i, q]
                     lowest[i, j] = min(lowest[i, j], low[i, q])
                     highest[i, j] = max(highest[i, j], high[i, q])
-            _finish(total, np.outer(sizes, sizes) - np.diag(sizes), found[:, seed, k])
+            number = np.empty((areas, areas))  # by a loop: np.outer takes seconds to compile
+            for i in range(areas):
+                for j in range(areas):
+                    number[i, j] = sizes[i] * (sizes[j] - (i == j))
+            _finish(total, number, found[:, seed, k])
 
 
 @_compiled
