@@ -5,7 +5,7 @@ from full_disk import largest_file
 
 from vitdyn import cli
 from vitdyn.dynamics.checkpoint import Checkpointer
-from vitdyn.dynamics.group import EagerStepper
+from vitdyn.dynamics.steppers import EagerStepper
 from vitdyn.trajectory import Trajectory
 
 RUN = [

@@ -11,12 +11,14 @@ import argparse
 import json
 from dataclasses import dataclass, replace
 from statistics import median
+from types import SimpleNamespace
 
 import torch
 
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics.captured import CudaGraphStepper
 from vitdyn.dynamics.device_batches import DeviceBatches
+from vitdyn.dynamics.group import Group
 from vitdyn.dynamics.optimizers import GradientDescent
 from vitdyn.kernels import Correlations, torch_backend
 from vitdyn.kernels.workspace import Workspace
@@ -93,8 +95,8 @@ def problem(size: Size, dtype: torch.dtype = torch.float32):
     )
     correlations = Correlations.zeros(size.layout, size.seeds, dtype=dtype, device="cuda")
     unset = torch.full((size.seeds,), -1, device="cuda")
-    rule = GradientDescent(learning_rate=4.0)
-    return source, CudaGraphStepper(source, rule, correlations, {}, unset)
+    rows = SimpleNamespace(optimizer=GradientDescent(learning_rate=4.0))
+    return source, CudaGraphStepper(Group(rows, correlations, {}, {}, unset), source)
 
 
 def errors(size: Size) -> dict[str, float]:
@@ -105,9 +107,9 @@ def errors(size: Size) -> dict[str, float]:
     batch, (visible,) = source.training(1000)
     from vitdyn.kernels.cuda import backend as flash
 
-    found = flash.residual_gradient(steps.correlations, batch, visible, 1 / batch.count, Workspace())
+    found = flash.residual_gradient(steps.group.correlations, batch, visible, 1 / batch.count, Workspace())
     exact = torch_backend.residual_gradient(
-        steps.correlations.map(torch.Tensor.double),
+        steps.group.correlations.map(torch.Tensor.double),
         replace(batch, latents=batch.latents.double()),
         visible,
         1 / batch.count,
@@ -131,7 +133,7 @@ def parts(size: Size) -> dict[str, float]:
     tables = flash.slots(size.layout, step.device)
     words = source.words(step, batch.cluster, tables.position)
     tiles = flash.tile_samples(batch.cluster, size.layout, ordered=True)
-    blocks = steps.correlations.map(torch.clone).named().values()
+    blocks = steps.group.correlations.map(torch.clone).named().values()
     given = flash.Problem(size.layout, *blocks, batch.latents, words, tiles, tables)
     rates = torch.zeros(size.seeds, device="cuda")
     gradient, scale = flash.empty_gradient(given, Workspace()), 1 / batch.count
@@ -139,7 +141,7 @@ def parts(size: Size) -> dict[str, float]:
         "samples": milliseconds(lambda: source.batch(step)),
         "masks": milliseconds(lambda: source.words(step, batch.cluster, tables.position)),
         "gradient and update": milliseconds(
-            lambda: flash.launch_residual(given, scale, gradient, (rates, steps.first_bad, step))
+            lambda: flash.launch_residual(given, scale, gradient, (rates, steps.group.first_bad, step))
         ),
         "gradient alone": milliseconds(lambda: flash.launch_residual(given, scale, gradient)),
         "step": milliseconds(lambda: steps.advance(10)) / 10,

@@ -83,7 +83,7 @@ def stop_after(monkeypatch):
                     raise error
             return loss_gradient(*given)
 
-        monkeypatch.setattr("vitdyn.dynamics.group.loss_gradient", counted)
+        monkeypatch.setattr("vitdyn.dynamics.steppers.loss_gradient", counted)
         return done
 
     return arrange

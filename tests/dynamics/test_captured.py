@@ -5,6 +5,7 @@ Kernels run under Triton's interpreter (TRITON_INTERPRET=0: on a GPU, with the C
 
 import os
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything loads Triton
 
@@ -12,8 +13,10 @@ import pytest
 import torch
 
 from vitdyn.data import Beta, PatchGenerator, PatchLayout, Uniform
-from vitdyn.dynamics.captured import CudaGraphStepper, takes
+from vitdyn.dynamics.captured import CudaGraphStepper
 from vitdyn.dynamics.device_batches import DeviceBatches
+from vitdyn.dynamics.grid import is_capturable
+from vitdyn.dynamics.group import Group
 from vitdyn.dynamics.optimizers import Adam, GradientDescent, Momentum
 from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction
@@ -36,15 +39,21 @@ def batches(seeds=(3, 5), *, sizes=((4, 2), (3, 3)), latents=None, dtype=torch.f
     return DeviceBatches(generator, objective or MaskedReconstruction(), seeds, 6, dtype, DEVICE)
 
 
-def run(source, optimizer, steps, **options):
+def begin(source, optimizer):
     seeds, layout = len(source.seeds), source.generator.layout
     correlations = Correlations.zeros(layout, seeds, dtype=source.dtype, device=DEVICE)
     unset = torch.full((seeds,), -1, device=DEVICE)
-    taken = CudaGraphStepper(source, optimizer, correlations, optimizer.init(correlations), unset, **options)
+    rows = SimpleNamespace(optimizer=optimizer)
+    return Group(rows, correlations, optimizer.init(correlations), {}, unset)
+
+
+def run(source, optimizer, steps, **options):
+    group = begin(source, optimizer)
+    taken = CudaGraphStepper(group, source, **options)
     for count in steps:
         taken.advance(count)
-    assert taken.step == sum(steps)
-    return correlations, unset
+    assert group.step == sum(steps)
+    return group.correlations, group.first_bad
 
 
 @pytest.mark.parametrize("optimizer", RULES[::2], ids=lambda optimizer: type(optimizer).__name__)
@@ -79,13 +88,12 @@ def test_latents_that_only_the_cpu_draws():
 def test_divergence_is_noted_with_its_step(fused):
     """The number of steps then done, for the seed that diverged."""
     source = batches((0, 1), sizes=((3, 2),))
-    correlations = Correlations.zeros(source.generator.layout, 2, dtype=source.dtype, device=DEVICE)
-    bad = torch.full((2,), -1, device=DEVICE)
-    taken = CudaGraphStepper(source, RULES[0], correlations, {}, bad, fused=fused)
+    group = begin(source, RULES[0])
+    taken = CudaGraphStepper(group, source, fused=fused)
     for noted in ([-1, -1], [-1, 2]):
         taken.advance(1)
-        assert bad.tolist() == noted
-        correlations.feature_position[1, 0] = torch.nan
+        assert group.first_bad.tolist() == noted
+        group.correlations.feature_position[1, 0] = torch.nan
 
 
 def test_batches_are_a_function_of_seed_and_step():
@@ -119,9 +127,9 @@ def test_what_these_steps_take(make_training):
         def step(self, correlations, gradient, state, count):
             super().step(correlations, gradient.map(lambda part: part / 2), state, count)
 
-    assert takes(make_training())
+    assert is_capturable(make_training())
     for optimizer in RULES:
-        assert takes(make_training(optimizer=optimizer))
+        assert is_capturable(make_training(optimizer=optimizer))
     for change in (
         {"objective": Contrastive()},
         {"objective": Own()},
@@ -129,6 +137,6 @@ def test_what_these_steps_take(make_training):
         {"content_queries": True},
         {"dataset_size": 64},
     ):
-        assert not takes(make_training(**change)), change
+        assert not is_capturable(make_training(**change)), change
     assert draws_views_jointly(Contrastive())
     assert not draws_views_jointly(Own())

@@ -14,11 +14,11 @@ from vitdyn.dynamics import Adam, GradientDescent, Momentum
 from vitdyn.dynamics.checkpoint import Checkpointer, packed, stored_state, write_checkpoint
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import ReplicaBatch, batch_key, batches_of_cells
-from vitdyn.dynamics.group import DeviceStepper, Group, stepper_of
-from vitdyn.dynamics.loop import fresh_group
+from vitdyn.dynamics.group import Group, fresh_group
 from vitdyn.dynamics.memory import estimate_memory, split_cells
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.resume import resume
+from vitdyn.dynamics.steppers import EagerStepper, stepper_of
 from vitdyn.kernels.plan import capturable_backend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
@@ -79,7 +79,7 @@ class TestWhoSharesABatch:
     def test_the_key_knows_the_steps(self, runs, make_training, monkeypatch):
         """Cells share a batch where the steps are the fused ones, and these take objective and rule of every row."""
         monkeypatch.setattr(flash, "INTERPRETED", not runs)
-        monkeypatch.setattr("vitdyn.dynamics.group.CudaGraphStepper", lambda *given, **_: given[:2])
+        monkeypatch.setattr("vitdyn.dynamics.steppers.CudaGraphStepper", lambda *given: given)
         changes = [{}, {"precision": "float64"}, {"objective": Contrastive()}, {"dataset_size": 9}]
         shares = []
         for change in changes:
@@ -87,13 +87,12 @@ class TestWhoSharesABatch:
             rows = ReplicaBatch((training, training), ((0, 3), (1, 3)), CUDA)
             steps = stepper_of(Group(rows, None, {}, {}, None), SimpleNamespace(training=None), Workspaces())
             kind = training.generator.layout, CUDA, PRECISIONS[training.precision]
-            fused = isinstance(steps, DeviceStepper) and capturable_backend(*kind) is not None
+            fused = not isinstance(steps, EagerStepper) and capturable_backend(*kind) is not None
             shares.append(batch_key(training, CUDA) is not None)
             assert shares[-1] == fused
             if fused:
-                batches, optimizer = steps.steps
-                assert batches.objective is rows.objective
-                assert optimizer is rows.optimizer
+                group, batches = steps
+                assert group.rows is rows and batches.objective is rows.objective
         assert shares == [runs, False, False, False]
 
     def test_laws_share_no_batch_on_gpus(self, make_training, compiled):

@@ -19,11 +19,10 @@ from vitdyn.dynamics.captured import CudaGraphStepper
 from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import ReplicaBatch, batches_of_cells
-from vitdyn.dynamics.group import DeviceStepper, Group
+from vitdyn.dynamics.group import fresh_group
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.recorder import frame_of
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.models import Correlations
 from vitdyn.objectives import MaskedReconstruction, hyperparameter
 from vitdyn.objectives.stacked import stack_specs
 from vitdyn.observables.observable import observe
@@ -68,23 +67,12 @@ def rows_of(cells, device, chosen=None):
     )
 
 
-def begin(rows):
-    training = rows.common
-    dtype = PRECISIONS[training.precision]
-    blocks = Correlations.zeros(training.generator.layout, len(rows.rows), dtype=dtype, device=rows.device)
-    unset = torch.full((len(rows.rows),), -1, device=rows.device)
-    return Group(rows, blocks, rows.optimizer.init(blocks), {}, unset)
-
-
 def device_steps(group, source=None, workspaces=None, fused=None):
     """What ``stepper_of`` does on a GPU, on any device."""
     rows, training = group.rows, group.rows.common
     kind = training.batch_size, PRECISIONS[training.precision], rows.device
     batches = DeviceBatches(training.generator, rows.objective, rows.seeds, *kind)
-    state = group.correlations, group.optimizer, group.first_bad
-    return DeviceStepper(
-        group, CudaGraphStepper(batches, rows.optimizer, *state, step=group.step, fused=fused)
-    )
+    return CudaGraphStepper(group, batches, fused)
 
 
 class TestSteps:
@@ -95,7 +83,7 @@ class TestSteps:
         if DEVICE == CUDA and not fused:
             pytest.skip("sums of the torch engine depend on how many seeds there are")
         cells = make_cells(kind, batch_size=5)
-        groups = [begin(rows_of(cells, DEVICE, chosen)) for chosen in (None, 0, 1, 2, 3)]
+        groups = [fresh_group(rows_of(cells, DEVICE, chosen), None) for chosen in (None, 0, 1, 2, 3)]
         for group in groups:
             device_steps(group, fused=fused).advance(2)
             assert (group.first_bad == -1).all()
@@ -141,9 +129,8 @@ def test_a_frame_takes_each_cell_by_itself(make_cells, monkeypatch):
     rows = rows_of(cells, CPU)
     spans = [(own.rows, span) for own, span in ReplicaBatch(cells, rows.rows, CUDA).observed]
     assert [span for _, span in spans] == [slice(0, 1), slice(1, 3), slice(3, 4), slice(4, 5)]
-    group = begin(rows)
-    state = rows, group.correlations, group.memory, 0
-    whole = frame_of(*state, JointSource(rows), Workspaces())
+    group = fresh_group(rows, None)
+    whole = frame_of(group, JointSource(rows), Workspaces())
     vars(rows)["observed"] = [(ReplicaBatch(cells, own, CPU), span) for own, span in spans]
     seen = []
 
@@ -152,7 +139,7 @@ def test_a_frame_takes_each_cell_by_itself(make_cells, monkeypatch):
         return observe(state, observables)
 
     monkeypatch.setattr("vitdyn.dynamics.recorder.observe", noting)
-    parts = frame_of(*state, JointSource(rows), Workspaces())
+    parts = frame_of(group, JointSource(rows), Workspaces())
     assert seen == [(3,), (8, 3), (5,), (3,)]
     assert parts.keys() == whole.keys()
     for name, values in whole.items():

@@ -22,7 +22,7 @@ from vitdyn.dynamics import (
     simulate_grid,
 )
 from vitdyn.dynamics.checkpoint import Checkpointer
-from vitdyn.dynamics.group import EagerStepper
+from vitdyn.dynamics.steppers import EagerStepper
 from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
 from vitdyn.experiments.identity import key_or_reason

@@ -98,7 +98,7 @@ def memories(monkeypatch):
         kept.append(after(*given))
         return {name: value.clone() for name, value in kept[-1].items()}
 
-    monkeypatch.setattr("vitdyn.dynamics.group.next_state", keeping)
+    monkeypatch.setattr("vitdyn.dynamics.steppers.next_state", keeping)
     return kept
 
 
@@ -176,7 +176,7 @@ def test_its_memory_survives_an_interruption(training, tmp_path, monkeypatch):
         return after(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr("vitdyn.dynamics.group.next_state", failing)
+        patched.setattr("vitdyn.dynamics.steppers.next_state", failing)
         with pytest.raises(KeyboardInterrupt):
             simulate(training, checkpoint=path, runtime=Runtime(checkpoint_seconds=0))
     state = torch.load(path, weights_only=True)["state"][0]

@@ -351,7 +351,7 @@ def test_scratch_arrays_may_be_remembered():
 
 def test_a_generator_of_ones_own_is_asked_for_samples():
     """Also where a device could draw them itself."""
-    from vitdyn.dynamics.captured import takes
+    from vitdyn.dynamics.grid import is_capturable
 
     class Strong(PatchGenerator):
         def sample(self, *arguments, **options):
@@ -359,9 +359,9 @@ def test_a_generator_of_ones_own_is_asked_for_samples():
             return replace(batch, latents=2 * batch.latents)
 
     own = training(MaskedReconstruction(), generator=Strong(layout=LAYOUT))
-    assert not takes(own)
-    assert takes(training(MaskedReconstruction()))
-    assert takes(replace(own, generator=PatchGenerator(layout=LAYOUT)))
+    assert not is_capturable(own)
+    assert is_capturable(training(MaskedReconstruction()))
+    assert is_capturable(replace(own, generator=PatchGenerator(layout=LAYOUT)))
 
 
 @EACH

@@ -103,13 +103,13 @@ def test_it_is_saved_loaded_and_resumed_to_the_same_bits(recorded, tmp_path, mon
     assert vd.Trajectory.load(path).dataset.identical(recorded.dataset)
     runtime = vd.Runtime(checkpoint_seconds=0.0)
 
-    def until_step_6(rows, parameters, gradient, forward, step, series, record=vd.dynamics.group.record_step):
-        if step == 6:
+    def until_step_6(group, gradient, forward, record=vd.dynamics.steppers.record_step):
+        if group.step == 6:
             raise InterruptedRunError
-        record(rows, parameters, gradient, forward, step, series)
+        record(group, gradient, forward)
 
     with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
-        patch.setattr("vitdyn.dynamics.group.record_step", until_step_6)
+        patch.setattr("vitdyn.dynamics.steppers.record_step", until_step_6)
         vd.simulate(OWN, checkpoint=tmp_path / "state", runtime=runtime)
     assert (tmp_path / "state").is_file()
     resumed = vd.simulate(OWN, checkpoint=tmp_path / "state", runtime=runtime)

@@ -1,4 +1,4 @@
-"""Which seeds of which cells of a grid train as one batch."""
+"""Which seeds of which cells of a grid train as one batch, and by which path of the kernels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from itertools import pairwise
 import torch
 
 from vitdyn._specs import to_text
-from vitdyn.dynamics.captured import takes
+from vitdyn.data import PatchGenerator
 from vitdyn.dynamics.optimizers import Optimizer
-from vitdyn.dynamics.planned import plan_of
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
+from vitdyn.kernels import Plan, plan_for
 from vitdyn.kernels.plan import capturable_backend
-from vitdyn.objectives import Objective
-from vitdyn.objectives.contract import closed_form_kinds, draws_views_jointly, has_state
+from vitdyn.objectives import MeanPooled, Objective, Residual
+from vitdyn.objectives.contract import closed_form_kinds, draws_views_jointly, has_decay, has_state
 from vitdyn.objectives.stacked import stack_key, stack_specs
 
 Replica = tuple[int, int]
@@ -102,7 +102,7 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
         plain = plain and bool(closed_form_kinds(objective, layout))
         apart = plain and plan_of(training, device.type).is_seed_independent
     else:
-        apart = takes(training) and capturable_backend(layout, device, dtype) is not None
+        apart = is_capturable(training) and capturable_backend(layout, device, dtype) is not None
         distribution = to_text(training.generator.latents)
     if not apart:
         return None
@@ -112,9 +112,17 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
     return layout, distribution, keys, recorded, counts, training.observables
 
 
-def view_key(objective: Objective) -> Hashable:
-    """Return what decides the views of a seed, among objectives of one batch."""
-    return objective.masking() if draws_views_jointly(objective) else None
+def is_capturable(training: Training) -> bool:
+    """Return whether ``captured`` trains a cell: one residual, fresh samples, queries by position, a listed optimizer."""
+    objective, generator = training.objective, training.generator
+    if training.content_queries or training.dataset_size is not None:
+        return False
+    if type(generator).sample is not PatchGenerator.sample or not draws_views_jointly(objective):
+        return False
+    if stack_key(objective) is None or stack_key(training.resolved_optimizer) is None:
+        return False
+    bare = not has_decay(objective) and not has_state(objective)
+    return bare and closed_form_kinds(objective, generator.layout) == {Residual}
 
 
 def batches_of_cells(cells: Sequence[Training], device: torch.device) -> list[tuple[int, ...]]:
@@ -124,3 +132,17 @@ def batches_of_cells(cells: Sequence[Training], device: torch.device) -> list[tu
         key = batch_key(training, device)
         found.setdefault(("alone", index) if key is None else key, []).append(index)
     return [tuple(together) for together in found.values()]
+
+
+def plan_of(training: Training, device: str) -> Plan:
+    """Return the plan of a training's gradient on a kind of device."""
+    layout = training.generator.layout
+    kinds = closed_form_kinds(training.objective, layout)
+    return plan_for(
+        layout,
+        device,
+        PRECISIONS[training.precision],
+        content_queries=training.content_queries,
+        residual=Residual in kinds,
+        mean_pooled=MeanPooled in kinds,
+    )

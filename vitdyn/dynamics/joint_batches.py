@@ -17,9 +17,10 @@ from torch import Tensor
 from vitdyn._specs import to_text, why_unnamed
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import EVALUATION, BatchSource, Views
-from vitdyn.dynamics.grid import ReplicaBatch, view_key
+from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
+from vitdyn.objectives.contract import draws_views_jointly
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class JointSource:
     def __init__(self, rows: ReplicaBatch) -> None:
         self.rows = rows
         self._samples = SourcesByKey.of(rows, lambda training: training.generator)
-        self._views = SourcesByKey.of(rows, lambda training: view_key(training.objective))
+        self._views = SourcesByKey.of(rows, _view_key)
         self._dataset = self._samples.sources[0].dataset()
 
     def training(self, step: int) -> tuple[PatchBatch, Views]:
@@ -89,6 +90,11 @@ class JointSource:
         views = zip(*(source.views(step, samples, purpose) for source in self._views.sources), strict=True)
         shown = tuple(self._views.join(list(view)) for view in views)
         return PatchBatch(parts[0].layout, self.rows.seeds, cluster, latents), shown
+
+
+def _view_key(training: Training) -> object:
+    """Return what decides the views of a seed, among objectives of one batch."""
+    return training.objective.masking() if draws_views_jointly(training.objective) else None
 
 
 def _label(drawn_from: object) -> object:

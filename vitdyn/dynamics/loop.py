@@ -11,17 +11,14 @@ import torch
 
 from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.gradient import Workspaces
-from vitdyn.dynamics.grid import ReplicaBatch
-from vitdyn.dynamics.group import Group, Stepper, stepper_of
+from vitdyn.dynamics.grid import ReplicaBatch, plan_of
+from vitdyn.dynamics.group import Group, fresh_group
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import concurrent_groups
-from vitdyn.dynamics.optimizers import first_state
-from vitdyn.dynamics.planned import plan_of
-from vitdyn.dynamics.recorder import empty_series, frame_of
-from vitdyn.dynamics.resources import PRECISIONS, machine_of
-from vitdyn.dynamics.training import Training
+from vitdyn.dynamics.recorder import frame_of
+from vitdyn.dynamics.resources import machine_of
+from vitdyn.dynamics.steppers import stepper_of
 from vitdyn.kernels import Correlations
-from vitdyn.objectives.contract import first_state as first_objective_state
 
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
 """How many steps a device does before the host asks it for a number, which on a GPU means to wait for it."""
@@ -80,14 +77,14 @@ class Loop:
         common, device = self.groups[index].common, self.groups[index].device
         recorded = common.schedule.recorded_steps(common.steps)
         group = self._initialise(index)
-        source, workspaces, steps = _equipped(group)
+        source, workspaces = JointSource(group.rows), Workspaces()
+        steps = stepper_of(group, source, workspaces)
         self.bar.update(len(group.rows.rows) * group.step)
         while len(group.frames) < len(recorded):
             next_frame = recorded[len(group.frames)]
             # a frame is taken before the step of its number, so that frame 0 is the start
             if group.step == next_frame:
-                state = group.rows, group.correlations, group.memory, group.step
-                group.frames.append(frame_of(*state, source, workspaces))
+                group.frames.append(frame_of(group, source, workspaces))
                 continue
             ahead = min(next_frame - group.step, STEPS_AHEAD[device.type])
             steps.advance(ahead)
@@ -97,7 +94,8 @@ class Loop:
                 if kept is None:
                     return
                 group = kept
-                source, workspaces, steps = _equipped(group)
+                source, workspaces = JointSource(group.rows), Workspaces()
+                steps = stepper_of(group, source, workspaces)
             if self.stop.is_set() or self.checkpointer.should_save(index):
                 self.checkpointer.save(index, group.rows.rows, group.to_state())
             if self.stop.is_set():
@@ -115,40 +113,9 @@ class Loop:
     def _initialise(self, index: int) -> Group:
         rows, state = self.groups[index], self.checkpointer.states.get(index)
         group = fresh_group(rows, self.start) if state is None else Group.from_state(rows, state)
-        here = engine_of(rows.common, rows.device), machine_of(rows.device)
+        here = plan_of(rows.common, rows.device.type).name, machine_of(rows.device)
         # noted at the start and where engine or machine has changed: the steps from there on have other last bits
         going_on = not group.parts or (group.step < rows.common.steps and group.parts[-1][1:] != here)
         if going_on:
             group.parts.append((group.step, *here))
         return group
-
-
-def fresh_group(rows: ReplicaBatch, start: Correlations | None) -> Group:
-    """Return seeds that train together before their first step."""
-    training = rows.common
-    correlations = Correlations.zeros(
-        training.generator.layout,
-        len(rows.rows),
-        content_queries=training.content_queries,
-        dtype=PRECISIONS[training.precision],
-        device=rows.device,
-    )
-    if start is not None:
-        places = [training.seed_numbers.index(seed) for seed in rows.seeds]
-        correlations = correlations.map(
-            lambda zero, given: zero + given.detach()[places if len(given) > 1 else [0]].to(zero), start
-        )
-    unset = torch.full((len(rows.rows),), -1, device=rows.device)
-    memory = first_objective_state(rows.objective, correlations)
-    optimizer, series = first_state(rows.optimizer, correlations), empty_series(rows)
-    return Group(rows, correlations, optimizer, memory, unset, series)
-
-
-def engine_of(training: Training, device: torch.device) -> str:
-    """Name what computes attention for a cell."""
-    return plan_of(training, device.type).name
-
-
-def _equipped(group: Group) -> tuple[JointSource, Workspaces, Stepper]:
-    source, workspaces = JointSource(group.rows), Workspaces()
-    return source, workspaces, stepper_of(group, source, workspaces)

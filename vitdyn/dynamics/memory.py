@@ -9,8 +9,7 @@ import torch
 
 from vitdyn._errors import require_choice, require_kind
 from vitdyn._memory import machine_memory, require_fits
-from vitdyn.dynamics.grid import Replica, ReplicaBatch, batch_key, batches_of_cells
-from vitdyn.dynamics.planned import plan_of
+from vitdyn.dynamics.grid import Replica, ReplicaBatch, batch_key, batches_of_cells, plan_of
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
 from vitdyn.kernels import Correlations

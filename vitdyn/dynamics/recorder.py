@@ -9,25 +9,18 @@ from torch import Tensor
 
 from vitdyn.dynamics.gradient import Workspaces, forward_pass, loss_gradient
 from vitdyn.dynamics.grid import ReplicaBatch
+from vitdyn.dynamics.group import Group
 from vitdyn.dynamics.joint_batches import JointSource
-from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.models import Correlations
-from vitdyn.objectives import State as ObjectiveState
 from vitdyn.objectives.forward import ForwardPass
 from vitdyn.observables import ModelState
 from vitdyn.observables.observable import observe
 
 
-def frame_of(
-    rows: ReplicaBatch,
-    parameters: Correlations,
-    objective_state: ObjectiveState,
-    step: int,
-    source: JointSource,
-    workspaces: Workspaces,
-) -> dict[str, Tensor]:
+def frame_of(group: Group, source: JointSource, workspaces: Workspaces) -> dict[str, Tensor]:
     """Return what a frame holds of each seed, by name."""
-    batch, views = source.evaluation(step)
+    rows, parameters = group.rows, group.correlations
+    batch, views = source.evaluation(group.step)
     parts = []
     for own, span in rows.observed:
 
@@ -40,38 +33,21 @@ def frame_of(
             parameters.map(take),
             shown,
             tuple(take(view) for view in views),
-            {name: take(value) for name, value in objective_state.items()},
+            {name: take(value) for name, value in group.objective_state.items()},
             workspaces,
         )
-        state = _state(own, parameters.map(take), forward, step, None)
+        state = _state(own, parameters.map(take), forward, group.step, None)
         parts.append(observe(state, [each for each in rows.common.recorded if not each.each_step]))
     return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 
-def empty_series(rows: ReplicaBatch) -> dict[str, Tensor]:
-    """Return arrays for what is recorded at each step: (seed, step, ...), NaN where the step is not done yet."""
-    training, series = rows.common, {}
-    for each in training.recorded:
-        if each.each_step:
-            seeds, *rest = each.shape(training.generator.layout, len(rows.rows), training.batch_size)
-            dtype = PRECISIONS[training.precision]
-            series[each.name] = torch.full((seeds, training.steps, *rest), torch.nan, dtype=dtype)
-    return series
-
-
-def record_step(
-    rows: ReplicaBatch,
-    parameters: Correlations,
-    gradient: Correlations,
-    forward: ForwardPass,
-    step: int,
-    series: dict[str, Tensor],
-) -> None:
-    """Write into ``series`` what is recorded at each step, before ``parameters`` follow their ``gradient``."""
-    if series:
-        state = _state(rows, parameters, forward, step, gradient)
-        for name, values in observe(state, [each for each in rows.common.recorded if each.each_step]).items():
-            series[name][:, step] = values
+def record_step(group: Group, gradient: Correlations, forward: ForwardPass) -> None:
+    """Write into a group's ``series`` what is recorded at each step, before its correlations follow ``gradient``."""
+    if group.series:
+        state = _state(group.rows, group.correlations, forward, group.step, gradient)
+        each_step = [each for each in group.rows.common.recorded if each.each_step]
+        for name, values in observe(state, each_step).items():
+            group.series[name][:, group.step] = values
 
 
 def _state(

@@ -21,8 +21,8 @@ from vitdyn.dynamics.checkpoint import (
 )
 from vitdyn.dynamics.gradient import Workspaces
 from vitdyn.dynamics.grid import Replica, ReplicaBatch, batch_key
+from vitdyn.dynamics.group import fresh_group
 from vitdyn.dynamics.joint_batches import JointSource
-from vitdyn.dynamics.loop import fresh_group
 from vitdyn.dynamics.memory import split_cells
 from vitdyn.dynamics.recorder import frame_of
 from vitdyn.dynamics.training import Training
@@ -150,8 +150,7 @@ def _require_fit(piece: Piece, rows: ReplicaBatch, start: Correlations | None) -
         recorded = rows.common.schedule.recorded_steps(rows.common.steps)
         # a checkpoint may lie on either side of the frame of its own step
         done = {sum(step < end for step in recorded) for end in (found["step"], found["step"] + 1)}
-        start_state = rows, fresh.correlations, fresh.memory, 0
-        shapes = frame_of(*start_state, JointSource(rows), Workspaces()) if found["frames"] else None
+        shapes = frame_of(fresh, JointSource(rows), Workspaces()) if found["frames"] else None
         if len(found["frames"]) not in done or not all(fits(frame, shapes) for frame in found["frames"]):
             alien = ["frames"]
     if alien:
