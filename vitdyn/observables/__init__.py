@@ -1,10 +1,9 @@
 """What is recorded of a run: observables, each with its axes, symbol, meaning and computation."""
 
 from vitdyn.observables.catalogue import METRICS
-from vitdyn.observables.least import least_global_attention, least_own_area_attention
+from vitdyn.observables.learned import learned_regime, least_global_attention, least_own_area_attention
 from vitdyn.observables.metrics import Metric, MetricImages, metric_observables
 from vitdyn.observables.observable import OBSERVABLES, Observable
-from vitdyn.observables.regime import learned_regime
 from vitdyn.observables.representation import image_representation, patch_representation
 from vitdyn.observables.schedule import Schedule
 from vitdyn.observables.standard import RECORD

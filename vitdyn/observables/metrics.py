@@ -264,18 +264,15 @@ def metric_observables(
     """
     require_kind("images", images, MetricImages)
     require_sequence("names", names, f"names out of {', '.join(_METRICS)}")
+    found = []
     for name in names:
         require_choice("names", name, _METRICS)
-    return tuple(
-        Observable(
-            name=name,
-            compute=Metric(name=name, images=images),
-            symbol=_METRICS[name][0],
-            meaning=_METRICS[name][1],
-            may_be_missing=True,
+        symbol, meaning, _ = _METRICS[name]
+        compute = Metric(name=name, images=images)
+        found.append(
+            Observable(name=name, compute=compute, symbol=symbol, meaning=meaning, may_be_missing=True)
         )
-        for name in names
-    )
+    return tuple(found)
 
 
 def _of_finite(measure: Callable[..., Tensor], *arrays: Tensor) -> Tensor:

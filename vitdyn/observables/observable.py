@@ -87,13 +87,11 @@ class Observable:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
-            raise invalid_value(
-                "Observable.name", self.name, "must be a name as in Python: letters, digits and _"
-            )
+            remedy = "must be a name as in Python: letters, digits and _"
+            raise invalid_value("Observable.name", self.name, remedy)
         if self.name in TAKEN | _sizes(None).keys() or self.name.startswith("final_"):
-            raise invalid_value(
-                "Observable.name", self.name, "is the name of something else that a trajectory holds"
-            )
+            remedy = "is the name of something else that a trajectory holds"
+            raise invalid_value("Observable.name", self.name, remedy)
         require_callable(f"{self.name}.compute", self.compute)
         if isinstance(self.compute, type) or type(self.compute).__hash__ is None:
             raise invalid_value(f"{self.name}.compute", self.compute, "must be a function or a frozen object")
@@ -101,36 +99,33 @@ class Observable:
             require_kind(f"{self.name}.{text}", getattr(self, text), str)
         for flag in ("each_step", "may_be_missing", "seed_independent", "needs_content_queries"):
             require_boolean(f"{self.name}.{flag}", getattr(self, flag))
-        require_sequence(f"{self.name}.axes", self.axes, "names of axes")
+        self._take_axes()
+
+    def _take_axes(self) -> None:
+        where = f"{self.name}.axes"
+        require_sequence(where, self.axes, "names of axes")
         if not all(isinstance(axis, str) for axis in self.axes):
-            raise invalid_value(f"{self.name}.axes", self.axes, "must be names of axes")
+            raise invalid_value(where, self.axes, "must be names of axes")
         object.__setattr__(self, "axes", tuple(self.axes))
         self._take_coordinates()
         if self.axes[:1] != (SEED,) or len(set(self.axes)) < len(self.axes):
-            raise invalid_value(
-                f"{self.name}.axes", self.axes, 'must begin with "seed" and name no axis twice'
-            )
-        if unknown := [
-            axis for axis in self.axes if axis not in _sizes(None) and axis not in self.coordinates
-        ]:
-            raise invalid_value(
-                f"{self.name}.axes", unknown[0], "is no known axis: give its values in coordinates"
-            )
+            raise invalid_value(where, self.axes, 'must begin with "seed" and name no axis twice')
+        for axis in self.axes:
+            if axis not in _sizes(None).keys() | self.coordinates.keys():
+                raise invalid_value(where, axis, "is no known axis: give its values in coordinates")
 
     def _take_coordinates(self) -> None:
+        own: dict[str, tuple[Any, ...]] = {}
         require_kind(f"{self.name}.coordinates", self.coordinates, Mapping)
         for axis, values in self.coordinates.items():
             where = f"{self.name}.coordinates[{axis!r}]"
             if axis not in self.axes or axis in _sizes(None) or axis in TAKEN:
                 raise invalid_value(where, values, "must be those of an axis of its own")
             require_sequence(where, values, "numbers or texts")
-            if (
-                as_array(where, values).ndim != 1
-                or as_array(where, values).dtype.kind not in "iufU"
-                or not len(values)
-            ):
+            array = as_array(where, values)
+            if array.ndim != 1 or array.dtype.kind not in "iufU" or not len(array):
                 raise invalid_value(where, values, "must be numbers or texts along one axis")
-        own = {axis: tuple(as_array(axis, values).tolist()) for axis, values in self.coordinates.items()}
+            own[axis] = tuple(array.tolist())
         object.__setattr__(self, "coordinates", own)
 
     @property
@@ -157,9 +152,8 @@ class Observable:
     def shape(self, layout: PatchLayout, seeds: int, samples: int) -> tuple[int, ...]:
         """Return the shape of what ``compute`` must give."""
         sizes = _sizes(layout) | {SEED: seeds, SAMPLE: samples}
-        return tuple(
-            len(self.coordinates[axis]) if axis in self.coordinates else sizes[axis] for axis in self.axes
-        )
+        sizes |= {axis: len(values) for axis, values in self.coordinates.items()}
+        return tuple(sizes[axis] for axis in self.axes)
 
     def numbers(self, layout: PatchLayout, samples: int) -> int:
         """Return how many numbers of a seed a frame holds of it."""
@@ -203,21 +197,15 @@ def _sizes(layout: PatchLayout | None) -> dict[str, int]:
 
 def check_observables(observables: Sequence[Observable], layout: PatchLayout) -> None:
     """Raise ``ValueError`` where observables of one run clash, or do not exist on a layout."""
-    known: dict[str, Any] = {}
+    names = [each.name for each in observables]
+    axes: dict[str, Any] = {}
     for each in observables:
-        if (
-            known.setdefault(each.name, each) is not each
-            or [one.name for one in observables].count(each.name) > 1
-        ):
+        if names.count(each.name) > 1:
             raise invalid_value("observables", each.name, "is the name of two: each needs its own")
         for axis, values in each.coordinates.items():
-            if (
-                axis in {one.name for one in observables}
-                or known.setdefault(f"axis {axis}", values) != values
-            ):
-                raise invalid_value(
-                    f"{each.name}.coordinates", axis, "is the name of something else in this run"
-                )
+            if axis in names or axes.setdefault(axis, values) != values:
+                where = f"{each.name}.coordinates"
+                raise invalid_value(where, axis, "is the name of something else in this run")
         check = getattr(each.compute, "check", None)
         if check is not None:
             check(layout)

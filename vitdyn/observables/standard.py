@@ -28,7 +28,10 @@ _FEW_SAMPLES = 2
 
 
 class _ByArea(NamedTuple):
-    """Mean, minimum and maximum over the positions of each area: (seed, cluster, query area, ..., statistic)."""
+    """Mean, minimum and maximum over the positions of each area: (seed, cluster, query area, ..., statistic).
+
+    Of the reconstruction error the mean alone.
+    """
 
     feature_position: Tensor
     position_position_self: Tensor
@@ -51,7 +54,7 @@ def _by_area(state: ModelState) -> _ByArea:
     ]
     found = over_positions(torch.cat(rows, -1), layout).split((layout.areas, 1, layout.areas, 1, 1), 3)
     phi, attention = (of_keys.masked_fill(_lacking(state)[:, None, :, None], nan) for of_keys in found[0:3:2])
-    return _ByArea(phi, found[1].squeeze(3), attention, found[3].squeeze(3), found[4].squeeze(3))
+    return _ByArea(phi, found[1].squeeze(3), attention, found[3].squeeze(3), found[4][..., 0, 0])
 
 
 def _sample_means(state: ModelState) -> Float[Tensor, "seed cluster row query"]:
@@ -170,54 +173,44 @@ def sample_mean(
     return (values * weight).sum(1) / weight.sum(1)
 
 
-def standard(
+def _excess_loss(state: ModelState) -> Tensor:
+    return state.loss - lower_bound_of(state.objective, state.forward)
+
+
+def _gradient_norm(state: ModelState) -> Tensor:
+    return state.gradient.squared_norm().sqrt()
+
+
+def _standard(
     name: str,
     axes: tuple[str, ...],
     symbol: str,
     meaning: str,
-    compute: Callable[[ModelState], Tensor],
+    compute: Callable[[ModelState], Tensor] | None = None,
     **options: Any,
 ) -> Observable:
-    """Return an observable of vitdyn's own, in which each seed has the bits that it has alone."""
-    return Observable(
-        name=name,
-        axes=(SEED, *axes),
-        symbol=symbol,
-        meaning=meaning,
-        compute=compute,
-        **{"may_be_missing": True, "seed_independent": True, **options},
-    )
+    """Return an observable of vitdyn's own: each seed has the bits that it has alone.
+
+    Without ``compute`` it is what ``_by_area`` gives under this name.
+    """
+    options |= {"axes": (SEED, *axes), "may_be_missing": True, "seed_independent": True}
+    compute = compute or (lambda state: getattr(state.shared(_by_area), name))
+    return Observable(name=name, symbol=symbol, meaning=meaning, compute=compute, **options)
 
 
-def _of_areas(name: str) -> Callable[[ModelState], Tensor]:
-    return lambda state: getattr(state.shared(_by_area), name)
-
-
-_BY_PAIR, _BY_QUERY = (CLUSTER, QUERY_AREA, KEY_AREA, STATISTIC), (CLUSTER, QUERY_AREA, STATISTIC)
+_PAIR, _QUERY = (CLUSTER, QUERY_AREA, KEY_AREA, STATISTIC), (CLUSTER, QUERY_AREA, STATISTIC)
 
 RECORD: tuple[Observable, ...] = (
-    standard(
-        "feature_position",
-        _BY_PAIR,
-        "Φ",
-        "feature-position correlation, over query positions",
-        _of_areas("feature_position"),
-    ),
-    standard(
+    _standard("feature_position", _PAIR, "Φ", "feature-position correlation, over query positions"),
+    _standard(
         "position_position",
-        _BY_PAIR,
+        _PAIR,
         "Υ",
         "position-position correlation, over pairs of distinct positions",
         lambda state: over_pairs(state.parameters.position_position, state.batch.layout),
     ),
-    standard(
-        "position_position_self",
-        _BY_QUERY,
-        "Υ_self",
-        "correlation of a position with itself",
-        _of_areas("position_position_self"),
-    ),
-    standard(
+    _standard("position_position_self", _QUERY, "Υ_self", "correlation of a position with itself"),
+    _standard(
         "content_position",
         (CLUSTER, AREA, KEY_AREA, STATISTIC),
         "Ψ",
@@ -225,7 +218,7 @@ RECORD: tuple[Observable, ...] = (
         _content_position,
         needs_content_queries=True,
     ),
-    standard(
+    _standard(
         "content_content",
         (CLUSTER, AREA, KEY_AREA),
         "Ξ",
@@ -233,36 +226,27 @@ RECORD: tuple[Observable, ...] = (
         _content_content,
         needs_content_queries=True,
     ),
-    standard(
+    _standard(
         "area_attention",
-        _BY_PAIR,
+        _PAIR,
         "A",
         "attention to the visible patches of an area: each query's mean over samples, then over queries",
-        _of_areas("area_attention"),
     ),
-    standard(
+    _standard(
         "own_area_attention",
-        _BY_QUERY,
+        _QUERY,
         "A_own",
         "attention to the query's own area, over samples that show some of it",
-        _of_areas("own_area_attention"),
     ),
-    standard(
+    _standard(
         "reconstruction_error",
         (CLUSTER, QUERY_AREA),
         "½‖F_p − X_p‖²",
         "mean error of a masked patch, by its area",
-        lambda state: state.shared(_by_area).reconstruction_error[..., 0],
     ),
-    standard("loss", (), "L", "the objective with its weight decay", lambda state: state.loss),
-    standard(
-        "excess_loss",
-        (),
-        "L − L_min",
-        "loss above its lower bound on the same batch",
-        lambda state: state.loss - lower_bound_of(state.objective, state.forward),
-    ),
-    standard(
+    _standard("loss", (), "L", "the objective with its weight decay", lambda state: state.loss),
+    _standard("excess_loss", (), "L − L_min", "loss above its lower bound on the same batch", _excess_loss),
+    _standard(
         "top_key_concentration",
         (),
         "D",
@@ -272,20 +256,15 @@ RECORD: tuple[Observable, ...] = (
 )
 """What a run records unless it is told otherwise."""
 
-
-def _gradient_norm(state: ModelState) -> Tensor:
-    return state.gradient.squared_norm().sqrt()
-
-
 GRADIENT_NORMS: tuple[Observable, ...] = (
-    standard(
+    _standard(
         "gradient_norm",
         (),
         "‖∂L/∂Q‖",
         "norm of the gradient of the loss on the evaluation batch",
         _gradient_norm,
     ),
-    standard(
+    _standard(
         "step_gradient_norm",
         (),
         "‖∂L/∂Q‖",
