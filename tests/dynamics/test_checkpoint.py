@@ -276,7 +276,7 @@ CRAFTED = {
     ),
     "a block less": lambda state: changed(state, "correlations", lambda blocks: dict([*blocks.items()][:1])),
     "another rule's": lambda state: state | {"optimizer": {"velocity": state["correlations"]}},
-    "another objective's": lambda state: state | {"memory": {"teacher": torch.zeros(2)}},
+    "another objective's": lambda state: state | {"objective_state": {"teacher": torch.zeros(2)}},
     "first_bad missing": lambda state: {key: part for key, part in state.items() if key != "first_bad"},
     "parts that are none": lambda state: state | {"parts": [("engine", "machine")]},
     "a seed twice": lambda state: state | {"split": {0: [(0, 3), (0, 3)]}},

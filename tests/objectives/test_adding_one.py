@@ -180,7 +180,7 @@ def test_its_memory_survives_an_interruption(training, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             simulate(training, checkpoint=path, runtime=Runtime(checkpoint_seconds=0))
     state = torch.load(path, weights_only=True)["state"][0]
-    assert (state["step"], sorted(state["memory"])) == (
+    assert (state["step"], sorted(state["objective_state"])) == (
         5,
         ["centre", "phi", "predictor", "predictor.velocity", "queue", "upsilon"],
     )

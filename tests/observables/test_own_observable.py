@@ -64,6 +64,13 @@ def test_it_is_recorded_beside_what_was_recorded_before(recorded):
     assert (recorded["entropy"][-1] < recorded["entropy"][0]).all()
 
 
+def test_it_reads_the_loss_of_a_mixture_seed_by_seed():
+    """A part of a mixture sees its own views alone, also of one seed's state."""
+    own = Observable(name="own_loss", compute=lambda state: state.loss)
+    found = vd.simulate(replace(TRAINING, objective=vd.Mixture(), observables=("loss", own)))
+    np.testing.assert_array_equal(found["own_loss"], found["loss"])
+
+
 def test_gradient_norms_are_those_of_the_steps(recorded):
     """Of gradient descent: what a step moves, over the learning rate."""
     series = recorded["step_gradient_norm"]

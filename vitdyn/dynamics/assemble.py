@@ -57,11 +57,6 @@ class Recorded:
             {row: state["parts"] for rows, state in groups for row in rows},
         )
 
-    def places(self, cell: int, seeds: Sequence[int]) -> list[int]:
-        """Return where the seeds of a cell are."""
-        place = {row: index for index, row in enumerate(self.rows)}
-        return [place[cell, seed] for seed in seeds]
-
 
 def assemble(
     recorded: Recorded,
@@ -75,7 +70,8 @@ def assemble(
 ) -> Trajectory:
     """Take a cell's seeds from what its groups recorded, and label everything."""
     # only here are rows told apart: cells of the same groups share all arrays
-    places, final = recorded.places(cell, training.seed_numbers), {}
+    place = {row: index for index, row in enumerate(recorded.rows)}
+    places, final = [place[cell, seed] for seed in training.seed_numbers], {}
     values = {name: frames[:, places] for name, frames in recorded.frames.items()}
     values |= {name: series[places] for name, series in recorded.series.items()}
     for name, block in recorded.final.items() if keep_final_state else ():

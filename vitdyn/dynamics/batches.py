@@ -61,9 +61,8 @@ class BatchSource:
 
     def _sampled(self, count: int, **stream: Any) -> PatchBatch:
         generator = self.generator
-        batch = generator.sample(
-            count, self.seeds, **stream, by_cluster=True, dtype=self.dtype, device=self.device
-        )
+        kind: Any = {"dtype": self.dtype, "device": self.device}
+        batch = generator.sample(count, self.seeds, **stream, by_cluster=True, **kind)
         # a generator of the user's own, a subclass or one with a function put into it, is checked at every draw
         if getattr(generator.sample, "__func__", None) is not PatchGenerator.sample:
             _require_batch(generator, batch, (self.seeds, count), self.dtype)
@@ -102,36 +101,29 @@ def _require_batch(
     """Raise ``ValueError`` unless a generator of the user's own returned a batch of its layout, as was asked for."""
     field, (seeds, count), layout = f"{type(generator).__name__}.sample", drawn, generator.layout
     if not isinstance(batch, PatchBatch) or batch.layout != layout or batch.seeds != seeds:
-        raise invalid_value(
-            field, type(batch).__name__, f"must return a PatchBatch of its layout and the seeds {seeds}"
-        )
-    for name, shape, kinds in (
-        ("cluster", (len(seeds), count), (torch.int64,)),
-        ("latents", (len(seeds), count, layout.areas), (dtype,)),
-    ):
+        remedy = f"must return a PatchBatch of its layout and the seeds {seeds}"
+        raise invalid_value(field, type(batch).__name__, remedy)
+    wanted = {
+        "cluster": ((len(seeds), count), torch.int64),
+        "latents": ((len(seeds), count, layout.areas), dtype),
+    }
+    for name, (shape, kind) in wanted.items():
         part = getattr(batch, name)
         found = getattr(part, "shape", None), getattr(part, "dtype", None)
-        if not isinstance(part, Tensor) or found[0] != shape or found[1] not in kinds:
-            raise invalid_value(
-                f"{field}.{name}", found, f"must be a tensor of shape {shape} and of {kinds[0]}"
-            )
+        if not isinstance(part, Tensor) or found != (shape, kind):
+            raise invalid_value(f"{field}.{name}", found, f"must be a tensor of shape {shape} and of {kind}")
     if not ((batch.cluster >= 0) & (batch.cluster < layout.clusters)).all():
         raise invalid_value(f"{field}.cluster", batch.cluster, f"must lie in 0 to {layout.clusters - 1}")
 
 
 def _require_views(objective: Objective, views: Any, shape: tuple[int, int]) -> None:
     """Raise ``ValueError`` unless an objective drew a tuple of its ``view_count`` views, each of this shape."""
-    field = f"{type(objective).__name__}.draw_views"
-    count = objective.view_count
+    field, count = f"{type(objective).__name__}.draw_views", objective.view_count
     if not isinstance(views, tuple) or len(views) != count:
         found = f"{len(views)} views" if isinstance(views, tuple) else type(views).__name__
-        raise invalid_value(
-            field, found, f"must return a tuple of {count}, the view_count that its class declares"
-        )
+        remedy = f"must return a tuple of {count}, the view_count that its class declares"
+        raise invalid_value(field, found, remedy)
     for view in views:
         if getattr(view, "shape", None) != shape or not np.isin(view, (0, 1)).all():
-            raise invalid_value(
-                field,
-                getattr(view, "shape", view),
-                f"each view must be truth values of shape {shape}: patch visible",
-            )
+            remedy = f"each view must be truth values of shape {shape}: patch visible"
+            raise invalid_value(field, getattr(view, "shape", view), remedy)

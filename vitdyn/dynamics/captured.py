@@ -50,11 +50,11 @@ class CudaGraphStepper:
     _workspaces: Workspaces = field(init=False, default_factory=Workspaces)
 
     def __post_init__(self) -> None:
-        self._counter = torch.tensor(self.group.step, device=self.batches.device)
         source = self.batches
+        self._counter = torch.tensor(self.group.step, device=source.device)
         kind = source.generator.layout, source.device, source.dtype
         self._kernels: Any = capturable_backend(*kind) if self.fused is None or self.fused else None
-        if not self.batches.draws_latents:
+        if not source.draws_latents:
             shape = len(source.seeds), source.samples, source.generator.layout.areas
             self._latents = torch.empty(shape, device=source.device)
 
@@ -72,18 +72,11 @@ class CudaGraphStepper:
                     self._capture()
                 self.group.step += 1
 
-    @property
-    def _capturable(self) -> bool:
-        # Adam's bias corrections are numbers that the host computes from the step: a graph would repeat the first ones
-        return (
-            self._kernels is not None
-            and self._counter.is_cuda
-            and not isinstance(self.group.rows.optimizer, Adam)
-        )
-
     def _capture(self) -> None:
         """Record the next steps: the first one compiled every kernel and made every array that lasts."""
-        if self._capturable:  # pragma: no cover  (needs a GPU)
+        # Adam's bias corrections are numbers that the host computes from the step: a graph would repeat the first ones
+        by_host = self._kernels is None or isinstance(self.group.rows.optimizer, Adam)
+        if self._counter.is_cuda and not by_host:  # pragma: no cover  (needs a GPU)
             torch.cuda.synchronize()
             self._graph = torch.cuda.CUDAGraph()
             # other threads of the process may call CUDA meanwhile, which the default mode would take for an error

@@ -30,11 +30,8 @@ class CheckpointError(ValueError):
     @classmethod
     def of_another_run(cls, path: Path) -> CheckpointError:
         """Build the error for a file that holds the state of something else."""
-        return cls.of(
-            path,
-            "written by a run of another specification",
-            "delete it or name another folder to start anew",
-        )
+        remedy = "delete it or name another folder to start anew"
+        return cls.of(path, "written by a run of another specification", remedy)
 
 
 def write_checkpoint(path: Path, spec: str, state: State) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from vitdyn.objectives.contract import (
     has_state,
     mean_gradient_of,
 )
+from vitdyn.objectives.forward import Lazily
 
 Gradients = tuple[Tensor | None, ...]
 """∂L/∂A of each view, (seed, sample, area, #query): a query axis of 1 stands for all, None for no dependence."""
@@ -88,7 +88,7 @@ def loss_gradient(
     if planned.is_fused:
         # a training loop, which brings its workspaces, should not pay for a copy that nobody looks at
         looked_at = workspaces is None or has_state(objective)
-        attention = _OnDemand(correlations.map(torch.clone) if looked_at else correlations, batch, views)
+        attention = _on_demand(correlations.map(torch.clone) if looked_at else correlations, batch, views)
         means: Means = ()
         backward: Backward | None = None
         if planned.path is Path.MEAN_POOLED:
@@ -137,31 +137,24 @@ def _residual(
     return Correlations(**zeros.named() | gradient.named())
 
 
-class _OnDemand(Sequence[Tensor]):
-    """The area attention of each view, made when first asked for; an error once the correlations have changed."""
+def _on_demand(correlations: Correlations, batch: PatchBatch, views: Views) -> Lazily:
+    """Return the area attention of each view, made when asked for: an error once the correlations have changed."""
+    attend, versions = _attender(batch, views), _versions(correlations)
 
-    def __init__(self, correlations: Correlations, batch: PatchBatch, views: Views) -> None:
-        self._correlations, self._batch, self._views = correlations, batch, views
-        self._versions = self._count_changes()
-        self._made: tuple[Tensor, ...] | None = None
+    def attend_before(view: int) -> Tensor:
+        # attention of other correlations than the gradient's would be a wrong number without a word
+        if _versions(correlations) != versions:
+            raise RuntimeError(
+                "the correlations have changed since this forward pass; ask for its attention before"
+            )
+        return attend(correlations, view)
 
-    def __len__(self) -> int:
-        return len(self._views)
+    return Lazily(len(views), attend_before)
 
-    def __getitem__(self, index: Any) -> Any:
-        if self._made is None:
-            # attention of other correlations than the gradient's would be a wrong number without a word
-            if self._count_changes() != self._versions:
-                raise RuntimeError(
-                    "the correlations have changed since this forward pass; ask for its attention before"
-                )
-            attend = _attender(self._batch, self._views)
-            self._made = tuple(attend(self._correlations, view) for view in range(len(self)))
-        return self._made[index]
 
-    def _count_changes(self) -> list[int]:
-        # torch counts writes to a tensor: that costs nothing, and a copy of Q at every step would
-        return [block._version for block in self._correlations.named().values()]
+def _versions(correlations: Correlations) -> list[int]:
+    # torch counts writes to a tensor: that costs nothing, and a copy of Q at every step would
+    return [block._version for block in correlations.named().values()]
 
 
 def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int], Tensor]:

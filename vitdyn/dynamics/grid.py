@@ -113,7 +113,7 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
 
 
 def is_capturable(training: Training) -> bool:
-    """Return whether ``captured`` trains a cell: one residual, fresh samples, queries by position, a listed optimizer."""
+    """Return whether ``captured`` trains a cell: one residual, fresh samples, queries by position, our optimizer."""
     objective, generator = training.objective, training.generator
     if training.content_queries or training.dataset_size is not None:
         return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from jaxtyping import Int
@@ -37,21 +36,17 @@ class SourcesByKey:
     def of(cls, rows: ReplicaBatch, key: Callable[[Training], object]) -> SourcesByKey:
         """Collect the different (key, seed) of the rows."""
         labels = {id(training): _label(key(training)) for training in rows.trainings}
-        seeds: dict[object, dict[int, int]] = {}
-        first: dict[object, Training] = {}
-        for training, seed in zip(rows.trainings, rows.seeds, strict=True):
-            own = labels[id(training)]
-            first.setdefault(own, training)
-            places = seeds.setdefault(own, {})
-            places.setdefault(seed, len(places))
-        counts = [len(places) for places in seeds.values()]
-        starts = dict(zip(seeds, accumulate(counts, initial=0), strict=False))  # the last sum starts nothing
-        order = [
-            starts[labels[id(training)]] + seeds[labels[id(training)]][seed]
-            for training, seed in zip(rows.trainings, rows.seeds, strict=True)
-        ]
-        sources = tuple(_source(first[own], tuple(places), rows.device) for own, places in seeds.items())
-        same = order == list(range(sum(counts)))  # as in a run of one cell, which then copies nothing
+        wanted = [(labels[id(own)], seed) for own, seed in zip(rows.trainings, rows.seeds, strict=True)]
+        # the first training of a label stands for all: they draw alike
+        owners = {labels[id(training)]: training for training in reversed(rows.trainings)}
+        seeds: dict[object, list[int]] = {}
+        for label, seed in dict.fromkeys(wanted):
+            seeds.setdefault(label, []).append(seed)
+        drawn = [(label, seed) for label, own in seeds.items() for seed in own]
+        place = {pair: index for index, pair in enumerate(drawn)}
+        order = [place[pair] for pair in wanted]
+        sources = tuple(_source(owners[label], tuple(own), rows.device) for label, own in seeds.items())
+        same = order == list(range(len(drawn)))  # as in a run of one cell, which then copies nothing
         return cls(sources, None if same else torch.tensor(order, device=rows.device))
 
     def join(self, parts: list[Tensor]) -> Tensor:

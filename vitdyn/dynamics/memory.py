@@ -89,9 +89,7 @@ def kept_memory(training: Training) -> int:
 
 def require_memory(cells: Sequence[Training], device: torch.device) -> None:
     """Raise ``ValueError`` where what cells are predicted to take is more than there is, with the field to lower."""
-    free = None
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     largest = 0
     for cell in cells:
         one = estimate_memory(cell, device.type)
@@ -163,7 +161,7 @@ def split_cells(cells: Sequence[Training], device: torch.device, limit_mib: floa
             pieces = _even_pieces(rows, -(-len(rows) // count))
         groups += [ReplicaBatch(tuple(cells), piece, device) for piece in pieces]
     # the longest first, so that no core is left with a long one when the others are done
-    groups.sort(key=lambda group: -_work_of_a_seed(group.common) * len(group.rows))
+    groups.sort(key=lambda group: -group.common.steps * _work_of_a_step(group.common) * len(group.rows))
     return groups
 
 
@@ -204,11 +202,7 @@ def _most_rows(training: Training, device: torch.device, limit_mib: float) -> in
 
 def work_of(training: Training) -> int:
     """Return about how many multiplications a cell's steps take, for its share of a grid's work."""
-    return len(training.seed_numbers) * _work_of_a_seed(training)
-
-
-def _work_of_a_seed(training: Training) -> int:
-    return training.steps * _work_of_a_step(training)
+    return len(training.seed_numbers) * training.steps * _work_of_a_step(training)
 
 
 def _work_of_a_step(training: Training) -> int:

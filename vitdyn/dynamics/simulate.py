@@ -99,12 +99,12 @@ def _simulate(
     if start is not None:
         _check_start(start, cells[0])
     if checkpoint is not None and (reason := why_unnamed(list(cells))):
-        raise invalid_value(
-            "checkpoint", str(checkpoint), f"cannot be told from those of other runs: {reason}"
-        )
+        remedy = f"cannot be told from those of other runs: {reason}"
+        raise invalid_value("checkpoint", str(checkpoint), remedy)
     # before any work: a run that the system kills for memory an hour later says nothing of why
     require_memory(cells, runtime.place)
-    specs = _specs(cells, runtime.group_limit_mib, start)
+    given = {"memory_limit_mib": runtime.group_limit_mib, "start": _digest(start)}
+    specs = [to_text({"training": cell} | given) for cell in cells]
     # a checkpoint is of one run of one set of formulas: its spec says more than the result's
     named = [f"formulas {FORMULAS}, {spec}" for spec in specs]
     checkpointer = Checkpointer(_files_of(checkpoint, len(cells)), named, runtime.checkpoint_seconds)
@@ -167,18 +167,16 @@ def _files_of(checkpoint: str | Path | Sequence[str | Path] | None, cells: int) 
         return {as_path("checkpoint", checkpoint): range(cells)}
     files = {as_path("checkpoint", path): range(index, index + 1) for index, path in enumerate(checkpoint)}
     if len(checkpoint) != cells or len(files) != cells:
-        raise invalid_value(
-            "checkpoint", checkpoint, f"must be one file, or {cells} different ones, one for each cell"
-        )
+        remedy = f"must be one file, or {cells} different ones, one for each cell"
+        raise invalid_value("checkpoint", checkpoint, remedy)
     return files
 
 
 def _check_start(start: Correlations, training: Training) -> None:
     require_kind("start", start, Correlations)
     if start.seeds not in (1, len(training.seed_numbers)):
-        raise invalid_value(
-            "start.seeds", start.seeds, f"must be 1 or {len(training.seed_numbers)}, one for each seed"
-        )
+        remedy = f"must be 1 or {len(training.seed_numbers)}, one for each seed"
+        raise invalid_value("start.seeds", start.seeds, remedy)
     zeros = Correlations.zeros(training.generator.layout, 1, content_queries=training.content_queries)
     wanted, given = zeros.named(), start.named()
     if wanted.keys() != given.keys():
@@ -186,16 +184,10 @@ def _check_start(start: Correlations, training: Training) -> None:
     for name, block in given.items():
         shape = (start.seeds, *wanted[name].shape[1:])
         if tuple(block.shape) != shape:
-            raise invalid_value(
-                f"start.{name}", tuple(block.shape), f"must have the shape {shape} of this layout"
-            )
+            remedy = f"must have the shape {shape} of this layout"
+            raise invalid_value(f"start.{name}", tuple(block.shape), remedy)
         if not block.to(PRECISIONS[training.precision]).isfinite().all():
             raise invalid_value(f"start.{name}", "not finite", "must hold finite numbers")
-
-
-def _specs(cells: tuple[Training, ...], limit: float, start: Correlations | None) -> list[str]:
-    digest = _digest(start)
-    return [to_text({"training": cell, "memory_limit_mib": limit, "start": digest}) for cell in cells]
 
 
 def _digest(start: Correlations | None) -> str | None:
@@ -215,7 +207,6 @@ def _join(checkpointer: Checkpointer, cells: Sequence[int]) -> dict[int, Recorde
     joined: dict[tuple[int, ...], Recorded] = {}
     for own in map(tuple, of_cell.values()):
         if own not in joined:
-            joined[own] = Recorded.of(
-                [(checkpointer.rows[index], checkpointer.states[index]) for index in own]
-            )
+            groups = [(checkpointer.rows[index], checkpointer.states[index]) for index in own]
+            joined[own] = Recorded.of(groups)
     return {cell: joined[tuple(own)] for cell, own in of_cell.items()}

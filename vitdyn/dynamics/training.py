@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from numbers import Integral
 
-from vitdyn._errors import invalid_value, require_boolean, require_choice, require_integer
+from vitdyn._errors import invalid_value, require_boolean, require_choice, require_integer, require_kind
 from vitdyn.data import PatchGenerator
 from vitdyn.dynamics.optimizers import OPTIMIZERS, GradientDescent, Optimizer
 from vitdyn.dynamics.resources import PRECISIONS
@@ -46,26 +46,22 @@ class Training:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.generator, PatchGenerator):
-            raise invalid_value("generator", self.generator, "must be a PatchGenerator")
+        require_kind("generator", self.generator, PatchGenerator)
+        require_kind("schedule", self.schedule, Schedule)
         if not isinstance(self.objective, Objective):
             known = ", ".join(kind.__name__ for kind in OBJECTIVES.values())
-            raise invalid_value(
-                "objective", self.objective, f"must be an Objective: one of {known}, or your own"
-            )
+            remedy = f"must be an Objective: one of {known}, or your own"
+            raise invalid_value("objective", self.objective, remedy)
+        own = self.optimizer
         # a class satisfies a protocol as its objects do
-        if self.optimizer is not None and (
-            isinstance(self.optimizer, type) or not isinstance(self.optimizer, Optimizer)
-        ):
+        if own is not None and (isinstance(own, type) or not isinstance(own, Optimizer)):
             known = ", ".join(kind.__name__ for kind in OPTIMIZERS.values())
-            raise invalid_value("optimizer", self.optimizer, f"must be one of {known}")
+            raise invalid_value("optimizer", own, f"must be one of {known}")
         require_integer("steps", self.steps, at_least=0)
         require_integer("batch_size", self.batch_size, at_least=1)
         require_integer("evaluation_samples", self.evaluation_samples, at_least=1)
         require_choice("precision", self.precision, PRECISIONS)
         require_boolean("content_queries", self.content_queries)
-        if not isinstance(self.schedule, Schedule):
-            raise invalid_value("schedule", self.schedule, "must be a Schedule")
         self.schedule.recorded_steps(self.steps)  # raises where it does not fit
         # plain tuples, whatever was given: as JSON gives them back, so that both are one specification
         seeds = counted_seeds(self.seeds)
@@ -74,9 +70,8 @@ class Training:
         if self.dataset_size is not None:
             require_integer("dataset_size", self.dataset_size, at_least=1)
             if self.dataset_size < self.batch_size:
-                raise invalid_value(
-                    "dataset_size", self.dataset_size, f"must hold the {self.batch_size} samples of a batch"
-                )
+                remedy = f"must hold the {self.batch_size} samples of a batch"
+                raise invalid_value("dataset_size", self.dataset_size, remedy)
         object.__setattr__(self, "observables", as_observables("observables", self.observables))
         check_observables(self.recorded, self.generator.layout)
         self.objective.check(self.generator.layout, self.batch_size)

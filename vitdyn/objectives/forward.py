@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -66,6 +67,25 @@ class ForwardPass:
                 "view", view, f"there are {len(self.views)}, as the view_count of the objective's class says"
             )
         return self.attention[view] if teacher is None else self.attend(teacher, view)
+
+
+class Lazily(Sequence[Tensor]):
+    """A sequence whose items are made when they are first asked for."""
+
+    def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
+        self._count, self._make = count, make
+        self._made: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self[each] for each in range(self._count)[index])
+        at = range(self._count)[index]
+        if at not in self._made:
+            self._made[at] = self._make(at)
+        return self._made[at]
 
 
 @contextmanager

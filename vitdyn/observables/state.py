@@ -16,7 +16,7 @@ from vitdyn.models import Correlations, area_attention
 from vitdyn.models.reference import attend
 from vitdyn.objectives import Objective
 from vitdyn.objectives.contract import decay_of, loss_of
-from vitdyn.objectives.forward import ForwardPass
+from vitdyn.objectives.forward import ForwardPass, Lazily
 
 Made = TypeVar("Made")
 
@@ -63,7 +63,7 @@ class ModelState:
     @cached_property
     def outputs(self) -> Sequence[Float[Tensor, "seed sample query feature"]]:
         """The model's outputs F_p on each view, in coordinates along the features of the sample's own cluster."""
-        return _Lazily(len(self.views), self.forward.outputs)
+        return Lazily(len(self.views), self.forward.outputs)
 
     @cached_property
     def loss(self) -> Float[Tensor, " seed"]:
@@ -112,7 +112,7 @@ class ModelState:
             batch,
             views,
             # cut when asked for: on a fused path even the whole attention is not made before that
-            _Lazily(len(views), lambda view: own(forward.attention[view])),
+            Lazily(len(views), lambda view: own(forward.attention[view])),
             {name: own(value) for name, value in forward.state.items()},
             attend_to,
         )
@@ -125,20 +125,3 @@ class ModelState:
             lambda: self.gradient.map(own),
             ((generator, objective),),
         )
-
-
-class _Lazily(Sequence[Tensor]):
-    """A sequence whose items are made when they are first asked for."""
-
-    def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
-        self._count, self._make = count, make
-        self._made: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: Any) -> Any:
-        at = range(self._count)[index]
-        if at not in self._made:
-            self._made[at] = self._make(at)
-        return self._made[at]
