@@ -60,11 +60,6 @@ class ReplicaBatch:
         own = [optimizers[cell] for cell, _ in self.rows]
         return stack_specs(own) if self._stacked else own[0]
 
-    def label(self, row: int) -> str:
-        """Return how an error names a row."""
-        cell, seed = self.rows[row]
-        return f"cell {cell}, seed {seed}" if len(self.cells) > 1 else f"seed {seed}"
-
     @cached_property
     def observed(self) -> list[tuple[ReplicaBatch, slice]]:
         """The rows that a frame takes at once, and their places: on CPU all.

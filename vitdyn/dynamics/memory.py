@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 
 import torch
 
@@ -80,7 +81,8 @@ def kept_memory(training: Training) -> int:
     layout = training.generator.layout
     frames = len(training.schedule.recorded_steps(training.steps))
     recorded = sum(
-        each.numbers(layout, training.evaluation_samples) * (training.steps if each.each_step else frames)
+        prod(each.shape(layout, 1, training.evaluation_samples))
+        * (training.steps if each.each_step else frames)
         for each in training.recorded
     )
     each = (3 + optimizer_arrays(training)) * correlation_count(training) + 2 * recorded

@@ -19,7 +19,7 @@ from vitdyn.observables.observable import observe
 
 def frame_of(group: Group, source: JointSource, workspaces: Workspaces) -> dict[str, Tensor]:
     """Return what a frame holds of each seed, by name."""
-    rows, parameters = group.rows, group.correlations
+    rows = group.rows
     batch, views = source.evaluation(group.step)
     parts = []
     for own, span in rows.observed:
@@ -29,14 +29,15 @@ def frame_of(group: Group, source: JointSource, workspaces: Workspaces) -> dict[
             return tensor if whole else tensor[span].clone()
 
         shown = replace(batch, seeds=own.seeds, cluster=take(batch.cluster), latents=take(batch.latents))
+        parameters = group.correlations.map(take)
         forward = forward_pass(
-            parameters.map(take),
+            parameters,
             shown,
             tuple(take(view) for view in views),
             {name: take(value) for name, value in group.objective_state.items()},
             workspaces,
         )
-        state = _state(own, parameters.map(take), forward, group.step, None)
+        state = _state(own, parameters, forward, group.step, None)
         parts.append(observe(state, [each for each in rows.common.recorded if not each.each_step]))
     return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 

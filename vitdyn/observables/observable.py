@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import torch
@@ -154,10 +153,6 @@ class Observable:
         sizes = _sizes(layout) | {SEED: seeds, SAMPLE: samples}
         sizes |= {axis: len(values) for axis, values in self.coordinates.items()}
         return tuple(sizes[axis] for axis in self.axes)
-
-    def numbers(self, layout: PatchLayout, samples: int) -> int:
-        """Return how many numbers of a seed a frame holds of it."""
-        return prod(self.shape(layout, 1, samples))
 
     def of(self, state: ModelState) -> Tensor:
         """Return the values of all seeds of a state. Raises ``ValueError`` unless they are what is declared."""
