@@ -333,6 +333,15 @@ def test_a_teacher_made_of_the_models_own_blocks_is_a_teacher(frozen):
         assert float(abs(found["feature_position"] - alone["feature_position"]).max()) > 1e-3
 
 
+def test_a_state_that_loses_a_part_is_refused(complaint):
+    class Forgetful(Teacher):
+        def update_state(self, forward, correlations):
+            return {"phi": correlations.feature_position}
+
+    with complaint("Forgetful.update_state", "must return upsilon too, as initial_state does"):
+        simulate(training(Forgetful()))
+
+
 def test_scratch_arrays_may_be_remembered():
     class Remembering(MaskedReconstruction):
         def initial_state(self, correlations):

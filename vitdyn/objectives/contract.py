@@ -190,7 +190,11 @@ def next_state(objective: Objective, forward: ForwardPass, correlations: Correla
     """Return the state after a step, before which ``step`` were done, in tensors that nothing else writes to."""
     found = objective.update_state(forward, correlations)
     state = _owned(objective, "update_state", found, forward.state, correlations.seeds)
-    return {**state, **train_state(objective, forward, step)}
+    after = {**state, **train_state(objective, forward, step)}
+    if lost := sorted(forward.state.keys() - after.keys()):
+        remedy = f"must return {', '.join(lost)} too, as initial_state does"
+        raise invalid_value(_named(objective, "update_state"), sorted(after), remedy)
+    return after
 
 
 def _owned(objective: Objective, method: str, found: Any, before: State, seeds: int) -> State:
