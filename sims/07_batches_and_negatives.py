@@ -38,8 +38,7 @@ def experiments(scale: str) -> dict[Case, Experiment]:
     runs = {
         (name, CLUSTERS, size): Training(
             generator=PatchGenerator(layout=fixed), objective=objective, dataset_size=size, batch_size=4,
-            steps=150, seeds=SEEDS[scale], schedule=Schedule(frames=2),
-        )
+            steps=150, seeds=SEEDS[scale], schedule=Schedule(frames=2))
         for name, objective in OBJECTIVES.items()
         for size in DATA_SETS
     }  # fmt: skip

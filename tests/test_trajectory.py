@@ -250,7 +250,7 @@ class TestFullDisks:
 LEAVES = """
 import os, sys, time
 from pathlib import Path
-from vitdyn.trajectory import writable_beside
+from vitdyn._files import writable_beside
 files = [writable_beside(Path(sys.argv[1]) / name) for name in sys.argv[2:]]
 for file in files:
     file.__enter__()

@@ -25,18 +25,18 @@ interpreter's lock longer than they compute (2 seeds at P = 64 take twice as lon
 CACHE_MIB = 16.0
 """What a group on CPU may take, where more than one seed would: groups stay near the cache."""
 
-FRAME_MAPS = 3
-"""Arrays (query, key) that a frame takes, for a map of attention or for means over pairs of areas."""
+FRAME_ARRAYS = {"cpu": (2, 1), "cuda": (3, 3)}
+"""Arrays (sample, area, query), and arrays (query, key), that a frame takes: on CPU compiled loops sum without more."""
 
 
 def estimate_memory(training: Training, device: str = "cpu") -> int:
     """Return the bytes that one seed takes while it trains on a kind of device, within some 30 %.
 
     These are Q, its gradient and what the optimizer carries; what is kept of attention, as the plan says
-    (``kernels/README.md``); masks and latents of a batch, and a fixed data set; and whichever is larger of a frame's
-    three arrays (sample, area, query) with ``FRAME_MAPS`` arrays (query, key) and of the copy of the state that is kept
-    at the end or for a checkpoint. The estimate is of what is in use at once: the C library may keep as much again of
-    freed arrays, while these are below 32 MiB.
+    (``kernels/README.md``); masks and latents of a batch, and a fixed data set; and whichever is larger of a
+    frame's arrays (``FRAME_ARRAYS``) and of the copy of the state that is kept at the end or for a
+    checkpoint. The estimate is of what is in use at once: the C library may keep as much again of freed
+    arrays, while these are below 32 MiB.
     """
     require_kind("training", training, Training)
     require_choice("device", device, ("cpu", "cuda"))
@@ -50,7 +50,9 @@ def _estimate(training: Training, device: str, samples: int, evaluation_samples:
     blocks, carried = correlation_count(training), optimizer_arrays(training)
     views = training.objective.view_count
     stored = plan_of(training, device).stored_numbers(samples, evaluation_samples, views)
-    frame, copy = 3 * evaluation_samples * areas * patches + FRAME_MAPS * patches**2, (1 + carried) * blocks
+    by_area, maps = FRAME_ARRAYS[device]
+    frame = by_area * evaluation_samples * areas * patches + maps * patches**2
+    copy = (1 + carried) * blocks
     numbers = (2 + carried) * blocks + stored + max(frame, copy)
     masks = 2 * views * samples * patches
     # clusters, and latents in float64 and in the run's own precision

@@ -183,7 +183,7 @@ def test_a_single_seed_is_drawn_without_a_band(invented, complaint):
 
 
 def test_the_script_trains_prints_draws_and_redraws(tiny, tmp_path, monkeypatch, capsys):
-    path = Path(__file__).parents[2] / "sims" / "17_real_images.py"
+    path = Path(__file__).parents[3] / "sims" / "17_real_images.py"
     found = importlib.util.spec_from_file_location("sims_17_real_images", path)
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module

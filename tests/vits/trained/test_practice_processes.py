@@ -34,7 +34,7 @@ from vitdyn.vits import (
 from vitdyn.vits.augmentation import minibatch
 from vitdyn.vits.pretraining_loop import train
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORK = """
 import os, time
 def work(item, advance):
