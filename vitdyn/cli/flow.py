@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,17 @@ import numpy as np
 
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, distribution_of, result_file
+from vitdyn.cli.objective import DataOptions, distribution_of, result_file, seconds_of_calls
 
 _TIMED = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowOptions(LatentOptions):
+class FlowOptions(DataOptions):
     """Follows the mean-field flow from Q = 0 and sets it beside the theory's rates; mostly a second, at any P."""
 
     patches: float = 1e16
     """P, up to 1e60."""
-    kappa_c: float = 0.9
-    """κ_c in [0.5005, 1]: the global area has P^κ_c patches."""
-    kappa_s: float = 0.4
-    """κ_s in [0.001, 0.5]: a local area has P^κ_s patches."""
     outside: bool = False
     """Accept exponents anywhere in [0, 1], where the theory makes no statement."""
     clusters: int | None = None
@@ -100,10 +95,7 @@ def follow(objective: Any, options: FlowOptions) -> int:
 def _say_cost(spec: Any) -> None:
     """Print how long a descent may take, where that is more than a minute: the time of a step times their number."""
     right, state = spec.right_hand_side, np.zeros(len(spec.parameters))
-    began = time.perf_counter()
-    for _ in range(_TIMED):
-        right(state)
-    seconds = (time.perf_counter() - began) / _TIMED * spec.steps
+    seconds = seconds_of_calls(lambda _: right(state), _TIMED) * spec.steps
     if seconds > 60:
         print(f"{spec.steps} steps: up to {duration(seconds)}", flush=True)
 

@@ -1,7 +1,8 @@
-"""What the commands that train share: the distribution of the latents, and one command for each objective."""
+"""What the commands that train share: the options of the data, and one command for each objective."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from vitdyn.cli.catalogue import Entry, objectives
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentOptions:
-    """The distribution of the latents."""
+class DataOptions:
+    """The distribution of the latents, and the sizes of areas."""
 
     distribution: str = "uniform"
     """Distribution of the latents: uniform, two-point, truncated-normal, beta, constant, or your ``--module``'s."""
@@ -23,9 +24,15 @@ class LatentOptions:
     """L, the least latent (the value itself for the constant distribution)."""
     high: float = 1.5
     """U, the largest latent."""
+    patches: float
+    """P, the number of positions."""
+    kappa_c: float = 0.9
+    """κ_c in [0.5005, 1]: the global area has P^κ_c patches."""
+    kappa_s: float = 0.4
+    """κ_s in [0.001, 0.5]: a local area has P^κ_s patches."""
 
 
-def distribution_of(options: LatentOptions) -> Any:
+def distribution_of(options: DataOptions) -> Any:
     """Return the distribution of the latents that the options name."""
     from vitdyn.data import DISTRIBUTIONS, Constant
 
@@ -39,6 +46,14 @@ def distribution_of(options: LatentOptions) -> Any:
         return kind(low=options.low, high=options.high, location=middle, scale=max(width / 4, 1e-12))
     support = {"low": options.low, "high": options.high}
     return kind(**{each.name: support[each.name] for each in fields(kind) if each.name in support})
+
+
+def seconds_of_calls(call: Callable[[int], object], count: int) -> float:
+    """Return how long a call takes in the mean over ``count``, numbered from 0."""
+    began = time.perf_counter()
+    for number in range(count):
+        call(number)
+    return (time.perf_counter() - began) / count
 
 
 def result_file(experiment: Any, folder: Path) -> Path:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, distribution_of, result_file
+from vitdyn.cli.objective import DataOptions, distribution_of, result_file, seconds_of_calls
 
 _TIMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReduceOptions(LatentOptions):
+class ReduceOptions(DataOptions):
     """Trains the order parameters of a layout on drawn counts, and draws them; the cost does not grow with P."""
 
     patches: int = 4096
     """P, the number of positions."""
-    kappa_c: float = 0.9
-    """κ_c in [0.5005, 1]: the global area has P^κ_c patches."""
-    kappa_s: float = 0.4
-    """κ_s in [0.001, 0.5]: a local area has P^κ_s patches."""
     clusters: int = 1
     """K. With several clusters few positions are interchangeable: there a simulation is no dearer."""
     seeds: int = 8
@@ -99,7 +94,5 @@ def _seconds(spec: Any, symmetry: Any) -> float:
     arguments = symmetry, order, spec.generator, spec.objective, spec.batch_size, few
     # The first call prepares what later ones find; it is not timed.
     sampled_gradient(*arguments, queries=spec.queries)
-    began = time.perf_counter()
-    for step in range(_TIMED):
-        sampled_gradient(*arguments, step, queries=spec.queries)
-    return (time.perf_counter() - began) / _TIMED * spec.steps * len(spec.seed_numbers)
+    step = seconds_of_calls(lambda step: sampled_gradient(*arguments, step, queries=spec.queries), _TIMED)
+    return step * spec.steps * len(spec.seed_numbers)

@@ -12,19 +12,15 @@ from typing import Any
 from vitdyn._errors import invalid_value, require_choice, require_integer
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
-from vitdyn.cli.objective import LatentOptions, distribution_of, result_file
+from vitdyn.cli.objective import DataOptions, distribution_of, result_file
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(LatentOptions):
+class RunOptions(DataOptions):
     """Trains one model per seed and writes a result file and a picture; an interrupted run goes on when repeated."""
 
     patches: int = 256
     """P, the number of positions."""
-    kappa_c: float = 0.9
-    """κ_c in [0.5005, 1]: the global area has P^κ_c patches."""
-    kappa_s: float = 0.4
-    """κ_s in [0.001, 0.5]: a local area has P^κ_s patches."""
     clusters: int = 2
     """K, clusters of images, each with its own partition. Contrast needs two or more to collapse."""
     seeds: int = 8
