@@ -35,6 +35,7 @@ PURPOSES = (
     "user",
     "metrics latents",
     "metrics masks",
+    "objective",
 )
 
 

@@ -49,7 +49,7 @@ class Toy(Objective):
     def default_learning_rate(self, layout):
         return RATE
 
-    def initial_state(self, correlations):
+    def initial_state(self, correlations, streams):
         phi, upsilon = correlations.feature_position, correlations.position_position
         start = {"phi": phi.clone(), "upsilon": upsilon.clone()}
         centre = phi.new_zeros(correlations.seeds, phi.shape[-1])

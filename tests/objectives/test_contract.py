@@ -315,7 +315,7 @@ class Teacher(MaskedReconstruction):
         blocks = correlations.map(torch.clone) if self.own else correlations
         return {"phi": blocks.feature_position, "upsilon": blocks.position_position}
 
-    def initial_state(self, correlations):
+    def initial_state(self, correlations, streams):
         return self.remember(correlations)
 
     def update_state(self, forward, correlations):
@@ -344,7 +344,7 @@ def test_a_state_that_loses_a_part_is_refused(complaint):
 
 def test_scratch_arrays_may_be_remembered():
     class Remembering(MaskedReconstruction):
-        def initial_state(self, correlations):
+        def initial_state(self, correlations, streams):
             return {"seen": correlations.feature_position.new_zeros(correlations.seeds, 6, LAYOUT.areas, 16)}
 
         def update_state(self, forward, correlations):

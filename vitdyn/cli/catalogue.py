@@ -92,15 +92,16 @@ def _by_name(found: _Sources, table: str, others: dict[str, type]) -> tuple[Entr
 
 
 class _Sources:
-    """The classes and the assignments at the top of the files of one package."""
+    """The classes and the assignments at the top of the files of one package and those in it."""
 
-    def __init__(self, package: str, pattern: str = "*.py") -> None:
+    def __init__(self, package: str, pattern: str = "**/*.py") -> None:
         self.classes: dict[str, tuple[str, ast.ClassDef]] = {}
         self.assigned: dict[str, ast.expr] = {}
         for path in sorted((_PACKAGE / package).glob(pattern)):
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 if isinstance(node, ast.ClassDef):
-                    self.classes[node.name] = f"vitdyn.{package}.{path.stem}", node
+                    parts = path.relative_to(_PACKAGE.parent).with_suffix("").parts
+                    self.classes[node.name] = ".".join(parts), node
                 self.assigned |= dict(_assignments([node]))
 
     def table(self, name: str) -> list[tuple[str, str]]:

@@ -151,6 +151,16 @@ class PatchBatch:
         """Return for each patch whether a view shows any patch of its area."""
         return self.visible_count(visible).gather(2, self.area) > 0
 
+    def in_all_clusters(
+        self, values: Float[Tensor, "seed sample *rest area"]
+    ) -> Float[Tensor, "seed sample *rest feature"]:
+        """Place coordinates along the features of each sample's own cluster among those (k, j) of all, 0 elsewhere."""
+        if self.layout.clusters == 1:
+            return values
+        place = torch.nn.functional.one_hot(self.cluster, self.layout.clusters).to(values)
+        place = place.reshape(*place.shape[:2], *[1] * (values.ndim - 3), -1)
+        return (place[..., :, None] * values[..., None, :]).flatten(-2)
+
     def _times_latents(self, rows: Float[Tensor, "cluster area feature"]) -> Tensor:
         """Return for each patch its area's row times its latent."""
         return self.patch_latent[..., None] * rows.to(self.latents)[self.cluster[..., None], self.area]

@@ -157,10 +157,11 @@ def _versions(correlations: Correlations) -> list[int]:
     return [block._version for block in correlations.named().values()]
 
 
-def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int], Tensor]:
-    def attend(correlations: Correlations, view: int) -> Tensor:
+def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int | None], Tensor]:
+    def attend(correlations: Correlations, view: int | None) -> Tensor:
+        visible = torch.ones_like(views[0]) if view is None else views[view]
         with torch.no_grad():
-            return area_attention(correlations, batch, views[view])
+            return area_attention(correlations, batch, visible)
 
     return attend
 

@@ -101,7 +101,7 @@ def fresh_group(rows: ReplicaBatch, start: Correlations | None) -> Group:
             lambda zero, given: zero + given.detach()[places if len(given) > 1 else [0]].to(zero), start
         )
     unset = torch.full((len(rows.rows),), -1, device=rows.device)
-    objective_state = first_objective_state(rows.objective, correlations)
+    objective_state = first_objective_state(rows.objective, correlations, rows.seeds)
     optimizer, series = first_state(rows.optimizer, correlations), _empty_series(rows)
     return Group(rows, correlations, optimizer, objective_state, unset, series)
 

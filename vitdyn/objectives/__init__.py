@@ -5,11 +5,11 @@ To add one, write it in a file of its own and ``register`` it: README has the fi
 
 from vitdyn._registry import Registry
 from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Reduction, Residual
-from vitdyn.objectives.contrastive import Contrastive
+from vitdyn.objectives.families.contrastive import Contrastive
+from vitdyn.objectives.families.masked_reconstruction import MaskedReconstruction
+from vitdyn.objectives.families.mixture import Mixture
 from vitdyn.objectives.forward import ForwardPass, State
-from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.masking import Masking
-from vitdyn.objectives.mixture import Mixture
 from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.stacked import hyperparameter
 

@@ -22,6 +22,7 @@ from vitdyn.objectives.forward import ForwardPass, State, unchanged
 from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.stacked import add_scaled, hyperparameter, unstack
 from vitdyn.objectives.trained import optimizer_states, train_state
+from vitdyn.seeds import Streams
 
 
 def loss_of(objective: Objective, forward: ForwardPass) -> Float[Tensor, " seed"]:
@@ -179,9 +180,9 @@ def _overrides(objective: Objective, method: str) -> bool:
     return getattr(type(objective), method) is not getattr(Objective, method) or method in vars(objective)
 
 
-def first_state(objective: Objective, correlations: Correlations) -> State:
+def first_state(objective: Objective, correlations: Correlations, seeds: tuple[int, ...]) -> State:
     """Return the objective's state before the first step, in tensors that nothing else writes to."""
-    found = objective.initial_state(correlations)
+    found = objective.initial_state(correlations, Streams(seeds, "objective"))
     state = _owned(objective, "initial_state", found, {}, correlations.seeds)
     return {**state, **optimizer_states(objective, state)}
 

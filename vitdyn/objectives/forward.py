@@ -24,27 +24,44 @@ class ForwardPass:
     """One batch seen through the model: its views, the model's outputs on each, the objective's ``state``.
 
     Outputs and patches are coordinates in the orthonormal basis of the features v_j of the sample's own cluster; those
-    of different clusters are orthogonal. Underneath lies the area ``attention`` of the model on each view, and
-    ``attend(correlations, view)`` gives that of any other correlations (a teacher's, say).
+    of different clusters are orthogonal; ``embeddings`` have coordinates (k, j) in all clusters' features, so that
+    any two of them compare. Underneath lies the area ``attention`` of the model on each view, and
+    ``attend(correlations, view)`` gives that of any other correlations (a teacher's, say), of the view ``None`` that
+    of a sample without masks.
     """
 
     batch: PatchBatch
     views: tuple[Bool[Tensor, "seed sample patch"], ...]
     attention: Sequence[Float[Tensor, "seed sample area query"]]
     state: State
-    attend: Callable[[Correlations, int], Tensor]
+    attend: Callable[[Correlations, int | None], Tensor]
 
     def outputs(
-        self, view: int = 0, teacher: Correlations | None = None
+        self, view: int | None = 0, teacher: Correlations | None = None
     ) -> Float[Tensor, "seed sample query feature"]:
-        """Return F_p = Σ_j z_j A_{p→j} v_j of the model, or of a teacher: differentiable in the model's attention."""
+        """Return F_p = Σ_j z_j A_{p→j} v_j of the model, or of a teacher: differentiable in the model's attention.
+
+        A teacher may see the sample without masks: ``view`` None.
+        """
         return (self._attention(view, teacher) * self.batch.latents[..., None]).transpose(-1, -2)
 
     def mean_outputs(
-        self, view: int = 0, teacher: Correlations | None = None
+        self, view: int | None = 0, teacher: Correlations | None = None
     ) -> Float[Tensor, "seed sample feature"]:
         """Return F = (1/P) Σ_p F_p, the mean of ``outputs`` over queries, without making these."""
         return self._attention(view, teacher).mean(-1) * self.batch.latents
+
+    def embeddings(
+        self, view: int | None = 0, teacher: Correlations | None = None
+    ) -> Float[Tensor, "seed sample embedding"]:
+        """Return ``mean_outputs`` in the features of all clusters, K · N coordinates (k, j)."""
+        return self.batch.in_all_clusters(self.mean_outputs(view, teacher))
+
+    def patch_embeddings(
+        self, view: int | None = 0, teacher: Correlations | None = None
+    ) -> Float[Tensor, "seed sample query embedding"]:
+        """Return ``outputs`` in the features of all clusters, K · N coordinates (k, j)."""
+        return self.batch.in_all_clusters(self.outputs(view, teacher))
 
     @cached_property
     def squared_errors(self) -> Float[Tensor, "seed sample query"]:
@@ -61,11 +78,12 @@ class ForwardPass:
         """Return the patches X_p = z_{a(p)} v_{a(p)} themselves, masked or not."""
         return (self.batch.membership * self.batch.latents[..., None]).transpose(-1, -2)
 
-    def _attention(self, view: int, teacher: Correlations | None) -> Tensor:
-        if view not in range(len(self.views)):
-            raise invalid_value(
-                "view", view, f"there are {len(self.views)}, as the view_count of the objective's class says"
-            )
+    def _attention(self, view: int | None, teacher: Correlations | None) -> Tensor:
+        if view is None and teacher is not None:
+            return self.attend(teacher, None)
+        if view is None or view not in range(len(self.views)):
+            words = f"there are {len(self.views)}, as the view_count of the objective's class says"
+            raise invalid_value("view", view, words)
         return self.attention[view] if teacher is None else self.attend(teacher, view)
 
 

@@ -21,7 +21,7 @@ from vitdyn.objectives.masking import DrawnViews, Masking
 from vitdyn.objectives.stacked import hyperparameter
 from vitdyn.seeds import Streams
 
-FAMILIES = ("contrastive", "generative", "clustering", "self-distillation", "hybrid")
+FAMILIES = ("contrastive", "decorrelation", "generative", "clustering", "self-distillation", "hybrid")
 
 
 class Objective(ABC):
@@ -123,11 +123,12 @@ class Objective(ABC):
         norm = correlations.squared_norm()
         return hyperparameter(self, lambda one: 0.5 * one.weight_decay, norm) * norm
 
-    def initial_state(self, correlations: Correlations) -> State:
+    def initial_state(self, correlations: Correlations, streams: Streams) -> State:
         """Return what the objective carries before the first step, by name: a teacher, a queue, a predictor.
 
-        It is copied, so it may hold the model's own blocks: ``correlations.named()`` is a teacher that
-        ``forward.outputs(view, Correlations(**forward.state))`` of ``vitdyn.models`` sees a view through.
+        What is random in it comes from ``streams``, one of numpy's generators for each seed (``streams.each()``).
+        It is copied, so it may hold the model's own blocks: ``vitdyn.objectives.parts`` makes teachers, unit vectors
+        and identity maps.
         """
         return {}
 

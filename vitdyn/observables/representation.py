@@ -25,7 +25,7 @@ def patch_representation(
     require_kind("batch", batch, PatchBatch)
     attention = area_attention(correlations, batch, visible)
     own = (attention * batch.latents[..., None]).transpose(2, 3)
-    return _in_own_cluster(own, batch)
+    return batch.in_all_clusters(own)
 
 
 def image_representation(
@@ -42,11 +42,4 @@ def image_representation(
         part = batch.part(few)
         means = mean_area_attention(correlations, part, visible[:, few])
         parts.append(means * part.latents)
-    return _in_own_cluster(torch.cat(parts, 1), batch)
-
-
-def _in_own_cluster(values: Float[Tensor, "seed sample *rest area"], batch: PatchBatch) -> Tensor:
-    """Place the coordinates j of each sample among the coordinates (k, j), at its own k."""
-    place = torch.nn.functional.one_hot(batch.cluster, batch.layout.clusters).to(values)
-    place = place.reshape(*place.shape[:2], *[1] * (values.ndim - 3), -1)
-    return (place[..., :, None] * values[..., None, :]).flatten(-2)
+    return batch.in_all_clusters(torch.cat(parts, 1))

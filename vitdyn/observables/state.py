@@ -105,8 +105,9 @@ class ModelState:
         views = tuple(own(view) for view in self.views)
 
         @torch.no_grad()
-        def attend_to(correlations: Correlations, view: int) -> Tensor:
-            return area_attention(correlations, batch, views[view])
+        def attend_to(correlations: Correlations, view: int | None) -> Tensor:
+            visible = torch.ones_like(views[0]) if view is None else views[view]
+            return area_attention(correlations, batch, visible)
 
         seen = ForwardPass(
             batch,

@@ -15,9 +15,9 @@ from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.data.masking import masked_count
 from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Means, Reduction, Residual
 from vitdyn.objectives.contract import closed_form_of, lower_bound_of, reduction_of
-from vitdyn.objectives.contrastive import Contrastive
+from vitdyn.objectives.families.contrastive import Contrastive
+from vitdyn.objectives.families.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.forward import ForwardPass
-from vitdyn.objectives.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.masking import Masking
 from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.stacked import hyperparameter, map_spec

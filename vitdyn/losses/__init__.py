@@ -1,0 +1,5 @@
+"""Pure functions of embeddings: the losses of self-supervision, each once, for the theory's layer and for deep models.
+
+Tensors in, tensors out, differentiable, in the type of what is given. Leading axes are free: one value for each entry
+of them. Where the sources differ, a named convention says whose formula it is.
+"""

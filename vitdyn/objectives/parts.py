@@ -1,0 +1,75 @@
+"""What objectives carry from step to step: a moving-average teacher, random unit vectors, identity maps, a queue."""
+
+from __future__ import annotations
+
+from math import pi
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitdyn.models import Correlations
+from vitdyn.objectives.forward import State
+from vitdyn.seeds import Streams
+
+_TEACHER = "teacher."
+
+
+def first_teacher(correlations: Correlations) -> State:
+    """Return a teacher that is the model itself, before its first step."""
+    blocks = {f"{_TEACHER}{name}": block for name, block in correlations.named().items()}
+    # counted here, and not by the host: a captured step must find it
+    return {**blocks, "teacher_steps": torch.zeros_like(correlations.position_position[:, 0, 0])}
+
+
+def teacher_of(state: State) -> Correlations:
+    """Return the teacher that a state carries."""
+    blocks = {name: value for name, value in state.items() if name.startswith(_TEACHER)}
+    return Correlations(**{name.removeprefix(_TEACHER): block for name, block in blocks.items()})
+
+
+def next_teacher(state: State, correlations: Correlations, *, momentum: Any, steps: int = 0) -> State:
+    """Return the teacher after a step: θ̄ ← m θ̄ + (1 − m) θ, θ being the model after that step.
+
+    m = ``momentum``, a number or one for each seed; with ``steps`` T it rises to 1 over the first T of them,
+    m_t = 1 − (1 − m)(1 + cos(π t/T))/2, t being the number of steps done before. Source: Grill et al. (2020).
+    """
+    done = state["teacher_steps"]
+    towards = 1 - torch.as_tensor(momentum).to(done).expand_as(done)
+    if steps:
+        towards = towards * (1 + torch.cos(pi * (done / steps).clamp(max=1))) / 2
+
+    def moved(old: Tensor, new: Tensor) -> Tensor:
+        return torch.lerp(old, new, towards.view(-1, *[1] * (old.ndim - 1)))
+
+    blocks = teacher_of(state).map(moved, correlations).named()
+    return {**{f"{_TEACHER}{name}": block for name, block in blocks.items()}, "teacher_steps": done + 1}
+
+
+def embedding_size(correlations: Correlations) -> int:
+    """Return K · N, the number of coordinates of ``forward.embeddings``."""
+    return correlations.feature_position.shape[2] * correlations.feature_position.shape[3]
+
+
+def identity_map(correlations: Correlations, streams: Streams) -> Float[Tensor, "seed embedding embedding"]:
+    """Return the linear map that a projector or predictor starts from: the identity, for each seed."""
+    size = embedding_size(correlations)
+    return torch.eye(size).to(correlations.position_position).repeat(len(streams.seeds), 1, 1)
+
+
+def unit_vectors(
+    correlations: Correlations, streams: Streams, count: int
+) -> Float[Tensor, "seed vector embedding"]:
+    """Return random unit vectors of the space of embeddings, uniform on the sphere, each seed's from its own stream."""
+    size = embedding_size(correlations)
+    drawn = [torch.from_numpy(each.standard_normal((count, size))) for each in streams.each()]
+    vectors = torch.nn.functional.normalize(torch.stack(drawn), dim=-1)
+    return vectors.to(correlations.position_position)
+
+
+def next_queue(
+    queue: Float[Tensor, "seed entry embedding"], new: Float[Tensor, "seed sample embedding"]
+) -> Float[Tensor, "seed entry embedding"]:
+    """Return a queue with new entries at its front and its oldest gone."""
+    return torch.cat([new.detach(), queue], 1)[:, : queue.shape[1]]
