@@ -115,12 +115,12 @@ def test_cells_of_a_grid_are_runs(paper, tmp_path, capsys):
 
 
 def test_it_is_listed_and_has_help(paper, capsys):
-    status, said = run("--module", paper, "list", capsys=capsys)
+    status, said = run("list", "--module", paper, capsys=capsys)  # before the command or after it
     assert status == 0
     for line in (
-        "  quartic           (generative) The fourth power of the error at masked patches.",
-        "  cubed             The third power of a uniform number.",
-        "  sign-descent      A step of one length whatever the gradient.",
+        "  quartic             The fourth power of the error at masked patches.",
+        "  cubed               The third power of a uniform number.",
+        "  sign-descent        A step of one length whatever the gradient.",
     ):
         assert line in said.out.splitlines()
     with pytest.raises(SystemExit):

@@ -1,7 +1,7 @@
 """The command line: ``vitdyn list | run | flow | reduce | check | inspect | figures | env``.
 
 Training dynamics of self-supervised Vision Transformers: theory as running, checked simulation. ``--module FILE.py``
-before the command imports a file of yours, which may ``register`` objectives, distributions and optimizers.
+imports a file of yours first, which may ``register`` objectives, distributions, optimizers and observables.
 """
 
 from __future__ import annotations

@@ -74,6 +74,19 @@ def optimizers() -> tuple[Entry, ...]:
     return _by_name(_Sources("dynamics", "optimizers.py"), "OPTIMIZERS", added("optimizer"))
 
 
+def metrics() -> tuple[Entry, ...]:
+    """Describe what ``--metrics`` takes: the metrics of the field, and observables of the user's own."""
+    found: Any = _Sources("observables", "metrics.py").assigned[
+        "_METRICS"
+    ]  # name: (symbol, meaning, formula)
+    own = (
+        (key.value, ast.literal_eval(value.elts[1]))
+        for key, value in zip(found.keys, found.values, strict=True)
+    )
+    others = ((name, each.meaning) for name, each in added("observable").items())
+    return tuple(Entry(*each) for each in (*own, *others))
+
+
 def claims() -> tuple[Entry, ...]:
     """Describe the claims by id and statement, in the order in which they are reported."""
     found = _Sources("claims")

@@ -13,20 +13,25 @@ from vitdyn.cli import catalogue
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """List what there is: objectives, distributions, optimizers, claims."""
+    """List what there is: objectives by family, distributions, optimizers, metrics, claims."""
 
     def __call__(self) -> int:
         """Print the lists."""
+        objectives = catalogue.objectives()
+        families = dict.fromkeys(each.family for each in objectives)
         sections = {
-            "objectives": {each.name: f"({each.family}) {each.text}" for each in catalogue.objectives()},
-            "distributions of the latents": {each.name: each.text for each in catalogue.distributions()},
-            "optimizers": {each.name: each.text for each in catalogue.optimizers()},
-            "claims": {each.name: each.text for each in catalogue.claims()},
+            f"objectives: {family}": [each for each in objectives if each.family == family]
+            for family in families
+        } | {
+            "distributions of the latents": catalogue.distributions(),
+            "optimizers": catalogue.optimizers(),
+            "metrics": catalogue.metrics(),
+            "claims": catalogue.claims(),
         }
         for title, entries in sections.items():
             print(title)
-            for name, text in entries.items():
-                print(f"  {name:<17} {text}")
+            for each in entries:
+                print(f"  {each.name:<19} {each.text}")
         return 0
 
 

@@ -13,14 +13,16 @@ OPTION = "--module"
 
 
 def split_modules(given: list[str]) -> tuple[list[str], list[str]]:
-    """Return the modules that a command line names before its command, and the rest of it."""
+    """Return the modules that a command line names, wherever it does, and the rest of it."""
     modules: list[str] = []
-    rest = list(given)
-    while rest and (rest[0] == OPTION or rest[0].startswith(f"{OPTION}=")):
-        word, _, value = rest.pop(0).partition("=")
-        if word and not value:
-            value = rest.pop(0) if rest else ""
-        modules.append(value)
+    rest: list[str] = []
+    words = iter(given)
+    for word in words:
+        option, _, value = word.partition("=")
+        if option == OPTION:
+            modules.append(value or next(words, ""))
+        else:
+            rest.append(word)
     return modules, rest
 
 

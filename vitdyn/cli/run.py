@@ -95,6 +95,7 @@ def _training(objective: Any, options: RunOptions) -> Any:
     from vitdyn.data import PatchGenerator, PatchLayout
     from vitdyn.dynamics import Schedule, Training
     from vitdyn.observables import RECORD
+    from vitdyn.observables.catalogue import as_observables
 
     require_integer("patches", options.patches, at_least=2)
     # Metrics of space need a grid; a square number of patches has one.
@@ -116,7 +117,7 @@ def _training(objective: Any, options: RunOptions) -> Any:
         seeds=options.seeds,
         schedule=Schedule(frames=options.frames),
         dataset_size=options.dataset_size,
-        observables=(*RECORD, *options.metrics),
+        observables=(*RECORD, *as_observables("metrics", options.metrics)),
         content_queries=options.content_queries,
         precision=options.precision,
     )
