@@ -1,0 +1,5 @@
+"""Clustering: SwAV, MSN, DeepCluster-v2."""
+
+from literal import Case
+
+CASES: list[Case] = []

@@ -1,0 +1,5 @@
+"""Decorrelation: VICReg, Barlow Twins."""
+
+from literal import Case
+
+CASES: list[Case] = []

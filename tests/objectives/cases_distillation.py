@@ -1,0 +1,5 @@
+"""Self-distillation: BYOL, SimSiam, DINO, data2vec, I-JEPA."""
+
+from literal import Case
+
+CASES: list[Case] = []
