@@ -1,0 +1,28 @@
+"""Losses that add methods of two families."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vitdyn.losses.generative import mae
+from vitdyn.losses.masked import Mask, Patches
+
+
+def rc_mae(
+    student: Patches,
+    teacher: Patches,
+    target: Patches,
+    masked: Mask,
+    *,
+    weight: Any = 1.0,
+    normalise: bool = True,
+) -> Float[Tensor, "*lead"]:
+    """Return ``mae`` plus ``weight`` times the mean over masked patches and dimensions of (ŷ − sg ŷ_teacher)².
+
+    The teacher saw the same mask. Only the patches of the first term are normalised. Source: Lee et al. (2023), their
+    code.
+    """
+    return mae(student, target, masked, normalise=normalise) + weight * mae(student, teacher.detach(), masked)
