@@ -11,7 +11,7 @@ def reconstruction_error(seen):
     for b in seen.samples:
         for p, shown in enumerate(seen.views[0][b]):
             if not shown:
-                total = total + 0.5 * sum((outputs[b, p] - seen.patches[b, p]) ** 2)
+                total = total + 0.5 * ((outputs[b, p] - seen.patches[b, p]) ** 2).sum()
     return total / len(outputs)
 
 
