@@ -10,6 +10,7 @@ from vitdyn.dynamics.gradient import forward_pass
 from vitdyn.models import Correlations, area_attention
 from vitdyn.objectives import Contrastive, Objective
 from vitdyn.objectives.parts import (
+    Descent,
     embedding_size,
     first_teacher,
     identity_map,
@@ -19,6 +20,8 @@ from vitdyn.objectives.parts import (
     unit_vectors,
 )
 from vitdyn.objectives.pooled import pooled_form
+from vitdyn.objectives.stacked import stack_specs
+from vitdyn.objectives.trained import Trained
 from vitdyn.seeds import Streams
 
 
@@ -97,3 +100,12 @@ def test_a_queue_takes_the_new_and_forgets_the_oldest():
     queue, new = torch.arange(4.0).reshape(1, 4, 1), torch.tensor([[[8.0], [9.0], [10.0]]])
     assert next_queue(queue, new).flatten().tolist() == [8, 9, 10, 0]
     assert next_queue(queue[:, :2], new).flatten().tolist() == [8, 9]
+
+
+def test_a_trained_part_descends_at_the_rate_of_its_own_objective():
+    both = [Contrastive(temperature=0.5), Contrastive(temperature=2.0)]
+    part, gradient = Trained(torch.ones(2, 3)), Trained(torch.full((2, 3), 0.1))
+    Descent(stack_specs(both), lambda one: one.temperature).step(part, gradient, {}, 0)
+    torch.testing.assert_close(part.value, torch.tensor([[0.95], [0.8]]).expand(2, 3))
+    Descent(both[1], lambda one: one.temperature).step(part, gradient, {}, 0)
+    torch.testing.assert_close(part.value, torch.tensor([[0.75], [0.6]]).expand(2, 3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import pi
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from vitdyn.models import Correlations
 from vitdyn.objectives.forward import State
+from vitdyn.objectives.stacked import add_scaled, hyperparameter
 from vitdyn.seeds import Streams
 
 _TEACHER = "teacher."
@@ -73,3 +76,32 @@ def next_queue(
 ) -> Float[Tensor, "seed entry embedding"]:
     """Return a queue with new entries at its front and its oldest gone."""
     return torch.cat([new.detach(), queue], 1)[:, : queue.shape[1]]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The optimizer of a trained part: plain gradient descent at the rate that ``rate`` reads off an objective.
+
+    It is read by ``hyperparameter``, so that objectives that differ in it train as one batch.
+    """
+
+    objective: Any
+    rate: Callable[[Any], float]
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate, of the first of stacked objectives."""
+        return self.rate(self.objective)
+
+    def init(self, part: Any) -> Mapping[str, Any]:
+        """Return the state before the first step: none."""
+        return {}
+
+    def step(self, part: Any, gradient: Any, state: Mapping[str, Any], count: int) -> None:
+        """Take one step in place."""
+        rate = self.rate
+
+        def move(value: Tensor, slope: Tensor) -> Tensor:
+            return add_scaled(value, slope, hyperparameter(self.objective, lambda one: -rate(one), value))
+
+        part.map(move, gradient)
