@@ -38,13 +38,16 @@ from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import (
     MetricImages,
     Observable,
+    attention_moved,
     image_representation,
     learned_regime,
     least_global_attention,
     least_own_area_attention,
     metric_observables,
     patch_representation,
+    regime_sensitivity,
 )
+from vitdyn.observables.learned import THRESHOLDS
 from vitdyn.observables.standard import sample_mean
 from vitdyn.reduced import MeanField
 from vitdyn.reduced.exact_reduction import sampled_gradient
@@ -343,7 +346,9 @@ BATCH = GENERATOR.sample(2, (0,))
 ZEROS = Correlations.zeros(LAYOUT, 1)
 SHOWN = {"correlations": ZEROS, "batch": BATCH, "visible": torch.ones(1, 2, 9, dtype=torch.bool)}
 DOORS |= {
-    "learned_regime": (learned_regime, {"trajectory": PATH, "share": 0.5}),
+    "learned_regime": (learned_regime, {"trajectory": PATH, **THRESHOLDS}),
+    "regime_sensitivity": (regime_sensitivity, {"trajectories": (PATH,), "factors": (0.5, 2.0)}),
+    "attention_moved": (attention_moved, {"trajectory": PATH}),
     "least_own_area_attention": (least_own_area_attention, {"trajectory": PATH}),
     "least_global_attention": (least_global_attention, {"trajectory": PATH}),
     "patch_representation": (patch_representation, SHOWN),

@@ -79,7 +79,7 @@ def descend_reduced(objective: Any, options: ReduceOptions) -> int:
     )
     trajectory = run(experiment, out=path, runtime=Runtime(progress=True))
     picture = save_figure(flow_page(trajectory), path.with_suffix(""))
-    regimes = learned_regime(trajectory)
+    regimes = [str(each) for each in learned_regime(trajectory)]
     rows = [(name, f"{regimes.count(name)} of {options.seeds}") for name in dict.fromkeys(regimes)]
     print(text_table(("learned", "seeds"), rows))
     print(f"result   {path}\npicture  {picture}")

@@ -82,7 +82,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     print(f"{options.seeds} seeds x {options.steps} steps: {when}{expected.mebibytes:.0f} MiB")
     trajectory = run(experiment, out=path, runtime=runtime)
     picture = save_figure(summary_page(trajectory), path.with_suffix(""))
-    regimes = Counter(learned_regime(trajectory)).items()
+    regimes = Counter(map(str, learned_regime(trajectory))).items()
     print(f"learned  {', '.join(f'{name}: {count} of {options.seeds} seeds' for name, count in regimes)}")
     if options.metrics:
         print(_metric_table(trajectory, options.metrics))

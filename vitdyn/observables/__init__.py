@@ -1,7 +1,13 @@
 """What is recorded of a run: observables, each with its axes, symbol, meaning and computation."""
 
 from vitdyn.observables.catalogue import METRICS
-from vitdyn.observables.learned import learned_regime, least_global_attention, least_own_area_attention
+from vitdyn.observables.learned import (
+    attention_moved,
+    learned_regime,
+    least_global_attention,
+    least_own_area_attention,
+    regime_sensitivity,
+)
 from vitdyn.observables.metrics import Metric, MetricImages, metric_observables
 from vitdyn.observables.observable import OBSERVABLES, Observable
 from vitdyn.observables.representation import image_representation, patch_representation
@@ -18,10 +24,12 @@ __all__ = [
     "ModelState",
     "Observable",
     "Schedule",
+    "attention_moved",
     "image_representation",
     "learned_regime",
     "least_global_attention",
     "least_own_area_attention",
     "metric_observables",
     "patch_representation",
+    "regime_sensitivity",
 ]

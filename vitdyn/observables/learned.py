@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vitdyn._axes import CLUSTER, GLOBAL_AREA, QUERY_AREA
-from vitdyn._errors import require_kind, require_real
+from vitdyn._errors import as_tuple, require_kind, require_real, require_sequence
 from vitdyn.trajectory import Trajectory
 
-LOCAL, GLOBAL, MIXED = "local", "global", "mixed"
+REGIMES = ("local", "global", "spread", "other", "mixed", "collapsed", "unmoved")
+_LOCAL, _GLOBAL, _SPREAD, _OTHER = range(4)
+_ABSENT = -1
+
+SHARE = 0.5
+"""More than this share of its attention goes to an area: more than half, so that at most one area can have it."""
+MOVED = 0.1
+"""At most this share of the attention has changed its place since the start; to learn an area takes far more."""
+VANISHED = 0.1
+"""Attention to visible patches has fallen below this part of what it was at the start, and pooled outputs with it."""
+SETTLED = 0.05
+"""At most this share of the attention changed its place in the second half of the run: a tenth of ``SHARE``."""
+THRESHOLDS = {"share": SHARE, "moved": MOVED, "vanished": VANISHED, "settled": SETTLED}
+"""Written down before any map of regimes was made; ``regime_sensitivity`` says what would change with others."""
+
+
+class LearnedRegime(NamedTuple):
+    """What a seed has learned: one of ``REGIMES``, and whether that ``is_final`` or still moves."""
+
+    kind: str
+    is_final: bool
+
+    def __str__(self) -> str:
+        return self.kind if self.is_final else f"{self.kind}, still moving"
 
 
 def least_own_area_attention(trajectory: Trajectory) -> Float[np.ndarray, "frame seed"]:
@@ -29,33 +55,125 @@ def least_global_attention(trajectory: Trajectory) -> Float[np.ndarray, "frame s
     return least.min((CLUSTER, QUERY_AREA)).to_numpy()
 
 
-def learned_regime(trajectory: Trajectory, *, share: float = 0.5) -> tuple[str, ...]:
-    """Return each seed's regime at the last frame: "local", "global" or "mixed".
+def learned_regime(
+    trajectory: Trajectory,
+    *,
+    share: float = SHARE,
+    moved: float = MOVED,
+    vanished: float = VANISHED,
+    settled: float = SETTLED,
+) -> tuple[LearnedRegime, ...]:
+    """Return each seed's regime at the last frame: what the queries of local areas attend to, and if that is final.
 
-    Local: the queries of every local area give, on average over each area, more than ``share`` of their
-    attention to their own area. Global: those of every local area give more than ``share`` to the
-    global area. Mixed: neither.
+    Read off attention by area, in the mean over the queries of each local area and over samples:
+
+    - "unmoved": no area's queries have moved more than ``moved`` of their attention since the first frame;
+    - "collapsed": all queries attend to visible patches by less than ``vanished`` of what they did at first;
+    - "local", "global": the queries of every local area give more than ``share`` of their attention to their own
+      area, to the global area; "other": to a third one, or, in a cluster, all to one and the same local area;
+    - "spread": no local area's queries give that much to any area;  "mixed": areas or clusters differ.
+
+    Attention moves by ½ Σ_j |ΔA_j|, masked patches counted as one area more. A regime is final if no area's queries
+    moved more than ``settled`` in the second half of the run's time; one that is unmoved, if Φ, too, changed by no
+    more than that part of its size. It is not called final without a frame between the start and that half.
+
+    Pooled outputs F = Σ_j z_j Ā_j v_j of two clusters are orthogonal, and z_j is positive: they can only be alike where
+    Ā vanishes. Collapse onto one direction within a cluster is attention to one area, "global" or "other".
 
     >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
-    >>> training = vd.Training(generator=generator, objective=vd.MaskedReconstruction(), steps=200, seeds=2)
-    >>> vd.learned_regime(vd.simulate(training))
-    ('local', 'local')
+    >>> training = vd.Training(generator=generator, objective=vd.MaskedReconstruction(), steps=400, seeds=2)
+    >>> print(*vd.learned_regime(vd.simulate(training)), sep="; ")
+    local; local
     """
     require_kind("trajectory", trajectory, Trajectory)
-    require_real("share", share, low=0.0, high=1.0)
-    attention, own_attention = (
-        trajectory[name].isel(frame=-1).sel(statistic="mean").to_numpy()
-        for name in ("area_attention", "own_area_attention")
-    )
-    home = own_attention[:, :, GLOBAL_AREA + 1 :]
-    away = attention[:, :, GLOBAL_AREA + 1 :, GLOBAL_AREA]
-    regimes = []
-    for own, centre in zip(home, away, strict=True):
-        exists = ~np.isnan(centre)
-        if (own[exists & ~np.isnan(own)] > share).all():
-            regimes.append(LOCAL)
-        elif (centre[exists] > share).all():
-            regimes.append(GLOBAL)
-        else:
-            regimes.append(MIXED)
-    return tuple(regimes)
+    for name, value in (("share", share), ("moved", moved), ("vanished", vanished), ("settled", settled)):
+        require_real(name, value, low=0.0, high=1.0)
+    attention = _attention(trajectory)
+    shown = np.nansum(attention, -1)
+    has_vanished = (shown[-1] <= vanished * shown[0]).all((1, 2))
+    has_moved = _distance(attention[-1], attention[0]) > moved
+    is_final = _is_settled(trajectory, attention, has_moved, settled)
+    found = []
+    for seed, kinds in enumerate(_kinds(trajectory, attention[-1], share)):
+        present = np.unique(kinds[kinds != _ABSENT])
+        kind = REGIMES[present[0]] if len(present) == 1 else "mixed"
+        kind = "collapsed" if has_vanished[seed] else kind if has_moved[seed] else "unmoved"
+        found.append(LearnedRegime(kind, bool(is_final[seed])))
+    return tuple(found)
+
+
+def regime_sensitivity(
+    trajectories: Iterable[Trajectory], *, factors: Sequence[float] = (0.5, 0.8, 1.25, 1.5)
+) -> dict[tuple[str, float], int]:
+    """Return how many seeds of all trajectories change their kind or cease to be final, or begin to, by threshold.
+
+    Each of ``THRESHOLDS`` is multiplied with each factor, the others left as they are.
+    """
+    runs = as_tuple("trajectories", trajectories, Trajectory)
+    require_sequence("factors", factors, "numbers")
+    for factor in factors:
+        require_real("factors", factor, low=0.0, high=2.0)
+    usual = [learned_regime(run) for run in runs]
+    return {
+        (name, factor): sum(
+            before != after
+            for run, regimes in zip(runs, usual, strict=True)
+            for before, after in zip(regimes, learned_regime(run, **{name: value * factor}), strict=True)
+        )
+        for name, value in THRESHOLDS.items()
+        for factor in factors
+    }
+
+
+def attention_moved(trajectory: Trajectory) -> Float[np.ndarray, "frame seed"]:
+    """Return how much of the attention of a local area's queries has moved since the start: of the area with most."""
+    require_kind("trajectory", trajectory, Trajectory)
+    attention = _attention(trajectory)
+    return np.stack([_distance(frame, attention[0]) for frame in attention])
+
+
+def _attention(trajectory: Trajectory) -> Float[np.ndarray, "frame seed cluster query_area key_area"]:
+    return trajectory["area_attention"].sel(statistic="mean").to_numpy()
+
+
+def _distance(after: np.ndarray, before: np.ndarray) -> Float[np.ndarray, " seed"]:
+    """Return ½ Σ_j |ΔA_j| + ½ |Δ Σ_j A_j| of the local area, of any cluster, where it is largest."""
+    change = (after - before)[:, :, GLOBAL_AREA + 1 :]
+    return 0.5 * (np.nansum(np.abs(change), -1) + np.abs(np.nansum(change, -1))).max((1, 2), initial=0.0)
+
+
+def _is_settled(
+    trajectory: Trajectory, attention: np.ndarray, has_moved: np.ndarray, settled: float
+) -> np.ndarray:
+    """Return of which seeds attention, and Φ of those whose attention is where it was, moves no more."""
+    time = trajectory["time"].to_numpy()
+    half = np.searchsorted(time, 0.5 * time[-1], side="right") - 1
+    if half == 0:
+        return np.zeros(len(has_moved), dtype=bool)
+    phi = trajectory["feature_position"].sel(statistic="mean").to_numpy()[[half, -1]]
+    phi = np.nan_to_num(phi).reshape(2, len(has_moved), -1)
+    rests = np.abs(phi[1] - phi[0]).max(-1) <= settled * np.abs(phi[1]).max(-1)
+    return (_distance(attention[-1], attention[half]) <= settled) & (has_moved | rests)
+
+
+def _kinds(
+    trajectory: Trajectory, attention: np.ndarray, share: float
+) -> Int[np.ndarray, "seed cluster local_area"]:
+    """Return where the queries of each local area attend to; ``_ABSENT`` for an area that does not exist."""
+    own = trajectory["own_area_attention"].isel(frame=-1).sel(statistic="mean").to_numpy()
+    areas = np.arange(attention.shape[-1])
+    attention = np.nan_to_num(attention, nan=-1.0)
+    # A to the own area over those samples that show some of it: the others would count against the query
+    attention[..., areas, areas] = np.where(np.isnan(own), -1.0, own)
+    attention, areas = attention[:, :, GLOBAL_AREA + 1 :], areas[GLOBAL_AREA + 1 :]
+    target = attention.argmax(-1)
+    kinds = np.select([target == GLOBAL_AREA, target == areas], [_GLOBAL, _LOCAL], _OTHER)
+    has_target = attention.max(-1) > share
+    kinds = np.where(has_target, kinds, np.where(np.isnan(own[:, :, 1:]), _ABSENT, _SPREAD))
+    # all to one local area: for that area's own queries, too, it is not theirs that is learned
+    for place in np.ndindex(kinds.shape[:2]):
+        exists = kinds[place] != _ABSENT
+        targets = np.unique(target[place][exists])
+        if has_target[place][exists].all() and exists.sum() > 1 and len(targets) == 1 and targets[0]:
+            kinds[place][exists] = _OTHER
+    return kinds
