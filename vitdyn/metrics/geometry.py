@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitdyn import losses
 from vitdyn._errors import invalid_value
 from vitdyn.metrics.arrays import Array, as_float64, require_alike
 from vitdyn.metrics.measured import Convention, Measured, number, one_by_one, product_error, resolve
-from vitdyn.metrics.similarity import unit_vectors
 
 _ROWS = 512
 _TOLERATED = 1e-8  # relative error of a potential
@@ -49,9 +49,8 @@ def alignment(
             "second", tuple(y.shape), f"must hold a pair for each row of first, {tuple(x.shape)}"
         )
     require_alike("second", y.shape[:-2], x.shape[:-2])
-    if convention.normalised:
-        x, y = unit_vectors(x), unit_vectors(y)
-    return Measured(torch.linalg.vector_norm(x - y, dim=-1).pow(convention.power).mean(-1), convention)
+    value = losses.alignment(x, y, power=convention.power, normalise=convention.normalised)
+    return Measured(value, convention)
 
 
 def uniformity(
@@ -64,7 +63,7 @@ def uniformity(
     """
     convention = resolve(convention, SPHERE)
     rows = as_float64("features", features, "sample feature", (2, 1))
-    rows = unit_vectors(rows) if convention.normalised else rows - rows[..., :1, :]
+    rows = losses.unit_vectors(rows) if convention.normalised else rows - rows[..., :1, :]
     return Measured(
         one_by_one(lambda one: _log_potential(one, convention.temperature), [rows], [2]), convention
     )

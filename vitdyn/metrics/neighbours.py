@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitdyn._errors import invalid_value, require_choice, require_integer
+from vitdyn.losses import unit_vectors
 from vitdyn.metrics.arrays import Array, as_float64, tensor_of
 from vitdyn.metrics.measured import Convention, Measured, number, one_by_one, one_of, product_error, resolve
-from vitdyn.metrics.similarity import unit_vectors
 
 _ROWS = 512
 _SPARE = 4  # candidates beyond those asked for, whose distances are then taken exactly

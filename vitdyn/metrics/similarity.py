@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import invalid_value, require_choice
+from vitdyn.losses import unit_vectors
 from vitdyn.metrics.arrays import Array, as_float64, real, require_alike
 from vitdyn.metrics.measured import Convention, Measured, blockwise, centred, one_of, over, resolve
 
@@ -95,17 +96,9 @@ def cka(
     return Measured(over(dependence(x, y), scale, empty=0.0), convention)
 
 
-def unit_vectors(vectors: Tensor) -> Tensor:
-    """Return vectors of length 1; a vector of length 0 stays."""
-    return _directions(vectors)[0]
-
-
 def _directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Return unit vectors, 0 for vectors of length 0, and which have a direction."""
-    largest = vectors.abs().amax(-1, keepdim=True)
-    vectors = vectors / torch.where(largest == 0, 1.0, largest)  # so that squares neither overflow nor vanish
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors / torch.where(length == 0, 1.0, length), (largest > 0)[..., 0]
+    return unit_vectors(vectors), (vectors != 0).any(-1)
 
 
 def _pairwise(unit: Tensor, directed: Tensor, convention: CosineConvention) -> Tensor:
