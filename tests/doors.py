@@ -319,8 +319,6 @@ DOORS |= {
     "quadrature": (reduced.quadrature.quadrature, {"distribution": LAW, "count": 4}),
     "Symmetry.of": (reduced.Symmetry.of, {"layout": LAYOUT}),
     "Symmetry.zeros": (CLASSES.zeros, {"seeds": 1}),
-    "Symmetry.embed": (CLASSES.embed, {"order": ORDER}),
-    "Symmetry.project": (CLASSES.project, {"correlations": CLASSES.embed(ORDER)}),
     "OrderParameters": (reduced.OrderParameters, {"feature": ORDER.feature, "position": ORDER.position}),
     "ExactReduction": (
         reduced.ExactReduction,
@@ -339,7 +337,7 @@ DOORS |= {
             "queries": "all",
         },
     ),
-    "descend": (reduced.descend, {"spec": REDUCED, "start": None, "progress": False}),
+    "descend": (reduced.descend, {"spec": REDUCED, "progress": False}),
 }
 
 BATCH = GENERATOR.sample(2, (0,))

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from vitdyn.data import PatchBatch, PatchLayout
+from vitdyn.models import Correlations
+from vitdyn.reduced.symmetry import OrderParameters
 
 LAYOUTS = {
     "one cluster, unequal areas": PatchLayout(partition=((0, 1, 0, 2, 1, 0, 3, 2, 3, 3, 4),)),
@@ -47,3 +49,27 @@ def counted(symmetry, visible):
     """The visible positions of each block, (sample, block)."""
     member = symmetry.block[:, None] == np.arange(len(symmetry.block_sizes))
     return visible.numpy().astype(np.int64) @ member.astype(np.int64)
+
+
+def classes(symmetry):
+    """The class of each Φ (−1 for none) and of each Υ, position by position: P² numbers."""
+    block, (_, pairs, _) = symmetry.block, symmetry.counts
+    pair = symmetry.pair_table[block[:, None], block]
+    np.fill_diagonal(pair, pairs + symmetry.block_class[block])
+    return symmetry.feature_table[block], pair
+
+
+def embed(symmetry, order):
+    """The symmetric state with these order parameters; Φ is 0 for areas that do not exist."""
+    feature, pair = map(torch.from_numpy, classes(symmetry))
+    return Correlations(order.feature[:, feature.clamp_min(0)] * (feature >= 0), order.position[:, pair])
+
+
+def project(symmetry, state):
+    """The mean of each class."""
+    means = []
+    for block, of in zip((state.feature_position, state.position_position), classes(symmetry), strict=True):
+        there = of >= 0
+        sums = [np.bincount(of[there], weights=each[there]) for each in block.numpy()]
+        means.append(torch.from_numpy(np.stack(sums) / np.bincount(of[there])))
+    return OrderParameters(*means)

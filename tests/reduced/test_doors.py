@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout, Uniform
-from vitdyn.models import Correlations
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.reduced import (
     ExactReduction,
@@ -103,23 +102,6 @@ CALLS = {
     "correlations of a dataset": (lambda flow: local_correlations(flow.dataset), "trajectory"),
     "values of other lengths": (lambda flow: when_reached(np.zeros(2), np.zeros(3), 0.5), "values.shape"),
     "a batch size of no number": (lambda flow: _gradient(batch_size="many"), "batch_size"),
-    "another layout's correlations": (
-        lambda flow: Symmetry.of(LAYOUT).project(Correlations.zeros(PatchLayout.from_sizes([4, 2]), 1)),
-        "correlations.feature_position",
-    ),
-    "another layout's order": (
-        lambda flow: Symmetry.of(LAYOUT).embed(
-            Symmetry.of(PatchLayout.from_sizes([[4, 2], [3, 3]])).zeros(1)
-        ),
-        "order.feature",
-    ),
-    "a start of other seeds": (
-        lambda flow: descend(
-            ExactReduction(layout=LAYOUT, objective=MaskedReconstruction(), steps=1, batch_size=2, seeds=2),
-            start=Symmetry.of(LAYOUT).zeros(1),
-        ),
-        "start.feature",
-    ),
     "seeds that are one": (lambda flow: _gradient(seeds=0), "seeds"),
     "a layout for its symmetry": (lambda flow: _gradient(symmetry=LAYOUT), "symmetry"),
     "no order": (lambda flow: _gradient(order=np.zeros(3)), "order"),

@@ -69,9 +69,10 @@ def descend_reduced(objective: Any, options: ReduceOptions) -> int:
     path = result_file(experiment, options.out)
     symmetry = Symmetry.of(layout)
     print(layout.describe())
+    feature, pair, position = symmetry.counts
     print(
-        f"{len(symmetry.feature_sizes)} order parameters for {options.patches * layout.sizes.size} of Φ, "
-        f"{len(symmetry.position_pair_sizes)} for {options.patches**2} of Υ"
+        f"{feature} order parameters for {options.patches * layout.sizes.size} of Φ, "
+        f"{pair + position} for {options.patches**2} of Υ"
     )
     print(
         f"{options.seeds} seeds x {options.steps} steps: about {duration(_seconds(spec, symmetry))}",

@@ -144,7 +144,7 @@ def counted_gradient(
     seed: int = 0,
     queries: Int[np.ndarray, " query"] | None = None,
 ) -> OrderParameters:
-    """Return −∂L/∂(order parameters) on a batch: ``Symmetry.project`` of the full −∂L/∂Q, weight decay included.
+    """Return −∂L/∂(order parameters) on a batch: the mean of the full −∂L/∂Q over each class, weight decay included.
 
     Exactly so with the rows of all blocks. A choice of ``queries`` (one block at least of each class of positions)
     takes the rows of those alone: the same in expectation. Contrast pools over all blocks in any case. ``seed``

@@ -154,7 +154,7 @@ def sampled_gradient(
 ) -> OrderParameters:
     """Return an unbiased estimate of the velocity of the order parameters: the symmetrised −gradient.
 
-    Its distribution is that of ``Symmetry.project(−∂L/∂Q)`` on a batch of ``batch_size`` samples with full masks,
+    Its distribution is that of −∂L/∂Q, averaged over each class, on a batch of ``batch_size`` samples with full masks,
     averaged over the exchange of positions within each block: given the visible count v of a block of n positions, a
     position is masked with probability 1 − v/n and the formulas of ``gradients.md`` need nothing else. ``queries``
     "all" takes the rows of all blocks, "representatives" one block of each class of positions: of the same
@@ -185,9 +185,7 @@ def sampled_gradient(
     return parts[0].map(lambda *blocks: torch.cat(blocks), *parts[1:])
 
 
-def descend(
-    spec: ExactReduction, *, start: OrderParameters | None = None, progress: bool = False
-) -> Trajectory:
+def descend(spec: ExactReduction, *, progress: bool = False) -> Trajectory:
     """Run plain gradient descent on the order parameters and record it in the words of a full simulation.
 
     Recorded, with the axes and meanings of the standard record: ``feature_position``, ``position_position``,
@@ -201,9 +199,7 @@ def descend(
     require_boolean("progress", progress)
     began = time.monotonic()
     symmetry, generator, seeds = Symmetry.of(spec.layout), spec.generator, spec.seed_numbers
-    order = symmetry.zeros(len(seeds)) if start is None else start
-    symmetry.require_order("start", order, len(seeds))
-    recorded, frames = spec.recorded_steps, []
+    order, recorded, frames = symmetry.zeros(len(seeds)), spec.recorded_steps, []
     with shown(progress, spec.steps, "step") as bar:
         for step in range(spec.steps + 1):
             if step in recorded:

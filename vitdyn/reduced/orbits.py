@@ -138,11 +138,3 @@ def number_classes(
     classes = np.full(found.shape, -1)
     classes[exists] = np.unique(found[exists], return_inverse=True)[1]
     return classes
-
-
-def class_totals(
-    classes: Int[np.ndarray, "first second"], counts: Int[np.ndarray, "first second"]
-) -> Int[np.ndarray, " class"]:
-    """Sum the counts of each class."""
-    kept = classes >= 0
-    return np.bincount(classes[kept], weights=counts[kept]).round().astype(np.int64)
