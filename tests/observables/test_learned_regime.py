@@ -87,10 +87,8 @@ def test_outputs_collapse_where_no_query_sees_a_visible_patch():
 
 
 def test_where_nothing_moved_nothing_is_learned():
-    near = START.copy()
-    near[3, 0] += 0.099
-    far = START.copy()
-    far[3, 0] += 0.101
+    near, far = START.copy(), START.copy()
+    near[1:, 0], far[1:, 0] = 0.1 + 0.099, 0.1 + 0.101
     assert kind(near, far) == ("unmoved", "spread")
     assert kind(rows(LOCAL), moved=0.9) == ("unmoved",)
 
@@ -109,12 +107,12 @@ def test_the_global_area_has_no_say():
 
 
 def test_a_regime_is_final_once_its_attention_has_come_to_rest():
-    end, still = rows(LOCAL), rows([(0.84, 0.05), (0.9, 0.05), (0.9, 0.05)])
+    end, still = rows(LOCAL), rows([(0.9 - 3 * 0.06, 0.05), (0.9, 0.05), (0.9, 0.05)])
     assert learned_regime(trajectory(end))[0].is_final
     (moving,) = learned_regime(trajectory(end, before=still))
     assert not moving.is_final and str(moving) == "local, still moving"
     assert learned_regime(trajectory(end, before=still), settled=0.07)[0].is_final
-    # nothing is known of the second half where no frame lies at or before its beginning
+    # nothing is known of the second half where no frame lies in the quarter before it
     assert not learned_regime(trajectory(end, times=(0.0, 51.0, 100.0)))[0].is_final
 
 
@@ -135,7 +133,7 @@ def test_sensitivity_counts_the_seeds_that_a_threshold_decides():
     assert sum(found.values()) == 2
 
 
-def test_attention_moved_is_that_of_the_area_that_moved_most():
+def test_attention_moved_is_a_mean_over_local_areas():
     end = START.copy()
     end[2] = [0.1, 0.0, 0.3, 0.1]  # 0.1 from another area, 0.1 from masked patches
-    assert np.allclose(attention_moved(trajectory(end)), [[0.0], [0.2], [0.2]])
+    assert np.allclose(attention_moved(trajectory(end)), [[0.0], [0.2 / 3], [0.2 / 3]])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from vitdyn._axes import CLUSTER, GLOBAL_AREA, QUERY_AREA
 from vitdyn._errors import as_tuple, require_kind, require_real, require_sequence
@@ -67,15 +67,16 @@ def learned_regime(
 
     Read off attention by area, in the mean over the queries of each local area and over samples:
 
-    - "unmoved": no area's queries have moved more than ``moved`` of their attention since the first frame;
+    - "unmoved": no more than ``moved`` of their attention has changed its place since the first frame;
     - "collapsed": all queries attend to visible patches by less than ``vanished`` of what they did at first;
     - "local", "global": the queries of every local area give more than ``share`` of their attention to their own
       area, to the global area; "other": to a third one, or, in a cluster, all to one and the same local area;
     - "spread": no local area's queries give that much to any area;  "mixed": areas or clusters differ.
 
-    Attention moves by ½ Σ_j |ΔA_j|, masked patches counted as one area more. A regime is final if no area's queries
-    moved more than ``settled`` in the second half of the run's time; one that is unmoved, if Φ, too, changed by no
-    more than that part of its size. It is not called final without a frame between the start and that half.
+    Attention moves by ½ Σ_j |ΔA_j|, masked patches counted as one area more, in the mean over local areas. A regime is
+    final if no more than ``settled`` of it moved from the second quarter of the run's time to the second half, each in
+    the mean over its frames; an "unmoved" one, if Φ, too, changed by no more than that part of its size. Without a
+    frame in the second quarter no regime is called final.
 
     Pooled outputs F = Σ_j z_j Ā_j v_j of two clusters are orthogonal, and z_j is positive: they can only be alike where
     Ā vanishes. Collapse onto one direction within a cluster is attention to one area, "global" or "other".
@@ -94,7 +95,7 @@ def learned_regime(
     has_moved = _distance(attention[-1], attention[0]) > moved
     is_final = _is_settled(trajectory, attention, has_moved, settled)
     found = []
-    for seed, kinds in enumerate(_kinds(trajectory, attention[-1], share)):
+    for seed, kinds in enumerate(_kinds(attention[-1], share)):
         present = np.unique(kinds[kinds != _ABSENT])
         kind = REGIMES[present[0]] if len(present) == 1 else "mixed"
         kind = "collapsed" if has_vanished[seed] else kind if has_moved[seed] else "unmoved"
@@ -126,20 +127,29 @@ def regime_sensitivity(
 
 
 def attention_moved(trajectory: Trajectory) -> Float[np.ndarray, "frame seed"]:
-    """Return how much of the attention of a local area's queries has moved since the start: of the area with most."""
+    """Return how much of the attention of local areas' queries has changed its place since the start."""
     require_kind("trajectory", trajectory, Trajectory)
     attention = _attention(trajectory)
-    return np.stack([_distance(frame, attention[0]) for frame in attention])
+    return _distance(attention, attention[:1])
 
 
 def _attention(trajectory: Trajectory) -> Float[np.ndarray, "frame seed cluster query_area key_area"]:
-    return trajectory["area_attention"].sel(statistic="mean").to_numpy()
+    """Return A, on the diagonal over those samples alone that show some of the own area: others would count against it.
+
+    NaN for an area that does not exist, or of which no sample shows any.
+    """
+    attention = trajectory["area_attention"].sel(statistic="mean").to_numpy().copy()
+    areas = np.arange(attention.shape[-1])
+    attention[..., areas, areas] = trajectory["own_area_attention"].sel(statistic="mean").to_numpy()
+    return attention
 
 
-def _distance(after: np.ndarray, before: np.ndarray) -> Float[np.ndarray, " seed"]:
-    """Return ½ Σ_j |ΔA_j| + ½ |Δ Σ_j A_j| of the local area, of any cluster, where it is largest."""
-    change = (after - before)[:, :, GLOBAL_AREA + 1 :]
-    return 0.5 * (np.nansum(np.abs(change), -1) + np.abs(np.nansum(change, -1))).max((1, 2), initial=0.0)
+def _distance(after: np.ndarray, before: np.ndarray) -> Float[np.ndarray, "... seed"]:
+    """Return ½ Σ_j |ΔA_j| + ½ |Σ_j ΔA_j|, masked patches being one area more, in the mean over local areas."""
+    change = (after - before)[..., GLOBAL_AREA + 1 :, :]
+    exists = ~np.isnan(change).all(-1)
+    moved = 0.5 * (np.nansum(np.abs(change), -1) + np.abs(np.nansum(change, -1)))
+    return (moved * exists).sum((-2, -1)) / exists.sum((-2, -1)).clip(min=1)
 
 
 def _is_settled(
@@ -147,29 +157,28 @@ def _is_settled(
 ) -> np.ndarray:
     """Return of which seeds attention, and Φ of those whose attention is where it was, moves no more."""
     time = trajectory["time"].to_numpy()
-    half = np.searchsorted(time, 0.5 * time[-1], side="right") - 1
-    if half == 0:
+    late = time > time[-1] / 2
+    before = (time > time[-1] / 4) & ~late
+    if not before.any():
         return np.zeros(len(has_moved), dtype=bool)
-    phi = trajectory["feature_position"].sel(statistic="mean").to_numpy()[[half, -1]]
-    phi = np.nan_to_num(phi).reshape(2, len(has_moved), -1)
-    rests = np.abs(phi[1] - phi[0]).max(-1) <= settled * np.abs(phi[1]).max(-1)
-    return (_distance(attention[-1], attention[half]) <= settled) & (has_moved | rests)
+    phi = trajectory["feature_position"].sel(statistic="mean").to_numpy()
+    change = np.abs(phi[late].mean(0) - phi[before].mean(0)), settled * np.abs(phi[-1])
+    growth, allowed = (np.nan_to_num(each).reshape(len(has_moved), -1).max(-1) for each in change)
+    # means over frames: each frame has an evaluation batch of its own, whose masks move attention by chance
+    moves = _distance(attention[late].mean(0), attention[before].mean(0))
+    return (moves <= settled) & (has_moved | (growth <= allowed))
 
 
-def _kinds(
-    trajectory: Trajectory, attention: np.ndarray, share: float
-) -> Int[np.ndarray, "seed cluster local_area"]:
+def _kinds(attention: Float[np.ndarray, "seed cluster query_area key_area"], share: float) -> np.ndarray:
     """Return where the queries of each local area attend to; ``_ABSENT`` for an area that does not exist."""
-    own = trajectory["own_area_attention"].isel(frame=-1).sel(statistic="mean").to_numpy()
-    areas = np.arange(attention.shape[-1])
-    attention = np.nan_to_num(attention, nan=-1.0)
-    # A to the own area over those samples that show some of it: the others would count against the query
-    attention[..., areas, areas] = np.where(np.isnan(own), -1.0, own)
-    attention, areas = attention[:, :, GLOBAL_AREA + 1 :], areas[GLOBAL_AREA + 1 :]
-    target = attention.argmax(-1)
+    areas = np.arange(GLOBAL_AREA + 1, attention.shape[-1])
+    local = attention[:, :, areas]
+    unseen = np.isnan(local[..., areas - 1, areas])
+    local = np.nan_to_num(local, nan=-1.0)
+    target = local.argmax(-1)
     kinds = np.select([target == GLOBAL_AREA, target == areas], [_GLOBAL, _LOCAL], _OTHER)
-    has_target = attention.max(-1) > share
-    kinds = np.where(has_target, kinds, np.where(np.isnan(own[:, :, 1:]), _ABSENT, _SPREAD))
+    has_target = local.max(-1) > share
+    kinds = np.where(has_target, kinds, np.where(unseen, _ABSENT, _SPREAD))
     # all to one local area: for that area's own queries, too, it is not theirs that is learned
     for place in np.ndindex(kinds.shape[:2]):
         exists = kinds[place] != _ABSENT
