@@ -14,13 +14,13 @@ Takes:  1.5 minutes on two cores, 5 with --photographs, 11 hours (its own estima
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vitdyn.experiments import Experiment
 from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
 from vitdyn.plotting.practice import draw_practice
 from vitdyn.trajectory import Trajectory
 from vitdyn.vits import (
-    METHODS,
     Digits,
     ImageSet,
     Photographs,
@@ -30,9 +30,10 @@ from vitdyn.vits import (
     findings,
     value_table,
 )
+from vitdyn.vits.methods import Contrast, Method, Mixture, Reconstruction, Supervised
 
 STEM, SEEDS = "17_real_images", 5
-QUICK_STEPS = {"untrained": 0, "reconstruction": 700, "contrast": 220, "mixture": 240, "supervised": 300}
+QUICK_STEPS = (0, 700, 220, 240, 300)
 FULL_STEPS = 3000
 
 
@@ -44,6 +45,12 @@ class Options(FigureOptions):
     """The default runs on photographs too, in patches of 8 pixels, with plain and with normalised targets."""
 
 
+def methods(**reconstruction: Any) -> tuple[Method | None, ...]:
+    """Return the methods, with these fields of reconstruction."""
+    rebuilt = Reconstruction(**reconstruction)
+    return None, rebuilt, Contrast(), Mixture(reconstruction=rebuilt), Supervised()
+
+
 def quick(images: ImageSet, vit: SmallViT, *, normalised: bool = False) -> tuple[Pretraining, ...]:
     """Return all methods and seeds; targets of reconstruction are normalised in each patch or not."""
     return tuple(
@@ -52,11 +59,10 @@ def quick(images: ImageSet, vit: SmallViT, *, normalised: bool = False) -> tuple
             images=images,
             vit=vit,
             steps=steps,
-            normalised_targets=normalised and method in ("reconstruction", "mixture"),
             seed=seed,
         )
         for seed in range(SEEDS)
-        for method, steps in QUICK_STEPS.items()
+        for method, steps in zip(methods(normalised_targets=normalised), QUICK_STEPS, strict=True)
     )
 
 
@@ -67,14 +73,13 @@ def full(images: ImageSet, patch: int) -> tuple[Pretraining, ...]:
             method=method,
             images=images,
             vit=SmallViT(patch=patch, width=64, depth=6, expansion=4, decoder_width=32),
-            steps=0 if method == "untrained" else FULL_STEPS,
+            steps=FULL_STEPS if method else 0,
             batch_size=128,
             learning_rate=2e-3,
-            mask=0.75,
             seed=seed,
         )
         for seed in range(SEEDS)
-        for method in METHODS
+        for method in methods(mask=0.75)
     )
 
 
@@ -99,7 +104,7 @@ def main(options: Options) -> None:
     """Train what is not there yet, print the tables and save the figures."""
     for name, specs in runs(options.scale, photographs=options.photographs).items():
         records = options.store.all(
-            Experiment(name=f"{spec.method}-{spec.seed}", training=spec) for spec in specs
+            Experiment(name=f"{spec.method_name}-{spec.seed}", training=spec) for spec in specs
         )
         print(value_table(records))
         print()

@@ -76,8 +76,13 @@ class _Encoder:
 
 
 def kind_name(kind: type) -> str:
-    """Return the name of a class in a specification, with its module where it is not vitdyn's."""
-    return kind.__name__ if is_of_library(kind) else f"{kind.__module__}:{kind.__qualname__}"
+    """Return the name of a class in a specification, with its module where it is not vitdyn's.
+
+    Classes of vitdyn that share a name tell themselves apart by ``spec_kind``.
+    """
+    if not is_of_library(kind):
+        return f"{kind.__module__}:{kind.__qualname__}"
+    return getattr(kind, "spec_kind", kind.__name__)
 
 
 def has_only_fields(value: Any) -> bool:

@@ -60,7 +60,7 @@ def draw_practice(records: Sequence[Trajectory]) -> Drawing:
         axes.set_xticks(range(0, layers + 1, 1 if layers < 7 else 2))
         if index >= 4:
             axes.set_xlabel("depth, blocks")
-    shown = {spec_of(record).method for record in records}
+    shown = {spec_of(record).method_name for record in records}
     handles = [
         Line2D([], [], color=colour, linestyle=line, marker="o", markersize=3, label=label)
         for method, (colour, label, line) in METHOD_STYLE.items()

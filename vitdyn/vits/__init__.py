@@ -1,6 +1,6 @@
 """Real Vision Transformers: published ones, read without running what their files hold, and small ones, trained here.
 
-A :class:`Pretraining` goes in, a Trajectory comes out: an encoder is trained by one of four methods from one seed and
+A :class:`Pretraining` goes in, a Trajectory comes out: an encoder is trained by one of ``METHODS`` from one seed and
 evaluated by depth. A published checkpoint goes through the same functional forward and is measured by head. Digits need
 scikit-learn, photographs need scikit-image.
 """
@@ -23,8 +23,9 @@ from vitdyn.vits.head_metrics import METRICS, HeadMetrics, measure_heads
 from vitdyn.vits.image_folders import ImageFolder, find_images, load_images
 from vitdyn.vits.image_sets import Digits, Images, ImageSet, Photographs
 from vitdyn.vits.key_mapping import KeyReport
+from vitdyn.vits.methods import METHODS, Method
 from vitdyn.vits.preprocessing import Preprocessing
-from vitdyn.vits.pretraining import METHODS, Evaluation, Pretraining
+from vitdyn.vits.pretraining import Evaluation, Pretraining
 from vitdyn.vits.pretraining_loop import pretrain
 from vitdyn.vits.published import Checkpoint, forward, read_checkpoint
 from vitdyn.vits.results import MEANINGS, by_depth, spec_of
@@ -49,6 +50,7 @@ __all__ = [
     "Images",
     "Interval",
     "KeyReport",
+    "Method",
     "Photographs",
     "Preprocessing",
     "Pretraining",

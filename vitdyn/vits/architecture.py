@@ -52,6 +52,12 @@ class Architecture:
         """Number of tokens, those before the patches included."""
         return self.prefix + self.patches
 
+    def products(self, tokens: int) -> int:
+        """Return how many numbers are multiplied on the way of ``tokens`` tokens through all blocks."""
+        # query, key, value, projection, and two maps of the MLP; then logits and weighted values
+        maps = 4 * self.width**2 + 2 * self.width * self.hidden
+        return self.depth * tokens * (maps + 2 * tokens * self.width)
+
     def shapes(self) -> Shapes:
         """Return the shape of every tensor by our name, in the order in which small ViTs draw their weights."""
         return {

@@ -17,7 +17,8 @@ from vitdyn._errors import as_array, as_tuple, invalid_value, require_real
 from vitdyn._statistics import student_interval
 from vitdyn._tables import text_table
 from vitdyn.trajectory import Trajectory
-from vitdyn.vits.pretraining import METHODS
+from vitdyn.vits.methods import METHODS
+from vitdyn.vits.pretraining import UNTRAINED
 from vitdyn.vits.results import MEANINGS, by_depth, spec_of
 
 CONFIDENCE = 0.95
@@ -51,14 +52,16 @@ def by_method(records: Sequence[Trajectory], name: str) -> dict[str, Float[np.nd
     found: dict[str, dict[int, np.ndarray]] = {}
     for record in _as_records(records):
         spec = spec_of(record)
-        if spec.seed in found.setdefault(spec.method, {}):
-            raise invalid_value("records", (spec.method, spec.seed), "must hold each method and seed once")
-        found[spec.method][spec.seed] = by_depth(record, name)
+        rows = found.setdefault(spec.method_name, {})
+        if spec.seed in rows:
+            words = "must hold each method and seed once"
+            raise invalid_value("records", (spec.method_name, spec.seed), words)
+        rows[spec.seed] = by_depth(record, name)
     # differences are paired by seed
     seeds = {method: sorted(rows) for method, rows in found.items()}
     if len({tuple(each) for each in seeds.values()}) > 1:
         raise invalid_value("records", seeds, "must hold the same seeds for each method")
-    present = [method for method in METHODS if method in found]
+    present = [method for method in (UNTRAINED, *METHODS, *found) if method in found]
     return {method: np.stack([found[method][seed] for seed in seeds[method]]) for method in present}
 
 

@@ -8,9 +8,10 @@ from math import cos, pi
 from vitdyn._errors import invalid_value, require_choice, require_integer, require_real
 from vitdyn.vits.augmentation import Augmentation
 from vitdyn.vits.image_sets import IMAGE_SETS, Digits, ImageSet
+from vitdyn.vits.methods import METHODS, Method
 from vitdyn.vits.small_vit import SmallViT
 
-METHODS = ("untrained", "reconstruction", "contrast", "mixture", "supervised")
+UNTRAINED = "untrained"
 READOUTS = ("mean", "class")
 
 
@@ -39,20 +40,17 @@ class Evaluation:
 class Pretraining:
     """One encoder trained by one method from one seed, then evaluated: what decides its numbers.
 
-    Methods:
-    - "reconstruction" of the share ``mask`` of patches that is masked (MAE), from plain images;
-    - "contrast" of two augmented views (MoCo v3), keys from a moving average that keeps the share m_t of itself,
-      m_t = 1 − (1 − m)(1 + cos(πt/T))/2 with m = ``momentum``;
-    - "mixture", (1 − ``weight``) · reconstruction + ``weight`` · contrast on one encoder;
-    - "supervised", labels of one augmented view; "untrained", no step.
+    ``method`` is one of ``METHODS`` with its hyperparameters, or None: an untrained encoder, of no step. ``readout``
+    is what stands for an image where a method or a label needs one vector: the mean of its patches' tokens, or the
+    class token. AdamW (0.9, 0.95): the rate rises over the share ``warmup`` of the steps and falls to 0 by a cosine;
+    only matrices decay.
 
-    ``readout`` is what contrast and labels are read from: the mean of the patches' tokens, or the class token. Where
-    there is contrast the random projection of patches stays as it is drawn. AdamW (0.9, 0.95): the rate rises over the
-    share ``warmup`` of the steps and falls to 0 by a cosine; only matrices decay.
-
+    >>> from vitdyn.vits import Contrast
+    >>> Pretraining(method=Contrast(temperature=0.1), steps=200).method_name
+    'contrast'
     """
 
-    method: str
+    method: Method | None
     images: ImageSet = field(default_factory=Digits)
     vit: SmallViT = field(default_factory=SmallViT)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -62,47 +60,36 @@ class Pretraining:
     learning_rate: float = 6e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
-    mask: float = 0.5
-    normalised_targets: bool = False
-    temperature: float = 0.2
-    momentum: float = 0.9
-    projection: int = 64
-    weight: float = 0.2
     readout: str = "mean"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_choice("method", self.method, METHODS)
         require_choice("readout", self.readout, READOUTS)
+        if not isinstance(self.method, Method | None):
+            names = ", ".join(kind.__name__ for kind in METHODS.values())
+            raise invalid_value("method", self.method, f"must be None or one of {names}, as an object")
         for name, kinds in _PARTS.items():
             if not isinstance(getattr(self, name), kinds):
                 raise invalid_value(
                     name, getattr(self, name), f"must be a {' or '.join(k.__name__ for k in kinds)}"
                 )
-        least = {"steps": 0, "batch_size": 2, "projection": 1, "seed": 0}
-        for name, low in least.items():
+        for name, low in {"steps": 0, "batch_size": 2, "seed": 0}.items():
             require_integer(name, getattr(self, name), at_least=low)
         # an untrained encoder is one of no steps, so that it has one key and not many
-        if (self.method == "untrained") != (self.steps == 0):
-            raise invalid_value(
-                "steps", self.steps, "must be 0 for the method untrained, and 1 or more for the others"
-            )
+        if (self.method is None) != (self.steps == 0):
+            raise invalid_value("steps", self.steps, "must be 0 without a method, and 1 or more with one")
         require_real("learning_rate", self.learning_rate, low=0, high=10)
-        for name in ("weight_decay", "warmup", "momentum", "weight"):
+        for name in ("weight_decay", "warmup"):
             require_real(name, getattr(self, name), low=0, high=1)
-        require_real("temperature", self.temperature, low=1e-3, high=100)
-        self._require_mask()
+        if self.method is None:
+            self.vit.grid(self.images.side)
+        else:
+            self.method.check(self.vit, self.images.side)
 
-    def _require_mask(self) -> None:
-        if not isinstance(self.normalised_targets, bool):
-            raise invalid_value("normalised_targets", self.normalised_targets, "must be True or False")
-        require_real("mask", self.mask, low=0, high=1, open_low=True, open_high=True)
-        # MAE rounds the number of visible patches down; both parts must be left with one
-        patches = self.vit.grid(self.images.side) ** 2
-        if not 0 < int(patches * (1 - self.mask)) < patches:
-            raise invalid_value(
-                "mask", self.mask, f"must mask at least one of {patches} patches and leave one"
-            )
+    @property
+    def method_name(self) -> str:
+        """The method's name, "untrained" where there is none."""
+        return UNTRAINED if self.method is None else self.method.name
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -113,14 +100,10 @@ class Pretraining:
         share = (step - rising) / max(self.steps - rising, 1)
         return self.learning_rate * 0.5 * (1 + cos(pi * share))
 
-    def momentum_at(self, step: int) -> float:
-        """Return how much of the moving average a step keeps."""
-        return 1 - (1 - self.momentum) * 0.5 * (1 + cos(pi * step / self.steps))
-
     @classmethod
     def kinds(cls) -> tuple[type, ...]:
         """Return the classes that a specification is made of."""
-        return (cls, *(kind for kinds in _PARTS.values() for kind in kinds))
+        return (cls, *METHODS.values(), *(kind for kinds in _PARTS.values() for kind in kinds))
 
 
 _PARTS: dict[str, tuple[type, ...]] = {

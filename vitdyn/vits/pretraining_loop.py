@@ -20,10 +20,13 @@ from vitdyn.dynamics.resources import device_name, machine_of
 from vitdyn.dynamics.resume import fits
 from vitdyn.dynamics.runtime import Runtime
 from vitdyn.trajectory import FORMULAS, Trajectory
+from vitdyn.vits.augmentation import minibatch
 from vitdyn.vits.evaluation import evaluate
+from vitdyn.vits.image_sets import Images
 from vitdyn.vits.learner import Batch, Learner
 from vitdyn.vits.pretraining import Pretraining
 from vitdyn.vits.results import to_trajectory
+from vitdyn.vits.small_vit import build
 
 
 def pretrain(
@@ -93,7 +96,7 @@ def train(
         try:
             # Ctrl-C and SIGTERM wait for the end of the step
             with whole_steps():
-                run.losses[step] = run.descend(Batch.draw(spec, images, step))
+                run.losses[step] = run.descend(draw_batch(spec, images, step))
             advance(1)
         except BaseException:
             if checkpoint and run.losses[step].isfinite():  # else the step itself failed, half done
@@ -120,6 +123,25 @@ def _require_memory(spec: Pretraining) -> None:
     require_fits("steps", spec.steps, 8 * spec.steps, "take fewer steps")
 
 
+def first_learner(spec: Pretraining) -> Learner:
+    """Return what is trained before its first step."""
+    encoder, _ = build(spec.vit, spec.images.side, spec.seed)
+    shape, method = spec.vit.encoder(spec.images.side), spec.method
+    if method is None:
+        return Learner(shape, encoder, {}, readout=spec.readout)
+    with torch.random.fork_rng(devices=[]):  # torch's own layers draw from the global generator
+        torch.manual_seed(spec.seed)
+        heads = method.heads(spec.vit, spec.images, spec.seed)
+    encoder.get_submodule("patch").requires_grad_(not method.freezes_patches)
+    return Learner(shape, encoder, heads, taught=method.taught, readout=spec.readout)
+
+
+def draw_batch(spec: Pretraining, images: Images, step: int) -> Batch:
+    """Draw the images of a step."""
+    chosen = minibatch(spec.seed, step, spec.batch_size, len(images.train))
+    return Batch(images, chosen, spec.augmentation, spec.seed, step, spec.steps)
+
+
 class Run:
     """What changes while an encoder trains: ``learner``, optimizer, ``losses`` before each step, ``machines`` at work.
 
@@ -130,7 +152,7 @@ class Run:
         self.spec, self.device = spec, device
         # a checkpoint of other formulas is one of another run
         self.name = f"formulas {FORMULAS}, {to_text(spec)}"
-        self.learner = Learner(spec).to(device)
+        self.learner = first_learner(spec).to(device)
         self.optimizer = make_optimizer(self.learner, spec)
         self.losses = torch.full((spec.steps,), torch.nan, device=device)
         self.machines: list[str] = []
@@ -139,7 +161,8 @@ class Run:
         """Take one step; return the loss before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.rate(batch.step)
-        loss = self.learner.loss(batch)
+        assert self.spec.method is not None  # without one there is no step
+        loss = self.spec.method.loss(self.learner, batch)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

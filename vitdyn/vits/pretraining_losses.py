@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
-
-
-def patches_of(
-    images: Float[Tensor, "image channel side side"], patch: int
-) -> Float[Tensor, "image patch pixel"]:
-    """Cut images into patches, row by row; within a patch by row, column, then channel."""
-    count, channels, side, _ = images.shape
-    grid = side // patch
-    # (image, channel, row, pixel row, column, pixel column)
-    cut = images.reshape(count, channels, grid, patch, grid, patch).permute(0, 2, 4, 3, 5, 1)
-    return cut.reshape(count, grid * grid, patch * patch * channels)
 
 
 def reconstruction_loss(
@@ -49,19 +38,3 @@ def contrast_loss(
     q, k = (nn.functional.normalize(each, dim=-1) for each in (queries, keys.detach()))
     same = torch.arange(len(q), device=q.device)
     return 2 * temperature * nn.functional.cross_entropy(q @ k.mT / temperature, same)
-
-
-def classification_loss(
-    scores: Float[Tensor, "image label"], labels: Int[Tensor, " image"]
-) -> Float[Tensor, ""]:
-    """Mean of −log softmax at the label."""
-    return nn.functional.cross_entropy(scores, labels)
-
-
-@torch.no_grad()
-def move_average(average: nn.Module, towards: nn.Module, momentum: float) -> None:
-    """Move each parameter θ' of a moving average to momentum · θ' + (1 − momentum) · θ."""
-    old: list[Tensor] = list(average.parameters())
-    new: list[Tensor] = list(towards.parameters())
-    # one call for all parameters, most of which are small
-    torch._foreach_lerp_(old, new, 1 - momentum)

@@ -112,24 +112,55 @@ class Parameters(nn.Module):
         return dict(self.named_parameters())
 
 
-def build(spec: SmallViT, side: int, seed: int) -> tuple[Parameters, Parameters]:
+class Encoded(NamedTuple):
+    """Tokens after the final norm, which patches were masked (1) and how to put all back in order."""
+
+    tokens: Float[Tensor, "image token width"]
+    masked: Float[Tensor, "image patch"]
+    order: Int[Tensor, "image patch"]
+
+
+class Decoder(Parameters):
+    """The decoder of masked reconstruction, of sizes ``shape``."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], shape: Architecture) -> None:
+        super().__init__(tensors)
+        self.shape = shape
+
+    def forward(self, encoded: Encoded) -> Float[Tensor, "image patch pixel"]:
+        """Return the pixels of every patch, from visible tokens and mask tokens in the order of the image.
+
+        It sees which patches were masked, not their pixels.
+        """
+        weights, shape = self.weights, self.shape
+        tokens = linear(encoded.tokens, weights["embed.weight"], weights["embed.bias"])
+        lacking = shape.tokens - tokens.shape[1]
+        # one learned token stands for every masked patch; positions tell them apart
+        masks = weights["mask_token"].expand(len(tokens), lacking, -1)
+        shuffled = torch.cat([tokens[:, PREFIX:], masks], 1)
+        patches = shuffled.gather(1, encoded.order[..., None].expand(-1, -1, shape.width))
+        stream = torch.cat([tokens[:, :PREFIX], patches], 1) + weights["positions"]
+        for number in range(shape.depth):
+            _, stream = run_block(weights, f"blocks.{number}", shape, stream)
+        stream = norm(weights, "norm", stream, shape.epsilon)
+        return linear(stream, weights["pixels.weight"], weights["pixels.bias"])[:, PREFIX:]
+
+
+def build(spec: SmallViT, side: int, seed: int) -> tuple[Parameters, Decoder]:
     """Return an untrained encoder and its decoder, all weights drawn from one stream of the seed."""
     # one stream for all weights: the order of tensors is part of the numbers
     draw, grid = generator(seed, "basis", 0), spec.grid(side)
-    encoder = {
-        name: each for name, each in spec.encoder(side).shapes().items() if name != "distillation_token"
-    }
-    parts = ((encoder, spec.width), (spec.decoder_shapes(side), spec.decoder_width))
-    first, second = (
-        Parameters(
-            {
-                name: position_codes(grid, width) if name == "positions" else first_weight(name, shape, draw)
-                for name, shape in shapes.items()
-            }
-        )
-        for shapes, width in parts
-    )
-    return first, second
+
+    def drawn(shapes: Shapes, width: int) -> dict[str, Tensor]:
+        return {
+            name: position_codes(grid, width) if name == "positions" else first_weight(name, shape, draw)
+            for name, shape in shapes.items()
+        }
+
+    shapes = spec.encoder(side).shapes()
+    del shapes["distillation_token"]
+    encoder = Parameters(drawn(shapes, spec.width))
+    return encoder, Decoder(drawn(spec.decoder_shapes(side), spec.decoder_width), spec.decoder(side))
 
 
 def first_weight(name: str, shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
@@ -157,12 +188,15 @@ def position_codes(grid: int, width: int) -> Float[Tensor, "1 token width"]:
     return torch.cat([torch.zeros(1, width), codes])[None]
 
 
-class Encoded(NamedTuple):
-    """Tokens after the final norm, which patches were masked (1) and how to put all back in order."""
-
-    tokens: Float[Tensor, "image token width"]
-    masked: Float[Tensor, "image patch"]
-    order: Int[Tensor, "image patch"]
+def patches_of(
+    images: Float[Tensor, "image channel side side"], patch: int
+) -> Float[Tensor, "image patch pixel"]:
+    """Cut images into patches, row by row; within a patch by row, column, then channel."""
+    count, channels, side, _ = images.shape
+    grid = side // patch
+    # (image, channel, row, pixel row, column, pixel column)
+    cut = images.reshape(count, channels, grid, patch, grid, patch).permute(0, 2, 4, 3, 5, 1)
+    return cut.reshape(count, grid * grid, patch * patch * channels)
 
 
 def encode_masked(
@@ -180,18 +214,3 @@ def encode_masked(
     order = shuffled.argsort(1)  # of each patch, its place among the shuffled: the inverse permutation
     tokens = run_vit(weights, shape, images, visible=shuffled[:, :visible], keep_residual=False).final
     return Encoded(tokens, (order >= visible).to(noise), order)
-
-
-def decode(weights: Weights, shape: Architecture, encoded: Encoded) -> Float[Tensor, "image patch pixel"]:
-    """Return the pixels of every patch, from visible tokens and mask tokens in the order of the image."""
-    tokens = linear(encoded.tokens, weights["embed.weight"], weights["embed.bias"])
-    lacking = shape.tokens - tokens.shape[1]
-    # one learned token stands for every masked patch; positions tell them apart
-    masks = weights["mask_token"].expand(len(tokens), lacking, -1)
-    shuffled = torch.cat([tokens[:, PREFIX:], masks], 1)
-    patches = shuffled.gather(1, encoded.order[..., None].expand(-1, -1, shape.width))
-    stream = torch.cat([tokens[:, :PREFIX], patches], 1) + weights["positions"]
-    for number in range(shape.depth):
-        _, stream = run_block(weights, f"blocks.{number}", shape, stream)
-    stream = norm(weights, "norm", stream, shape.epsilon)
-    return linear(stream, weights["pixels.weight"], weights["pixels.bias"])[:, PREFIX:]

@@ -1,30 +1,34 @@
 """A tiny training: two blocks, width 16, digits of 4 x 4 patches, few steps."""
 
-from dataclasses import replace
+from dataclasses import fields
 
 import pytest
 import torch
 
-from vitdyn.vits import Evaluation, Pretraining, SmallViT
+from vitdyn.vits import METHODS, Evaluation, Pretraining, SmallViT
 from vitdyn.vits.key_tables import NUMBER, TRANSFORMERS_5
+from vitdyn.vits.methods import Contrast
 
-TINY = Pretraining(
-    method="reconstruction",
-    vit=SmallViT(width=16, depth=2, heads=2, decoder_width=8, decoder_heads=2),
-    evaluation=Evaluation(images=24, objects=12, views=10),
-    steps=5,
-    batch_size=8,
-    projection=8,
-    temperature=0.3,
-    seed=3,
-)
+TINY = {
+    "vit": SmallViT(width=16, depth=2, heads=2, decoder_width=8, decoder_heads=2),
+    "evaluation": Evaluation(images=24, objects=12, views=10),
+    "steps": 5,
+    "batch_size": 8,
+    "seed": 3,
+}
+CONTRAST = {"projection": 8, "temperature": 0.3}
+OWN = {"contrast": CONTRAST, "mixture": {"contrast": Contrast(**CONTRAST)}}
 
 
 @pytest.fixture
 def tiny():
     def make(method="reconstruction", **changes):
-        steps = {"steps": 0} if method == "untrained" else {}
-        return replace(TINY, method=method, **{**steps, **changes})
+        """Changes are fields of the method where it has them, else of the training."""
+        if method == "untrained":
+            return Pretraining(method=None, **{**TINY, "steps": 0, **changes})
+        kind = METHODS[method]
+        own = {each.name: changes.pop(each.name) for each in fields(kind) if each.name in changes}
+        return Pretraining(method=kind(**{**OWN.get(method, {}), **own}), **{**TINY, **changes})
 
     return make
 
@@ -33,10 +37,8 @@ def published(learner):
     """The weights of a learner under the names of transformers' ``ViTMAEForPreTraining``."""
     theirs = {ours: key for key, ours in TRANSFORMERS_5.keys}
     state = {}
-    for part, prefix, blocks in (
-        (learner.encoder, "vit.", "layers."),
-        (learner.decoder, "decoder.", "decoder_layers."),
-    ):
+    parts = ((learner.encoder, "vit.", "layers."), (learner.heads["decoder"], "decoder.", "decoder_layers."))
+    for part, prefix, blocks in parts:
         for name, value in part.weights.items():
             number = name.split(".")[1] if name.startswith("blocks.") else ""
             key = theirs.get(name.replace(f"blocks.{number}.", f"blocks.{NUMBER}."), name)
@@ -63,10 +65,10 @@ def reference(monkeypatch):
     softmax = torch.nn.functional.softmax
     monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim, dtype=None: softmax(x, dim=dim))
 
-    def make(learner, **options):
-        vit = learner.spec.vit
+    def make(spec, learner, **options):
+        vit = spec.vit
         config = ViTMAEConfig(
-            image_size=learner.spec.images.side, patch_size=vit.patch, num_channels=1, hidden_size=vit.width,
+            image_size=spec.images.side, patch_size=vit.patch, num_channels=1, hidden_size=vit.width,
             num_hidden_layers=vit.depth, num_attention_heads=vit.heads, intermediate_size=vit.expansion * vit.width,
             layer_norm_eps=1e-6, decoder_hidden_size=vit.decoder_width, decoder_num_hidden_layers=vit.decoder_depth,
             decoder_num_attention_heads=vit.decoder_heads, attn_implementation="eager",

@@ -14,14 +14,13 @@ from vitdyn.plotting.practice import PANELS, draw_practice
 from vitdyn.vits import MEANINGS, finding_table, findings, interval, spec_of, value_table
 from vitdyn.vits.evaluation import evaluate, pooled, probes, spread
 from vitdyn.vits.findings import by_method
-from vitdyn.vits.learner import Learner
-from vitdyn.vits.pretraining_loop import train
+from vitdyn.vits.pretraining_loop import first_learner, train
 from vitdyn.vits.results import to_trajectory
 
 
 def silenced(spec, *parts):
     """An encoder in which the named weights of every block are 0."""
-    encoder = Learner(spec).encoder
+    encoder = first_learner(spec).encoder
     with torch.no_grad():
         for name, parameter in encoder.named_parameters():
             if any(part in name for part in parts):
@@ -31,7 +30,7 @@ def silenced(spec, *parts):
 
 def test_every_metric_has_its_depths_and_heads(tiny):
     spec = tiny("untrained")
-    found = evaluate(spec, Learner(spec).encoder, spec.images.load())
+    found = evaluate(spec, first_learner(spec).encoder, spec.images.load())
     assert set(found) == set(MEANINGS)
     for name, values in found.items():
         attention = name.startswith(("attention", "mutual", "top"))
@@ -70,7 +69,7 @@ def test_blocks_that_add_nothing_leave_tokens_and_probes_as_they_were(tiny):
 
 def test_pooled_tokens_leave_the_class_token_out(tiny):
     spec = tiny("untrained")
-    encoder, images = Learner(spec).encoder, spec.images.load()
+    encoder, images = first_learner(spec).encoder, spec.images.load()
     before = pooled(spec, encoder, images.test[:7])
     with torch.no_grad():
         encoder.class_token.add_(1.0)
@@ -84,7 +83,7 @@ def test_labels_are_read_from_what_labels_trained(tiny):
     images = spec.images.load()
     trained, before = (
         probes(spec, learner.encoder, images)["neighbour_accuracy"]
-        for learner in (train(spec).learner, Learner(spec))
+        for learner in (train(spec).learner, first_learner(spec))
     )
     assert float(trained[-1]) > float(before[-1]) > 0.2
 
@@ -138,7 +137,7 @@ def test_findings_state_sign_and_certainty(invented):
     assert found["high_frequency"].status == "open"
     assert float(found["attention_distance"].difference.mean) == pytest.approx(1.0)
     assert found["attention_distance"].mixture_between == "yes"
-    alone = findings([each for each in invented() if spec_of(each).method != "mixture"])
+    alone = findings([each for each in invented() if spec_of(each).method_name != "mixture"])
     assert {each.mixture_between for each in alone} == {"-"}
     assert found["linear_accuracy"].mixture_between == "no"
     assert found["linear_accuracy"].status == "open"  # depth 1 and 2 are the same: nothing is gained
@@ -157,7 +156,7 @@ def test_differences_are_paired_by_seed(invented):
 def test_findings_need_all_they_compare(invented, complaint):
     records = invented()
     with complaint("records", "contrast and reconstruction"):
-        findings([each for each in records if spec_of(each).method != "contrast"])
+        findings([each for each in records if spec_of(each).method_name != "contrast"])
     with complaint("records", "the same seeds"):
         findings(records[:-1])
     with complaint("records", "once"):
@@ -196,7 +195,7 @@ def test_the_script_trains_prints_draws_and_redraws(tiny, tmp_path, monkeypatch,
     def few(scale, *, photographs):
         (specs,) = whole(scale).values()
         chosen = [each for each in specs if each.seed == 0]
-        shrunk = [tiny(each.method, seed=each.seed, steps=min(each.steps, 2)) for each in chosen]
+        shrunk = [tiny(each.method_name, seed=each.seed, steps=min(each.steps, 2)) for each in chosen]
         return {"17_real_images": shrunk}
 
     monkeypatch.setattr(module, "runs", few)

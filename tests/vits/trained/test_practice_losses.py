@@ -8,17 +8,16 @@ import pytest
 import torch
 
 from vitdyn.vits.functional_vit import run_vit
-from vitdyn.vits.learner import Batch, Learner
-from vitdyn.vits.pretraining_loop import train
-from vitdyn.vits.pretraining_losses import contrast_loss, move_average, patches_of, reconstruction_loss
-from vitdyn.vits.small_vit import SmallViT, build, encode_masked, position_codes
+from vitdyn.vits.pretraining_loop import draw_batch, first_learner, train
+from vitdyn.vits.pretraining_losses import contrast_loss, reconstruction_loss
+from vitdyn.vits.small_vit import SmallViT, build, encode_masked, patches_of, position_codes
 
 
 def made(spec):
     """A learner in float64 and its batch of step 2."""
     images = spec.images.load()
     images = replace(images, train=images.train.double(), test=images.test.double())
-    return Learner(spec).double(), Batch.draw(spec, images, 2)
+    return first_learner(spec).double(), draw_batch(spec, images, 2)
 
 
 def gradients(learner, loss):
@@ -53,25 +52,30 @@ def tokens(learner, images, encoder=None):
 @pytest.mark.parametrize("normalised", [False, True])
 def test_reconstruction_is_what_the_transformers_package_computes(tiny, normalised, reference):
     """The loss and its gradients, in double precision throughout."""
-    learner, batch = made(tiny(normalised_targets=normalised))
-    whole = reference(learner, norm_pix_loss=normalised, mask_ratio=learner.spec.mask)
-    ours, theirs = learner.loss(batch), whole(batch.plain, noise=batch.noise(16)).loss
+    spec = tiny(normalised_targets=normalised)
+    learner, batch = made(spec)
+    whole = reference(spec, learner, norm_pix_loss=normalised, mask_ratio=spec.method.mask)
+    ours, theirs = spec.method.loss(learner, batch), whole(batch.plain, noise=batch.noise(16)).loss
     assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-12)
     assert torch.equal(patches_of(batch.plain, 2), whole.patchify(batch.plain))
     ours.backward()
     theirs.backward()
-    found = [learner.encoder.weights["blocks.0.query.weight"], learner.decoder.weights["pixels.weight"]]
+    found = [
+        learner.encoder.weights["blocks.0.query.weight"],
+        learner.heads["decoder"].weights["pixels.weight"],
+    ]
     wanted = [whole.vit.layers[0].attention.q_proj.weight, whole.decoder.decoder_pred.weight]
     for mine, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-10, atol=1e-14)
 
 
 def test_maps_and_tokens_are_those_of_the_transformers_package(tiny, reference):
-    learner, batch = made(tiny())
+    spec = tiny()
+    learner, batch = made(spec)
     found = run_vit(learner.encoder.weights, learner.shape, batch.plain)
     noise = torch.arange(16.0).expand(8, -1)  # leaves the patches in their order
     with torch.no_grad():
-        wanted = reference(learner, mask_ratio=0.0).vit(
+        wanted = reference(spec, learner, mask_ratio=0.0).vit(
             batch.plain, noise=noise, output_attentions=True, output_hidden_states=True
         )
     for mine, theirs in zip(found.attention, wanted.attentions, strict=True):
@@ -105,52 +109,46 @@ def test_keys_take_no_gradient(rng):
     assert k.grad is None and float(q.grad.abs().max()) > 0
 
 
-def test_a_moving_average_moves_by_one_minus_momentum():
-    old, new = torch.nn.Linear(3, 2).double(), torch.nn.Linear(3, 2).double()
-    expected = [0.7 * a + 0.3 * b for a, b in zip(old.parameters(), new.parameters(), strict=True)]
-    move_average(old, new, 0.7)
-    for found, truth in zip(old.parameters(), expected, strict=True):
-        torch.testing.assert_close(found, truth, rtol=1e-14, atol=1e-14)
-
-
-def literal_contrast(learner, batch, *, average_first):
+def literal_contrast(spec, learner, batch, *, average_first):
     """Both directions written out; the moving average moves before the keys are taken, or after."""
-    spec, start = learner.spec, deepcopy(learner)
-    encoder, projector = start.teacher
-    keep = 1 - (1 - spec.momentum) * (1 + math.cos(math.pi * batch.step / spec.steps)) / 2
+    method, start = spec.method, deepcopy(learner)
+    encoder, projector = start.teacher["encoder"], start.teacher["projector"]
+    student_projector, predictor = start.heads["projector"], start.heads["predictor"]
+    keep = 1 - (1 - method.momentum) * (1 + math.cos(math.pi * batch.step / spec.steps)) / 2
     if average_first:
-        for average, now in ((encoder, start.encoder), (projector, start.projector)):
+        for average, now in ((encoder, start.encoder), (projector, student_projector)):
             for old, new in zip(average.parameters(), now.parameters(), strict=True):
                 old.data = keep * old.data + (1 - keep) * new.data
     total = 0.0
     pair = [batch.view(0), batch.view(1)]
     for query, key in ((0, 1), (1, 0)):
-        q = start.predictor(start.projector(tokens(start, pair[query])[:, 1:].mean(1)))
+        q = predictor(student_projector(tokens(start, pair[query])[:, 1:].mean(1)))
         k = projector(tokens(start, pair[key], encoder)[:, 1:].mean(1))
         q, k = q / q.norm(dim=1, keepdim=True), k / k.norm(dim=1, keepdim=True)
-        scores = q @ k.T / spec.temperature
-        total += 2 * spec.temperature * float((scores.logsumexp(1) - scores.diagonal()).mean().detach())
+        scores = q @ k.T / method.temperature
+        total += 2 * method.temperature * float((scores.logsumexp(1) - scores.diagonal()).mean().detach())
     return total
 
 
 def test_contrast_moves_the_average_before_it_takes_the_keys(tiny):
-    learner, batch = made(tiny("contrast", momentum=0.5))
+    spec = tiny("contrast", momentum=0.5)
+    learner, batch = made(spec)
     with torch.no_grad():  # the average has to lag behind for the order to matter
         for parameter in learner.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.manual_seed(0)))
-    first, after = (literal_contrast(learner, batch, average_first=each) for each in (True, False))
-    found = float(learner.loss(batch).detach())
+    first, after = (literal_contrast(spec, learner, batch, average_first=each) for each in (True, False))
+    found = float(spec.method.loss(learner, batch).detach())
     assert found == pytest.approx(first, rel=1e-10)
     assert abs(found - after) > 1e-3
 
 
 @pytest.mark.parametrize(("weight", "pure"), [(0.0, "reconstruction"), (1.0, "contrast")])
 def test_a_mixture_at_its_ends_has_the_gradients_of_the_pure_losses(tiny, weight, pure):
-    mixed, batch = made(tiny("mixture", weight=weight))
-    alone, _ = made(tiny("mixture", weight=weight))
-    found = gradients(mixed, mixed.loss(batch))
-    expected = gradients(alone, getattr(alone, pure)(batch))
+    spec = tiny("mixture", weight=weight)
+    (mixed, batch), (alone, _) = made(spec), made(spec)
+    found = gradients(mixed, spec.method.loss(mixed, batch))
+    expected = gradients(alone, getattr(spec.method, pure).loss(alone, batch))
     shared = [name for name in found if expected[name] is not None]
     assert any(float(expected[name].abs().max()) > 1e-6 for name in shared)
     for name in found:
@@ -160,19 +158,23 @@ def test_a_mixture_at_its_ends_has_the_gradients_of_the_pure_losses(tiny, weight
 
 
 def test_the_mixture_is_the_weighted_sum(tiny):
-    mixed, batch = made(tiny("mixture", weight=0.2))
-    parts = [
-        float(getattr(made(tiny("mixture", weight=0.2))[0], name)(batch).detach())
-        for name in ("reconstruction", "contrast")
-    ]
-    assert float(mixed.loss(batch).detach()) == pytest.approx(0.8 * parts[0] + 0.2 * parts[1], rel=1e-12)
+    spec = tiny("mixture", weight=0.2)
+    mixed, batch = made(spec)
+    each = (spec.method.reconstruction, spec.method.contrast)
+    parts = [float(part.loss(made(spec)[0], batch).detach()) for part in each]
+    assert float(spec.method.loss(mixed, batch).detach()) == pytest.approx(
+        0.8 * parts[0] + 0.2 * parts[1], rel=1e-12
+    )
 
 
 def test_supervision_is_cross_entropy_of_one_view(tiny):
-    learner, batch = made(tiny("supervised"))
-    scores = learner.head(tokens(learner, batch.view(0))[:, 1:].mean(1))
+    spec = tiny("supervised")
+    learner, batch = made(spec)
+    scores = learner.heads["classifier"](tokens(learner, batch.view(0))[:, 1:].mean(1))
     expected = (scores.logsumexp(1) - scores.gather(1, batch.labels[:, None])[:, 0]).mean()
-    assert float(learner.loss(batch).detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
+    assert float(spec.method.loss(learner, batch).detach()) == pytest.approx(
+        float(expected.detach()), rel=1e-12
+    )
 
 
 def test_the_class_token_can_be_read_instead(tiny):
@@ -183,18 +185,18 @@ def test_the_class_token_can_be_read_instead(tiny):
 @pytest.mark.parametrize("method", ["contrast", "mixture"])
 def test_the_patch_projection_stays_frozen_where_there_is_contrast(tiny, method):
     trained = train(tiny(method)).learner.encoder.state_dict()
-    start = Learner(tiny(method)).encoder.state_dict()
+    start = first_learner(tiny(method)).encoder.state_dict()
     moved = {name for name in start if not torch.equal(start[name], trained[name])}
     assert not any("patch" in name or "position" in name for name in moved)
     assert any("query" in name for name in moved)
 
 
 def test_all_methods_start_from_the_same_encoder_and_seeds_differ(tiny):
-    first = Learner(tiny()).encoder.state_dict()
+    first = first_learner(tiny()).encoder.state_dict()
     for method in ("contrast", "mixture", "supervised", "untrained"):
-        other = Learner(tiny(method)).encoder.state_dict()
+        other = first_learner(tiny(method)).encoder.state_dict()
         assert all(torch.equal(first[name], other[name]) for name in first)
-    assert not torch.equal(first["class_token"], Learner(tiny(seed=4)).encoder.weights["class_token"])
+    assert not torch.equal(first["class_token"], first_learner(tiny(seed=4)).encoder.weights["class_token"])
 
 
 def test_positions_are_told_apart_by_encoder_and_decoder():
@@ -213,5 +215,5 @@ def test_positions_are_told_apart_by_encoder_and_decoder():
 def test_building_leaves_the_global_generator_alone(tiny):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    Learner(tiny("mixture"))
+    first_learner(tiny("mixture"))
     assert torch.equal(before, torch.get_rng_state())

@@ -32,6 +32,7 @@ from vitdyn.vits import (
     value_table,
 )
 from vitdyn.vits.augmentation import minibatch
+from vitdyn.vits.methods import Reconstruction
 from vitdyn.vits.pretraining_loop import train
 
 ROOT = Path(__file__).parents[3]
@@ -228,8 +229,8 @@ def test_images_that_cannot_be_learned_from_are_refused(field, make, complaint):
         make()
 
 
-SPEC = Pretraining(method="reconstruction")
-LARGE = Pretraining(method="reconstruction", vit=SmallViT(width=4 * 10**7))
+SPEC = Pretraining(method=Reconstruction())
+LARGE = Pretraining(method=Reconstruction(), vit=SmallViT(width=4 * 10**7))
 
 
 @pytest.mark.parametrize(

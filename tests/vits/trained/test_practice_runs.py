@@ -26,7 +26,8 @@ from vitdyn.vits import (
     pretrain,
     spec_of,
 )
-from vitdyn.vits.pretraining_loop import train
+from vitdyn.vits.methods import Contrast, Mixture, Reconstruction
+from vitdyn.vits.pretraining_loop import draw_batch, train
 
 ALWAYS = Runtime(checkpoint_seconds=0)
 """A checkpoint after each step."""
@@ -34,7 +35,7 @@ ANEW = Runtime(anew=True)
 
 
 def experiment(spec):
-    return Experiment(name=f"{spec.method}-{spec.seed}", training=spec)
+    return Experiment(name=f"{spec.method_name}-{spec.seed}", training=spec)
 
 
 def same_numbers(first, second):
@@ -179,11 +180,12 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny):
 
 
 def test_the_rate_rises_and_falls_and_momentum_ends_at_1():
-    spec = Pretraining(method="contrast", steps=100, warmup=0.1, learning_rate=1.0, momentum=0.9)
+    spec = Pretraining(method=Contrast(), steps=100, warmup=0.1, learning_rate=1.0)
     rates = [spec.rate(step) for step in range(100)]
     assert np.argmax(rates) == 10 and rates[10] == 1.0
     assert rates[4] == pytest.approx(5 / 11) and rates[55] == pytest.approx(0.5) and rates[99] < 1e-3
-    assert [spec.momentum_at(step) for step in (0, 50, 100)] == pytest.approx([0.9, 0.95, 1.0])
+    batches = (replace(draw_batch(spec, Digits().load(), 0), step=step) for step in (0, 50, 100))
+    assert [batch.momentum(0.9) for batch in batches] == pytest.approx([0.9, 0.95, 1.0])
 
 
 def test_a_specification_goes_through_json(tiny):
@@ -198,7 +200,7 @@ def test_a_specification_goes_through_json(tiny):
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
-        ("method", {"method": "moco"}),
+        ("method", {"method": "contrast"}),
         ("readout", {"readout": "max"}),
         ("images", {"images": "digits"}),
         ("vit", {"vit": None}),
@@ -206,15 +208,11 @@ def test_a_specification_goes_through_json(tiny):
         ("evaluation", {"evaluation": 3}),
         ("steps", {"steps": 0}),
         ("steps", {"steps": 2.5}),
-        ("steps", {"method": "untrained"}),
+        ("steps", {"method": None}),
         ("batch_size", {"batch_size": 1}),
         ("learning_rate", {"learning_rate": -1.0}),
-        ("weight", {"weight": 1.5}),
-        ("momentum", {"momentum": float("nan")}),
-        ("temperature", {"temperature": 0.0}),
-        ("mask", {"mask": 1.0}),
-        ("mask", {"mask": 0.99}),
-        ("normalised_targets", {"normalised_targets": 1}),
+        ("mask", {"method": Reconstruction(mask=0.99)}),
+        ("mask", {"method": Mixture(reconstruction=Reconstruction(mask=0.99))}),
         ("patch", {"vit": SmallViT(patch=3)}),
         ("patch", {"vit": SmallViT(patch=8)}),
     ],
@@ -233,7 +231,14 @@ def test_bad_specifications_are_named(tiny, field, changes, complaint):
         ("depth", lambda: SmallViT(depth=0)),
         ("views", lambda: Evaluation(views=9)),
         ("penalty", lambda: Evaluation(penalty=-1.0)),
-        ("experiment", lambda: Experiment.from_json('{"kind": "Pretraining", "method": "contrast"}')),
+        ("weight", lambda: Mixture(weight=1.5)),
+        ("contrast", lambda: Mixture(contrast=Reconstruction())),
+        ("momentum", lambda: Contrast(momentum=float("nan"))),
+        ("temperature", lambda: Contrast(temperature=0.0)),
+        ("projection", lambda: Contrast(projection=0)),
+        ("mask", lambda: Reconstruction(mask=1.0)),
+        ("normalised_targets", lambda: Reconstruction(normalised_targets=1)),
+        ("method", lambda: Experiment.from_json('{"kind": "Pretraining", "method": "contrast"}')),
         ("training", lambda: Experiment(name="a", training=Digits())),
     ],
 )

@@ -1,0 +1,52 @@
+"""A mixture of reconstruction and contrast on one encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitdyn._errors import require_kind, require_real
+from vitdyn.vits.image_sets import ImageSet
+from vitdyn.vits.learner import Batch, Learner
+from vitdyn.vits.methods.contrast import Contrast
+from vitdyn.vits.methods.method import Method, Work
+from vitdyn.vits.methods.reconstruction import Reconstruction
+from vitdyn.vits.small_vit import SmallViT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture(Method):
+    """Mixture: (1 − w) · reconstruction + w · contrast, w = ``weight``. Source: Park et al. (2023)."""
+
+    name: ClassVar[str] = "mixture"
+    taught: ClassVar[tuple[str, ...] | None] = Contrast.taught
+    freezes_patches: ClassVar[bool] = True
+
+    weight: float = 0.2
+    reconstruction: Reconstruction = field(default_factory=Reconstruction)
+    contrast: Contrast = field(default_factory=Contrast)
+
+    def __post_init__(self) -> None:
+        require_real("weight", self.weight, low=0, high=1)
+        require_kind("reconstruction", self.reconstruction, Reconstruction)
+        require_kind("contrast", self.contrast, Contrast)
+
+    def check(self, vit: SmallViT, side: int) -> None:
+        """Raise ``ValueError`` where no patch is masked or none is left."""
+        self.reconstruction.check(vit, side)
+
+    def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:
+        """Return the heads of both."""
+        return self.reconstruction.heads(vit, images, seed) | self.contrast.heads(vit, images, seed)
+
+    def loss(self, learner: Learner, batch: Batch) -> Float[Tensor, ""]:
+        """Return the weighted sum."""
+        rebuilt, contrasted = self.reconstruction.loss(learner, batch), self.contrast.loss(learner, batch)
+        return (1 - self.weight) * rebuilt + self.weight * contrasted
+
+    def work(self, vit: SmallViT, side: int) -> Work:
+        """Return the sum of what both cost."""
+        return self.reconstruction.work(vit, side) + self.contrast.work(vit, side)
