@@ -10,6 +10,7 @@ differ, a named convention says whose formula it is.
 0.594
 """
 
+from vitdyn.losses.clustering import deepcluster, msn, nearest, sinkhorn, spherical_k_means, swav
 from vitdyn.losses.contrastive import (
     alignment,
     diagonal_cross_entropy,
@@ -21,13 +22,14 @@ from vitdyn.losses.contrastive import (
     uniformity,
 )
 from vitdyn.losses.decorrelation import barlow_twins, vicreg
-from vitdyn.losses.distillation import data2vec, i_jepa
+from vitdyn.losses.distillation import byol, data2vec, dino, i_jepa, ibot, next_centre, simsiam
 from vitdyn.losses.generative import beit, mae, simmim, u_mae_uniformity
 from vitdyn.losses.hybrid import rc_mae
 from vitdyn.losses.vectors import unit_vectors
 
 __all__ = [
-    "alignment", "barlow_twins", "beit", "data2vec", "diagonal_cross_entropy", "i_jepa", "info_nce", "mae",
-    "moco_v2", "moco_v3", "nt_xent", "rc_mae", "simmim", "spectral_contrastive", "u_mae_uniformity", "uniformity",
-    "unit_vectors", "vicreg",
+    "alignment", "barlow_twins", "beit", "byol", "data2vec", "deepcluster", "diagonal_cross_entropy", "dino",
+    "i_jepa", "ibot", "info_nce", "mae", "moco_v2", "moco_v3", "msn", "nearest", "next_centre", "nt_xent",
+    "rc_mae", "simmim", "simsiam", "sinkhorn", "spectral_contrastive", "spherical_k_means", "swav",
+    "u_mae_uniformity", "uniformity", "unit_vectors", "vicreg",
 ]  # fmt: skip
