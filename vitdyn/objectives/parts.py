@@ -39,7 +39,7 @@ def next_teacher(state: State, correlations: Correlations, *, momentum: Any, ste
     m_t = 1 − (1 − m)(1 + cos(π t/T))/2, t being the number of steps done before. Source: Grill et al. (2020).
     """
     done = state["teacher_steps"]
-    towards = 1 - torch.as_tensor(momentum).to(done).expand_as(done)
+    towards = 1 - torch.as_tensor(momentum, dtype=done.dtype, device=done.device).expand_as(done)
     if steps:
         towards = towards * (1 + torch.cos(pi * (done / steps).clamp(max=1))) / 2
 
