@@ -206,9 +206,9 @@ def test_unknown_names_are_refused(capsys):
     assert error_of(["train"], capsys) == (
         2, "vitdyn: command = 'train': must be one of list, run, flow, reduce, check, inspect, figures, env"
     )  # fmt: skip
-    assert error_of(["run", "byol"], capsys) == (
+    assert error_of(["run", "maes"], capsys) == (
         2,
-        "vitdyn: objective = 'byol': must be one of mae, cl, mixture",
+        f"vitdyn: objective = 'maes': must be one of {', '.join(OBJECTIVES)}",
     )
     assert error_of(["check", "--claims", "P=NP"], capsys)[0] == 2
 
@@ -445,7 +445,7 @@ def test_what_commands_load():
                 pass
         for arguments in (["list"], ["env"], ["--help"], ["run", "mae", "--help"], ["flow", "cl", "--help"],
                           ["reduce", "mae", "--help"], ["check", "--help"], ["inspect", "--help"],
-                          ["figures", "--help"], ["run", "byol"]):
+                          ["figures", "--help"], ["run", "maes"]):
             told(*arguments)
         heavy = ("torch", "scipy", "numba", "matplotlib", "xarray")
         print([name for name in heavy if name in sys.modules])

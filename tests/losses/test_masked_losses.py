@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.losses import beit, data2vec, i_jepa, mae, rc_mae, simmim, u_mae_uniformity
+from vitdyn.losses import beit, cmae, data2vec, i_jepa, mae, rc_mae, simmim, u_mae_uniformity
 
 SHAPE = LEAD, SAMPLES, PATCHES, DIMENSIONS = 2, 3, 5, 6
 
@@ -66,6 +66,22 @@ def test_mae_and_rc_mae(arrays, normalise):
     kept = mean_over_masked(masked, lambda *at: np.mean(squares(student[at], teacher[at])))
     found = rc_mae(student, teacher, target, masked, weight=0.3, normalise=normalise)
     agree(found, np.add(rebuilt, 0.3 * np.array(kept)))
+
+
+def test_cmae_adds_contrast_with_the_teacher(arrays):
+    student, target, teacher, masked = arrays
+    query, key = student[:, :, 1], teacher[:, :, 2]
+
+    def cosine(first, second):
+        return float(first @ second) / sqrt(float(first @ first) * float(second @ second))
+
+    expected = mean_over_masked(masked, lambda *at: np.mean(squares(student[at], target[at])))
+    for lead in range(LEAD):
+        for b in range(SAMPLES):
+            logits = [cosine(query[lead, b], key[lead, c]) / 0.2 for c in range(SAMPLES)]
+            expected[lead] -= 0.7 * 0.4 * (logits[b] - log(sum(map(exp, logits)))) / SAMPLES
+    found = cmae(student, target, masked, query, key, weight=0.7, temperature=0.2, normalise=False)
+    agree(found, expected)
 
 
 def test_simmim_counts_pixels_as_its_code_does(arrays):

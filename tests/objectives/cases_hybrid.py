@@ -1,15 +1,38 @@
 """Hybrids: the mixture, RC-MAE, iBOT, CMAE."""
 
+from math import cos, pi
+
+import torch
 from cases_contrastive import info_nce
-from cases_generative import reconstruction_error
+from cases_generative import masked, reconstruction_error
 from literal import Case
 
-from vitdyn.objectives import MeanPooled, Mixture, Residual
+from vitdyn.objectives import CMAE, RCMAE, MeanPooled, Mixture, Residual
 
 
 def mixture(seen):
-    masked = round(0.5 * seen.patches.shape[1])
-    return 0.7 * reconstruction_error(seen) / masked + 0.3 * info_nce(seen, 0.7)
+    count = round(0.5 * seen.patches.shape[1])
+    return 0.7 * reconstruction_error(seen) / count + 0.3 * info_nce(seen, 0.7)
+
+
+def consistent(seen, weight):
+    """½ mean over masked p of ‖F_p − X_p‖² + γ_c ‖F_p − teacher's F_p‖²."""
+    student, teacher, total = seen.outputs(0), seen.outputs(0, True), 0.0
+    for at in masked(seen):
+        total = total + sum((student[at] - seen.patches[at]) ** 2)
+        total = total + weight * sum((student[at] - teacher[at]) ** 2)
+    return total / (2 * len(masked(seen)))
+
+
+def contrasted(seen, weight, temperature):
+    """½ mean over masked p of ‖F_p − X_p‖², and λ 2τ InfoNCE of cosines of W F and the teacher's F of all patches."""
+    unit = [vector / vector.norm() for vector in seen.pooled(None, True)]
+    total = 0.0
+    for b, query in enumerate(vector @ seen.state["predictor"] for vector in seen.pooled(0)):
+        logits = [query @ key / (query.norm() * temperature) for key in unit]
+        total = total - (logits[b] - torch.log(sum(map(torch.exp, logits)))) / len(unit)
+    rebuilt = reconstruction_error(seen) * len(unit) / len(masked(seen))
+    return rebuilt + weight * 2 * temperature * total
 
 
 CASES = [
@@ -18,5 +41,15 @@ CASES = [
         mixture,
         frozenset({Residual, MeanPooled}),
         {"weight": 0.9, "mask_ratio": 0.3, "temperature": 2.0},
+    ),
+    Case(
+        RCMAE(weight=0.7, momentum=0.8, momentum_steps=9, epoch_steps=4),
+        lambda seen: consistent(seen, 0.7),
+        momentum=lambda step: 1 - 0.2 * (1 + cos(pi * (step % 4) / 9)) / 2,
+    ),
+    Case(
+        CMAE(weight=0.8, temperature=0.2, momentum=0.9),
+        lambda seen: contrasted(seen, 0.8, 0.2),
+        momentum=lambda step: 0.9,
     ),
 ]

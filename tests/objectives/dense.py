@@ -6,7 +6,7 @@ It shares with the package the batches, the masks and what is drawn for the obje
 from functools import cache
 
 import torch
-from literal import Seen
+from literal import Seen, features_of
 
 from vitdyn.data import orthonormal_basis
 from vitdyn.dynamics.batches import BatchSource
@@ -70,7 +70,8 @@ class Twin:
 
         clusters = batch.cluster[0][:, None] * batch.layout.areas
         area = torch.tensor(batch.layout.partition)[batch.cluster[0]] + clusters
-        return Seen(outputs, (patches @ self.features.T)[0], area, tuple(view[0] for view in views), state)
+        content, shown = (patches @ self.features.T)[0], tuple(view[0] for view in views)
+        return Seen(outputs, content, area, shown, state, features_of(batch.layout))
 
     def correlations(self, matrix):
         """Φ_{p→v} = e_pᵀ Q v and Υ_{p→q} = e_pᵀ Q e_q."""

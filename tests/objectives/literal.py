@@ -5,7 +5,7 @@ A ``Case`` is a listed objective and its literal transcription, which sees a bat
 (``test_closed_forms``) and trains the dense twin (``dense``).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -23,7 +23,8 @@ class Seen:
 
     ``outputs(view, teacher)`` is (sample, patch, embedding), of the model or, asked for so, of its teacher; view None
     has no masks. ``patches`` are X_p in the same coordinates, ``area`` (sample, patch) the coordinate that X_p has,
-    ``views`` (sample, patch) what each view shows, ``state`` what the objective carries, without a seed axis.
+    ``views`` (sample, patch) what each view shows, ``state`` what the objective carries, without a seed axis,
+    ``features`` the coordinates that stand for a feature: not all clusters have all areas.
     """
 
     outputs: Callable[..., Tensor]
@@ -31,6 +32,7 @@ class Seen:
     area: Tensor
     views: tuple[Tensor, ...]
     state: Mapping[str, Tensor]
+    features: Sequence[int]
 
     @property
     def samples(self) -> range:
@@ -80,7 +82,13 @@ def seen_by(forward, seed):
         for p in range(patches):
             content[b, p, area[b, p]] = batch.latents[seed, b, area[b, p] % areas]
     state = {name: value[seed] for name, value in forward.state.items()}
-    return Seen(outputs, content, area, tuple(view[seed] for view in forward.views), state)
+    views = tuple(view[seed] for view in forward.views)
+    return Seen(outputs, content, area, views, state, features_of(batch.layout))
+
+
+def features_of(layout):
+    """The coordinates (k, j) of the areas that clusters have."""
+    return layout.sizes.flatten().nonzero()[0].tolist()
 
 
 def moved_state(objective, correlations, rng):

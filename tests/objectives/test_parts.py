@@ -63,8 +63,8 @@ def test_a_teacher_sees_the_sample_without_masks(make_problem, complaint):
         forward.outputs(None)
 
 
-@pytest.mark.parametrize("steps", [0, 3])
-def test_a_teacher_is_the_moving_average_of_the_schedule(steps, rng):
+@pytest.mark.parametrize(("steps", "period"), [(0, 0), (3, 0), (8, 2)])
+def test_a_teacher_is_the_moving_average_of_the_schedule(steps, period, rng):
     start, *models = (
         Correlations(
             torch.from_numpy(rng.normal(size=(2, 5, 1, 3))), torch.from_numpy(rng.normal(size=(2, 5, 5)))
@@ -74,9 +74,10 @@ def test_a_teacher_is_the_moving_average_of_the_schedule(steps, rng):
     state, momentum = first_teacher(start), torch.tensor([0.9, 0.5], dtype=torch.float64)
     expected = start.map(torch.clone)
     for t, model in enumerate(models):
-        state = next_teacher(state, model, momentum=momentum, steps=steps)
+        state = next_teacher(state, model, momentum=momentum, steps=steps, period=period)
         for seed, m in enumerate((0.9, 0.5)):
-            now = 1 - (1 - m) * (1 + cos(pi * min(t / steps, 1))) / 2 if steps else m
+            done = t % period if period else t
+            now = 1 - (1 - m) * (1 + cos(pi * min(done / steps, 1))) / 2 if steps else m
             for old, new in zip(expected.named().values(), model.named().values(), strict=True):
                 old[seed] = now * old[seed] + (1 - now) * new[seed]
     for found, truth in zip(teacher_of(state).named().values(), expected.named().values(), strict=True):

@@ -24,11 +24,11 @@ from vitdyn.losses.contrastive import (
 from vitdyn.losses.decorrelation import barlow_twins, vicreg
 from vitdyn.losses.distillation import byol, data2vec, dino, i_jepa, ibot, next_centre, simsiam
 from vitdyn.losses.generative import beit, mae, simmim, u_mae_uniformity
-from vitdyn.losses.hybrid import rc_mae
+from vitdyn.losses.hybrid import cmae, rc_mae
 from vitdyn.losses.vectors import unit_vectors
 
 __all__ = [
-    "alignment", "barlow_twins", "beit", "byol", "data2vec", "deepcluster", "diagonal_cross_entropy", "dino",
+    "alignment", "barlow_twins", "beit", "byol", "cmae", "data2vec", "deepcluster", "diagonal_cross_entropy", "dino",
     "i_jepa", "ibot", "info_nce", "mae", "moco_v2", "moco_v3", "msn", "nearest", "next_centre", "nt_xent",
     "rc_mae", "simmim", "simsiam", "sinkhorn", "spectral_contrastive", "spherical_k_means", "swav",
     "u_mae_uniformity", "uniformity", "unit_vectors", "vicreg",

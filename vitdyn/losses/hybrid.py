@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from vitdyn.losses.contrastive import moco_v3
 from vitdyn.losses.generative import mae
 from vitdyn.losses.masked import Mask, Patches
 
@@ -26,3 +27,23 @@ def rc_mae(
     code.
     """
     return mae(student, target, masked, normalise=normalise) + weight * mae(student, teacher.detach(), masked)
+
+
+def cmae(
+    predicted: Patches,
+    target: Patches,
+    masked: Mask,
+    query: Float[Tensor, "*lead sample dimension"],
+    key: Float[Tensor, "*lead sample dimension"],
+    *,
+    weight: Any = 1.0,
+    temperature: Any = 0.07,
+    normalise: bool = True,
+) -> Float[Tensor, "*lead"]:
+    """Return ``mae`` plus ``weight`` times 2τ InfoNCE of unit vectors, ``moco_v3`` in one direction.
+
+    ``query`` is the predictor of the mean over patches of the student's features, ``key`` the teacher's of the whole
+    image, which takes no gradient. Source: Huang et al. (2023).
+    """
+    contrast = moco_v3(query, key, temperature=temperature)
+    return mae(predicted, target, masked, normalise=normalise) + weight * contrast

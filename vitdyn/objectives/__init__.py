@@ -5,9 +5,16 @@ To add one, write it in a file of its own and ``register`` it: README has the fi
 
 from vitdyn._registry import Registry
 from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Reduction, Residual
+from vitdyn.objectives.families.beit import BEiT
+from vitdyn.objectives.families.cmae import CMAE
 from vitdyn.objectives.families.contrastive import Contrastive
+from vitdyn.objectives.families.data2vec import Data2Vec
+from vitdyn.objectives.families.i_jepa import IJEPA
 from vitdyn.objectives.families.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.families.mixture import Mixture
+from vitdyn.objectives.families.rc_mae import RCMAE
+from vitdyn.objectives.families.simmim import SimMIM
+from vitdyn.objectives.families.u_mae import UMAE
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.masking import Masking
 from vitdyn.objectives.objective import Objective
@@ -16,13 +23,30 @@ from vitdyn.objectives.stacked import hyperparameter
 OBJECTIVES = Registry(
     "objective",
     lambda kind: isinstance(kind, type) and issubclass(kind, Objective),
-    {"mae": MaskedReconstruction, "cl": Contrastive, "mixture": Mixture},
+    {
+        "mae": MaskedReconstruction,
+        "simmim": SimMIM,
+        "beit": BEiT,
+        "u-mae": UMAE,
+        "cl": Contrastive,
+        "data2vec": Data2Vec,
+        "i-jepa": IJEPA,
+        "mixture": Mixture,
+        "rc-mae": RCMAE,
+        "cmae": CMAE,
+    },
 )
 
 __all__ = [
+    "CMAE",
+    "IJEPA",
     "OBJECTIVES",
+    "RCMAE",
+    "UMAE",
+    "BEiT",
     "ClosedForm",
     "Contrastive",
+    "Data2Vec",
     "ForwardPass",
     "MaskedReconstruction",
     "Masking",
@@ -31,6 +55,7 @@ __all__ = [
     "Objective",
     "Reduction",
     "Residual",
+    "SimMIM",
     "State",
     "hyperparameter",
 ]

@@ -32,16 +32,20 @@ def teacher_of(state: State) -> Correlations:
     return Correlations(**{name.removeprefix(_TEACHER): block for name, block in blocks.items()})
 
 
-def next_teacher(state: State, correlations: Correlations, *, momentum: Any, steps: int = 0) -> State:
+def next_teacher(
+    state: State, correlations: Correlations, *, momentum: Any, steps: int = 0, period: int = 0
+) -> State:
     """Return the teacher after a step: θ̄ ← m θ̄ + (1 − m) θ, θ being the model after that step.
 
     m = ``momentum``, a number or one for each seed; with ``steps`` T it rises to 1 over the first T of them,
-    m_t = 1 − (1 − m)(1 + cos(π t/T))/2, t being the number of steps done before. Source: Grill et al. (2020).
+    m_t = 1 − (1 − m)(1 + cos(π t/T))/2, t being the number of steps done before, which with a ``period`` starts at 0
+    again after so many. Source: Grill et al. (2020).
     """
     done = state["teacher_steps"]
     towards = 1 - torch.as_tensor(momentum, dtype=done.dtype, device=done.device).expand_as(done)
     if steps:
-        towards = towards * (1 + torch.cos(pi * (done / steps).clamp(max=1))) / 2
+        counted = done % period if period else done
+        towards = towards * (1 + torch.cos(pi * (counted / steps).clamp(max=1))) / 2
 
     def moved(old: Tensor, new: Tensor) -> Tensor:
         return torch.lerp(old, new, towards.view(-1, *[1] * (old.ndim - 1)))

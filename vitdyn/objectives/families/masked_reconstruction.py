@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_real
 from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.objectives.closed_form import Reduction, Residual
 from vitdyn.objectives.forward import ForwardPass
-from vitdyn.objectives.objective import Objective
+from vitdyn.objectives.masked import MaskedPatches, unreachable
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedReconstruction(Objective):
+class MaskedReconstruction(MaskedPatches):
     """Masked reconstruction: squared error of the model's output at the patches that it does not see.
 
         L = ½ E Σ_{p masked} ‖F_p − X_p‖²,   the mask uniform among subsets of γP patches
@@ -39,9 +38,6 @@ class MaskedReconstruction(Objective):
 
     mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
 
-    def __post_init__(self) -> None:
-        require_real("mask_ratio", self.mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
-
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L, averaged over the samples."""
         return 0.5 * (forward.squared_errors * ~forward.views[0]).sum((1, 2)) / forward.batch.count
@@ -59,14 +55,7 @@ class MaskedReconstruction(Objective):
 
         Such an area cannot be reconstructed; all else can, in the limit of diverging correlations.
         """
-        batch = forward.batch
-        # an area with a visible patch has a key to attend to, so its patches can be reproduced exactly
-        lost = (batch.visible_count(forward.views[0]) == 0) * batch.area_sizes * batch.latents.square()
-        return 0.5 * lost.sum((1, 2)) / batch.count
-
-    def loss_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
-        """Return the masked patches: no other query enters the loss."""
-        return ~forward.views[0]
+        return 0.5 * unreachable(forward, 2) / forward.batch.count
 
     def default_learning_rate(self, layout: PatchLayout) -> float:
         """Return 4 K: the loss sums over patches, the draw of a cluster divides the gradient by K."""

@@ -1,0 +1,65 @@
+"""RC-MAE: masked reconstruction that keeps to what a teacher reconstructs from the same mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vitdyn._errors import require_integer, require_real
+from vitdyn.losses import rc_mae
+from vitdyn.models import Correlations
+from vitdyn.objectives.forward import ForwardPass, State
+from vitdyn.objectives.masked import MaskedPatches, masked_patches, unreachable
+from vitdyn.objectives.parts import next_teacher, teacher_of
+from vitdyn.objectives.teacher import WithTeacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class RCMAE(MaskedPatches, WithTeacher):
+    """RC-MAE: half the squared error at masked patches, plus half the squared distance to a teacher's output there.
+
+        L = ½ mean over masked p of ( ‖F_p − X_p‖² + γ_c ‖F_p − sg F̄_p‖² )
+
+    F̄ is the teacher's output on the same mask, γ_c = ``weight``, γ = ``mask_ratio``. The teacher is the moving average
+    of momentum ``momentum``, which rises to 1 by cosine over ``momentum_steps`` steps (0: stays). The released code
+    starts this schedule anew at every epoch, so that it hardly rises: ``epoch_steps`` is the length of one (0: the
+    schedule goes through the whole run). Source: Lee et al. (2023), ``losses.rc_mae`` times half the dimensions.
+    """
+
+    name: ClassVar[str] = "rc-mae"
+    family: ClassVar[str] = "hybrid"
+
+    weight: float = field(default=1.0, metadata={"help": "γ_c, the weight of the distance to the teacher."})
+    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
+    momentum: float = field(default=0.996, metadata={"help": "m of the teacher, a moving average."})
+    momentum_steps: int = field(
+        default=0, metadata={"help": "Steps in which the momentum rises to 1; 0: none."}
+    )
+    epoch_steps: int = field(
+        default=0, metadata={"help": "Steps after which that schedule starts anew, as in the code; 0: never."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_real("weight", self.weight, low=0.0, high=1e6)
+        self.require_momentum()
+        require_integer("epoch_steps", self.epoch_steps, at_least=0)
+
+    def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
+        """Return L."""
+        student, teacher = forward.outputs(), forward.outputs(0, teacher_of(forward.state))
+        patches, masked = forward.patches(), ~forward.views[0]
+        both = rc_mae(student, teacher, patches, masked, weight=self.weight, normalise=False)
+        return both * (student.shape[-1] / 2)
+
+    def lower_bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
+        """Return that of masked reconstruction: the second term is not negative."""
+        return 0.5 * unreachable(forward, 2) / masked_patches(forward)
+
+    def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
+        """Return the teacher, a step nearer to the model."""
+        schedule = {"steps": self.momentum_steps, "period": self.epoch_steps}
+        return next_teacher(forward.state, correlations, momentum=self.momentum, **schedule)
