@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from math import nan
 
 from vitdyn._errors import (
@@ -16,9 +15,9 @@ from vitdyn._errors import (
 )
 from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Case, Claim, Measurement, Verdict
 from vitdyn.claims.judgement import compare
-from vitdyn.dynamics import Training
-from vitdyn.experiments import Experiment, Runner, run_all
-from vitdyn.reduced import ExactReduction, StalledFlowError
+from vitdyn.experiments import Runner, run_all
+from vitdyn.experiments.experiment import reseeded
+from vitdyn.reduced import StalledFlowError
 from vitdyn.trajectory import Trajectory
 
 
@@ -36,10 +35,6 @@ def judge(
     require_sequence("trajectories", trajectories, "trajectories")
     require_choice("expected", expected, (SUPPORTED, REFUTED))
     return _judge(claim, case, lambda: trajectories, expected)
-
-
-ROOT = 1000
-"""Seeds of two root seeds lie so far apart."""
 
 
 def check(
@@ -62,7 +57,7 @@ def check(
     require_integer("seed", seed, at_least=0)
 
     def all_of(case: Case) -> Callable[[], tuple[Trajectory, ...]]:
-        return lambda: run_all(runner, [_reseeded(run, seed) for run in case.runs])
+        return lambda: run_all(runner, [reseeded(run, seed) for run in case.runs])
 
     return tuple(
         _judge(claim, case, all_of(case), expected)
@@ -71,15 +66,6 @@ def check(
         for cases, expected in ((claim.cases(scale), SUPPORTED), (claim.controls(scale), REFUTED))
         for case in cases
     )
-
-
-def _reseeded(run: Experiment, seed: int) -> Experiment:
-    """Return the run with every seed moved to the root seed's own."""
-    if not seed or not isinstance(run.training, (Training, ExactReduction)):
-        return run
-    # Seeds of different root seeds never meet, so that a second check is independent of the first.
-    moved = tuple(number + ROOT * seed for number in run.training.seed_numbers)
-    return replace(run, training=replace(run.training, seeds=moved))
 
 
 def passes(verdicts: Iterable[Verdict]) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: ``vitdyn list | run | flow | reduce | check | inspect | figures | env``.
+"""The command line: ``vitdyn list | run | flow | reduce | families | check | inspect | figures | env``.
 
 Training dynamics of self-supervised Vision Transformers: theory as running, checked simulation. ``--module FILE.py``
 imports a file of yours first, which may ``register`` objectives, distributions, optimizers and observables.
@@ -16,6 +16,7 @@ from vitdyn._errors import require_choice
 from vitdyn._options import one_line_where_wrong
 from vitdyn._terminal import ending
 from vitdyn.cli.check import Check
+from vitdyn.cli.families import Families
 from vitdyn.cli.flow import Flow, FlowOptions, follow
 from vitdyn.cli.info import Env, Figures, List
 from vitdyn.cli.inspect import Inspect
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "run": Run,
     "flow": Flow,
     "reduce": Reduce,
+    "families": Families,
     "check": Check,
     "inspect": Inspect,
     "figures": Figures,
@@ -42,7 +44,7 @@ BY_OBJECTIVE: dict[str, tuple[type, Callable[[Any, Any], int]]] = {
 }
 """What has a command for each objective: the options that all of them share, and who carries them out."""
 
-KEEP_CHECKPOINTS = ("run", "check", "figures")
+KEEP_CHECKPOINTS = ("run", "families", "check", "figures")
 
 
 def _parse(given: list[str], modules: list[str]) -> Callable[[], int]:

@@ -100,6 +100,18 @@ class Experiment:
         )
 
 
+ROOT = 1000
+"""Seeds of two root seeds lie so far apart: they never meet, so that what one gives is independent of the other."""
+
+
+def reseeded(experiment: Experiment, seed: int) -> Experiment:
+    """Return the experiment with every seed moved to those of the root seed ``seed``; flows have none."""
+    if not seed or not isinstance(experiment.training, (Training, ExactReduction)):
+        return experiment
+    moved = tuple(number + ROOT * seed for number in experiment.training.seed_numbers)
+    return replace(experiment, training=replace(experiment.training, seeds=moved))
+
+
 class Runner(Protocol):
     """Whatever turns an experiment into a trajectory: ``run``, a result store, a cluster.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d, gelu, layer_norm, linear
 
@@ -42,10 +42,13 @@ def run_vit(
     images: Float[Tensor, "image channel height width"],
     *,
     visible: Int[Tensor, "image visible"] | None = None,
+    masked: Bool[Tensor, "image patch"] | None = None,
     reduce: Callable[[Maps], Any] | None = None,
     keep_residual: bool = True,
 ) -> Forward:
     """Run images through a ViT; ``visible`` names the patches that go in, None for all.
+
+    Where patches are ``masked`` the weights' "mask_token" goes in their place, with their positions.
 
     x₀ = (class token, patches W_p + b_p) + positions; with h = norm(x), in each head
     A = softmax(q kᵀ/√d), q = W_q h + b_q and k, v alike, d = width/heads;
@@ -53,7 +56,7 @@ def run_vit(
 
     ``reduce`` is called with the attention of each block, and what it returns is kept in place of it.
     """
-    stream = embed(weights, shape, images, visible)
+    stream = embed(weights, shape, images, visible, masked)
     residual, attention = [stream], []
     for number in range(shape.depth):
         maps, stream = run_block(weights, f"blocks.{number}", shape, stream)
@@ -67,12 +70,17 @@ def run_vit(
     )
 
 
-def embed(weights: Weights, shape: Architecture, images: Tensor, visible: Tensor | None) -> Tokens:
+def embed(
+    weights: Weights, shape: Architecture, images: Tensor, visible: Tensor | None, masked: Tensor | None
+) -> Tokens:
     """Return the tokens before the first block: prefix tokens, then the visible patches, all with positions."""
     # a convolution whose stride is its kernel is one linear map of each patch
     kernel, positions = weights["patch.weight"], weights["positions"]
     patches = conv2d(images.to(kernel), kernel, weights["patch.bias"], stride=shape.patch)
-    tokens = patches.flatten(2).transpose(1, 2) + positions[:, shape.prefix :]
+    tokens = patches.flatten(2).transpose(1, 2)
+    if masked is not None:
+        tokens = torch.where(masked[..., None], weights["mask_token"], tokens)
+    tokens = tokens + positions[:, shape.prefix :]
     if visible is not None:
         # positions are added before patches are left out: each keeps the one of its place in the image
         tokens = tokens.gather(1, visible[..., None].expand(-1, -1, shape.width))

@@ -7,7 +7,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from math import cos, pi
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from vitdyn.vits.architecture import Architecture
 from vitdyn.vits.augmentation import Augmentation, generator
-from vitdyn.vits.functional_vit import run_vit
+from vitdyn.vits.functional_vit import Weights, run_vit
 from vitdyn.vits.image_sets import Images
 from vitdyn.vits.small_vit import PREFIX, Parameters
 
@@ -90,23 +89,29 @@ class Learner(nn.Module):
 
     def embed(self, batch: Batch, *heads: str) -> tuple[Embeddings, Embeddings]:
         """Return both views as the encoder and then these heads embed them."""
-        return self._embed(batch, self.encoder, [self.heads[name] for name in heads])
+        return self._embed(batch, self.encoder.weights, [self.heads[name] for name in heads])
 
     @torch.no_grad()
     def targets(self, batch: Batch, *heads: str) -> tuple[Embeddings, Embeddings]:
         """Return both views as the teacher embeds them: targets, which take no gradient."""
-        return self._embed(batch, self.teacher["encoder"], [self.teacher[name] for name in heads])
+        return self._embed(batch, self.teacher_weights, [self.teacher[name] for name in heads])
 
-    def _embed(self, batch: Batch, encoder: nn.Module, heads: list[nn.Module]) -> tuple[Tensor, Tensor]:
+    def _embed(self, batch: Batch, weights: Weights, heads: list[nn.Module]) -> tuple[Tensor, Tensor]:
         # read together, then cut: a batch norm takes its mean over one view
-        first, second = self.read(batch.views, encoder).chunk(2)
+        first, second = self.read(batch.views, weights).chunk(2)
         for head in heads:
             first, second = head(first), head(second)
         return first, second
 
-    def read(self, images: Tensor, encoder: Any = None) -> Float[Tensor, "image width"]:
+    @property
+    def teacher_weights(self) -> dict[str, Tensor]:
+        """The weights of the teacher's encoder."""
+        return dict(self.teacher["encoder"].named_parameters())
+
+    def read(self, images: Tensor, weights: Weights | None = None) -> Float[Tensor, "image width"]:
         """Return one vector for each image, as ``readout`` says."""
-        tokens = run_vit((encoder or self.encoder).weights, self.shape, images, keep_residual=False).final
+        weights = self.encoder.weights if weights is None else weights
+        tokens = run_vit(weights, self.shape, images, keep_residual=False).final
         return tokens[:, 0] if self.readout == "class" else tokens[:, PREFIX:].mean(1)
 
     @torch.no_grad()

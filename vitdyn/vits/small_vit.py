@@ -112,6 +112,11 @@ class Parameters(nn.Module):
         return dict(self.named_parameters())
 
 
+def visible_patches(shape: Architecture, mask: float) -> int:
+    """Return how many patches are left when the share ``mask`` is masked: rounded down, as in MAE."""
+    return int(shape.patches * (1 - mask))
+
+
 class Encoded(NamedTuple):
     """Tokens after the final norm, which patches were masked (1) and how to put all back in order."""
 
@@ -208,7 +213,7 @@ def encode_masked(
     mask: float,
 ) -> Encoded:
     """Return the tokens of images, the share ``mask`` of whose patches, those of largest ``noise``, is left out."""
-    visible = int(shape.patches * (1 - mask))
+    visible = visible_patches(shape, mask)
     # patches in rising order of noise: the first are visible (MAE)
     shuffled = noise.argsort(1)
     order = shuffled.argsort(1)  # of each patch, its place among the shuffled: the inverse permutation

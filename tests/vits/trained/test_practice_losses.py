@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vitdyn.vits.functional_vit import run_vit
+from vitdyn.vits import METHODS
+from vitdyn.vits.functional_vit import norm, run_block, run_vit
 from vitdyn.vits.pretraining_loop import draw_batch, first_learner, train
-from vitdyn.vits.pretraining_losses import contrast_loss, reconstruction_loss
 from vitdyn.vits.small_vit import SmallViT, build, encode_masked, patches_of, position_codes
 
 
@@ -24,25 +24,6 @@ def gradients(learner, loss):
     learner.zero_grad()
     loss.backward()
     return {name: None if p.grad is None else p.grad.clone() for name, p in learner.named_parameters()}
-
-
-@pytest.mark.parametrize("normalised", [False, True])
-def test_reconstruction_loss_is_the_mean_over_hidden_patches(rng, normalised):
-    predicted, target = (torch.from_numpy(rng.standard_normal((3, 5, 4))) for _ in range(2))
-    hidden = torch.tensor([[1, 0, 0, 1, 0], [0, 0, 1, 1, 0], [0, 1, 0, 0, 1]]).double()
-    total, count = 0.0, 0
-    for b in range(3):
-        for p in range(5):
-            if hidden[b, p]:
-                pixels = target[b, p].tolist()
-                if normalised:
-                    mean = sum(pixels) / 4
-                    variance = sum((x - mean) ** 2 for x in pixels) / 3
-                    pixels = [(x - mean) / math.sqrt(variance + 1e-6) for x in pixels]
-                total += sum((float(predicted[b, p, i]) - pixels[i]) ** 2 for i in range(4)) / 4
-                count += 1
-    found = reconstruction_loss(predicted, target, hidden, normalised=normalised)
-    assert float(found) == pytest.approx(total / count, rel=1e-12)
 
 
 def tokens(learner, images, encoder=None):
@@ -94,21 +75,6 @@ def test_half_of_the_patches_are_masked_those_of_largest_noise(tiny):
         assert set(found.masked[row].nonzero()[:, 0].tolist()) == set(noise[row].argsort()[8:].tolist())
 
 
-def test_contrast_loss_is_cross_entropy_times_twice_the_temperature(rng):
-    q, k = (torch.from_numpy(rng.standard_normal((4, 3))) for _ in range(2))
-    total = 0.0
-    for i in range(4):
-        scores = [float(q[i] @ k[j] / q[i].norm() / k[j].norm()) / 0.3 for j in range(4)]
-        total -= scores[i] - math.log(sum(math.exp(s) for s in scores))
-    assert float(contrast_loss(q, k, 0.3)) == pytest.approx(2 * 0.3 * total / 4, rel=1e-12)
-
-
-def test_keys_take_no_gradient(rng):
-    q, k = (torch.from_numpy(rng.standard_normal((4, 3))).requires_grad_() for _ in range(2))
-    contrast_loss(q, k, 0.3).backward()
-    assert k.grad is None and float(q.grad.abs().max()) > 0
-
-
 def literal_contrast(spec, learner, batch, *, average_first):
     """Both directions written out; the moving average moves before the keys are taken, or after."""
     method, start = spec.method, deepcopy(learner)
@@ -133,14 +99,118 @@ def literal_contrast(spec, learner, batch, *, average_first):
 def test_contrast_moves_the_average_before_it_takes_the_keys(tiny):
     spec = tiny("contrast", momentum=0.5)
     learner, batch = made(spec)
-    with torch.no_grad():  # the average has to lag behind for the order to matter
-        for parameter in learner.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.manual_seed(0)))
+    learner = moved(learner)  # the average has to lag behind for the order to matter
     first, after = (literal_contrast(spec, learner, batch, average_first=each) for each in (True, False))
     found = float(spec.method.loss(learner, batch).detach())
     assert found == pytest.approx(first, rel=1e-10)
     assert abs(found - after) > 1e-3
+
+
+def moved(learner):
+    """A learner away from where it starts, so that its teacher lags behind."""
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.manual_seed(0)))
+    return learner
+
+
+def unit(rows):
+    return rows / rows.norm(dim=-1, keepdim=True)
+
+
+def literal_simclr(method, views, student, teacher):
+    z = torch.cat([unit(student["projector"](each)) for each in views])
+    total, count = 0.0, len(views[0])
+    for i in range(2 * count):
+        others = [float(z[i] @ z[j]) / method.temperature for j in range(2 * count) if j != i]
+        own = float(z[i] @ z[(i + count) % (2 * count)]) / method.temperature
+        total += math.log(sum(map(math.exp, others))) - own
+    return total / (2 * count)
+
+
+def literal_vicreg(method, views, student, teacher):
+    z = [student["projector"](each) for each in views]
+    total = method.invariance * (z[0] - z[1]).square().mean()
+    for each in z:
+        covariance = torch.cov(each.T)
+        spread = torch.sqrt(torch.diagonal(covariance) + 1e-4)
+        off = covariance - torch.diag(torch.diagonal(covariance))
+        total = total + method.variance * torch.relu(1 - spread).mean() / 2
+        total = total + method.covariance * off.square().sum() / len(off)
+    return float(total)
+
+
+def literal_byol(method, views, student, teacher):
+    predicted = [unit(student["predictor"](student["projector"](each))) for each in views]
+    targets = [unit(teacher["projector"](each)) for each in teacher["views"]]
+    return sum(float((2 - 2 * (predicted[i] * targets[1 - i]).sum(-1)).mean()) for i in (0, 1))
+
+
+def literal_dino(method, views, student, teacher):
+    total = 0.0
+    for i in (0, 1):
+        aim = ((teacher["head"](teacher["views"][i]) - 0.3) / method.teacher_temperature).softmax(-1)
+        found = (student["head"](views[1 - i]) / method.student_temperature).softmax(-1)
+        total -= float((aim * found.log()).sum(-1).mean()) / 2
+    return total
+
+
+LITERAL = {"simclr": literal_simclr, "vicreg": literal_vicreg, "byol": literal_byol, "dino": literal_dino}
+
+
+@pytest.mark.parametrize("name", LITERAL)
+def test_a_loss_of_two_views_is_its_formula_on_the_mean_tokens(tiny, name):
+    spec = tiny(name)
+    learner, batch = made(spec)
+    learner = moved(learner)
+    if name == "dino":
+        learner.heads["centre"].mean.fill_(0.3)
+    start, teacher, pair = deepcopy(learner), {}, [batch.view(0), batch.view(1)]
+    with torch.no_grad():
+        if spec.method.taught is not None:
+            start.move_teacher(batch.momentum(spec.method.momentum))
+            teacher = dict(start.teacher.items())
+            teacher["views"] = [tokens(start, each, teacher["encoder"])[:, 1:].mean(1) for each in pair]
+        views = [tokens(start, each)[:, 1:].mean(1) for each in pair]
+        expected = LITERAL[name](spec.method, views, dict(start.heads.items()), teacher)
+    assert float(spec.method.loss(learner, batch).detach()) == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_centre_moves_after_the_loss_by_the_teachers_mean(tiny):
+    spec = tiny("dino", centre_momentum=0.7)
+    learner, batch = made(spec)
+    seen = torch.cat(deepcopy(learner).targets(batch, "head")).mean(0)
+    spec.method.loss(learner, batch)
+    torch.testing.assert_close(learner.heads["centre"].mean, 0.3 * seen, rtol=1e-12, atol=0)
+
+
+def test_data2vec_predicts_the_teachers_tokens_where_the_students_image_is_masked(tiny):
+    spec = tiny("data2vec", blocks=1, beta=0.5)
+    learner, batch = made(spec)
+    learner = moved(learner)
+    start = deepcopy(learner)
+    start.move_teacher(batch.momentum(spec.method.momentum))
+    masked = torch.zeros(8, 16, dtype=torch.bool).scatter(1, batch.noise(16).argsort(1)[:, 8:], True)
+    last = run_vit(start.teacher["encoder"].weights, start.shape, batch.plain).residual[-1][:, 1:]
+    target = (last - last.mean(-1, keepdim=True)) / torch.sqrt(
+        last.var(-1, correction=0, keepdim=True) + 1e-5
+    )
+    # a mask token is what a patch whose projection is that token would be
+    token = start.heads["token"].mask_token.detach()
+    with torch.no_grad():
+        inside = {**start.encoder.weights, "patch.weight": 0 * start.encoder.weights["patch.weight"]}
+        blank = run_vit({**inside, "patch.bias": token[0, 0]}, start.shape, batch.plain).residual[0]
+        plain = run_vit(start.encoder.weights, start.shape, batch.plain).residual[0]
+    shown = torch.where(torch.cat([torch.zeros(8, 1, dtype=torch.bool), masked], 1)[..., None], blank, plain)
+    for block in range(2):
+        _, shown = run_block(start.encoder.weights, f"blocks.{block}", start.shape, shown)
+    final = norm(start.encoder.weights, "norm", shown, start.shape.epsilon)[:, 1:]
+    apart = (start.heads["predictor"](final) - target).detach().abs()
+    each = torch.where(apart < 0.5, apart.square(), apart - 0.25).sum(-1)[masked]
+    assert float(spec.method.loss(learner, batch).detach()) == pytest.approx(
+        float(each.mean()) / 4, rel=1e-10
+    )
 
 
 @pytest.mark.parametrize(("weight", "pure"), [(0.0, "reconstruction"), (1.0, "contrast")])
@@ -193,7 +263,7 @@ def test_the_patch_projection_stays_frozen_where_there_is_contrast(tiny, method)
 
 def test_all_methods_start_from_the_same_encoder_and_seeds_differ(tiny):
     first = first_learner(tiny()).encoder.state_dict()
-    for method in ("contrast", "mixture", "supervised", "untrained"):
+    for method in (*METHODS, "untrained"):
         other = first_learner(tiny(method)).encoder.state_dict()
         assert all(torch.equal(first[name], other[name]) for name in first)
     assert not torch.equal(first["class_token"], first_learner(tiny(seed=4)).encoder.weights["class_token"])

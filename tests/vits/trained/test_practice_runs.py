@@ -16,6 +16,7 @@ from vitdyn.experiments import Experiment, ResultStore, run, side_by_side
 from vitdyn.trajectory import Trajectory
 from vitdyn.vits import (
     MEANINGS,
+    METHODS,
     Digits,
     Evaluation,
     Photographs,
@@ -26,7 +27,7 @@ from vitdyn.vits import (
     pretrain,
     spec_of,
 )
-from vitdyn.vits.methods import Contrast, Mixture, Reconstruction
+from vitdyn.vits.methods import BYOL, DINO, Contrast, Data2Vec, Mixture, Reconstruction, SimCLR, VICReg
 from vitdyn.vits.pretraining_loop import draw_batch, train
 
 ALWAYS = Runtime(checkpoint_seconds=0)
@@ -64,7 +65,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", ["reconstruction", "contrast", "mixture", "supervised"])
+@pytest.mark.parametrize("method", METHODS)
 def test_an_interrupted_run_resumes_to_the_same_bits(tiny, method, tmp_path):
     spec, path = tiny(method), tmp_path / "run.checkpoint"
     torch.manual_seed(1)
@@ -212,6 +213,7 @@ def test_a_specification_goes_through_json(tiny):
         ("batch_size", {"batch_size": 1}),
         ("learning_rate", {"learning_rate": -1.0}),
         ("mask", {"method": Reconstruction(mask=0.99)}),
+        ("blocks", {"method": Data2Vec(blocks=3)}),
         ("mask", {"method": Mixture(reconstruction=Reconstruction(mask=0.99))}),
         ("patch", {"vit": SmallViT(patch=3)}),
         ("patch", {"vit": SmallViT(patch=8)}),
@@ -237,6 +239,13 @@ def test_bad_specifications_are_named(tiny, field, changes, complaint):
         ("temperature", lambda: Contrast(temperature=0.0)),
         ("projection", lambda: Contrast(projection=0)),
         ("mask", lambda: Reconstruction(mask=1.0)),
+        ("mask", lambda: Data2Vec(mask=0.0)),
+        ("beta", lambda: Data2Vec(beta=-1.0)),
+        ("temperature", lambda: SimCLR(temperature=-0.1)),
+        ("covariance", lambda: VICReg(covariance=-1.0)),
+        ("momentum", lambda: BYOL(momentum=1.1)),
+        ("teacher_temperature", lambda: DINO(teacher_temperature=0.0)),
+        ("prototypes", lambda: DINO(prototypes=1)),
         ("normalised_targets", lambda: Reconstruction(normalised_targets=1)),
         ("method", lambda: Experiment.from_json('{"kind": "Pretraining", "method": "contrast"}')),
         ("training", lambda: Experiment(name="a", training=Digits())),

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitdyn._errors import require_integer, require_real
+from vitdyn.losses import moco_v3
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
 from vitdyn.vits.methods.method import Method, mlp_head
-from vitdyn.vits.pretraining_losses import contrast_loss
 from vitdyn.vits.small_vit import SmallViT
 
 
@@ -52,6 +52,6 @@ class Contrast(Method):
         learner.move_teacher(batch.momentum(self.momentum))
         first, second = learner.embed(batch, "projector", "predictor")
         keys = learner.targets(batch, "projector")
-        return contrast_loss(first, keys[1], self.temperature) + contrast_loss(
-            second, keys[0], self.temperature
-        )
+        pairs = (first, keys[1]), (second, keys[0])
+        forward, back = (moco_v3(*pair, temperature=self.temperature) for pair in pairs)
+        return forward + back

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitdyn._errors import invalid_value, require_boolean, require_real
+from vitdyn.losses import mae
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
 from vitdyn.vits.methods.method import Method, Work
-from vitdyn.vits.pretraining_losses import reconstruction_loss
-from vitdyn.vits.small_vit import PREFIX, SmallViT, build, encode_masked, patches_of
+from vitdyn.vits.small_vit import PREFIX, SmallViT, build, encode_masked, patches_of, visible_patches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +49,20 @@ class Reconstruction(Method):
         noise = batch.noise(shape.patches)
         encoded = encode_masked(learner.encoder.weights, shape, images, noise=noise, mask=self.mask)
         predicted, target = learner.heads["decoder"](encoded), patches_of(images, shape.patch)
-        return reconstruction_loss(predicted, target, encoded.masked, normalised=self.normalised_targets)
+        return mae(predicted, target, encoded.masked, normalise=self.normalised_targets)
 
     def work(self, vit: SmallViT, side: int) -> Work:
         """Return what a step costs: a part of the patches through the encoder, all through the decoder."""
         encoder, decoder = vit.encoder(side), vit.decoder(side)
-        visible = PREFIX + int(encoder.patches * (1 - self.mask))
-        products = encoder.products(visible) + decoder.products(decoder.tokens)
+        products = encoder.products(PREFIX + visible_patches(encoder, self.mask)) + decoder.products(
+            decoder.tokens
+        )
         return Work(3 * products, encoder.depth + decoder.depth, 0)
 
 
 def require_mask(mask: float, vit: SmallViT, side: int) -> None:
     """Raise ``ValueError`` where a share of patches is none of them or all."""
-    # MAE rounds the number of visible patches down; both parts must be left with one
-    patches = vit.grid(side) ** 2
-    if not 0 < int(patches * (1 - mask)) < patches:
-        raise invalid_value("mask", mask, f"must mask at least one of {patches} patches and leave one")
+    shape = vit.encoder(side)
+    if not 0 < visible_patches(shape, mask) < shape.patches:
+        words = f"must mask at least one of {shape.patches} patches and leave one"
+        raise invalid_value("mask", mask, words)

@@ -1,0 +1,86 @@
+"""The table of the families: what a user's own objective needs to be in it, and what its columns hold (exact)."""
+
+import numpy as np
+import pytest
+
+from vitdyn import cli
+from vitdyn.experiments import ResultStore
+from vitdyn.experiments.families import FamilyRow, family_run, layout_of_gap, objectives_by_name
+from vitdyn.observables import attention_moved, learned_regime
+from vitdyn.theory import Regime
+
+SIAMESE = '''"""SimSiam (Chen & He, 2021), as a user writes it."""
+
+from dataclasses import dataclass
+
+import vitdyn as vd
+from torch.nn.functional import cosine_similarity
+from vitdyn.objectives.parts import identity_map
+
+
+@vd.register
+@dataclass(frozen=True, kw_only=True)
+class Siamese(vd.Objective):
+    """Cosine of one view, through a linear predictor, and the other, which has no gradient."""
+
+    name, family, view_count = "siamese", "self-distillation", 2
+    predictor_rate: float = 0.05
+
+    def initial_state(self, correlations, streams):
+        return {"predictor": identity_map(correlations, streams)}
+
+    def optimizers(self):
+        return {"predictor": vd.GradientDescent(learning_rate=self.predictor_rate)}
+
+    def loss(self, forward):
+        views = forward.embeddings(0), forward.embeddings(1)
+        pairs = zip(views, reversed(views), strict=True)
+        likeness = [cosine_similarity(one @ forward.state["predictor"], two.detach(), dim=-1) for one, two in pairs]
+        return -0.5 * sum(likeness).mean(1)
+
+    def default_learning_rate(self, layout):
+        return 16.0 * layout.patches * layout.clusters
+'''
+
+
+@pytest.mark.usefixtures("registering")
+def test_a_user_s_own_objective_is_in_the_table(tmp_path, capsys):
+    file = tmp_path / "siamese_paper.py"
+    file.write_text(SIAMESE)
+    assert len(SIAMESE.splitlines()) <= 35
+    command = ["--module", str(file), "families", "--quick", "--objectives", "siamese", "mae"]
+    command += ["--steps", "60", "--results", str(tmp_path / "results")]
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("4 runs, 4 of them not kept yet: about ")
+    assert [line.split()[:3] for line in said[3:]] == [
+        [name, family, gap]
+        for name, family in (("mae", "generative"), ("siamese", "self-distillation"))
+        for gap in ("-0.3", "+0.3")
+    ]
+    assert cli.main(command) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert again[0].startswith("4 runs, 0 of them") and again[1:] == said[1:]
+    assert cli.main([*command[2:5], "no-such"]) == 2
+    assert "objectives = 'no-such'" in capsys.readouterr().err
+
+
+def test_a_gap_is_that_of_the_layout():
+    for gap in (-0.3, 0.1, 0.5):
+        layout = layout_of_gap(gap)
+        size = layout.sizes[0, 0] / 64
+        assert Regime(
+            patches=64, kappa_c=1 + np.log(size) / np.log(64), kappa_s=0.4
+        ).information_gap == pytest.approx(gap, abs=0.03)
+
+
+def test_a_row_reads_the_end_and_half_the_way_there(tmp_path):
+    objective = objectives_by_name(["cl"])["cl"]
+    trajectory = ResultStore(tmp_path)(family_run(objective, 0.3, steps=40, seeds=2))
+    row, moved = FamilyRow.of(trajectory), attention_moved(trajectory)
+    steps = trajectory["step"].to_numpy().tolist()
+    for seed in range(2):
+        frame = steps.index(row.half_time[seed])
+        assert moved[frame, seed] >= moved[-1, seed] / 2 > moved[frame - 1, seed]
+    assert row.regimes == learned_regime(trajectory) and row.regime == str(row.regimes[0])
+    assert np.array_equal(row.metrics["rank_me"], trajectory.final["rank_me"])

@@ -1,0 +1,82 @@
+"""DINO: each view predicts the soft class that a centred and sharpened teacher gives to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitdyn._errors import require_integer, require_real
+from vitdyn.losses import dino, next_centre, unit_vectors
+from vitdyn.vits.image_sets import ImageSet
+from vitdyn.vits.learner import Batch, Learner
+from vitdyn.vits.methods.method import Method
+from vitdyn.vits.small_vit import SmallViT
+
+
+@dataclass(frozen=True, kw_only=True)
+class DINO(Method):
+    """DINO: cross entropy of P_s = softmax(g_s/τ_s) of one view with P_t = softmax((g_t − c)/τ_t) of the other.
+
+    g are cosines with ``prototypes`` trained unit vectors. The centre c keeps the share ``centre_momentum`` of itself
+    and takes the rest from the teacher's mean, after the loss; the teacher keeps ``momentum``, rising to 1. Two views,
+    no crops of parts. Source: Caron et al. (2021).
+    """
+
+    name: ClassVar[str] = "dino"
+    taught: ClassVar[tuple[str, ...] | None] = ("head",)
+
+    prototypes: int = 64
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    centre_momentum: float = 0.9
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        require_integer("prototypes", self.prototypes, at_least=2)
+        for name in ("student_temperature", "teacher_temperature"):
+            require_real(name, getattr(self, name), low=1e-3, high=100)
+        for name in ("centre_momentum", "momentum"):
+            require_real(name, getattr(self, name), low=0, high=1)
+
+    def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:
+        """Return the head, and the centre of what the teacher's gives."""
+        return {"head": PrototypeHead(vit.width, self.prototypes), "centre": Centre(self.prototypes)}
+
+    def loss(self, learner: Learner, batch: Batch) -> Float[Tensor, ""]:
+        """Return the mean over both directions; the centre moves afterwards."""
+        learner.move_teacher(batch.momentum(self.momentum))
+        centre, targets = learner.heads["centre"], learner.targets(batch, "head")
+        assert isinstance(centre, Centre)
+        temperatures = {each: getattr(self, each) for each in ("student_temperature", "teacher_temperature")}
+        found = dino(learner.embed(batch, "head"), targets, centre.mean, **temperatures)
+        centre.mean = next_centre(centre.mean, targets, momentum=self.centre_momentum)
+        return found
+
+
+class PrototypeHead(nn.Module):
+    """Three layers, then the cosines of their output with prototypes."""
+
+    def __init__(self, width: int, prototypes: int) -> None:
+        super().__init__()
+        hidden = 4 * width
+        parts = (nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
+        self.layers = nn.Sequential(*parts, nn.Linear(hidden, width))
+        self.prototypes = nn.Linear(width, prototypes, bias=False)
+
+    def forward(self, values: Float[Tensor, "image width"]) -> Float[Tensor, "image prototype"]:
+        """Return the cosines."""
+        return unit_vectors(self.layers(values)) @ unit_vectors(self.prototypes.weight).mT
+
+
+class Centre(nn.Module):
+    """The running mean of the teacher's outputs: state that is not trained."""
+
+    mean: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
