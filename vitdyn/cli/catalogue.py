@@ -130,7 +130,7 @@ class _Sources:
     def objective(self, kind: str) -> Entry:
         """Describe an objective by its class: what it is called, its family, and the fields that have a default."""
         module, node = self.classes[kind]
-        own = dict(_assignments(node.body))
+        own = self._fields(node)
         options = []
         for name, value in own.items():
             if isinstance(value, ast.Call):  # name: kind = field(default=..., metadata={"help": ...})
@@ -138,6 +138,14 @@ class _Sources:
                 options.append(Option(name, given["default"], given.get("metadata", {}).get("help", "")))
         name, family = (ast.literal_eval(own[word]) for word in ("name", "family"))
         return Entry(name, first_line(ast.get_docstring(node)), module, kind, family, tuple(options))
+
+    def _fields(self, node: ast.ClassDef) -> dict[str, ast.expr]:
+        """Return the assignments of a class, behind those that it inherits from classes that are found here."""
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id in self.classes]
+        inherited = (each for base in bases for each in self._fields(self.classes[base][1]).items())
+        return {name: value for name, value in inherited if isinstance(value, ast.Call)} | dict(
+            _assignments(node.body)
+        )
 
 
 def _assignments(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:

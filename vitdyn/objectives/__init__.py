@@ -5,6 +5,8 @@ To add one, write it in a file of its own and ``register`` it: README has the fi
 
 from vitdyn._registry import Registry
 from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Reduction, Residual
+from vitdyn.objectives.families.alignment_uniformity import AlignmentUniformity
+from vitdyn.objectives.families.barlow_twins import BarlowTwins
 from vitdyn.objectives.families.beit import BEiT
 from vitdyn.objectives.families.cmae import CMAE
 from vitdyn.objectives.families.contrastive import Contrastive
@@ -12,9 +14,13 @@ from vitdyn.objectives.families.data2vec import Data2Vec
 from vitdyn.objectives.families.i_jepa import IJEPA
 from vitdyn.objectives.families.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.families.mixture import Mixture
+from vitdyn.objectives.families.moco import MoCo
 from vitdyn.objectives.families.rc_mae import RCMAE
+from vitdyn.objectives.families.simclr import SimCLR
 from vitdyn.objectives.families.simmim import SimMIM
+from vitdyn.objectives.families.spectral import Spectral
 from vitdyn.objectives.families.u_mae import UMAE
+from vitdyn.objectives.families.vicreg import VICReg
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.masking import Masking
 from vitdyn.objectives.objective import Objective
@@ -29,6 +35,12 @@ OBJECTIVES = Registry(
         "beit": BEiT,
         "u-mae": UMAE,
         "cl": Contrastive,
+        "simclr": SimCLR,
+        "moco": MoCo,
+        "spectral": Spectral,
+        "alignment-uniformity": AlignmentUniformity,
+        "vicreg": VICReg,
+        "barlow-twins": BarlowTwins,
         "data2vec": Data2Vec,
         "i-jepa": IJEPA,
         "mixture": Mixture,
@@ -43,7 +55,9 @@ __all__ = [
     "OBJECTIVES",
     "RCMAE",
     "UMAE",
+    "AlignmentUniformity",
     "BEiT",
+    "BarlowTwins",
     "ClosedForm",
     "Contrastive",
     "Data2Vec",
@@ -52,10 +66,14 @@ __all__ = [
     "Masking",
     "MeanPooled",
     "Mixture",
+    "MoCo",
     "Objective",
     "Reduction",
     "Residual",
+    "SimCLR",
     "SimMIM",
+    "Spectral",
     "State",
+    "VICReg",
     "hyperparameter",
 ]

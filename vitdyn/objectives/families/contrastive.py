@@ -9,18 +9,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn._errors import invalid_value, require_choice, require_real
+from vitdyn._errors import require_real
 from vitdyn.data import PatchBatch, PatchLayout
-from vitdyn.data.masking import VIEW_KINDS
+from vitdyn.losses import diagonal_cross_entropy
 from vitdyn.objectives.closed_form import MeanPooled, Means, Reduction
 from vitdyn.objectives.forward import ForwardPass
-from vitdyn.objectives.masking import Masking
-from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.stacked import hyperparameter
+from vitdyn.objectives.two_views import TwoViews
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contrastive(Objective):
+class Contrastive(TwoViews):
     """Contrastive learning: InfoNCE between the mean-pooled outputs of two masked views of a sample.
 
     F(X) = (1/P) Σ_p F_p = Σ_j z_j Ā_j v_{k,j} with Ā_j = mean_p A_{p→j}; the second view is behind a
@@ -39,38 +38,20 @@ class Contrastive(Objective):
 
     name: ClassVar[str] = "cl"
     family: ClassVar[str] = "contrastive"
-    view_count: ClassVar[int] = 2
     batchable_fields: ClassVar[tuple[str, ...]] = ("mask_ratio", "temperature", "weight_decay")
 
-    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches masked in each view."})
     temperature: float = field(default=1.0, metadata={"help": "τ, the temperature of InfoNCE."})
     weight_decay: float = field(default=0.0, metadata={"help": "λ of the term (λ/2)‖Q‖²."})
-    views: str = field(
-        default="independent", metadata={"help": "How the two masks are drawn: independent or complementary."}
-    )
 
     def __post_init__(self) -> None:
-        require_real("mask_ratio", self.mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
+        super().__post_init__()
         require_real("temperature", self.temperature, low=0.0, high=1e6, open_low=True)
         require_real("weight_decay", self.weight_decay, low=0.0, high=1e6)
-        require_choice("views", self.views, VIEW_KINDS)
-
-    def check(self, layout: PatchLayout, samples: int) -> None:
-        """Raise ``ValueError`` where the ratio masks no patch or all, or a sample would have no negative."""
-        super().check(layout, samples)
-        if samples < 2:
-            raise invalid_value(
-                "batch_size", samples, "contrastive training takes its negatives from the batch: at least 2"
-            )
-
-    def masking(self) -> Masking:
-        """Return the masks of both views."""
-        return Masking(ratio=self.mask_ratio, complementary=self.views == "complementary")
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the InfoNCE term, averaged over the samples."""
         logits = self._logits(forward.batch, forward.mean_outputs(0), forward.mean_outputs(1))
-        return -torch.log_softmax(logits, -1).diagonal(dim1=1, dim2=2).mean(1)
+        return diagonal_cross_entropy(logits).mean(1)
 
     def closed_form(self, batch: PatchBatch) -> MeanPooled:
         """Return −h_j = −(z_j/τ)[(1 − π_b) f⁺⁺_bj − Σ_{c≠b} π_c f⁺⁺_cj], averaged over the samples.
