@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vitdyn._tables import text_table
+from vitdyn.claims.representations import ordered_runs
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import Runtime, Schedule, Training, simulate
 from vitdyn.dynamics.batches import BatchSource
@@ -19,7 +20,7 @@ from vitdyn.experiments.inspection import patch_area_attention
 from vitdyn.models import Correlations
 from vitdyn.models.reference import attend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
-from vitdyn.observables import RECORD, Metric, MetricImages, metric_observables
+from vitdyn.observables import Metric
 from vitdyn.plotting import FigureOptions
 
 torch.set_num_threads(1)
@@ -34,6 +35,13 @@ ELSEWHERE = "17_real_images"
 TRAINED = [name for name in SCRIPTS if name not in (*UNTRAINED, *FLOWS, ELSEWHERE)]
 RUN = [name for name in SCRIPTS if name not in (*FLOWS, ELSEWHERE, "09_photograph_gaps")]  # segments, twice
 STEPS = (1, 2, 3)
+FEW = {
+    "GROWN": (4, 16, 32),
+    "SHRUNK": (4, 16, 32),
+    "WEIGHTS": (0.0, 0.7, 1.0),
+    "ordered_runs": lambda *given, **options: ordered_runs(*given, **options)[::5],
+}
+"""Of what long sweeps go through, enough for every line of a script: each objective, both ends."""
 
 
 def load(name):
@@ -42,6 +50,13 @@ def load(name):
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def on_few_images(observable):
+    if not isinstance(observable.compute, Metric):
+        return observable
+    images = replace(observable.compute.images, maps=1, objects=64, views=2)
+    return replace(observable, compute=replace(observable.compute, images=images))
 
 
 def shrink(module, monkeypatch):
@@ -56,11 +71,10 @@ def shrink(module, monkeypatch):
         training = replace(experiment.training, steps=max(STEPS), seeds=2, batch_size=4, evaluation_samples=8)
         if training.schedule.spacing == "explicit":
             training = replace(training, schedule=Schedule(spacing="explicit", steps=STEPS))
-        metrics = [each.name for each in training.observables if isinstance(each.compute, Metric)]
-        if metrics:
-            few = metric_observables(metrics, MetricImages(maps=1, objects=64, views=2))
-            training = replace(training, observables=(*RECORD, *few))
-        return replace(experiment, training=training)
+        return replace(
+            experiment,
+            training=replace(training, observables=tuple(map(on_few_images, training.observables))),
+        )
 
     def few(*arguments):
         made = whole(*arguments)
@@ -69,6 +83,9 @@ def shrink(module, monkeypatch):
         return tuple(shrunk(experiment) for experiment in made)
 
     monkeypatch.setattr(module, "experiments", few)
+    for name, values in FEW.items():
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, values)
     monkeypatch.setattr("vitdyn.claims.representations.ORDERED_STEPS", STEPS)
     monkeypatch.setattr(module, "ORDERED_STEPS", STEPS, raising=False)
 
