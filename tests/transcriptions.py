@@ -10,7 +10,7 @@ import torch
 
 
 def unit(vector):
-    return vector / torch.sqrt((vector * vector).sum())
+    return vector / torch.sqrt((vector * vector).sum()) if vector.any() else vector
 
 
 def cosine(x, y):
@@ -72,8 +72,10 @@ def msn(anchors, targets, prototypes, tau, sharpening, weight, floor=True):
 
 
 def nearest(view, centroids):
+    """The cluster of largest cosine, the first of those that are equal but for round-off."""
     return [
-        max(range(len(centroids)), key=lambda k, row=row: float(row[k])) for row in scores(view, centroids)
+        max(range(len(row)), key=lambda k, row=row: round(row[k].item(), 9))
+        for row in scores(view, centroids)
     ]
 
 

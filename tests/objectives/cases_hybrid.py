@@ -3,11 +3,12 @@
 from math import cos, pi
 
 import torch
+import transcriptions as literal
 from cases_contrastive import info_nce
 from cases_generative import masked, reconstruction_error
 from literal import Case
 
-from vitdyn.objectives import CMAE, RCMAE, MeanPooled, Mixture, Residual
+from vitdyn.objectives import CMAE, IBOT, RCMAE, MeanPooled, Mixture, Residual
 
 
 def mixture(seen):
@@ -35,6 +36,20 @@ def contrasted(seen, weight, temperature):
     return rebuilt + weight * 2 * temperature * total
 
 
+def ibot(seen):
+    patches, taught = [seen.outputs(0), seen.outputs(1)], seen.outputs(None, True)
+    pooled, whole = [seen.pooled(0), seen.pooled(1)], [seen.pooled(None, True)] * 2
+    centres = seen.state["centre"], seen.state["patch_centre"]
+    masked = [~view for view in seen.views]
+    return literal.ibot((pooled, whole), (patches, [taught] * 2), masked, centres, 0.2, 0.1, 0.7)
+
+
+def recentred(seen):
+    """Four fifths of each centre, and one of the mean of the teacher's outputs, over samples and their patches."""
+    mean = seen.outputs(None, True).mean((0, 1))
+    return {name: 0.8 * seen.state[name] + 0.2 * mean for name in ("centre", "patch_centre")}
+
+
 CASES = [
     Case(
         Mixture(weight=0.3, temperature=0.7),
@@ -51,5 +66,19 @@ CASES = [
         CMAE(weight=0.8, temperature=0.2, momentum=0.9),
         lambda seen: contrasted(seen, 0.8, 0.2),
         momentum=lambda step: 0.9,
+    ),
+    Case(
+        IBOT(weight=0.7, momentum=0.9, centre_momentum=0.8, student_temperature=0.2, teacher_temperature=0.1),
+        ibot,
+        other={
+            "mask_ratio": 0.3,
+            "weight": 0.2,
+            "momentum": 0.5,
+            "centre_momentum": 0.9,
+            "student_temperature": 0.4,
+            "teacher_temperature": 0.3,
+        },
+        momentum=lambda step: 0.9,
+        update=recentred,
     ),
 ]

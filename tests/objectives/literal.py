@@ -92,9 +92,11 @@ def features_of(layout):
 
 
 def moved_state(objective, correlations, rng):
-    """The state before the first step, each part moved by noise: a teacher is then not the student."""
+    """The state before the first step, its numbers moved by noise: a teacher is then not the student."""
     start = first_state(objective, correlations, tuple(range(correlations.seeds)))
     return {
         name: value + 0.3 * torch.from_numpy(rng.standard_normal(value.shape))
+        if value.is_floating_point()
+        else value
         for name, value in start.items()
     }

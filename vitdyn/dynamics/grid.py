@@ -82,19 +82,18 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
     """Return what cells must share to train in one batch; None for a cell that trains by itself.
 
     A cell joins others only where that changes none of its bits: with fresh samples, queries by position, and an
-    objective with a closed form and an optimizer that can both be stacked (``stack_key``), on CPU by the compiled
-    kernels. On CUDA that holds of the fused steps of a residual alone (``captured``), with one distribution of the
-    latents: whatever else runs there, contrast after the fused forward too, has sums of torch in it, whose order
-    depends on how many seeds there are.
+    objective and an optimizer that can both be stacked (``stack_key``), on CPU by the compiled kernels. On CUDA that
+    holds of the fused steps of a residual alone (``captured``), with one distribution of the latents: whatever else
+    runs there, contrast after the fused forward too, has sums of torch in it, whose order depends on how many seeds
+    there are.
     """
     objective, optimizer, layout = training.objective, training.resolved_optimizer, training.generator.layout
     dtype, distribution = PRECISIONS[training.precision], None
     keys = stack_key(objective), stack_key(optimizer)
-    if None in keys or not draws_views_jointly(objective) or has_state(objective):
+    if None in keys or not draws_views_jointly(objective):
         return None
     if device.type == "cpu":
         plain = not training.content_queries and training.dataset_size is None
-        plain = plain and bool(closed_form_kinds(objective, layout))
         apart = plain and plan_of(training, device.type).is_seed_independent
     else:
         apart = is_capturable(training) and capturable_backend(layout, device, dtype) is not None

@@ -8,17 +8,24 @@ from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Reduction, Res
 from vitdyn.objectives.families.alignment_uniformity import AlignmentUniformity
 from vitdyn.objectives.families.barlow_twins import BarlowTwins
 from vitdyn.objectives.families.beit import BEiT
+from vitdyn.objectives.families.byol import BYOL
 from vitdyn.objectives.families.cmae import CMAE
 from vitdyn.objectives.families.contrastive import Contrastive
 from vitdyn.objectives.families.data2vec import Data2Vec
+from vitdyn.objectives.families.deepcluster import DeepCluster
+from vitdyn.objectives.families.dino import DINO
 from vitdyn.objectives.families.i_jepa import IJEPA
+from vitdyn.objectives.families.ibot import IBOT
 from vitdyn.objectives.families.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.families.mixture import Mixture
 from vitdyn.objectives.families.moco import MoCo
+from vitdyn.objectives.families.msn import MSN
 from vitdyn.objectives.families.rc_mae import RCMAE
 from vitdyn.objectives.families.simclr import SimCLR
 from vitdyn.objectives.families.simmim import SimMIM
+from vitdyn.objectives.families.simsiam import SimSiam
 from vitdyn.objectives.families.spectral import Spectral
+from vitdyn.objectives.families.swav import SwAV
 from vitdyn.objectives.families.u_mae import UMAE
 from vitdyn.objectives.families.vicreg import VICReg
 from vitdyn.objectives.forward import ForwardPass, State
@@ -41,17 +48,28 @@ OBJECTIVES = Registry(
         "alignment-uniformity": AlignmentUniformity,
         "vicreg": VICReg,
         "barlow-twins": BarlowTwins,
+        "swav": SwAV,
+        "msn": MSN,
+        "deepcluster": DeepCluster,
+        "byol": BYOL,
+        "simsiam": SimSiam,
+        "dino": DINO,
         "data2vec": Data2Vec,
         "i-jepa": IJEPA,
         "mixture": Mixture,
         "rc-mae": RCMAE,
+        "ibot": IBOT,
         "cmae": CMAE,
     },
 )
 
 __all__ = [
+    "BYOL",
     "CMAE",
+    "DINO",
+    "IBOT",
     "IJEPA",
+    "MSN",
     "OBJECTIVES",
     "RCMAE",
     "UMAE",
@@ -61,6 +79,7 @@ __all__ = [
     "ClosedForm",
     "Contrastive",
     "Data2Vec",
+    "DeepCluster",
     "ForwardPass",
     "MaskedReconstruction",
     "Masking",
@@ -72,8 +91,10 @@ __all__ = [
     "Residual",
     "SimCLR",
     "SimMIM",
+    "SimSiam",
     "Spectral",
     "State",
+    "SwAV",
     "VICReg",
     "hyperparameter",
 ]

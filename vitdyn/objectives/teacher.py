@@ -12,13 +12,15 @@ from vitdyn.models import Correlations
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.parts import Descent, first_teacher, identity_map, next_teacher
+from vitdyn.objectives.stacked import hyperparameter
 from vitdyn.seeds import Streams
 
 
 class WithTeacher(Objective):
     """An objective with a teacher, the moving average of the model, at first the model itself.
 
-    A subclass has the fields ``momentum`` and ``momentum_steps`` (``parts.next_teacher``).
+    A subclass has the fields ``momentum`` and ``momentum_steps`` (``parts.next_teacher``) and, where it varies in a
+    batch, names ``momentum`` in its ``batchable_fields``.
     """
 
     momentum: float = 0.99
@@ -35,13 +37,14 @@ class WithTeacher(Objective):
 
     def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
         """Return the teacher, a step nearer to the model."""
-        return next_teacher(forward.state, correlations, momentum=self.momentum, steps=self.momentum_steps)
+        momentum = hyperparameter(self, lambda one: one.momentum, forward.state["teacher_steps"])
+        return next_teacher(forward.state, correlations, momentum=momentum, steps=self.momentum_steps)
 
 
 class WithPredictor(Objective):
     """An objective with a linear predictor W of embeddings, at first the identity, trained by plain descent.
 
-    A subclass has the field ``predictor_rate``.
+    A subclass has the field ``predictor_rate``, and names it in its ``batchable_fields`` where it varies in a batch.
     """
 
     predictor_rate: float = 0.1
