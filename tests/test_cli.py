@@ -151,18 +151,8 @@ def test_bad_flows_are_refused_in_one_line_that_names_the_field(arguments, field
 
 def test_a_flow_that_stalls_says_so_and_leaves_no_result(tmp_path, capsys):
     """Contrast with one cluster cannot collapse: negatives of the own cluster hold it back."""
-    arguments = [
-        "flow",
-        "cl",
-        "--clusters",
-        "2",
-        "--kappa-c",
-        "0.6",
-        "--kappa-s",
-        "0.3",
-        "--out",
-        str(tmp_path),
-    ]
+    exponents = ["--kappa-c", "0.6", "--kappa-s", "0.3", "--nodes", "8"]
+    arguments = ["flow", "cl", "--clusters", "2", *exponents, "--out", str(tmp_path)]
     status, message = error_of(arguments, capsys)
     assert status == 1
     assert "the flow" in message
@@ -307,6 +297,7 @@ def test_check_writes_a_page_that_needs_no_other_file(monkeypatch, tmp_path, cap
         )
 
     monkeypatch.setattr("vitdyn.claims.check", fake)
+    monkeypatch.setattr("vitdyn.plotting.drawing.PICTURE_DPI", 50)
     page = tmp_path / "deep" / "page.html"
     assert cli.main(["check", "--quick", "--html", str(page)]) == 0
     assert str(page) in capsys.readouterr().out

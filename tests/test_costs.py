@@ -76,13 +76,13 @@ def test_absurd_sizes_are_refused_in_one_line_and_nothing_is_left(arguments, fie
         ("evaluation_samples", lambda: simulate(training(evaluation_samples=10**13), runtime=ON_CPU)),
         ("batch_size", lambda: simulate_grid([training(), training(batch_size=10**13)], runtime=ON_CPU)),
         ("patches", lambda: simulate(training(2**19), runtime=ON_CPU)),
-        ("clusters", lambda: require_memory((training(16, clusters=2**17, precision="float64", seeds=1),), CPU)),
+        ("clusters", lambda: require_memory((training(16, clusters=2**14, precision="float64", seeds=1),), CPU)),
         ("batch_size", lambda: cost.estimate_cost(Experiment(name="x", training=training(batch_size=10**13)))),
         ("batch_size", lambda: run(Experiment(name="x", training=training(batch_size=10**13)), runtime=ON_CPU)),
     ],
 )  # fmt: skip
 def test_the_doors_of_the_library_refuse_them_too(field, make, complaint, monkeypatch):
-    monkeypatch.setattr(_memory, "machine_memory", lambda: 16 * 2**30 if field != "clusters" else 2**26)
+    monkeypatch.setattr(_memory, "machine_memory", lambda: 16 * 2**30 if field != "clusters" else 2**23)
     with complaint(field):
         make()
 
