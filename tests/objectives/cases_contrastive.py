@@ -45,7 +45,7 @@ def moco(seen, temperature):
     """Both directions, keys by the teacher, times 2τ."""
     total = 0.0
     for view in (0, 1):
-        queries = unit([seen.state["predictor"] @ pooled for pooled in seen.pooled(view)])
+        queries = unit([pooled @ seen.state["predictor"] for pooled in seen.pooled(view)])
         total = total + one_direction(queries, unit(seen.pooled(1 - view, teacher=True)), temperature)
     return 2 * temperature * total
 
@@ -91,6 +91,7 @@ CASES = [
     Case(
         MoCo(temperature=0.4, momentum=0.8, predictor=True),
         lambda seen: moco(seen, 0.4),
+        other={"mask_ratio": 0.3, "temperature": 2.0, "momentum": 0.5, "predictor_rate": 0.3},
         momentum=lambda step: 0.8,
     ),
     Case(Spectral(mu=0.1), lambda seen: spectral(seen, 0.1), POOLED, {"mask_ratio": 0.3, "mu": 2.0}),

@@ -14,28 +14,21 @@ from vitdyn.data import PatchLayout
 from vitdyn.losses import moco_v2, moco_v3, unit_vectors
 from vitdyn.models import Correlations
 from vitdyn.objectives.forward import ForwardPass, State
-from vitdyn.objectives.parts import (
-    Descent,
-    first_teacher,
-    identity_map,
-    next_queue,
-    next_teacher,
-    teacher_of,
-)
-from vitdyn.objectives.parts import (
-    unit_vectors as random_unit_vectors,
-)
+from vitdyn.objectives.parts import next_queue, teacher_of
+from vitdyn.objectives.parts import unit_vectors as random_unit_vectors
+from vitdyn.objectives.stacked import hyperparameter
+from vitdyn.objectives.teacher import WithPredictor, WithTeacher
 from vitdyn.objectives.two_views import TwoViews
 from vitdyn.seeds import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoCo(TwoViews):
+class MoCo(TwoViews, WithPredictor, WithTeacher):
     """MoCo v3: InfoNCE between the pooled output of a view and the keys that a moving-average teacher makes.
 
         L = ctr(q⁺, k⁺⁺) + ctr(q⁺⁺, k⁺),   ctr(q, k) = −2τ E_b log( e^{⟨q_b, k_b⟩/τ} / Σ_c e^{⟨q_b, k_c⟩/τ} )
 
-    q = W F of the model, k = F̄ of its teacher, both made unit vectors unless ``normalise`` is false; W is the
+    q = F W of the model, k = F̄ of its teacher, both made unit vectors unless ``normalise`` is false; W is the
     ``predictor``, linear, the identity at first and trained at ``predictor_rate``, or absent. After each step the
     teacher moves, θ̄ ← m θ̄ + (1 − m) θ, m = ``momentum``, rising to 1 by a cosine over ``momentum_steps`` unless
     these are 0. With a ``queue`` of so many earlier keys, random at first, it is MoCo v1 and v2: one direction, the
@@ -47,6 +40,7 @@ class MoCo(TwoViews):
 
     name: ClassVar[str] = "moco"
     family: ClassVar[str] = "contrastive"
+    batchable_fields: ClassVar[tuple[str, ...]] = ("mask_ratio", "temperature", "momentum", "predictor_rate")
 
     temperature: float = field(default=0.2, metadata={"help": "τ, the temperature of InfoNCE."})
     momentum: float = field(default=0.99, metadata={"help": "m in [0, 1], of the teacher."})
@@ -59,41 +53,38 @@ class MoCo(TwoViews):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_real("temperature", self.temperature, low=0.0, high=1e6, open_low=True)
-        require_real("momentum", self.momentum, low=0.0, high=1.0)
-        require_integer("momentum_steps", self.momentum_steps, at_least=0, at_most=10**9)
+        self.require_momentum()
+        self.require_rate()
         require_integer("queue", self.queue, at_least=0, at_most=10**6)
         require_boolean("predictor", self.predictor)
-        require_real("predictor_rate", self.predictor_rate, low=0.0, high=1e6)
         require_boolean("normalise", self.normalise)
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the sum of both directions; with a queue, that of the first view's query alone."""
-        options: dict[str, Any] = {"temperature": self.temperature, "normalise": self.normalise}
+        queries = [self._query(forward, view) for view in (0, 1)]
+        temperature = hyperparameter(self, lambda one: one.temperature, queries[0])
+        options: dict[str, Any] = {"temperature": temperature, "normalise": self.normalise}
         if self.queue:
-            query, key = self._query(forward, 0), self._key(forward, 1)
-            return moco_v2(query, key, forward.state["queue"], **options)
-        first, second = (
-            moco_v3(self._query(forward, view), self._key(forward, 1 - view), **options) for view in (0, 1)
-        )
+            return moco_v2(queries[0], self._key(forward, 1), forward.state["queue"], **options)
+        first, second = (moco_v3(queries[view], self._key(forward, 1 - view), **options) for view in (0, 1))
         return first + second
 
     def initial_state(self, correlations: Correlations, streams: Streams) -> State:
         """Return a teacher that is the model, and, where asked for, the predictor and a queue of random directions."""
-        state = dict(first_teacher(correlations))
-        if self.predictor:
-            state["predictor"] = identity_map(correlations, streams)
+        state = dict(super().initial_state(correlations, streams))
+        if not self.predictor:
+            del state["predictor"]
         if self.queue:
             state["queue"] = random_unit_vectors(correlations, streams, self.queue)
         return state
 
     def optimizers(self) -> Mapping[str, Any]:
-        """Return the descent of the predictor."""
-        return {"predictor": Descent(self, lambda one: one.predictor_rate)} if self.predictor else {}
+        """Return how the predictor is trained, where there is one."""
+        return super().optimizers() if self.predictor else {}
 
     def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
         """Return the teacher after its step, and the queue with this step's keys at its front."""
-        momentum, steps = self.momentum, self.momentum_steps
-        state = dict(next_teacher(forward.state, correlations, momentum=momentum, steps=steps))
+        state = dict(super().update_state(forward, correlations))
         if self.queue:
             key = self._key(forward, 1)
             state["queue"] = next_queue(forward.state["queue"], unit_vectors(key) if self.normalise else key)
@@ -105,7 +96,7 @@ class MoCo(TwoViews):
 
     def _query(self, forward: ForwardPass, view: int) -> Tensor:
         pooled = forward.embeddings(view)
-        return pooled @ forward.state["predictor"].mT if self.predictor else pooled
+        return self.predict(forward, pooled) if self.predictor else pooled
 
     def _key(self, forward: ForwardPass, view: int) -> Tensor:
         return forward.embeddings(view, teacher_of(forward.state))
