@@ -10,9 +10,12 @@ from vitdyn.vits.augmentation import Augmentation
 from vitdyn.vits.cost import estimate_seconds
 from vitdyn.vits.families import FAMILIES, Assumed
 from vitdyn.vits.findings import (
+    Effect,
     Finding,
     Interval,
     by_method,
+    effect_table,
+    effects,
     finding_table,
     findings,
     interval,
@@ -41,6 +44,7 @@ __all__ = [
     "Augmentation",
     "Checkpoint",
     "Digits",
+    "Effect",
     "Evaluation",
     "Finding",
     "Forward",
@@ -57,6 +61,8 @@ __all__ = [
     "SmallViT",
     "by_depth",
     "by_method",
+    "effect_table",
+    "effects",
     "estimate_seconds",
     "find_images",
     "finding_table",

@@ -77,6 +77,14 @@ def value_table(records: Sequence[Trajectory]) -> str:
     return text_table(("metric", "method", *(f"depth {depth}" for depth in depths)), rows)
 
 
+def _status(sign: int, difference: Interval) -> str:
+    # turned so that the predicted side is the positive one
+    low, high = (sign * end for end in (difference.low, difference.high))
+    if max(low, high) < 0:
+        return "opposite"
+    return "as predicted" if min(low, high) > 0 else "open"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """A difference with a predicted sign: contrast minus reconstruction, paired by seed."""
@@ -91,11 +99,7 @@ class Finding:
     @property
     def status(self) -> str:
         """Whether the interval lies on the predicted side of 0, on the other side, or on neither."""
-        # turned so that the predicted side is the positive one
-        low, high = (self.sign * end for end in (self.difference.low, self.difference.high))
-        if max(low, high) < 0:
-            return "opposite"
-        return "as predicted" if min(low, high) > 0 else "open"
+        return _status(self.sign, self.difference)
 
     @property
     def mixture_between(self) -> str:
@@ -146,6 +150,71 @@ def findings(records: Sequence[Trajectory]) -> list[Finding]:
             )
         )
     return made
+
+
+# of a loss of patches, in the last block; written down before the runs, and the other way for one of whole images
+_BY_PATCHES = {
+    "mutual_information": +1,
+    "high_frequency": +1,
+    "token_similarity": -1,
+    "attention_distance": -1,
+}
+_READS = {"patches": +1, "image": -1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What training by a method does in the last block: trained minus untrained, paired by seed.
+
+    ``sign`` is the predicted one; 0 where nothing is, for a loss of both patches and whole images.
+    """
+
+    method: str
+    metric: str
+    sign: int
+    value: Interval
+    difference: Interval
+
+    @property
+    def status(self) -> str:
+        """As that of a finding; "-" where nothing is predicted."""
+        return _status(self.sign, self.difference) if self.sign else "-"
+
+
+def effects(records: Sequence[Trajectory]) -> list[Effect]:
+    """Return what each method did to attention and tokens. Raises ``ValueError`` without the untrained encoders.
+
+    Predicted, after the theory's layer: a loss of single patches makes maps differ from query to query and keeps what
+    is local; one of whole images makes them alike, for there such a loss pulls all queries to one key.
+    """
+    made = []
+    for metric, sign in _BY_PATCHES.items():
+        values = {method: _last(each) for method, each in by_method(records, metric).items()}
+        if UNTRAINED not in values:
+            raise invalid_value("records", sorted(values), f"must hold the {UNTRAINED} encoders too")
+        start = values.pop(UNTRAINED)
+        made += [
+            Effect(
+                method=method,
+                metric=metric,
+                sign=sign * _READS.get(METHODS[method].reads, 0),
+                value=interval(each),
+                difference=interval(each - start),
+            )
+            for method, each in values.items()
+        ]
+    return made
+
+
+def effect_table(found: Sequence[Effect]) -> str:
+    """Return the effects as a table."""
+    signs = {1: "+", -1: "-", 0: ""}
+    rows = [
+        (each.metric, each.method, float(each.value.mean), signs[each.sign], *map(float, each.difference), each.status)
+        for each in as_tuple("found", found, Effect)
+    ]  # fmt: skip
+    columns = ("last block", "method", "value", "predicted", "minus untrained", "low", "high", "status")
+    return text_table(columns, rows)
 
 
 def finding_table(found: Sequence[Finding]) -> str:

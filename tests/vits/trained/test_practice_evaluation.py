@@ -10,8 +10,19 @@ import pytest
 import torch
 
 from vitdyn.metrics import grid_positions
+from vitdyn.plotting.methods import draw_methods
 from vitdyn.plotting.practice import PANELS, draw_practice
-from vitdyn.vits import MEANINGS, finding_table, findings, interval, spec_of, value_table
+from vitdyn.vits import (
+    MEANINGS,
+    effect_table,
+    effects,
+    finding_table,
+    findings,
+    interval,
+    spec_of,
+    value_table,
+)
+from vitdyn.vits import METHODS as EVERY
 from vitdyn.vits.evaluation import evaluate, pooled, probes, spread
 from vitdyn.vits.findings import by_method
 from vitdyn.vits.pretraining_loop import first_learner, train
@@ -181,12 +192,39 @@ def test_a_single_seed_is_drawn_without_a_band(invented, complaint):
         draw_practice([])
 
 
-def test_the_script_trains_prints_draws_and_redraws(tiny, tmp_path, monkeypatch, capsys):
-    path = Path(__file__).parents[3] / "sims" / "17_real_images.py"
-    found = importlib.util.spec_from_file_location("sims_17_real_images", path)
+def load(name):
+    path = Path(__file__).parents[3] / "sims" / f"{name}.py"
+    found = importlib.util.spec_from_file_location(f"sims_{name}", path)
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module
     found.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run_twice(tmp_path, monkeypatch, capsys):
+    """Run a script's main on the runs given, and redraw; return what it printed and drew."""
+
+    def run(module, runs, options):
+        monkeypatch.setattr(module, "runs", runs)
+        monkeypatch.setattr("vitdyn.experiments.side_by_side.number_of_workers", lambda *_, **__: 1)
+        drawn = []  # to write the pictures takes longer than all else, and is tested with every other script
+        keep = lambda drawing, stem: drawn.append((stem.name, drawing.rows))  # noqa: E731
+        monkeypatch.setattr(module, "save_figure", keep)
+        asked = options(out=tmp_path / "figures", results=tmp_path / "results")
+        module.main(asked)
+        printed = capsys.readouterr().out
+        module.main(replace(asked, redraw=True))
+        assert repr(drawn[0]) == repr(drawn[1])
+        with pytest.raises(ValueError, match="redraw"):
+            module.main(replace(asked, redraw=True, results=tmp_path / "none"))
+        return printed, drawn[0], len(list((tmp_path / "results").iterdir()))
+
+    return run
+
+
+def test_the_script_of_the_findings_trains_prints_draws_and_redraws(tiny, run_twice):
+    module = load("17_real_images")
     whole = module.runs
     assert {len(specs) for scale in ("quick", "full") for specs in whole(scale).values()} == {25}
     assert len(whole("full")) == 2
@@ -198,19 +236,55 @@ def test_the_script_trains_prints_draws_and_redraws(tiny, tmp_path, monkeypatch,
         shrunk = [tiny(each.method_name, seed=each.seed, steps=min(each.steps, 2)) for each in chosen]
         return {"17_real_images": shrunk}
 
-    monkeypatch.setattr(module, "runs", few)
-    monkeypatch.setattr("vitdyn.experiments.side_by_side.number_of_workers", lambda *_, **__: 1)
-    drawn = []  # to write the pictures takes longer than all else, and is tested with every other script
-    monkeypatch.setattr(module, "save_figure", lambda drawing, stem: drawn.append((stem.name, drawing.rows)))
-    options = module.Options(out=tmp_path / "figures", results=tmp_path / "results")
-    module.main(options)
-    printed = capsys.readouterr().out
+    printed, (stem, rows), results = run_twice(module, few, module.Options)
     assert "as predicted" in printed or "open" in printed or "opposite" in printed
-    assert len(list((tmp_path / "results").iterdir())) == 5
-    module.main(replace(options, redraw=True))
-    assert repr(drawn[0]) == repr(drawn[1]) and drawn[0][0] == "17_real_images" and len(drawn[0][1]) > 50
-    with pytest.raises(ValueError, match="redraw"):
-        module.main(replace(options, redraw=True, results=tmp_path / "none"))
+    assert results == 5 and stem == "17_real_images" and len(rows) > 50
+
+
+def test_the_script_of_all_methods_trains_prints_draws_and_redraws(tiny, run_twice):
+    module = load("19_families_on_digits")
+    whole = module.runs
+    assert {len(specs) for specs in whole("full").values()} == {5 * (1 + len(EVERY))}
+    assert [spec.method_name for spec in next(iter(whole("quick").values()))] == ["untrained", *EVERY]
+    names = ("untrained", "reconstruction", "dino")
+
+    def few(scale):
+        return {
+            "rate 0.006": [
+                tiny(name, seed=s, steps=2 * (name != "untrained")) for s in (0, 1) for name in names
+            ]
+        }
+
+    printed, (stem, rows), results = run_twice(module, few, module.FigureOptions)
+    assert "minus untrained" in printed and results == 6 and stem == "19_families_on_digits"
+    assert len(rows) == 6 * len(names)
+
+
+def test_effects_are_signed_by_what_a_loss_reads(invented):
+    found = {(each.metric, each.method): each for each in effects(invented(token_similarity=3.0))}
+    assert len(found) == 4 * 3
+    rebuilt, contrasted = (found["mutual_information", name] for name in ("reconstruction", "contrast"))
+    assert (rebuilt.sign, contrasted.sign) == (1, -1)
+    assert (rebuilt.status, contrasted.status) == ("as predicted", "opposite")
+    assert float(contrasted.difference.mean) == pytest.approx(2.0)
+    assert found["token_similarity", "reconstruction"].status == "opposite"
+    assert found["token_similarity", "contrast"].status == "open"
+    assert found["high_frequency", "mixture"].status == "-"
+    assert "as predicted" in effect_table(list(found.values()))
+
+
+def test_effects_need_what_they_are_measured_from(invented, complaint):
+    with complaint("records", "untrained"):
+        effects([each for each in invented() if spec_of(each).method_name != "untrained"])
+
+
+def test_the_figure_of_all_methods_shows_the_last_block(invented, complaint):
+    drawing = draw_methods({"fast": invented(lidar=0.5), "slow": invented()})
+    assert len(drawing.rows) == 6 * 2 * len(METHODS)
+    (row,) = [row for row in drawing.rows if row[1] == "token_similarity, contrast, fast"]
+    assert row[0] == "b" and row[4:] == (2.0, 2.0, 2.0)
+    with complaint("groups"):
+        draw_methods({"none": ()})
 
 
 def test_the_table_has_a_row_for_each_metric_and_method(invented):

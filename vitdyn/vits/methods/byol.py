@@ -25,9 +25,10 @@ class BYOL(Method):
     """
 
     name: ClassVar[str] = "byol"
+    reads: ClassVar[str] = "image"
     taught: ClassVar[tuple[str, ...] | None] = ("projector",)
 
-    momentum: float = 0.9
+    momentum: float = 0.97
     projection: int = 64
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ class Contrast(Method):
     """
 
     name: ClassVar[str] = "contrast"
+    reads: ClassVar[str] = "image"
     taught: ClassVar[tuple[str, ...] | None] = ("projector",)
     # a projection of patches that is trained makes contrast unstable (MoCo v3)
     freezes_patches: ClassVar[bool] = True

@@ -30,13 +30,14 @@ class Data2Vec(Method):
     """
 
     name: ClassVar[str] = "data2vec"
+    reads: ClassVar[str] = "patches"
     view_count: ClassVar[int] = 0
     taught: ClassVar[tuple[str, ...] | None] = ()
 
     mask: float = 0.5
     blocks: int = 2
     beta: float = 2.0
-    momentum: float = 0.9
+    momentum: float = 0.97
 
     def __post_init__(self) -> None:
         require_real("mask", self.mask, low=0, high=1, open_low=True, open_high=True)

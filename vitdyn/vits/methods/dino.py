@@ -13,7 +13,7 @@ from vitdyn._errors import require_integer, require_real
 from vitdyn.losses import dino, next_centre, unit_vectors
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
-from vitdyn.vits.methods.method import Method
+from vitdyn.vits.methods.method import Method, mlp_head
 from vitdyn.vits.small_vit import SmallViT
 
 
@@ -27,13 +27,14 @@ class DINO(Method):
     """
 
     name: ClassVar[str] = "dino"
+    reads: ClassVar[str] = "image"
     taught: ClassVar[tuple[str, ...] | None] = ("head",)
 
     prototypes: int = 64
     student_temperature: float = 0.1
-    teacher_temperature: float = 0.04
+    teacher_temperature: float = 0.05
     centre_momentum: float = 0.9
-    momentum: float = 0.9
+    momentum: float = 0.97
 
     def __post_init__(self) -> None:
         require_integer("prototypes", self.prototypes, at_least=2)
@@ -58,14 +59,16 @@ class DINO(Method):
 
 
 class PrototypeHead(nn.Module):
-    """Three layers, then the cosines of their output with prototypes."""
+    """Three layers, then the cosines of their output with prototypes.
+
+    Hidden layers have batch norms, an option of the source's code: without them the loss soon stood at log K, that of a
+    constant output.
+    """
 
     def __init__(self, width: int, prototypes: int) -> None:
         super().__init__()
-        hidden = 4 * width
-        parts = (nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
-        self.layers = nn.Sequential(*parts, nn.Linear(hidden, width))
-        self.prototypes = nn.Linear(width, prototypes, bias=False)
+        self.layers = mlp_head(width, 4 * width, 4 * width, 2 * width, normed=False)
+        self.prototypes = nn.Linear(2 * width, prototypes, bias=False)
 
     def forward(self, values: Float[Tensor, "image width"]) -> Float[Tensor, "image prototype"]:
         """Return the cosines."""

@@ -35,6 +35,8 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    reads: ClassVar[str]
+    """What the loss is of: "patches" one by one, one vector of the "image", or "both"."""
     view_count: ClassVar[int] = 2
     taught: ClassVar[tuple[str, ...] | None] = None
     """Heads that the teacher has besides an encoder; None where there is no teacher."""

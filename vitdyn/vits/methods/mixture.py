@@ -22,6 +22,7 @@ class Mixture(Method):
     """Mixture: (1 − w) · reconstruction + w · contrast, w = ``weight``. Source: Park et al. (2023)."""
 
     name: ClassVar[str] = "mixture"
+    reads: ClassVar[str] = "both"
     taught: ClassVar[tuple[str, ...] | None] = Contrast.taught
     freezes_patches: ClassVar[bool] = True
 

@@ -25,6 +25,7 @@ class Reconstruction(Method):
     """
 
     name: ClassVar[str] = "reconstruction"
+    reads: ClassVar[str] = "patches"
     view_count: ClassVar[int] = 0
 
     mask: float = 0.5

@@ -24,6 +24,7 @@ class SimCLR(Method):
     """
 
     name: ClassVar[str] = "simclr"
+    reads: ClassVar[str] = "image"
 
     temperature: float = 0.2
     projection: int = 64

@@ -19,6 +19,7 @@ class Supervised(Method):
     """Labels: mean of −log softmax at the label of one augmented view."""
 
     name: ClassVar[str] = "supervised"
+    reads: ClassVar[str] = "image"
     view_count: ClassVar[int] = 1
 
     def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:

@@ -24,6 +24,7 @@ class VICReg(Method):
     """
 
     name: ClassVar[str] = "vicreg"
+    reads: ClassVar[str] = "image"
 
     invariance: float = 25.0
     variance: float = 25.0
