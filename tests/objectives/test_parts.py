@@ -110,3 +110,15 @@ def test_a_trained_part_descends_at_the_rate_of_its_own_objective():
     torch.testing.assert_close(part.value, torch.tensor([[0.95], [0.8]]).expand(2, 3))
     Descent(both[1], lambda one: one.temperature).step(part, gradient, {}, 0)
     torch.testing.assert_close(part.value, torch.tensor([[0.75], [0.6]]).expand(2, 3))
+
+
+def test_attention_of_a_teacher_is_made_once_and_anew_where_it_or_the_teacher_changed(make_problem):
+    problem = make_problem()
+    forward, teacher = problem.forward(), problem.correlations.map(torch.clone)
+    first = forward.attend(teacher, 0)
+    assert forward.attend(teacher.map(lambda block: block), 0) is first
+    expected = first.clone()
+    first.zero_()
+    torch.testing.assert_close(forward.attend(teacher, 0), expected, rtol=0, atol=0)
+    teacher.position_position.mul_(2)
+    assert not torch.equal(forward.attend(teacher, 0), expected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -158,10 +158,18 @@ def _versions(correlations: Correlations) -> list[int]:
 
 
 def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int | None], Tensor]:
+    # a loss asks for its teacher's, trained parts ask through the loss once more, and a centre after the step
+    kept: dict[Hashable, tuple[Sequence[Tensor], Tensor, int]] = {}
+
     def attend(correlations: Correlations, view: int | None) -> Tensor:
-        visible = torch.ones_like(views[0]) if view is None else views[view]
-        with torch.no_grad():
-            return area_attention(correlations, batch, visible)
+        blocks = tuple(correlations.named().values())
+        key = view, *((id(block), block._version) for block in blocks)
+        if key not in kept or kept[key][1]._version != kept[key][2]:  # or somebody wrote to it
+            visible = torch.ones_like(views[0]) if view is None else views[view]
+            with torch.no_grad():
+                made = area_attention(correlations, batch, visible)
+            kept[key] = blocks, made, made._version  # what lives keeps its id
+        return kept[key][1]
 
     return attend
 
