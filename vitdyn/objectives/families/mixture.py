@@ -18,13 +18,12 @@ from vitdyn.objectives.contract import closed_form_of, lower_bound_of, reduction
 from vitdyn.objectives.families.contrastive import Contrastive
 from vitdyn.objectives.families.masked_reconstruction import MaskedReconstruction
 from vitdyn.objectives.forward import ForwardPass
-from vitdyn.objectives.masking import Masking
-from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.stacked import hyperparameter, map_spec
+from vitdyn.objectives.two_views import TwoViews
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixture(Objective):
+class Mixture(TwoViews):
     """Mixture: masked reconstruction of the first of two views, and InfoNCE between the two.
 
         L = (1 − λ) L_MAE / m + λ L_InfoNCE,   λ = ``weight`` in [0, 1],   m = γP masked patches
@@ -42,19 +41,15 @@ class Mixture(Objective):
 
     name: ClassVar[str] = "mixture"
     family: ClassVar[str] = "hybrid"
-    view_count: ClassVar[int] = 2
     batchable_fields: ClassVar[tuple[str, ...]] = ("weight", "mask_ratio", "temperature")
 
     weight: float = field(
         default=0.5, metadata={"help": "λ in [0, 1]: 0 is masked reconstruction, 1 is contrast."}
     )
-    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches masked in each view."})
     temperature: float = field(default=1.0, metadata={"help": "τ, the temperature of InfoNCE."})
-    views: str = field(
-        default="independent", metadata={"help": "How the two masks are drawn: independent or complementary."}
-    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_real("weight", self.weight, low=0.0, high=1.0)
         _ = self.reconstruction, self.contrast  # each validates its own fields
 
@@ -70,14 +65,6 @@ class Mixture(Objective):
             self,
             lambda one: Contrastive(mask_ratio=one.mask_ratio, temperature=one.temperature, views=one.views),
         )
-
-    def check(self, layout: PatchLayout, samples: int) -> None:
-        """Raise ``ValueError`` where the ratio masks no patch or all, or a sample would have no negative."""
-        self.contrast.check(layout, samples)
-
-    def masking(self) -> Masking:
-        """Return the masks of both views, those of contrast."""
-        return self.contrast.masking()
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L, averaged over the samples."""
@@ -96,7 +83,9 @@ class Mixture(Objective):
             return tuple(None if part is None else part * self._weight(part) for part in gradient(means))
 
         # One number for each seed, made in one go: a seed alone must have the bits that it has in a stack.
-        mean = hyperparameter(self, lambda one: scale * (1 - one.weight) / one._masked(patches), column)
+        mean = hyperparameter(
+            self, lambda one: scale * (1 - one.weight) / masked_count(patches, one.mask_ratio), column
+        )
         return Residual(mean) + MeanPooled(weighted)
 
     def reduction(self) -> Reduction | None:
@@ -118,15 +107,12 @@ class Mixture(Objective):
         """Return 4 P K: both terms divide the gradient of one position by P, the draw of a cluster by K."""
         return self.contrast.default_learning_rate(layout)
 
-    def _masked(self, patches: int) -> int:
-        return masked_count(patches, self.mask_ratio)
-
     def _weight(self, like: Tensor) -> float | Tensor:
         return hyperparameter(self, lambda one: one.weight, like)
 
     def _mix(self, forward: ForwardPass, rebuilt: Tensor, contrasted: Tensor) -> Float[Tensor, " seed"]:
         patches = forward.batch.layout.patches
-        masked = hyperparameter(self, lambda one: one._masked(patches), rebuilt)
+        masked = hyperparameter(self, lambda one: masked_count(patches, one.mask_ratio), rebuilt)
         return torch.lerp(rebuilt / masked, contrasted, self._weight(rebuilt))
 
 
