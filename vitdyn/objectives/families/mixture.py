@@ -43,9 +43,7 @@ class Mixture(TwoViews):
     family: ClassVar[str] = "hybrid"
     batchable_fields: ClassVar[tuple[str, ...]] = ("weight", "mask_ratio", "temperature")
 
-    weight: float = field(
-        default=0.5, metadata={"help": "λ in [0, 1]: 0 is masked reconstruction, 1 is contrast."}
-    )
+    weight: float = field(default=0.5, metadata={"help": "λ in [0, 1]: 0 is reconstruction, 1 contrast."})
     temperature: float = field(default=1.0, metadata={"help": "τ, the temperature of InfoNCE."})
 
     def __post_init__(self) -> None:
