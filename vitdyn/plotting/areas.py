@@ -15,7 +15,7 @@ from vitdyn._axes import GLOBAL_AREA
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchLayout
 from vitdyn.plotting.drawing import Drawing, drawn_in_style
-from vitdyn.plotting.style import AREA_COLOURS, BLACK, GREY, PAGE_WIDTH, PALE, panel_title
+from vitdyn.plotting.style import AREA_COLOURS, BLACK, GREY, PAGE_WIDTH, PALE
 
 
 @drawn_in_style
@@ -33,22 +33,22 @@ def draw_data(
     masked view and the pair. The layout must lie on a grid and have two clusters.
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 4.9)
-    panels = drawing.figure.subplots(2, 3).ravel()
-    for index in range(2):
+    panels = drawing.panels(drawing.figure.subplots(2, 3).flat)
+    for index, panel in enumerate(panels[:2]):
         areas = area_grid(layout, index)
-        draw_areas(panels[index], areas)
-        panel_title(panels[index], "ab"[index], f"areas of cluster {index + 1}")
-        drawing.note_grid("ab"[index], "area", areas)
+        draw_areas(panel.axes, areas)
+        panel.title(f"areas of cluster {index + 1}")
+        panel.note_grid("area", areas)
     pixels = rendered(image)
     shown = [np.ones(layout.patches, dtype=bool), *views]
     masked = ("masked for reconstruction", "contrast: first view", "second view")
     titles = (f"a sample of cluster {cluster + 1}", *masked)
-    for axes, letter, words, view in zip(panels[2:], "cdef", titles, shown, strict=True):
+    for panel, words, view in zip(panels[2:], titles, shown, strict=True):
         visible = view.reshape(areas.shape)
-        draw_view(axes, pixels, visible)
-        panel_title(axes, letter, words)
-        drawing.note_grid(letter, "visible", visible.astype(int))
-    drawing.note_grid("c", "strength z", patch_latent.reshape(areas.shape))
+        draw_view(panel.axes, pixels, visible)
+        panel.title(words)
+        panel.note_grid("visible", visible.astype(int))
+    panels[2].note_grid("strength z", patch_latent.reshape(areas.shape))
     entries = [
         Patch(facecolor=PALE, edgecolor=BLACK, linewidth=0.6, label="global area (0)"),
         Patch(facecolor=AREA_COLOURS[0], edgecolor=BLACK, linewidth=0.6, label="local areas (1, 2, …)"),

@@ -32,14 +32,15 @@ def draw_verdicts(verdicts: Sequence[Verdict]) -> Drawing:
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 0.85 + 0.27 * len(verdicts))
     drawing.figure.set_layout_engine("constrained", w_pad=0.15)  # room for the words beside the panel
-    axes = drawing.figure.add_subplot()
+    (panel,) = drawing.panels([drawing.figure.add_subplot()])
+    axes = panel.axes
     edges = _scale(axes, verdicts)
     for row, verdict in enumerate(verdicts):
         _draw_prediction(axes, verdict, row, edges)
         _draw_measured(axes, verdict, row, edges)
-        drawing.note_level("a", f"{verdict.case}: predicted", verdict.predicted_low, verdict.predicted_high)
+        panel.note_level(f"{verdict.case}: predicted", verdict.predicted_low, verdict.predicted_high)
         measured = (np.array([number]) for number in (verdict.measured, verdict.low, verdict.high))
-        drawing.note_curve("a", verdict.case, [row], *measured)
+        panel.note_curve(verdict.case, [row], *measured)
     cases = sum(not verdict.is_control for verdict in verdicts)
     if 0 < cases < len(verdicts):
         axes.axhline(cases - 0.5, color=GREY, linewidth=0.7, clip_on=False)

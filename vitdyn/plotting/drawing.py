@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
+from string import ascii_lowercase
 from typing import IO, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -46,28 +47,9 @@ class Drawing:
         FigureCanvasAgg(figure)
         return cls(figure)
 
-    def note_curve(self, panel: str, series: str, x: Iterable[float], *band: np.ndarray) -> None:
-        """Write down a curve with its band: its values, their low ends and their high ends."""
-        for place, value, low, high in zip(x, *band, strict=True):
-            self.rows.append((panel, series, place, "", value, low, high))
-
-    def note_level(self, panel: str, series: str, low: float, high: float) -> None:
-        """Write down a horizontal line or bar that does not depend on x."""
-        self.rows.append((panel, series, "", "", "", low, high))
-
-    def note_point(self, panel: str, series: str, x: float, value: float) -> None:
-        """Write down a single point."""
-        self.rows.append((panel, series, x, "", value, "", ""))
-
-    def note_points(self, panel: str, series: str, x: Iterable[float], values: Iterable[float]) -> None:
-        """Write down points one by one."""
-        for place, value in zip(x, values, strict=True):
-            self.note_point(panel, series, place, value)
-
-    def note_grid(self, panel: str, series: str, values: np.ndarray) -> None:
-        """Write down a picture: x is the column, y the row."""
-        for (row, column), value in np.ndenumerate(values):
-            self.rows.append((panel, series, column, row, value, "", ""))
+    def panels(self, axes: Iterable[Axes]) -> list[LetteredAxes]:
+        """Return axes with the letters a, b, c, ... in their order."""
+        return [LetteredAxes(self, each, letter) for each, letter in zip(axes, ascii_lowercase, strict=False)]
 
     def table(self) -> list[tuple[str, ...]]:
         """Return the rows as text that gives back the same numbers; NaN becomes an empty cell."""
@@ -105,25 +87,31 @@ class LetteredAxes:
         self.note_curve(series, x, middle, low, high)
         return middle
 
-    def note_curve(self, series: str, x: Iterable[float], *band: np.ndarray) -> None:
-        """Write down a curve with its band."""
-        self.drawing.note_curve(self.letter, series, x, *band)
+    def note_curve(self, series: str, x: Iterable[float], *band: Iterable[Any]) -> None:
+        """Write down a curve with its band: its values, their low ends and their high ends."""
+        for place, value, low, high in zip(x, *band, strict=True):
+            self._note(series, place, "", value, low, high)
 
     def note_level(self, series: str, low: float, high: float) -> None:
         """Write down a horizontal line or bar that does not depend on x."""
-        self.drawing.note_level(self.letter, series, low, high)
+        self._note(series, "", "", "", low, high)
 
     def note_point(self, series: str, x: float, value: float) -> None:
         """Write down a single point."""
-        self.drawing.note_point(self.letter, series, x, value)
+        self._note(series, x, "", value, "", "")
 
     def note_points(self, series: str, x: Iterable[float], values: Iterable[float]) -> None:
         """Write down points one by one."""
-        self.drawing.note_points(self.letter, series, x, values)
+        for place, value in zip(x, values, strict=True):
+            self.note_point(series, place, value)
 
     def note_grid(self, series: str, values: np.ndarray) -> None:
-        """Write down a picture."""
-        self.drawing.note_grid(self.letter, series, values)
+        """Write down a picture: x is the column, y the row."""
+        for (row, column), value in np.ndenumerate(values):
+            self._note(series, column, row, value, "", "")
+
+    def _note(self, *cells: Any) -> None:
+        self.drawing.rows.append((self.letter, *cells))
 
 
 def present(statistic: Callable[..., Any], values: np.ndarray, axis: int) -> np.ndarray:

@@ -59,9 +59,9 @@ def draw_dynamics(columns: Sequence[Column], *, target: str = "own", clock: str 
     drawing = Drawing.of_size(PAGE_WIDTH, 6.3)
     count = len(columns)
     grid = drawing.figure.subplots(3, count + 1, width_ratios=[1] * count + [0.72], squeeze=False)
-    letters = np.array([chr(ord("a") + index) for index in range(3 * count)]).reshape(3, count)
-    for axes, names, column in zip(grid.T[:-1], letters.T, columns, strict=True):
-        panels = [LetteredAxes(drawing, *each) for each in zip(axes, names, strict=True)]
+    lettered = drawing.panels(grid[:, :-1].flat)
+    for index, (axes, column) in enumerate(zip(grid.T[:-1], columns, strict=True)):
+        panels = lettered[index::count]
         time = column.trajectory[clock].to_numpy().astype(float)
         for panel, words in zip(panels, ("local query", "global query", "attention"), strict=True):
             panel.title(f"{column.title}: {words}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vitdyn.plotting.curves import PAIRS, draw_attention, draw_correlations, log_clock
-from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style
+from vitdyn.plotting.drawing import Drawing, drawn_in_style
 from vitdyn.plotting.style import BLACK, PAGE_WIDTH
 from vitdyn.trajectory import Trajectory
 
@@ -16,7 +16,7 @@ def flow_page(trajectory: Trajectory) -> Drawing:
     drawing = Drawing.of_size(PAGE_WIDTH, 3.2)
     has_loss = "loss" in trajectory.dataset
     grid = drawing.figure.subplots(1, 3 if has_loss else 2)
-    panels = [LetteredAxes(drawing, *each) for each in zip(grid, "abc", strict=False)]
+    panels = drawing.panels(grid)
     correlations, attention = panels[:2]
     clock = trajectory["time"].to_numpy().astype(float)
     correlations.title("correlations")

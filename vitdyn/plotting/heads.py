@@ -11,8 +11,7 @@ from matplotlib.cbook import boxplot_stats
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from vitdyn._errors import invalid_value
-from vitdyn.plotting.drawing import Drawing, drawn_in_style
+from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style
 from vitdyn.plotting.style import BLUE, GREY, ORANGE, PAGE_WIDTH, VERMILLION, panel_title
 from vitdyn.vits import HeadMetrics
 
@@ -32,8 +31,6 @@ def draw_heads(models: Sequence[HeadMetrics]) -> Drawing:
 
     After the comparison of models in appendix B of Huang et al. (arXiv 2403.02233), which shows the first row.
     """
-    if not models:
-        raise invalid_value("models", models, "must hold at least one")
     alone = len(models) == 1
     size = (PAGE_WIDTH, 2.9) if alone else (max(PAGE_WIDTH, 1.7 * len(models)), 5.6)
     drawing = Drawing.of_size(*size)
@@ -42,9 +39,10 @@ def draw_heads(models: Sequence[HeadMetrics]) -> Drawing:
     )
     columns = grid if alone else grid.T
     for number, (model, panels) in enumerate(zip(models, columns, strict=True)):
-        _draw_scores(panels[0], drawing, model, label=not number)
-        for axes, name in zip(panels[1:], _BY_DEPTH, strict=True):
-            _draw_by_depth(axes, drawing, model, name, label=not number)
+        scores, *by_depth = drawing.panels(panels)
+        _draw_scores(scores, model, label=not number)
+        for panel, name in zip(by_depth, _BY_DEPTH, strict=True):
+            _draw_by_depth(panel, model, name, label=not number)
     _finish(drawing, models, grid)
     drawing.figure.legend(handles=_legend(), loc="outside lower center", ncols=4)
     return drawing
@@ -78,8 +76,8 @@ def _legend() -> list[Artist]:
     ]
 
 
-def _draw_scores(axes: Axes, drawing: Drawing, model: HeadMetrics, *, label: bool) -> None:
-    scores = model.values["top_key_scores"][-1]
+def _draw_scores(panel: LetteredAxes, model: HeadMetrics, *, label: bool) -> None:
+    axes, scores = panel.axes, model.values["top_key_scores"][-1]
     heads = np.arange(1, scores.shape[1] + 1)
     # A head without any attention on patches has no score in that image.
     stats = [boxplot_stats(values[~np.isnan(values)])[0] for values in scores.T]
@@ -96,28 +94,27 @@ def _draw_scores(axes: Axes, drawing: Drawing, model: HeadMetrics, *, label: boo
         flierprops={"marker": ".", "markersize": 2, "markerfacecolor": GREY, "markeredgecolor": "none"},
     )
     for head, stat in zip(heads, stats, strict=True):
-        drawing.rows.append(("a", f"{model.label}: box", head, "", stat["med"], stat["q1"], stat["q3"]))
-        drawing.rows.append(("a", f"{model.label}: whiskers", head, "", "", stat["whislo"], stat["whishi"]))
+        panel.note_curve(f"{model.label}: box", [head], *([stat[name]] for name in ("med", "q1", "q3")))
+        panel.note_curve(f"{model.label}: whiskers", [head], [""], [stat["whislo"]], [stat["whishi"]])
         for value in stat["fliers"]:
-            drawing.note_point("a", f"{model.label}: beyond", head, value)
+            panel.note_point(f"{model.label}: beyond", head, value)
     uniform = 1 / model.patches
     axes.axhline(uniform, color=VERMILLION, linestyle=":", linewidth=1)
-    drawing.note_level("a", f"{model.label}: uniform attention", uniform, uniform)
+    panel.note_level(f"{model.label}: uniform attention", uniform, uniform)
     axes.set(xlabel="head", xlim=(0.4, heads[-1] + 0.6))
     _number(axes, len(heads))
     if label:
         axes.set_ylabel(f"top-{model.top} key score")
 
 
-def _draw_by_depth(axes: Axes, drawing: Drawing, model: HeadMetrics, name: str, *, label: bool) -> None:
-    values, mean = model.by_head(name), model.by_block(name)
+def _draw_by_depth(panel: LetteredAxes, model: HeadMetrics, name: str, *, label: bool) -> None:
+    axes, values, mean = panel.axes, model.by_head(name), model.by_block(name)
     blocks = range(1, len(values) + 1)
-    panel = "abc"[1 + list(_BY_DEPTH).index(name)]
     for head, row in enumerate(values.T, start=1):
         axes.plot(blocks, row, "o", markersize=2.6, color=BLUE, alpha=0.55, markeredgecolor="none")
-        drawing.note_points(panel, f"{model.label}: head {head}", blocks, row)
+        panel.note_points(f"{model.label}: head {head}", blocks, row)
     axes.plot(blocks, mean, color="black", linewidth=1.2)
-    drawing.note_points(panel, f"{model.label}: mean", blocks, mean)
+    panel.note_points(f"{model.label}: mean", blocks, mean)
     axes.set(xlabel="block", xlim=(0.4, len(blocks) + 0.6))
     _number(axes, len(blocks))
     if label:

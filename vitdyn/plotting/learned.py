@@ -44,8 +44,7 @@ def draw_learning(kinds: Sequence[Learning]) -> Drawing:
     Lines are medians over seeds, bands reach from the least to the largest seed.
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 4.6)
-    grid = drawing.figure.subplots(2, 3).ravel()
-    panels = [LetteredAxes(drawing, *each) for each in zip(grid, "abcdef", strict=True)]
+    panels = drawing.panels(drawing.figure.subplots(2, 3).flat)
     for place, name in zip((0, 1, 3, 4), _LABELS, strict=True):
         panel = panels[place]
         for kind, dashes in zip(kinds, _DASHES, strict=False):
@@ -102,9 +101,10 @@ def draw_orderings(orderings: Sequence[Ordering]) -> Drawing:
     names = list(orderings[0].metrics)
     drawing = Drawing.of_size(PAGE_WIDTH, 0.5 + 2.1 * len(names))
     grid = drawing.figure.subplots(len(names), len(orderings), squeeze=False, sharey=True)
+    panels = iter(drawing.panels(grid.flat))
     for row, name in enumerate(names):
-        for column, ordering in enumerate(orderings):
-            panel = LetteredAxes(drawing, grid[row, column], chr(ord("a") + row * len(orderings) + column))
+        for ordering in orderings:
+            panel = next(panels)
             panel.title(ordering.title if row == 0 else "")
             panel.axes.set_xlabel(name)
             _draw_ordering(panel, ordering, name)

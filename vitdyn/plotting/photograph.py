@@ -45,9 +45,9 @@ def draw_photographs(
     columns = 1 + 2 * len(attention)
     drawing = Drawing.of_size(PAGE_WIDTH, 0.83 + 1.29 * len(photographs))
     panels = drawing.figure.subplots(len(photographs), columns, squeeze=False)
-    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    lettered = iter(drawing.panels(panels.flat))
     for row, photograph in zip(panels, photographs, strict=True):
-        places = [LetteredAxes(drawing, axes, next(letters)) for axes in row]
+        places = [next(lettered) for _ in row]
         _draw_picture(row[0], photograph)
         for index, (name, values) in enumerate(attention.items()):
             # A patch without a sample that masks it has no value in that seed.

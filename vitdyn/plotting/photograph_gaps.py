@@ -38,8 +38,6 @@ class Segmented:
 @drawn_in_style
 def draw_photograph_gaps(cases: Sequence[Segmented]) -> Drawing:
     """Draw Δ by patch size, one panel for each algorithm, and κ_c against κ_s with the range of the theory shaded."""
-    if not cases:
-        raise invalid_value("cases", cases, "must hold at least one segmented photograph")
     algorithms = list(dict.fromkeys(each.algorithm for each in cases))
     sizes = sorted({each.patch_size for each in cases})
     if len(algorithms) > len(_MARKERS) or len(sizes) > len(_COLOURS):

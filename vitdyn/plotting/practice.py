@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 from matplotlib.lines import Line2D
 
-from vitdyn._errors import invalid_value
 from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style
 from vitdyn.plotting.style import BLUE, GREEN, GREY, PAGE_WIDTH, PURPLE, VERMILLION
 from vitdyn.trajectory import Trajectory
@@ -44,15 +43,12 @@ def draw_practice(records: Sequence[Trajectory]) -> Drawing:
 
     Metrics of attention stand at blocks 1, 2, ...; metrics of tokens at depths 0 (before the first block), 1, ... Those
     of the mean token start after the first block: before it, the mean token is the mean patch, whatever the method.
-    Raises ``ValueError`` where there is no record.
     """
-    if not records:
-        raise invalid_value("records", records, "must hold at least one run")
     drawing = Drawing.of_size(PAGE_WIDTH, 3.9)
     layers = spec_of(records[0]).vit.depth
-    for index, (metric, title, unit) in enumerate(PANELS):
-        axes = drawing.figure.add_subplot(2, 4, index + 1)
-        panel = LetteredAxes(drawing, axes, "abcdefgh"[index])
+    panels = drawing.panels(drawing.figure.subplots(2, 4).flat)
+    for index, (panel, (metric, title, unit)) in enumerate(zip(panels, PANELS, strict=True)):
+        axes = panel.axes
         _draw_metric(panel, metric, records)
         panel.title(title)
         axes.set_ylabel(unit, labelpad=2)

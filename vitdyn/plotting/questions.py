@@ -131,13 +131,10 @@ def table_of_ends(panels: Sequence[Panel]) -> str:
 @drawn_in_style
 def draw_panels(panels: Sequence[Panel], *, columns: int = 2, row_height: float = 2.6) -> Drawing:
     """Draw the panels row by row, each with its legend below it."""
-    if not panels:
-        raise invalid_value("panels", panels, "must hold at least one panel")
     rows = -(-len(panels) // columns)
     drawing = Drawing.of_size(PAGE_WIDTH, row_height * rows)
     grid = drawing.figure.subplots(rows, columns, squeeze=False).ravel()
-    for index, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
-        place = LetteredAxes(drawing, axes, chr(ord("a") + index))
+    for place, panel in zip(drawing.panels(grid), panels, strict=False):
         place.title(panel.title)
         _draw_panel(place, panel)
     for axes in grid[len(panels) :]:

@@ -19,9 +19,9 @@ from vitdyn.experiments import Experiment
 from vitdyn.experiments.experiment import Runner
 from vitdyn.plotting.arguments import checked
 from vitdyn.plotting.curves import attention_by_pair, by_pair
-from vitdyn.plotting.drawing import Drawing, drawn_in_style
+from vitdyn.plotting.drawing import Drawing, LetteredAxes, drawn_in_style
 from vitdyn.plotting.reduced_times import CollapseRow, PowerLaw, draw_collapse, draw_exponents
-from vitdyn.plotting.style import BLACK, BLUE, GREY, PAGE_WIDTH, SHARE_MAP, VERMILLION, panel_title
+from vitdyn.plotting.style import BLACK, BLUE, GREY, PAGE_WIDTH, SHARE_MAP, VERMILLION
 from vitdyn.reduced import StalledFlowError
 from vitdyn.theory import Prediction
 from vitdyn.trajectory import Trajectory
@@ -73,7 +73,8 @@ def draw_portrait(paths: Sequence[PortraitPath]) -> Drawing:
     the own area has half of the attention, interpolated between frames.
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 3.6)
-    axes = drawing.figure.subplots()
+    (panel,) = drawing.panels([drawing.figure.subplots()])
+    axes = panel.axes
     shades = colormaps[SHARE_MAP](np.linspace(0, 0.92, len(paths)))
     for index, (path, shade) in enumerate(zip(paths, shades, strict=True)):
         series = f"Δ = {path.gap:+.2f}".replace("-", "\N{MINUS SIGN}")
@@ -86,20 +87,20 @@ def draw_portrait(paths: Sequence[PortraitPath]) -> Drawing:
         axes.annotate(
             series, (own[-1], center[-1]), xytext=(5, lift), textcoords="offset points", va="center"
         )
-        drawing.note_points("a", series, own, center)
+        panel.note_points(series, own, center)
         low, high = path.corner.low / path.log_patches, path.corner.high / path.log_patches
         if low < high:
             axes.plot(
                 [-0.02 - 0.012 * index] * 2, [low, high], color=shade, linewidth=4, solid_capstyle="butt"
             )
-            drawing.note_level("a", f"predicted corner, {series}", low, high)
+            panel.note_level(f"predicted corner, {series}", low, high)
         attention = attention_by_pair(path.trajectory, "local to own")[:, 0]
         if attention.max() >= 0.5:
             # Attention may fall again later: only the frames up to its first 1/2 are interpolated.
             until = int(np.argmax(attention >= 0.5)) + 1
             half = [float(np.interp(0.5, attention[:until], values[:until])) for values in (own, center)]
             axes.plot(*half, "o", color=shade, markeredgecolor=BLACK, markersize=5)
-            drawing.note_point("a", f"half attention, {series}", *half)
+            panel.note_point(f"half attention, {series}", *half)
     axes.axhline(0, color=GREY, linewidth=0.5, zorder=0)
     axes.axvline(0, color=GREY, linewidth=0.5, zorder=0)
     axes.set_xlabel(r"correlation with the own area, $\varphi_a\,/\,\log P$")
@@ -146,12 +147,13 @@ def draw_phase_diagram(maps: Sequence[Map]) -> Drawing:
     """Draw maps over κ_c (x) and κ_s (y) side by side, with the line Δ = 0; crosses mark flows that stalled."""
     drawing = Drawing.of_size(PAGE_WIDTH, 2.75)
     panels = drawing.figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
-    for index, (axes, each) in enumerate(zip(panels, maps, strict=True)):
-        _draw_map(axes, drawing, chr(ord("a") + index), each)
+    for panel, each in zip(drawing.panels(panels), maps, strict=True):
+        axes = panel.axes
+        _draw_map(panel, each)
         edge = 2 * each.x - 1  # κ_s at which Δ = (1 − κ_s) − 2(1 − κ_c) is 0
         axes.plot(each.x, edge, color="white", linewidth=2.6)
         axes.plot(each.x, edge, color=VERMILLION, linestyle="--", label=r"$\Delta = 0$")
-        axes.set_ylim(_edges(each.y)[[0, -1]])
+        axes.set(ylim=_edges(each.y)[[0, -1]])
         axes.set_xlabel(r"$\kappa_c$, global area")
     panels[0].set_ylabel(r"$\kappa_s$, local areas")
     panels[0].legend(loc="upper left", facecolor="white", frameon=True, framealpha=0.9, edgecolor="none")
@@ -167,23 +169,23 @@ def draw_mixture(
     λ* is where a curve first falls below 1/2, interpolated; its number stands in the legend.
     """
     drawing = Drawing.of_size(PAGE_WIDTH, 3.3)
-    left, right = drawing.figure.subplots(1, 2)
-    _draw_map(left, drawing, "a", final)
-    left.set_xlabel(r"$\lambda$, weight of contrast")
-    left.set_ylabel(r"$\kappa_c$, global area")
+    left, lines = drawing.panels(drawing.figure.subplots(1, 2))
+    right = lines.axes
+    _draw_map(left, final)
+    left.axes.set(xlabel=r"$\lambda$, weight of contrast", ylabel=r"$\kappa_c$, global area")
     shades = [*colormaps[SHARE_MAP](np.linspace(0, 0.85, max(len(curves) - 1, 1))), VERMILLION]
     for shade, (name, (weights, values)) in zip(shades, curves.items(), strict=False):
         threshold = half_crossing(weights, values)
         label = rf"{name}: $\lambda^* = {threshold:.2f}$"
         right.plot(weights, values, color=shade, marker=".", markersize=4, label=label)
-        drawing.note_points("b", name, weights, values)
-        drawing.note_point("b", f"{THRESHOLD}, {name}", threshold, 0.5)
+        lines.note_points(name, weights, values)
+        lines.note_point(f"{THRESHOLD}, {name}", threshold, 0.5)
     right.axhline(0.5, color=GREY, linewidth=0.5, zorder=0)
-    right.set_xlabel(r"$\lambda$, weight of contrast")
-    right.set_ylabel("own-area attention at the end")
-    right.set_ylim(-0.03, 1.03)
+    right.set(
+        xlabel=r"$\lambda$, weight of contrast", ylabel="own-area attention at the end", ylim=(-0.03, 1.03)
+    )
     drawing.figure.legend(loc="outside lower center", ncols=2)
-    panel_title(right, "b", "local queries, by size")
+    lines.title("local queries, by size")
     return drawing
 
 
@@ -236,7 +238,8 @@ def _read_rows(path: Path, panels: str) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if row["panel"] in panels]
 
 
-def _draw_map(axes: Axes, drawing: Drawing, panel: str, each: Map) -> None:
+def _draw_map(panel: LetteredAxes, each: Map) -> None:
+    axes = panel.axes
     limits: dict[str, Any] = {"vmin": 0, "vmax": 1} if each.share else {}
     picture = axes.pcolormesh(
         _edges(each.x), _edges(each.y), each.values, cmap=SHARE_MAP, rasterized=True, **limits
@@ -249,8 +252,8 @@ def _draw_map(axes: Axes, drawing: Drawing, panel: str, each: Map) -> None:
         words = f"{np.nanmean(each.values):.2f} everywhere"
         axes.text(0.97, 0.04, words, transform=axes.transAxes, ha="right")
     bar.outline.set_linewidth(0.5)
-    drawing.note_grid(panel, each.title, each.values)
-    panel_title(axes, panel, each.title)
+    panel.note_grid(each.title, each.values)
+    panel.title(each.title)
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:

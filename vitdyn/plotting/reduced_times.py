@@ -53,10 +53,7 @@ def draw_exponents(laws: Sequence[PowerLaw]) -> Drawing:
     rows = (len(titles) + 2) // 2
     drawing = Drawing.of_size(PAGE_WIDTH, 2.5 * rows)
     grid = drawing.figure.subplots(rows, 2, squeeze=False).ravel()
-    *panels, last = (
-        LetteredAxes(drawing, axes, chr(ord("a") + index))
-        for index, axes in enumerate(grid[: len(titles) + 1])
-    )
+    *panels, last = drawing.panels(grid[: len(titles) + 1])
     for spare in grid[len(titles) + 1 :]:
         spare.axis("off")
     for index, (panel, title) in enumerate(zip(panels, titles, strict=True)):
@@ -114,14 +111,14 @@ def draw_collapse(rows: Sequence[CollapseRow]) -> Drawing:
     """Draw each row twice: against the time t itself, and against t/P^exponent, where the curves fall together."""
     drawing = Drawing.of_size(PAGE_WIDTH, 0.45 + 1.75 * len(rows))
     grid = drawing.figure.subplots(len(rows), 2, squeeze=False, sharey="row")
+    panels = drawing.panels(grid.flat)
     sizes = sorted({curve[0] for row in rows for curve in row.curves})
     shades = dict(zip(sizes, colormaps[SHARE_MAP](np.linspace(0, 0.92, len(sizes))), strict=True))
     for index, row in enumerate(rows):
-        for side, axes in enumerate(grid[index]):
-            panel = LetteredAxes(drawing, axes, chr(ord("a") + 2 * index + side))
+        for side, panel in enumerate(panels[2 * index : 2 * index + 2]):
             _draw_rescaled(panel, row, row.exponent if side else 0.0, shades)
             panel.title(f"{row.title}: {'rescaled' if side else 'as it is'}")
-            axes.set_xlabel(rf"$t\,/\,P^{{{row.exponent:.2g}}}$" if side else r"time $t$")
+            panel.axes.set_xlabel(rf"$t\,/\,P^{{{row.exponent:.2g}}}$" if side else r"time $t$")
         grid[index, 0].set_ylabel(row.symbol)
     entries = [
         Line2D([], [], color=shades[size], label=rf"$P = 10^{{{np.log10(size):.3g}}}$") for size in sizes

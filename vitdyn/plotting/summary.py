@@ -44,9 +44,7 @@ def summary_page(trajectory: Trajectory) -> Drawing:
     drawing = Drawing.of_size(PAGE_WIDTH, 8.6)
     head, body = np.asarray(drawing.figure.subfigures(2, 1, height_ratios=[0.2, 1]))
     _write_head(head, trajectory)
-    panels = [
-        LetteredAxes(drawing, *each) for each in zip(body.subplots(3, 2).ravel(), "abcdef", strict=True)
-    ]
+    panels = drawing.panels(body.subplots(3, 2).flat)
     clock = trajectory["step"].to_numpy().astype(float)
 
     panels[0].title("feature-position correlations")
