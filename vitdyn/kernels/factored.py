@@ -47,6 +47,7 @@ def backward(saved: Saved, cotangent: Float[Tensor, "seed sample area #query"]) 
     The result lies in the forward's workspace, and what the forward saved is used up. Attention and Υ must
     not have been written to since the forward.
     """
+    # The backend that ran the forward, even if another would be chosen now: only it can read what it kept.
     return saved.backend.backward(saved.parts, cotangent)
 
 

@@ -48,6 +48,7 @@ def sorted_clusters(layout: PatchLayout, device: torch.device) -> tuple[SortedCl
     """Sort each cluster's positions by area, on a device."""
     clusters = []
     for cluster, areas in enumerate(layout.area_of_patch):
+        # Stable, so that positions keep their order within an area, and intervals need no copy.
         order = np.argsort(areas, kind="stable")
         counts = layout.sizes[cluster]
         stops = np.cumsum(counts[counts > 0]).tolist()

@@ -96,6 +96,7 @@ class Correlations:
 
     def map(self, function: Callable[..., Tensor], *others: Correlations) -> Correlations:
         """Return the results of ``function`` for each block, given with it the same block of each of ``others``."""
+        # By name: a block that one of them lacks is an error here, and not a neighbour's.
         siblings = [other.named() for other in others]
         return Correlations(
             **{

@@ -91,6 +91,7 @@ def mean_pooled(
 
 def backward(saved: Saved, cotangent: Float[Tensor, "seed sample area #query"]) -> Correlations:
     """Return ∂L/∂(Φ, Υ) where ∂L/∂A = ``cotangent``; what the forward saved is used up."""
+    # The keys' gradient is the same array for all keys of an area: masks multiply it, as they did forward.
     phi, gradient, masked = _backward(saved, saved.by_cluster.arrange(cotangent))
     upsilon = _collect_keys(saved, gradient).sub_(masked[:, :, None]).mul_(saved.exp_logits)
     return Correlations(phi.permute(0, 3, 1, 2), upsilon)
@@ -109,6 +110,7 @@ def residual_gradient(
         attention, batch.membership, out=workspace.take("residual", attention, *attention.shape)
     )
     column = scale[:, None, None] if isinstance(scale, Tensor) else scale
+    # In place throughout: the array of (sample, area, query) is the largest there is.
     residual.mul_((column * batch.latents.square())[..., None])
     return backward(saved, residual.mul_(~view.bool()[:, :, None]))
 

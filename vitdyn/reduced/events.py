@@ -85,6 +85,7 @@ def _first_reached(values: np.ndarray, beside: np.ndarray, level: float) -> tupl
             "values.shape", values.shape, f"must be one number for a frame, not {beside.shape}"
         )
     require_real("level", level, low=-1e300, high=1e300)
+    # The first time: noise, or a later phase, may take it below the level again.
     above = np.flatnonzero(values >= level)
     if not len(above):
         return None, nan

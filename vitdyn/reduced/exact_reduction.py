@@ -178,6 +178,7 @@ def sampled_gradient(
         raise invalid_value("seeds", tuple(seeds), f"order has {len(order.feature)} rows: one for each seed")
     # Contrast pools over all queries, so that it has every row at hand anyway.
     few = symmetry.representatives if queries == "representatives" and objective.view_count == 1 else None
+    # Seed by seed, so that a seed's bits do not depend on its neighbours.
     parts = []
     for row, seed in enumerate(seeds):
         batch = draw_counts(symmetry, generator, objective, batch_size, seed, step=step)
@@ -227,6 +228,7 @@ def descend(spec: ExactReduction, *, progress: bool = False) -> Trajectory:
 def _frame(spec: ExactReduction, symmetry: Symmetry, order: OrderParameters, step: int) -> Frame:
     """Return the observables of all seeds at one state, on evaluation samples that no step sees."""
     every = np.arange(len(symmetry.block_sizes))
+    # Every block is read, whatever rows the steps take: extremes run over all of them.
     frames = []
     for row, seed in enumerate(spec.seed_numbers):
         state = symmetry.tables(order, row)

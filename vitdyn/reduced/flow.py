@@ -91,6 +91,7 @@ def integrate_flows(specs: Sequence[MeanField]) -> list[Trajectory | StalledFlow
     recorded seconds are those of all of a kind.
     """
     require_sequence("specs", specs, "MeanField")
+    # One kind at a time: flows of one kind keep their bits in any company, so that nobody can tell they went together.
     batches: dict[Hashable, list[int]] = {}
     for index, spec in enumerate(specs):
         _require_flow(spec)
@@ -105,6 +106,7 @@ def _follow(specs: Sequence[MeanField]) -> list[Trajectory | StalledFlowError]:
     """Return the trajectories of flows of one kind."""
     started = time.perf_counter()
     nodes = specs[0].right_hand_side.rule.nodes.size
+    # Few at a time where nodes are many: an array has nodes² numbers for each flow.
     flows = Integrator(specs, (), max(1, min(32, MOST_PAIRS // nodes**2)), keep_steps=True)
     flows.follow()
     failures = [_failure(spec, flows, index) for index, spec in enumerate(specs)]
@@ -112,6 +114,7 @@ def _follow(specs: Sequence[MeanField]) -> list[Trajectory | StalledFlowError]:
     steps = joined(flows.segments) if len(found) < len(specs) else None
     for index, spec in enumerate(specs):
         if steps is not None and index not in found:
+            # The start, Q = 0 at t = 0, has no logarithm: the integrator begins one Euler step later.
             points = _frames(steps.take(steps.run == index), flows.last_share[index], spec.frames)
             times = np.concatenate([[0.0], np.maximum.accumulate(np.exp(points[0]))])
             states = np.concatenate([np.zeros((1, len(points) - 1)), points[1:].T])
@@ -188,6 +191,7 @@ def _failure(spec: MeanField, flows: Integrator, index: int) -> StalledFlowError
     """Return why a flow did not get where it was asked to go, None where it did."""
     status, last = flows.status[index], flows.point[:, index]
     reached = float(np.exp(last[0]))
+    # Its time is still −∞: it was never given a start.
     if not np.isfinite(last[0]):
         return StalledFlowError("nothing moves: the drift at Q = 0 is zero", spec, 0.0)
     if status == STIFF:
@@ -204,7 +208,9 @@ def _failure(spec: MeanField, flows: Integrator, index: int) -> StalledFlowError
 def _frames(steps: Segment, last_share: float, frames: int) -> Float[np.ndarray, "entry frame"]:
     """Return points of one flow, evenly among its steps, of the last of which a share belongs to it."""
     end = len(steps.run) - 1 + last_share
+    # Even in the number of steps, not in time: the integrator takes short ones where much happens.
     places = np.linspace(0, end, min(frames - 1, FRAMES_PER_STEP * len(steps.run) + 1))
+    # The end of the last step belongs to it, and not to one that would come after.
     step = np.minimum(places.astype(int), len(steps.run) - 1)
     return steps.take(step).at(places - step)
 

@@ -100,6 +100,7 @@ def jacobian(right: RightHandSide, flows: ActiveFlows, first: Points) -> Float[n
     """Return the derivative of ``slope``, whose value is ``first``; that of the drift by forward differences."""
     point, drift = flows.point, flows.drift
     colours = right.jacobian_colouring(len(drift))
+    # Parameters that no drift shares may move together: fewer evaluations give the same differences.
     moved = np.repeat(point[1:, None], len(colours), 1)  # (entry, colour, run)
     for colour, (moves, _) in enumerate(colours):
         moved[moves, colour] += 1e-7 * (1 + np.abs(point[1 + moves]))
@@ -113,6 +114,7 @@ def jacobian(right: RightHandSide, flows: ActiveFlows, first: Points) -> Float[n
     time = np.exp(point[0])
     turned *= time
     turned[1:, 0] = np.where(flows.logarithmic, time * drift, 0.0)
+    # The quotient rule: what is differentiated is (1, dy/dtime) over the speed of the chosen entry.
     speeds = np.concatenate([np.ones_like(point[:1]), time * drift])
     speed = flows.sign * np.take_along_axis(speeds, flows.variable[None], 0)[0]
     own = flows.sign * np.take_along_axis(turned, flows.variable[None, None], 0)[0]
@@ -150,11 +152,13 @@ class Integrator:
         self.aims = np.array([np.nan if spec.until is None else spec.until for spec in specs])
         self.levels = np.vstack([np.repeat(np.array(levels)[:, None], len(specs), 1), self.aims])
         self.tolerance = np.array([spec.tolerance for spec in specs])
+        # A method of order 4 takes twice the steps where the tolerance is a sixteenth.
         self.most_steps = np.maximum(1, (1e-4 / self.tolerance) ** 0.25) * MOST_STEPS
         self.max_active, self.keep_steps = max_active, keep_steps
         size, count = len(specs[0].parameters), len(specs)
         self.status = np.full(count, STALLED, dtype=object)
         self.point = np.zeros((size + 1, count))
+        # Where nothing moves at Q = 0 there is no start, and log t stays what it is here.
         self.point[0] = -np.inf
         self.crossing = np.full(self.levels.shape, np.nan)
         self.steps = np.zeros(count, dtype=int)
@@ -169,11 +173,13 @@ class Integrator:
             active, right = waiting.take(np.arange(0)), self.right.take(slice(0))
             held = active.run
             while len(active.run) or len(waiting.run):
+                # New flows join when a fifth has ended, not one by one: each change cuts the formulas anew.
                 if len(active.run) <= 0.8 * self.max_active and len(waiting.run):
                     room = np.arange(len(waiting.run)) < self.max_active - len(active.run)
                     pairs = zip(active, waiting.take(room), strict=True)
                     active = ActiveFlows(*(np.concatenate(pair, -1) for pair in pairs))
                     waiting = waiting.take(~room)
+                # Cached parts of the formulas hold as long as the flows are the same ones.
                 if not np.array_equal(active.run, held):
                     right, held = self.right.take(active.run), active.run
                 active = self._step(right, active)
@@ -194,6 +200,7 @@ class Integrator:
         drift = np.concatenate([self.right.take(part)(self.point[1:, part]) for part in parts], 1)
         largest, slowest = np.abs(drift).max(0), np.abs(drift[[0, 1, 3]]).min(0)
         first = np.log(INITIAL_DISPLACEMENT / largest)
+        # A flow without an aim ends when its slowest entry has had its time; with one entry at rest there is none.
         aimed = ~np.isnan(self.aims) | (slowest == 0)
         horizon = first + self.right.log_patches + HORIZON_FACTORS
         point = np.concatenate([first[None], INITIAL_DISPLACEMENT * drift / largest])
@@ -264,6 +271,7 @@ class Integrator:
 
     def _note(self, flows: ActiveFlows, step: Step, attention: np.ndarray, taken: np.ndarray) -> None:
         """Keep the steps in which a level is passed for the first time, and all of them where they are asked for."""
+        # Where in the step it happened is found at the end, for all levels of all flows at once.
         segment = Segment(flows.run, flows.logarithmic, flows.point, step.increment, step.interior)
         for level, wanted in enumerate(self.levels[:, flows.run]):
             passed = taken & (flows.attention < wanted) & (attention >= wanted)
@@ -328,11 +336,13 @@ def _choose_variable(
     jumps = (far > JUMP * waited) & goes_on & ~linear
     speed = np.exp(tried.point[0]) * np.abs(tried.drift).max(0)
     waited = np.maximum(np.where(linear, np.expm1(waited), waited), 1e-3 * far / (1 + speed))
+    # A parameter that turned round cannot carry the step: time does, which always goes on.
     turned_back = ~taken & ~finite & (flows.variable > 0)
     variable = np.where(taken, np.where(jumps, fastest, 0), np.where(turned_back, 0, flows.variable))
     covered = np.where(jumps, far, waited)
     length = factor * np.where(taken, covered, np.where(turned_back, flows.length / speed, flows.length))
     changed = taken | turned_back
+    # Not beyond the horizon, so that the last point of a stalled flow is where it was given up.
     left = np.maximum(tried.last - tried.point[0], 1e-9)
     most = np.where(variable == 0, np.minimum(left, LONGEST_STEP), LONGEST_STEP)
     logarithmic = np.where(changed, (variable == 0) & ~linear, flows.logarithmic)

@@ -160,6 +160,7 @@ def require_alike(specs: Sequence[MeanField], *shared: str, max_active: int | No
         raise invalid_value("specs", specs, "must be one or more")
     for spec in specs:
         require_kind("specs", spec, MeanField)
+    # Counted off the rules, not the specs: latents of one or two values have as many nodes, whatever was asked.
     nodes = specs[0].right_hand_side.rule.nodes.size
     together: dict[str, set[Any]] = {
         "objective": {spec.objective.name for spec in specs},

@@ -30,6 +30,7 @@ def exchanges(
     """
     table = _Table(areas, sizes, area_sizes)
     found = [move for cluster in range(areas.shape[1]) for move in _of_two_areas(table, cluster)]
+    # With one cluster the second family is the first again, and the third is empty.
     if areas.shape[1] > 1:
         found += _with_firsts(range(1, area_sizes.shape[1]), partial(_of_two_labels, table))
         found += _with_firsts(range(areas.shape[1]), partial(_of_two_clusters, table))
@@ -127,6 +128,7 @@ def orbits(
             targets.append((first[rows][:, None] * shape[1] + second[columns]).ravel())
     source, target = np.concatenate(sources), np.concatenate(targets)
     size = shape[0] * shape[1]
+    # Orbits are the connected parts of the graph whose edges are what the generators move.
     graph = coo_matrix((np.ones(len(source), dtype=np.int8), (source, target)), shape=(size, size))
     return connected_components(graph, directed=False)[1].reshape(shape)
 

@@ -37,6 +37,7 @@ def quadrature(distribution: Distribution, count: int) -> Quadrature:
             "latents", type(distribution).__name__, "the mean field has rules for uniform, two-point, beta, "
             "truncated-normal and constant latents, and for no class made from these",
         )  # fmt: skip
+    # An atom of no mass would cost a node and tell nothing.
     if isinstance(distribution, TwoPoint):
         mass = np.array([1 - distribution.probability_high, distribution.probability_high])
         kept = mass > 0
@@ -50,6 +51,7 @@ def quadrature(distribution: Distribution, count: int) -> Quadrature:
         x, weights = np.polynomial.legendre.leggauss(count)
     nodes = distribution.low + (distribution.high - distribution.low) * (x + 1) / 2
     if isinstance(distribution, TruncatedNormal):
+        # Less its largest: far from the location all densities underflow, of which only ratios count.
         exponent = -(((nodes - distribution.location) / distribution.scale) ** 2) / 2
         weights = weights * np.exp(exponent - exponent.max())
     return Quadrature(nodes, weights / weights.sum())

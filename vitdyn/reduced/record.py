@@ -82,6 +82,7 @@ def _observe(spec: MeanField, states: State) -> dict[str, np.ndarray]:
     per_patch = right.mask_ratio * (share * error_global + (1 - share) * error_local)
     excess = (1 - weight) * right.reconstruction_scale * per_patch * spec.sizes.patches
     loss = excess
+    # Reconstruction has no lower bound to subtract: its best is, in this limit, an error of 0.
     if weight > 0:
         assert rows.pooled is not None
         minus_log = right.negatives_softmax(*right.pooled(rows.pooled))[-1]

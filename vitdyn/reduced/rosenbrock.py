@@ -72,6 +72,7 @@ def rodas(
     matrix = np.eye(size)[:, :, None] / (GAMMA * length) - jacobian
     solve = _inverse(matrix.transpose(2, 0, 1))
     stages = np.zeros((6, *begin.shape))
+    # One inverse serves six stages: numpy keeps no factors of many matrices at once.
     for stage in range(6):
         before, value = stages[:stage], first
         if stage:
@@ -94,6 +95,7 @@ def _inverse(matrices: Float[np.ndarray, "run entry entry"]) -> Float[np.ndarray
     """Return inverses, NaN where there is none."""
     finite = np.isfinite(matrices).all((1, 2))
     safe = np.where(finite[:, None, None], matrices, np.eye(matrices.shape[1]))
+    # All at once; only where one of them is singular does numpy refuse the rest, which are then done singly.
     try:
         found = np.linalg.inv(safe)
     except np.linalg.LinAlgError:

@@ -80,6 +80,7 @@ class Symmetry:
         feature = number_classes(
             orbits(exists.shape, [(move.blocks, move.features) for move in moves]), exists
         )
+        # Υ of a position with itself has the classes of positions: it is no pair of distinct ones.
         pairs = sizes[:, None] * (sizes - np.eye(blocks, dtype=np.int64))
         pair = number_classes(orbits(pairs.shape, [(move.blocks, move.blocks) for move in moves]), pairs > 0)
         position = number_classes(

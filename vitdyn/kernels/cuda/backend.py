@@ -161,6 +161,7 @@ def residual_gradient(
     """Return ∂L/∂(Φ, Υ) where ∂L/∂A_{p→j} = scale z_j² (A_{p→j} − 1{j = a(p)}) at masked queries p, else 0."""
     problem = _problem(parameters, batch, view, workspace)
     gradient = empty_gradient(problem, workspace)
+    # Mixtures that train together have a scale for each seed.
     if isinstance(scale, float):
         launch_residual(problem, scale, gradient)
         return gradient

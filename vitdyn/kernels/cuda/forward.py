@@ -52,6 +52,7 @@ def write_attention(
         where = row[None, :] * patches + query[:, None]
         tl.store(shifts + where, shift, mask=here)
         tl.store(inverses + where, inverse, mask=here)
+        # e^{zΦ − c} is formed again: the sums of all areas leave no registers to keep it in.
         for area in tl.static_range(N):
             power, _ = exponent(phi, weights, valid, latents, sample, shown, area, N)
             ratio = tl.exp(tl.minimum(power - shift, 0.0)) * inverse
