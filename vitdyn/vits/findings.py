@@ -1,7 +1,7 @@
-"""What the runs say, over seeds: values by depth with intervals, and three findings about contrast and reconstruction.
+"""What the runs say, over seeds: values by depth, and differences whose signs are predicted, with intervals.
 
-The findings are those of Park et al., *What Do Self-Supervised Vision Transformers Learn?* (ICLR 2023); each is put as
-differences, contrast minus reconstruction, whose sign is predicted.
+The findings about contrast and reconstruction are those of Park et al., *What Do Self-Supervised Vision Transformers
+Learn?* (ICLR 2023); the effects of training by any method are compared with those on the theory's layer.
 """
 
 from __future__ import annotations
@@ -77,29 +77,41 @@ def value_table(records: Sequence[Trajectory]) -> str:
     return text_table(("metric", "method", *(f"depth {depth}" for depth in depths)), rows)
 
 
-def _status(sign: int, difference: Interval) -> str:
-    # turned so that the predicted side is the positive one
-    low, high = (sign * end for end in (difference.low, difference.high))
-    if max(low, high) < 0:
-        return "opposite"
-    return "as predicted" if min(low, high) > 0 else "open"
-
-
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """A difference with a predicted sign: contrast minus reconstruction, paired by seed."""
+class Difference:
+    """A difference of a metric, paired by seed, and its predicted ``sign``: 1, −1, or 0 where nothing is predicted."""
 
-    number: int
-    statement: str
     metric: str
     sign: int
     difference: Interval
-    values: dict[str, float]
 
     @property
     def status(self) -> str:
         """Whether the interval lies on the predicted side of 0, on the other side, or on neither."""
-        return _status(self.sign, self.difference)
+        if not self.sign:
+            return "-"
+        # turned so that the predicted side is the positive one
+        low, high = (self.sign * end for end in (self.difference.low, self.difference.high))
+        if max(low, high) < 0:
+            return "opposite"
+        return "as predicted" if min(low, high) > 0 else "open"
+
+    @property
+    def cells(self) -> tuple[object, ...]:
+        """Predicted sign, mean and interval, and status, as tables show them (``_CELLS``)."""
+        return ({1: "+", -1: "-"}.get(self.sign, ""), *map(float, self.difference), self.status)
+
+
+_CELLS = ("predicted", "difference", "low", "high", "status")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding(Difference):
+    """A difference that Park et al. report: contrast minus reconstruction."""
+
+    number: int
+    statement: str
+    values: dict[str, float]
 
     @property
     def mixture_between(self) -> str:
@@ -163,22 +175,11 @@ _READS = {"patches": +1, "image": -1}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect:
-    """What training by a method does in the last block: trained minus untrained, paired by seed.
-
-    ``sign`` is the predicted one; 0 where nothing is, for a loss of both patches and whole images.
-    """
+class Effect(Difference):
+    """What training by a method does in the last block: trained minus untrained; ``value`` is the trained one."""
 
     method: str
-    metric: str
-    sign: int
     value: Interval
-    difference: Interval
-
-    @property
-    def status(self) -> str:
-        """As that of a finding; "-" where nothing is predicted."""
-        return _status(self.sign, self.difference) if self.sign else "-"
 
 
 def effects(records: Sequence[Trajectory]) -> list[Effect]:
@@ -208,29 +209,19 @@ def effects(records: Sequence[Trajectory]) -> list[Effect]:
 
 def effect_table(found: Sequence[Effect]) -> str:
     """Return the effects as a table."""
-    signs = {1: "+", -1: "-", 0: ""}
     rows = [
-        (each.metric, each.method, float(each.value.mean), signs[each.sign], *map(float, each.difference), each.status)
+        (each.metric, each.method, float(each.value.mean), *each.cells)
         for each in as_tuple("found", found, Effect)
-    ]  # fmt: skip
-    columns = ("last block", "method", "value", "predicted", "minus untrained", "low", "high", "status")
-    return text_table(columns, rows)
+    ]
+    return text_table(("last block", "method", "trained", *_CELLS), rows)
 
 
 def finding_table(found: Sequence[Finding]) -> str:
     """Return the findings as a table."""
     rows = [
-        (each.number, each.statement, each.metric, "+" if each.sign > 0 else "-", *map(float, each.difference),
-         each.status, each.mixture_between)
+        (each.number, each.statement, each.metric, *each.cells, each.mixture_between)
         for each in as_tuple("found", found, Finding)
-    ]  # fmt: skip
-    columns = (
-        "finding",
-        "contrast against reconstruction",
-        "metric",
-        "predicted",
-        "difference",
-        "low",
-        "high",
+    ]
+    return text_table(
+        ("finding", "contrast against reconstruction", "metric", *_CELLS, "mixture between"), rows
     )
-    return text_table((*columns, "status", "mixture between"), rows)

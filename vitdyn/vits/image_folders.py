@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 """What is opened, by Pillow's names: these decode in this process; for others Pillow may run programs."""
 
-_OWN = re.compile(r"inspect-[0-9a-f]{12}(-heads)?\.(png|pdf|csv)")
 _ORIENTATION = 0x0112
 
 
@@ -49,8 +47,8 @@ def find_images(
 ) -> ImageFolder:
     """Decode the files of a folder and of those inside it, in order, until ``limit`` are good.
 
-    Hidden files, folders that are linked and what ``vitdyn inspect`` wrote are not read, and neither is an image that
-    one of the ``preprocessings`` refuses. Raises ``ValueError`` where there is no such folder, or no image that can
+    Hidden files, folders that are linked and pictures that vitdyn drew are not read, and neither is an image that one
+    of the ``preprocessings`` refuses. Raises ``ValueError`` where there is no such folder, or no image that can
     be read in it.
     """
     root, wanted = as_path("images", folder), tuple(preprocessings)
@@ -100,8 +98,6 @@ def _walked(root: Path) -> tuple[list[Path], list[tuple[Path, str]], int]:
         for path in (here / name for name in names if not name.startswith(".")):
             if not path.is_file():
                 skipped.append((path, "a link to nothing" if path.is_symlink() else "no file"))
-            elif _OWN.fullmatch(path.name):
-                skipped.append((path, "written by vitdyn inspect"))
             else:
                 files.append(path)
     once = _once(files)

@@ -84,6 +84,7 @@ class Learner(nn.Module):
         self.shape, self.readout = shape, readout
         self.encoder, self.heads = encoder, nn.ModuleDict(heads)
         if taught is not None:
+            # a dictionary and no module: a parameter is listed and trained once
             self.student = {"encoder": encoder, **{name: heads[name] for name in taught}}
             self.teacher = nn.ModuleDict(deepcopy(self.student)).requires_grad_(False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,22 +70,12 @@ class Fields:
             require_boolean(field, value)
         return value
 
-    def colours(self, field: str, default: tuple[float, ...], *, above_0: bool) -> tuple[float, ...]:
-        """Return three numbers, none negative."""
+    def value(
+        self, field: str, default: Any, require: Callable[..., None], *given: Any, **bounds: Any
+    ) -> Any:
+        """Return a field's value, ``default`` where it is left out, once ``require`` has let it pass."""
         with self.reading(field, default) as value:
-            require_colours(field, value, above_0=above_0)
-            return tuple(value)
-
-    def number(self, field: str, default: float, *, low: float, high: float) -> float:
-        """Return a number in [``low``, ``high``]."""
-        with self.reading(field, default) as value:
-            require_real(field, value, low=low, high=high)
-            return value
-
-    def choice(self, field: str, default: str, choices: Sequence[str]) -> str:
-        """Return one of ``choices``."""
-        with self.reading(field, default) as value:
-            require_choice(field, value, choices)
+            require(field, value, *given, **bounds)
             return value
 
     def sides(self, field: str, default: tuple[int, int]) -> tuple[int, int]:
@@ -123,20 +113,14 @@ def _of_transformers(fields: Mapping[str, Any], size: tuple[int, int], assume: A
         # as text, for True is no number of a filter though it equals 1
         require_choice("resample", str(number), [str(index) for index in range(len(FILTERS))])
     rescales = config.flag("do_rescale", True)
-    scale = config.number("rescale_factor", 1 / 255, low=1e-9, high=1e6) if rescales else 1.0
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    deviation: tuple[float, ...] = (1.0, 1.0, 1.0)
+    scale = config.value("rescale_factor", 1 / 255, require_real, low=1e-9, high=1e6) if rescales else 1.0
+    constants: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "deviation": (1.0, 1.0, 1.0)}
     if normal:
-        mean = config.colours("image_mean", HALF, above_0=False)
-        deviation = config.colours("image_std", HALF, above_0=True)
-    constants: dict[str, Any] = {
-        "mean": mean,
-        "deviation": deviation,
-        "filter": FILTERS[int(number)],
-        "scale": scale,
-    }
+        constants["mean"] = tuple(config.value("image_mean", HALF, require_colours))
+        constants["deviation"] = tuple(config.value("image_std", HALF, require_colours, above_0=True))
+    constants |= {"filter": FILTERS[int(number)], "scale": scale, "source": config.file}
     with config.reading("size", None):
-        return Preprocessing(resize=resize, crop=size, source=config.file, **constants)
+        return Preprocessing(resize=resize, crop=size, **constants)
 
 
 def _resize(config: Fields, size: tuple[int, int]) -> int | tuple[int, int]:
@@ -164,13 +148,15 @@ def _assume_missing(config: Fields, used: list[str], assume: Assume) -> None:
 def _of_timm(fields: Mapping[str, Any], size: tuple[int, int]) -> Preprocessing:
     """Read timm's ``pretrained_cfg``; what it leaves out has timm's own defaults."""
     config = Fields("config.json", fields)
-    part = config.number("crop_pct", 0.875, low=1e-6, high=1)
-    kind = config.choice("interpolation", "bicubic", FILTERS)
-    squashes = config.choice("crop_mode", "center", ("center", "squash")) == "squash"
-    mean = config.colours("mean", IMAGENET_MEAN, above_0=False)
-    deviation = config.colours("std", IMAGENET_DEVIATION, above_0=True)
+    part = config.value("crop_pct", 0.875, require_real, low=1e-6, high=1)
+    kind = config.value("interpolation", "bicubic", require_choice, FILTERS)
+    squashes = config.value("crop_mode", "center", require_choice, ("center", "squash")) == "squash"
+    mean = tuple(config.value("mean", IMAGENET_MEAN, require_colours))
+    deviation = tuple(config.value("std", IMAGENET_DEVIATION, require_colours, above_0=True))
     # timm cuts off what is no whole pixel, and so must we
     resize = (int(size[0] / part), int(size[1] / part)) if squashes else int(min(size) / part)
-    constants: dict[str, Any] = {"mean": mean, "deviation": deviation, "filter": kind}
+    source = "pretrained_cfg in config.json"
     with config.reading("crop_pct", None):
-        return Preprocessing(resize=resize, crop=size, source="pretrained_cfg in config.json", **constants)
+        return Preprocessing(
+            resize=resize, crop=size, mean=mean, deviation=deviation, filter=kind, source=source
+        )

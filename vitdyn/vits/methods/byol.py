@@ -37,6 +37,7 @@ class BYOL(Method):
 
     def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:
         """Return projector and predictor."""
+        # the predictor alone tells student from teacher: without it both would agree on a constant
         hidden = 4 * vit.width
         projector = mlp_head(vit.width, hidden, self.projection, normed=False)
         return {

@@ -66,6 +66,7 @@ class Data2Vec(Method):
         with torch.no_grad():
             blocks = run_vit(learner.teacher_weights, shape, images).residual[-self.blocks :]
             target = torch.stack([normalised(each[:, PREFIX:], "layer") for each in blocks]).mean(0)
+        # the student sees every place, MAE's encoder only those of visible patches
         weights = {**learner.encoder.weights, **dict(learner.heads["token"].named_parameters())}
         tokens = run_vit(weights, shape, images, masked=masked, keep_residual=False).final[:, PREFIX:]
         return data2vec(learner.heads["predictor"](tokens), target, masked, beta=self.beta)

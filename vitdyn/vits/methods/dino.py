@@ -54,6 +54,7 @@ class DINO(Method):
         assert isinstance(centre, Centre)
         temperatures = {each: getattr(self, each) for each in ("student_temperature", "teacher_temperature")}
         found = dino(learner.embed(batch, "head"), targets, centre.mean, **temperatures)
+        # after the loss, so that a batch is not centred by itself
         centre.mean = next_centre(centre.mean, targets, momentum=self.centre_momentum)
         return found
 

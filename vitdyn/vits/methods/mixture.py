@@ -45,6 +45,7 @@ class Mixture(Method):
 
     def loss(self, learner: Learner, batch: Batch) -> Float[Tensor, ""]:
         """Return the weighted sum."""
+        # contrast alone has a teacher, which therefore moves once a step
         rebuilt, contrasted = self.reconstruction.loss(learner, batch), self.contrast.loss(learner, batch)
         return (1 - self.weight) * rebuilt + self.weight * contrasted
 

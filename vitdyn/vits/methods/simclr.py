@@ -35,6 +35,7 @@ class SimCLR(Method):
 
     def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:
         """Return the projector."""
+        # both views are anchors and keys of one network: no teacher, and no predictor either
         hidden = 4 * vit.width
         return {"projector": mlp_head(vit.width, hidden, hidden, self.projection, normed=True)}
 

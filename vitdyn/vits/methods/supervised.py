@@ -28,5 +28,6 @@ class Supervised(Method):
 
     def loss(self, learner: Learner, batch: Batch) -> Float[Tensor, ""]:
         """Return the cross entropy."""
+        # one view suffices, and it is augmented as those of the other methods are
         scores = learner.heads["classifier"](learner.read(batch.view(0)))
         return nn.functional.cross_entropy(scores, batch.labels)
