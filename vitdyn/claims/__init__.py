@@ -14,6 +14,7 @@ from vitdyn.claims.claim import (
     moved,
 )
 from vitdyn.claims.contrast import CL_LOCAL_LOST, CL_LOSS, CL_TIME, HYBRID_THRESHOLD
+from vitdyn.claims.cosine import COSINE_GAP, COSINE_SPREAD, COSINE_THRESHOLD
 from vitdyn.claims.finite_size import CL_SYMMETRY, SYMMETRY
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import CL_GLOBAL, MAE_AREA
@@ -55,6 +56,9 @@ CLAIMS: tuple[Claim, ...] = (
     REDUCTION,
     REDUCTION_LIMIT,
     HYBRID_THRESHOLD,
+    COSINE_THRESHOLD,
+    COSINE_GAP,
+    COSINE_SPREAD,
     PARK_DISTANCE,
     PARK_HOMOGENEITY,
     PARK_FREQUENCY,
