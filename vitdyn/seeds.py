@@ -58,14 +58,14 @@ def as_seeds(value: object, field: str = "seeds") -> tuple[int, ...]:
     return tuple(map(int, seeds))
 
 
-def counted_seeds(value: object, field: str = "seeds") -> tuple[int, ...]:
+def counted_seeds(value: object) -> tuple[int, ...]:
     """Return the seeds of a run, given as their number (0, 1, ...) or themselves. Raises where one comes twice."""
     if isinstance(value, Integral):
-        require_integer(field, value, at_least=1, at_most=MOST_SEEDS)
+        require_integer("seeds", value, at_least=1, at_most=MOST_SEEDS)
         return tuple(range(int(value)))
-    seeds = as_seeds(value, field)
+    seeds = as_seeds(value)
     if len(set(seeds)) < len(seeds):
-        raise invalid_value(field, seeds, _EACH_ONCE)
+        raise invalid_value("seeds", seeds, _EACH_ONCE)
     return seeds
 
 

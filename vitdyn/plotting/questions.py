@@ -129,11 +129,11 @@ def table_of_ends(panels: Sequence[Panel]) -> str:
 
 
 @drawn_in_style
-def draw_panels(panels: Sequence[Panel], *, columns: int = 2, row_height: float = 2.6) -> Drawing:
-    """Draw the panels row by row, each with its legend below it."""
-    rows = -(-len(panels) // columns)
+def draw_panels(panels: Sequence[Panel], *, row_height: float = 2.6) -> Drawing:
+    """Draw the panels two in a row, each with its legend below it."""
+    rows = -(-len(panels) // 2)
     drawing = Drawing.of_size(PAGE_WIDTH, row_height * rows)
-    grid = drawing.figure.subplots(rows, columns, squeeze=False).ravel()
+    grid = drawing.figure.subplots(rows, 2, squeeze=False).ravel()
     for place, panel in zip(drawing.panels(grid), panels, strict=False):
         place.title(panel.title)
         _draw_panel(place, panel)
