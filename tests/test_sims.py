@@ -16,6 +16,8 @@ from vitdyn.claims.representations import ordered_runs
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import Runtime, Schedule, Training, simulate
 from vitdyn.dynamics.batches import BatchSource
+from vitdyn.experiments.families import objectives_by_name
+from vitdyn.experiments.family_axes import AXES
 from vitdyn.experiments.inspection import patch_area_attention
 from vitdyn.models import Correlations
 from vitdyn.models.reference import attend
@@ -39,6 +41,8 @@ FEW = {
     "GROWN": (4, 16, 32),
     "SHRUNK": (4, 16, 32),
     "WEIGHTS": (0.0, 0.7, 1.0),
+    "AXES": AXES[3:4],
+    "objectives_by_name": lambda: objectives_by_name(("mae", "cl")),
     "ordered_runs": lambda *given, **options: ordered_runs(*given, **options)[::5],
 }
 """Of what long sweeps go through, enough for every line of a script: each objective, both ends."""

@@ -76,7 +76,7 @@ def test_a_gap_is_that_of_the_layout():
 
 def test_a_row_reads_the_end_and_half_the_way_there(tmp_path):
     objective = objectives_by_name(["cl"])["cl"]
-    trajectory = ResultStore(tmp_path)(family_run(objective, 0.3, steps=40, seeds=2))
+    trajectory = ResultStore(tmp_path)(family_run(objective, 0.3, steps=40, scale="quick"))
     row, moved = FamilyRow.of(trajectory), attention_moved(trajectory)
     steps = trajectory["step"].to_numpy().tolist()
     for seed in range(2):

@@ -127,10 +127,13 @@ def test_what_has_not_moved_yet_is_final_only_if_its_correlations_rest():
 
 
 def test_sensitivity_counts_the_seeds_that_a_threshold_decides():
+    still = rows([(0.9, 0.05 - 0.045)] * 3)
     runs = [trajectory(rows([(0.6, 0.1)] * 3), rows(LOCAL)), trajectory(0.12 * START)]
+    runs.append(trajectory(rows(LOCAL), before=still))
     found = regime_sensitivity(runs, factors=(0.5, 1.25))
-    assert found[("share", 1.25)] == 1 and found[("vanished", 1.25)] == 1
-    assert sum(found.values()) == 2
+    assert found["share", 1.25] == (1, 0) and found["vanished", 1.25] == (1, 0)
+    assert found["settled", 0.5] == (0, 1)
+    assert np.sum(list(found.values()), 0).tolist() == [2, 1]
 
 
 def test_attention_moved_is_a_mean_over_local_areas():

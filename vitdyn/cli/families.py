@@ -22,13 +22,13 @@ class Families:
     """
 
     quick: bool = False
-    """Two seeds in place of four."""
+    """Two seeds and 200 steps in place of four and 400."""
     objectives: tuple[str, ...] = ()
     """Names of objectives; all where none is named."""
-    steps: int = 400
-    """Steps of descent."""
+    steps: int | None = None
+    """Steps of descent; left out, 400, or 200 with --quick."""
     pace: float = 1.0
-    """Learning rate, in units of each objective's own."""
+    """Learning rate, in units of each objective's own; teachers and trained parts keep the same clock."""
     seed: int = 0
     """Root seed: another one gives every run other random streams."""
     results: Path = Path("results")
@@ -58,7 +58,8 @@ class Families:
         from vitdyn.experiments.experiment import reseeded
         from vitdyn.experiments.families import family_run, objectives_by_name
 
-        options: dict[str, Any] = {"steps": self.steps, "pace": self.pace, "seeds": 2 if self.quick else 4}
+        options: dict[str, Any] = {"steps": self.steps, "pace": self.pace}
+        options["scale"] = "quick" if self.quick else "full"
         return {
             (name, gap): reseeded(family_run(objective, gap, name=name, **options), self.seed)
             for name, objective in objectives_by_name(self.objectives).items()

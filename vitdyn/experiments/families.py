@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from vitdyn._errors import require_choice, require_real
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import GradientDescent, Schedule, Training
 from vitdyn.experiments.cost import estimate_cost
-from vitdyn.experiments.experiment import Experiment
+from vitdyn.experiments.experiment import Experiment, reseeded
 from vitdyn.objectives import OBJECTIVES, Objective
 from vitdyn.observables import (
     RECORD,
@@ -25,8 +26,7 @@ from vitdyn.observables.learned import LearnedRegime
 from vitdyn.trajectory import Trajectory
 
 PATCHES, CLUSTERS, KAPPA_S = 64, 2, 0.4
-STEPS = 400
-SEEDS = 4
+STEPS, SEEDS = {"quick": 200, "full": 400}, {"quick": 2, "full": 4}
 METRICS = ("mutual_information", "local_r_squared", "global_r_squared", "rank_me")
 """What is measured beside attention: how alike queries are, what a linear map finds in F, how many directions F has."""
 _OBSERVED = (*RECORD, *metric_observables(METRICS, MetricImages(maps=4, objects=256, views=2)))
@@ -57,25 +57,58 @@ def family_run(
     gap: float,
     *,
     name: str | None = None,
-    steps: int = STEPS,
-    seeds: int | tuple[int, ...] = SEEDS,
+    scale: str = "full",
+    steps: int | None = None,
     pace: float = 1.0,
 ) -> Experiment:
-    """Return the run of an objective at a gap, by gradient descent at ``pace`` times its own learning rate."""
+    """Return the run of an objective at a gap, by gradient descent at ``pace`` times its own learning rate.
+
+    ``scale`` says how many ``steps``, unless they are named, and how many seeds. What else moves keeps the same clock
+    (``at_pace``): ``steps / pace`` steps go as far as ``steps`` do at pace 1.
+    """
+    require_choice("scale", scale, STEPS)
     layout = layout_of_gap(gap)
     optimizer = GradientDescent(learning_rate=pace * objective.default_learning_rate(layout))
+    name, objective = name or objective.name, at_pace(objective, pace)
     return Experiment(
-        name=f"{name or objective.name}-gap{gap:+.1f}",
+        name=f"{name}-gap{gap:+.1f}",
         training=Training(
             generator=PatchGenerator(layout=layout),
             objective=objective,
             optimizer=optimizer,
-            steps=steps,
-            seeds=seeds,
+            steps=STEPS[scale] if steps is None else steps,
+            seeds=SEEDS[scale],
             schedule=Schedule(frames=24),
             observables=_OBSERVED,
         ),
     )
+
+
+def stability_runs(gaps: Iterable[float]) -> dict[tuple[str, float, str], Experiment]:
+    """Return the runs of all objectives at some gaps from ten root seeds, and for twice the steps at half the rate."""
+    scale, steps = "quick", STEPS["full"]  # two seeds a root seed
+    found: dict[tuple[str, float, str], Experiment] = {}
+    for (name, objective), gap in product(objectives_by_name().items(), tuple(gaps)):
+        usual = family_run(objective, gap, name=name, scale=scale, steps=steps)
+        found |= {(name, gap, f"root {root}"): reseeded(usual, root) for root in range(10)}
+        slow = family_run(objective, gap, name=name, scale=scale, steps=2 * steps, pace=0.5)
+        found[name, gap, "slow"] = slow
+    return found
+
+
+def at_pace(objective: Objective, pace: float) -> Objective:
+    """Return an objective whose own clock runs ``pace`` times as fast: momenta m^pace, rates · pace, steps / pace."""
+    require_real("pace", pace, low=0.0, high=100.0, open_low=True)
+    changed: dict[str, float] = {}
+    for each in fields(objective):  # type: ignore[arg-type]
+        value = getattr(objective, each.name)
+        if each.name.endswith("momentum"):
+            changed[each.name] = value**pace
+        elif each.name.endswith("_rate"):
+            changed[each.name] = value * pace
+        elif each.name.endswith("_steps") or each.name == "period":
+            changed[each.name] = round(value / pace)
+    return replace(objective, **changed) if pace != 1 and changed else objective  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -104,9 +105,9 @@ def learned_regime(
 
 
 def regime_sensitivity(
-    trajectories: Iterable[Trajectory], *, factors: Sequence[float] = (0.5, 0.8, 1.25, 1.5)
-) -> dict[tuple[str, float], int]:
-    """Return how many seeds of all trajectories change their kind or cease to be final, or begin to, by threshold.
+    trajectories: Iterable[Trajectory], *, factors: Sequence[float] = (0.5, 0.8, 1.2, 1.5)
+) -> dict[tuple[str, float], tuple[int, int]]:
+    """Return, by threshold and factor, how many seeds change their regime, and how many whether it is final.
 
     Each of ``THRESHOLDS`` is multiplied with each factor, the others left as they are.
     """
@@ -114,16 +115,14 @@ def regime_sensitivity(
     require_sequence("factors", factors, "numbers")
     for factor in factors:
         require_real("factors", factor, low=0.0, high=2.0)
-    usual = [learned_regime(run) for run in runs]
-    return {
-        (name, factor): sum(
-            before != after
-            for run, regimes in zip(runs, usual, strict=True)
-            for before, after in zip(regimes, learned_regime(run, **{name: value * factor}), strict=True)
-        )
-        for name, value in THRESHOLDS.items()
-        for factor in factors
-    }
+    usual = [each for run in runs for each in learned_regime(run)]
+    found = {}
+    for name, factor in product(THRESHOLDS, factors):
+        moved = [each for run in runs for each in learned_regime(run, **{name: THRESHOLDS[name] * factor})]
+        pairs = list(zip(usual, moved, strict=True))
+        kinds = sum(one.kind != other.kind for one, other in pairs)
+        found[name, factor] = kinds, sum(one.is_final != other.is_final for one, other in pairs)
+    return found
 
 
 def attention_moved(trajectory: Trajectory) -> Float[np.ndarray, "frame seed"]:

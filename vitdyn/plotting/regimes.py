@@ -26,7 +26,10 @@ REGIME_COLOURS = {
 }
 _ON_DARK = ("local", "global", "mixed", "collapsed")
 """Colours on which a letter is white. Letters tell regimes apart where colours cannot."""
-_ROW, _WIDTH = 0.155, 7.2  # inches
+_ROW, _AROUND = 0.165, 3.2
+"""Inches of a row, and rows that title and labels of a panel take."""
+_WIDTHS, _RATIOS = (4.4, 6.8, 9.8), (1.25, 1, 1)
+"""Inches of a figure with so many stacks of panels beside the map, and how they share them."""
 _HATCH = "//////"
 
 
@@ -106,25 +109,33 @@ def _name_groups(axes: Axes, grid: RegimeGrid) -> None:
             axes.axhline(min(places) - 0.5, color="white", linewidth=2.2)
             axes.axhline(min(places) - 0.5, color=BLACK, linewidth=0.5)
         where = len(grid.columns) - 0.42, (min(places) + max(places)) / 2
-        axes.text(*where, name, rotation=270, ha="left", va="center", fontsize=6)
+        axes.text(*where, name.replace("-", "-\n"), ha="left", va="center", fontsize=6.5)
 
 
 @drawn_in_style
-def draw_regimes(whole: RegimeGrid, parts: Sequence[RegimeGrid]) -> Drawing:
-    """Draw the map of all objectives at the left, and at the right one panel for each axis that is varied.
+def draw_regimes(grids: Sequence[RegimeGrid]) -> Drawing:
+    """Draw the first grid, the map of all objectives, at the left, and the others in two stacks beside it.
 
     A tile has a stripe for each seed; it is hatched where the seed still moves. The letter is the regime's first.
     """
-    heights = [len(part.rows) + 3.4 for part in parts]
-    rows = max(len(whole.rows) + 3.4, sum(heights))
-    drawing = Drawing.of_size(_WIDTH, _ROW * rows + 0.5)
-    left, right = np.asarray(drawing.figure.subfigures(1, 2, width_ratios=[1, 1.1]))
-    panel = LetteredAxes(drawing, left.subplots(), "a")
+    whole, *parts = grids
+    half = -(-len(parts) // 2)
+    stacks = [part for part in (parts[:half], parts[half:]) if part]
+    rows = max(sum(len(part.rows) + _AROUND for part in stack) for stack in ([whole], *stacks))
+    drawing = Drawing.of_size(_WIDTHS[len(stacks)], _ROW * rows + 0.5)
+    figures = np.atleast_1d(
+        np.asarray(drawing.figure.subfigures(1, 1 + len(stacks), width_ratios=_RATIOS[: 1 + len(stacks)]))
+    )
+    panel = LetteredAxes(drawing, figures[0].subplots(), "a")
     _draw_grid(panel, whole)
     _name_groups(panel.axes, whole)
-    places = right.subplots(len(parts), 1, height_ratios=heights, squeeze=False).ravel()
-    for letter, axes, part in zip("bcdefghijk", places, parts, strict=False):
-        _draw_grid(LetteredAxes(drawing, axes, letter), part)
+    letters = iter("bcdefghijklm")
+    for figure, stack in zip(figures[1:], stacks, strict=True):
+        heights = [len(part.rows) + _AROUND for part in stack]
+        for axes, part in zip(
+            figure.subplots(len(stack), height_ratios=heights, squeeze=False).ravel(), stack, strict=True
+        ):
+            _draw_grid(LetteredAxes(drawing, axes, next(letters)), part)
     handles = [Patch(facecolor=colour, label=name) for name, colour in REGIME_COLOURS.items()]
     handles.append(Patch(facecolor=SKY, hatch=_HATCH, edgecolor="white", linewidth=0, label="still moving"))
     drawing.figure.legend(
