@@ -18,6 +18,13 @@ from vitdyn.claims.cosine import COSINE_GAP, COSINE_SPREAD, COSINE_THRESHOLD
 from vitdyn.claims.finite_size import CL_SYMMETRY, SYMMETRY
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import CL_GLOBAL, MAE_AREA
+from vitdyn.claims.masked_prediction import (
+    BEIT_TEMPERATURE,
+    D2V_TEACHER,
+    MIM_ORDER,
+    RCMAE_FROZEN,
+    SELF_TARGETS,
+)
 from vitdyn.claims.phases import MAE_ORDER, MAE_PHASE_ONE, MAE_PHASES
 from vitdyn.claims.reconstruction import (
     MAE_GLOBAL_TIME,
@@ -59,6 +66,11 @@ CLAIMS: tuple[Claim, ...] = (
     COSINE_THRESHOLD,
     COSINE_GAP,
     COSINE_SPREAD,
+    MIM_ORDER,
+    BEIT_TEMPERATURE,
+    RCMAE_FROZEN,
+    SELF_TARGETS,
+    D2V_TEACHER,
     PARK_DISTANCE,
     PARK_HOMOGENEITY,
     PARK_FREQUENCY,

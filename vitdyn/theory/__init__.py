@@ -7,6 +7,12 @@
 """
 
 from vitdyn.theory.cosine import critical_clusters, own_cluster_share, repulsion_threshold
+from vitdyn.theory.masked_prediction import (
+    class_temperature,
+    frozen_teacher_attention,
+    lead_of_loss,
+    student_pace,
+)
 from vitdyn.theory.predictions import (
     Prediction,
     collapse_loss,
@@ -38,10 +44,11 @@ from vitdyn.theory.regime import Regime
 from vitdyn.theory.spectrum import areas_log_amplitude
 
 __all__ = [
-    "Phase", "Prediction", "Rate", "Regime", "areas_log_amplitude", "collapse_loss", "collapse_threshold",
-    "contrastive_level", "contrastive_time", "critical_clusters", "first_lead", "global_area_time",
-    "global_query_level", "local_area_time", "local_area_time_bound", "lost_correlation_exponent",
-    "mixture_threshold", "own_area_level", "own_cluster_share", "phase_one_level", "phase_one_start",
-    "phases", "position_correlation_exponent", "position_correlation_ratio", "reconstruction_infimum",
-    "repulsion_threshold", "tail_exponent", "take_over_level",
+    "Phase", "Prediction", "Rate", "Regime", "areas_log_amplitude", "class_temperature", "collapse_loss",
+    "collapse_threshold", "contrastive_level", "contrastive_time", "critical_clusters", "first_lead",
+    "frozen_teacher_attention", "global_area_time", "global_query_level", "lead_of_loss", "local_area_time",
+    "local_area_time_bound", "lost_correlation_exponent", "mixture_threshold", "own_area_level",
+    "own_cluster_share", "phase_one_level", "phase_one_start", "phases", "position_correlation_exponent",
+    "position_correlation_ratio", "reconstruction_infimum", "repulsion_threshold", "student_pace",
+    "tail_exponent", "take_over_level",
 ]  # fmt: skip
