@@ -13,7 +13,7 @@ from vitdyn.claims.claim import Assumption, Case, Claim, Control, Interval, Meas
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import EXPONENTS
 from vitdyn.data import PatchGenerator, PatchLayout
-from vitdyn.dynamics import Schedule, Training
+from vitdyn.dynamics import GradientDescent, Schedule, Training
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import IJEPA, RCMAE, BEiT, Data2Vec, MaskedReconstruction, Objective, SimMIM
 from vitdyn.observables import least_global_attention
@@ -34,12 +34,16 @@ def _run(
     objective: Objective, gap: str, scale: str, words: str = "", *, patches: int = 64, steps: int = _STEPS
 ) -> Case:
     """Return a run with one cluster: in none of these losses does a cluster repel another."""
+    layout = PatchLayout.from_exponents(patches, *EXPONENTS[gap])
+    # a teacher that stays leaves the student in a balance, which the noise of large steps moves
+    pace = 0.25 if isinstance(objective, RCMAE) else 1.0
     training = Training(
-        generator=PatchGenerator(layout=PatchLayout.from_exponents(patches, *EXPONENTS[gap])),
+        generator=PatchGenerator(layout=layout),
         objective=objective,
         steps=steps,
         seeds=_SEEDS[scale],
         batch_size=16,
+        optimizer=GradientDescent(learning_rate=pace * objective.default_learning_rate(layout)),
         schedule=Schedule(frames=3),
     )
     name = f"{objective.name}-{gap}"
@@ -252,9 +256,9 @@ RCMAE_FROZEN = Claim(
     source="vitdyn's notes",
     note="claims.md#rcmae-frozen",
     assumptions=(*_ON_SIMULATIONS, _STAYS, _at_least(_STEPS)),
-    surrogate=f"Attention of local queries to their own area after {_STEPS} steps at P = 64, momentum 1, γ_c = 1 "
-    f"(Δ = 0.4 and −0.3) and 3 (0.4): within {_LEVEL_MARGIN} of the formula, by a 99.9 % interval over seeds. "
-    "Controls: momentum 0.9; the level moved by twice the margin.",
+    surrogate=f"Attention of local queries to their own area after {_STEPS} steps at P = 64 and a quarter of the "
+    f"default rate, momentum 1, γ_c = 1 (Δ = 0.4 and −0.3) and 3 (0.4): within {_LEVEL_MARGIN} of the formula, by a "
+    "99.9 % interval over seeds. Controls: momentum 0.9; the level moved by twice the margin.",
     symbol="A_own",
     predicted=_frozen_level,
     measure=_own_attention,
