@@ -232,7 +232,7 @@ BEIT_TEMPERATURE = Claim(
 
 _STAYS = assume.every_run(
     "RC-MAE with a weight above 0 whose teacher stays: momentum 1.",
-    lambda spec: spec.objective.name == "rc-mae" and spec.objective.weight > 0 and _momentum(spec) == 1,
+    lambda spec: isinstance(spec.objective, RCMAE) and spec.objective.weight > 0 and _momentum(spec) == 1,
 )
 _LEVEL_MARGIN = 0.1
 
