@@ -40,6 +40,7 @@ STEPS = (1, 2, 3)
 FEW = {
     "GROWN": (4, 16, 32),
     "SHRUNK": (4, 16, 32),
+    "PLACES": (0, 4),
     "WEIGHTS": (0.0, 0.7, 1.0),
     "AXES": AXES[3:4],
     "objectives_by_name": lambda: objectives_by_name(("mae", "cl")),
@@ -72,9 +73,11 @@ def shrink(module, monkeypatch):
     def shrunk(experiment):
         if not isinstance(experiment.training, Training):
             return experiment
-        training = replace(experiment.training, steps=max(STEPS), seeds=2, batch_size=4, evaluation_samples=8)
-        if training.schedule.spacing == "explicit":
-            training = replace(training, schedule=Schedule(spacing="explicit", steps=STEPS))
+        schedule = experiment.training.schedule
+        if schedule.spacing == "explicit":
+            schedule = Schedule(spacing="explicit", steps=STEPS)
+        small = {"steps": max(STEPS), "seeds": 2, "batch_size": 4, "evaluation_samples": 8}
+        training = replace(experiment.training, schedule=schedule, **small)
         return replace(
             experiment,
             training=replace(training, observables=tuple(map(on_few_images, training.observables))),

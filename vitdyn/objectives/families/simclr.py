@@ -58,5 +58,5 @@ class SimCLR(TwoViews):
         return pooled_form(batch, self.pooled_loss)
 
     def default_learning_rate(self, layout: PatchLayout) -> float:
-        """Return 4 P K: mean pooling divides the gradient of one position by P, the draw of a cluster by K."""
-        return 4.0 * layout.patches * layout.clusters
+        """Return 8 τ P K: gradients have a factor 1/τ, and 1/P from pooling, 1/K from the draw of a cluster."""
+        return 8.0 * self.temperature * layout.patches * layout.clusters
