@@ -42,6 +42,7 @@ from vitdyn.claims.representations import (
     PARK_HOMOGENEITY,
     PARK_MIXTURE,
 )
+from vitdyn.claims.self_distillation import DINO_CENTRE, DINO_UNIFORM, IBOT_LOCAL
 
 CLAIMS: tuple[Claim, ...] = (
     MAE_AREA,
@@ -71,6 +72,9 @@ CLAIMS: tuple[Claim, ...] = (
     RCMAE_FROZEN,
     SELF_TARGETS,
     D2V_TEACHER,
+    DINO_CENTRE,
+    DINO_UNIFORM,
+    IBOT_LOCAL,
     PARK_DISTANCE,
     PARK_HOMOGENEITY,
     PARK_FREQUENCY,

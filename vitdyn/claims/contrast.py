@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from math import inf
 
-import numpy as np
-
 from vitdyn.claims import assumptions as assume
 from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, moved
 from vitdyn.claims.flows import (
@@ -24,6 +22,7 @@ from vitdyn.claims.flows import (
     sweep,
     with_coarser,
 )
+from vitdyn.claims.judgement import turning_point
 from vitdyn.data import Uniform
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.reduced import MeanField
@@ -176,18 +175,8 @@ def _threshold(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     """Return λ* between the last weight that learns local areas and the first that collapses."""
     weights = [spec_of(case, index).weight for index in range(len(case.runs))]
     own = [float(each.final["own_area_attention"].sel(statistic="mean")[0, 0, 1]) for each in trajectories]
-    local = np.array(own) > 0.25
-    # λ* is outside the grid: its interval reaches to the end of what λ can be.
-    if local.all() or not local.any():
-        edge = weights[-1] if local.all() else weights[0]
-        low, high = (edge, 1.0) if local.all() else (0.0, edge)
-        return Measurement(edge, low, high, len(local), "between two weights")
-    first = int(np.argmin(local))
-    # A threshold is one place: attention that changes hands twice has none.
-    if local[first:].any():
-        raise ArithmeticError("the kind of attention that takes over does not change once over the weights")
-    low, high = weights[first - 1], weights[first]
-    return Measurement((low + high) / 2, low, high, len(local), "between two weights")
+    signs = [1 if each > 0.25 else -1 for each in own]
+    return turning_point(weights, signs, low=0.0, high=1.0, of="between two weights")
 
 
 def _near_collapse(case: Case) -> Interval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 
 import numpy as np
@@ -66,3 +67,22 @@ def compare(predicted: tuple[float, float], measured: Measurement) -> tuple[str,
     if high <= least or low >= most:
         return REFUTED, ""
     return INCONCLUSIVE, "the measured interval straddles an end of the predicted one"
+
+
+def turning_point(
+    values: Sequence[float], signs: Sequence[int], *, low: float, high: float, of: str
+) -> Measurement:
+    """Return where a sign turns from + to − in a sweep of ascending values: between the last + and the first −.
+
+    0 is a sign that is not known. Where one of both is missing, the interval reaches to ``low`` or ``high``, the ends
+    of what a value can be. Raises ``ArithmeticError`` where a − comes before a +: there is no one place.
+    """
+    positive = [value for value, sign in zip(values, signs, strict=True) if sign > 0]
+    negative = [value for value, sign in zip(values, signs, strict=True) if sign < 0]
+    start, stop = max(positive, default=low), min(negative, default=high)
+    if start > stop:
+        raise ArithmeticError(
+            "what is measured does not change once over the values of the sweep: it turns in no one place"
+        )
+    middle = (start + stop) / 2 if positive and negative else start if positive else stop
+    return Measurement(middle, start, stop, len(values), of)

@@ -41,14 +41,15 @@ from vitdyn.theory.rates import (
     tail_exponent,
 )
 from vitdyn.theory.regime import Regime
+from vitdyn.theory.self_distillation import centre_threshold, uniform_threshold
 from vitdyn.theory.spectrum import areas_log_amplitude
 
 __all__ = [
-    "Phase", "Prediction", "Rate", "Regime", "areas_log_amplitude", "class_temperature", "collapse_loss",
-    "collapse_threshold", "contrastive_level", "contrastive_time", "critical_clusters", "first_lead",
-    "frozen_teacher_attention", "global_area_time", "global_query_level", "lead_of_loss", "local_area_time",
-    "local_area_time_bound", "lost_correlation_exponent", "mixture_threshold", "own_area_level",
-    "own_cluster_share", "phase_one_level", "phase_one_start", "phases", "position_correlation_exponent",
-    "position_correlation_ratio", "reconstruction_infimum", "repulsion_threshold", "student_pace",
-    "tail_exponent", "take_over_level",
+    "Phase", "Prediction", "Rate", "Regime", "areas_log_amplitude", "centre_threshold", "class_temperature",
+    "collapse_loss", "collapse_threshold", "contrastive_level", "contrastive_time", "critical_clusters",
+    "first_lead", "frozen_teacher_attention", "global_area_time", "global_query_level", "lead_of_loss",
+    "local_area_time", "local_area_time_bound", "lost_correlation_exponent", "mixture_threshold",
+    "own_area_level", "own_cluster_share", "phase_one_level", "phase_one_start", "phases",
+    "position_correlation_exponent", "position_correlation_ratio", "reconstruction_infimum",
+    "repulsion_threshold", "student_pace", "tail_exponent", "take_over_level", "uniform_threshold",
 ]  # fmt: skip
