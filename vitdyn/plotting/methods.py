@@ -26,7 +26,8 @@ PANELS = (
 """Metric, title and scale of each panel."""
 
 _COLOURS = {"patches": BLUE, "image": VERMILLION, "both": ORANGE}
-_MARKERS = "os^Dv"
+_WORDS = {"patches": "loss of single patches", "image": "of whole images", "both": "of both"}
+_MARKERS = "o^Dv"
 
 
 @drawn_in_style
@@ -59,7 +60,7 @@ def draw_methods(groups: Mapping[str, Sequence[Trajectory]]) -> Drawing:
     assert first is not None
     first.invert_yaxis()
     looks = [(GREY, _MARKERS[number], group) for number, group in enumerate(groups)]
-    looks += [(colour, "s", f"loss of {reads}") for reads, colour in _COLOURS.items()]
+    looks += [(colour, "s", _WORDS[reads]) for reads, colour in _COLOURS.items()]
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=4, linestyle="none", label=label)
         for colour, marker, label in looks

@@ -61,7 +61,7 @@ def by_method(records: Sequence[Trajectory], name: str) -> dict[str, Float[np.nd
     seeds = {method: sorted(rows) for method, rows in found.items()}
     if len({tuple(each) for each in seeds.values()}) > 1:
         raise invalid_value("records", seeds, "must hold the same seeds for each method")
-    present = [method for method in (UNTRAINED, *METHODS, *found) if method in found]
+    present = [method for method in (UNTRAINED, *METHODS) if method in found]
     return {method: np.stack([found[method][seed] for seed in seeds[method]]) for method in present}
 
 

@@ -22,9 +22,6 @@ class Work(NamedTuple):
     blocks: int
     views: int
 
-    def __add__(self, other: tuple[int, ...]) -> Work:  # type: ignore[override]
-        return Work(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):

@@ -51,4 +51,5 @@ class Mixture(Method):
 
     def work(self, vit: SmallViT, side: int) -> Work:
         """Return the sum of what both cost."""
-        return self.reconstruction.work(vit, side) + self.contrast.work(vit, side)
+        parts = self.reconstruction.work(vit, side), self.contrast.work(vit, side)
+        return Work(*map(sum, zip(*parts, strict=True)))
