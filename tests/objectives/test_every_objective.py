@@ -17,6 +17,7 @@ from vitdyn.dynamics.memory import CACHE_MIB, split_cells
 from vitdyn.objectives import contract
 
 EACH = pytest.mark.parametrize("name", CASES)
+PATCHWISE = {"mae", "simmim", "beit", "u-mae", "mixture", "data2vec", "i-jepa", "rc-mae", "ibot", "cmae"}
 SIZES = [(5, 3, 1), (6, 3), (2, 4, 3)]
 
 
@@ -102,3 +103,11 @@ def test_cells_of_a_grid_train_in_one_batch_to_their_own_bits(name):
         assert found.dataset.equals(simulate(cell).dataset)
         ends.append(found["final_feature_position"].to_numpy())
     assert all(abs(a - b).max() > 1e-9 for i, a in enumerate(ends) for b in ends[i + 1 :])
+
+
+@EACH
+def test_rows_of_q_stay_equal_iff_the_loss_sees_pooled_outputs_alone(name):
+    """Whatever is carried: a teacher's rows are equal too, and a queue, a centre or prototypes know of no patch."""
+    rows = simulate(training_of(name, seeds=(3,)))["final_feature_position"].to_numpy()[0]
+    apart = abs(rows - rows.mean(0)).max() / abs(rows).max()
+    assert apart > 1e-3 if name in PATCHWISE else apart < 1e-12
