@@ -143,6 +143,11 @@ class TestComplaints:
             kind(**{field: value})
 
 
+def test_a_schedule_that_starts_anew_must_be_one(complaint):
+    with complaint("momentum_steps", "epoch_steps"):
+        RCMAE(epoch_steps=10)
+
+
 def test_the_registry():
     assert list(OBJECTIVES) == [kind.name for kind in OBJECTIVES.values()]
     assert {kind.family for kind in OBJECTIVES.values()} <= set(FAMILIES)

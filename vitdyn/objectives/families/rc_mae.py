@@ -8,7 +8,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_integer, require_real
+from vitdyn._errors import invalid_value, require_integer, require_real
 from vitdyn.losses import rc_mae
 from vitdyn.models import Correlations
 from vitdyn.objectives.forward import ForwardPass, State
@@ -47,6 +47,9 @@ class RCMAE(MaskedPatches, WithTeacher):
         require_real("weight", self.weight, low=0.0, high=1e6)
         self.require_momentum()
         require_integer("epoch_steps", self.epoch_steps, at_least=0)
+        if self.epoch_steps and not self.momentum_steps:
+            words = "must be positive where epoch_steps starts the momentum's schedule anew"
+            raise invalid_value("momentum_steps", self.momentum_steps, words)
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L."""
