@@ -45,7 +45,7 @@ class Pretraining:
     class token. AdamW (0.9, 0.95): the rate rises over the share ``warmup`` of the steps and falls to 0 by a cosine;
     only matrices decay.
 
-    >>> from vitdyn.vits import Contrast
+    >>> from vitdyn.vits.methods import Contrast
     >>> Pretraining(method=Contrast(temperature=0.1), steps=200).method_name
     'contrast'
     """

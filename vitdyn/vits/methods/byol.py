@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitdyn._errors import require_integer, require_real
 from vitdyn.losses import byol
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
@@ -24,16 +22,12 @@ class BYOL(Method):
     itself. Source: Grill et al. (2020).
     """
 
-    name: ClassVar[str] = "byol"
-    reads: ClassVar[str] = "image"
-    taught: ClassVar[tuple[str, ...] | None] = ("projector",)
+    name = "byol"
+    reads = "image"
+    taught = ("projector",)
 
     momentum: float = 0.97
     projection: int = 64
-
-    def __post_init__(self) -> None:
-        require_real("momentum", self.momentum, low=0, high=1)
-        require_integer("projection", self.projection, at_least=1)
 
     def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:
         """Return projector and predictor."""

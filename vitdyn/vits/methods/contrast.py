@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitdyn._errors import require_integer, require_real
 from vitdyn.losses import moco_v3
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
@@ -24,20 +22,15 @@ class Contrast(Method):
     share ``momentum``, rising to 1, of itself, and that moves before they are taken. Source: Chen, Xie and He (2021).
     """
 
-    name: ClassVar[str] = "contrast"
-    reads: ClassVar[str] = "image"
-    taught: ClassVar[tuple[str, ...] | None] = ("projector",)
+    name = "contrast"
+    reads = "image"
+    taught = ("projector",)
     # a projection of patches that is trained makes contrast unstable (MoCo v3)
-    freezes_patches: ClassVar[bool] = True
+    freezes_patches = True
 
     temperature: float = 0.2
     momentum: float = 0.9
     projection: int = 64
-
-    def __post_init__(self) -> None:
-        require_real("temperature", self.temperature, low=1e-3, high=100)
-        require_real("momentum", self.momentum, low=0, high=1)
-        require_integer("projection", self.projection, at_least=1)
 
     def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:
         """Return projector and predictor."""

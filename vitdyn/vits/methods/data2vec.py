@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitdyn._errors import invalid_value, require_integer, require_real
+from vitdyn._errors import invalid_value
 from vitdyn.losses import data2vec
 from vitdyn.losses.masked import normalised
 from vitdyn.vits.functional_vit import run_vit
@@ -29,21 +28,15 @@ class Data2Vec(Method):
     ``momentum``, rising to 1, of itself. Source: Baevski et al. (2022).
     """
 
-    name: ClassVar[str] = "data2vec"
-    reads: ClassVar[str] = "patches"
-    view_count: ClassVar[int] = 0
-    taught: ClassVar[tuple[str, ...] | None] = ()
+    name = "data2vec"
+    reads = "patches"
+    view_count = 0
+    taught = ()
 
     mask: float = 0.5
     blocks: int = 2
     beta: float = 2.0
     momentum: float = 0.97
-
-    def __post_init__(self) -> None:
-        require_real("mask", self.mask, low=0, high=1, open_low=True, open_high=True)
-        require_integer("blocks", self.blocks, at_least=1)
-        require_real("beta", self.beta, low=0, high=1e6)
-        require_real("momentum", self.momentum, low=0, high=1)
 
     def check(self, vit: SmallViT, side: int) -> None:
         """Raise ``ValueError`` where no patch is masked, none is left, or there are not so many blocks."""

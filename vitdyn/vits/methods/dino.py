@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitdyn._errors import require_integer, require_real
 from vitdyn.losses import dino, next_centre, unit_vectors
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
@@ -26,22 +24,15 @@ class DINO(Method):
     no crops of parts. Source: Caron et al. (2021).
     """
 
-    name: ClassVar[str] = "dino"
-    reads: ClassVar[str] = "image"
-    taught: ClassVar[tuple[str, ...] | None] = ("head",)
+    name = "dino"
+    reads = "image"
+    taught = ("head",)
 
     prototypes: int = 64
     student_temperature: float = 0.1
     teacher_temperature: float = 0.05
     centre_momentum: float = 0.9
     momentum: float = 0.97
-
-    def __post_init__(self) -> None:
-        require_integer("prototypes", self.prototypes, at_least=2)
-        for name in ("student_temperature", "teacher_temperature"):
-            require_real(name, getattr(self, name), low=1e-3, high=100)
-        for name in ("centre_momentum", "momentum"):
-            require_real(name, getattr(self, name), low=0, high=1)
 
     def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:
         """Return the head, and the centre of what the teacher's gives."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitdyn._errors import require_integer, require_real
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
 from vitdyn.vits.small_vit import SmallViT
@@ -23,12 +24,26 @@ class Work(NamedTuple):
     views: int
 
 
+# a hyperparameter of one name has one range, whatever the method
+_SHARE: dict[str, Any] = {"low": 0, "high": 1}
+_TEMPERATURE: dict[str, Any] = {"low": 1e-3, "high": 100}
+_ANY: dict[str, Any] = {"low": 0, "high": 1e6}
+_REAL = {
+    **dict.fromkeys(("temperature", "student_temperature", "teacher_temperature"), _TEMPERATURE),
+    **dict.fromkeys(("momentum", "centre_momentum", "weight"), _SHARE),
+    **dict.fromkeys(("invariance", "variance", "covariance", "beta"), _ANY),
+    "mask": {**_SHARE, "open_low": True, "open_high": True},
+}
+_WHOLE = {"projection": 1, "blocks": 1, "prototypes": 2}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
     """How an encoder is trained: the heads that are added to it, which of them a teacher has too, and the loss.
 
     A method is a frozen dataclass, its fields its hyperparameters, in a file of its own; ``METHODS`` lists it by
-    ``name``. ``view_count`` augmented views are drawn of each image (0: it is seen as it is).
+    ``name``. Fields of known names are held to their ranges. ``view_count`` augmented views are drawn of each image
+    (0: it is seen as it is).
     """
 
     name: ClassVar[str]
@@ -44,6 +59,14 @@ class Method(ABC):
     def __init_subclass__(cls) -> None:
         # in JSON: objectives of the theory's layer go by the same names
         cls.spec_kind = f"methods.{cls.__name__}"
+
+    def __post_init__(self) -> None:
+        for name, bounds in _REAL.items():
+            if hasattr(self, name):
+                require_real(name, getattr(self, name), **bounds)
+        for name, least in _WHOLE.items():
+            if hasattr(self, name):
+                require_integer(name, getattr(self, name), at_least=least)
 
     def check(self, vit: SmallViT, side: int) -> None:
         """Raise ``ValueError`` where the method cannot train this encoder on images of ``side`` pixels."""

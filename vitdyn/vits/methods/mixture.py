@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitdyn._errors import require_kind, require_real
+from vitdyn._errors import require_kind
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
 from vitdyn.vits.methods.contrast import Contrast
@@ -21,17 +20,17 @@ from vitdyn.vits.small_vit import SmallViT
 class Mixture(Method):
     """Mixture: (1 − w) · reconstruction + w · contrast, w = ``weight``. Source: Park et al. (2023)."""
 
-    name: ClassVar[str] = "mixture"
-    reads: ClassVar[str] = "both"
-    taught: ClassVar[tuple[str, ...] | None] = Contrast.taught
-    freezes_patches: ClassVar[bool] = True
+    name = "mixture"
+    reads = "both"
+    taught = Contrast.taught
+    freezes_patches = True
 
     weight: float = 0.2
     reconstruction: Reconstruction = field(default_factory=Reconstruction)
     contrast: Contrast = field(default_factory=Contrast)
 
     def __post_init__(self) -> None:
-        require_real("weight", self.weight, low=0, high=1)
+        super().__post_init__()
         require_kind("reconstruction", self.reconstruction, Reconstruction)
         require_kind("contrast", self.contrast, Contrast)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitdyn._errors import invalid_value, require_boolean, require_real
+from vitdyn._errors import invalid_value, require_boolean
 from vitdyn.losses import mae
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
@@ -24,15 +23,15 @@ class Reconstruction(Method):
     (y − mean)/√(variance + 1e-6) of each patch. Source: He et al. (2022).
     """
 
-    name: ClassVar[str] = "reconstruction"
-    reads: ClassVar[str] = "patches"
-    view_count: ClassVar[int] = 0
+    name = "reconstruction"
+    reads = "patches"
+    view_count = 0
 
     mask: float = 0.5
     normalised_targets: bool = False
 
     def __post_init__(self) -> None:
-        require_real("mask", self.mask, low=0, high=1, open_low=True, open_high=True)
+        super().__post_init__()
         require_boolean("normalised_targets", self.normalised_targets)
 
     def check(self, vit: SmallViT, side: int) -> None:

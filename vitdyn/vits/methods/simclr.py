@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitdyn._errors import require_integer, require_real
 from vitdyn.losses import nt_xent
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
@@ -23,15 +21,11 @@ class SimCLR(Method):
     Source: Chen, Kornblith, Norouzi and Hinton (2020); three layers as in Chen, Xie and He (2021).
     """
 
-    name: ClassVar[str] = "simclr"
-    reads: ClassVar[str] = "image"
+    name = "simclr"
+    reads = "image"
 
     temperature: float = 0.2
     projection: int = 64
-
-    def __post_init__(self) -> None:
-        require_real("temperature", self.temperature, low=1e-3, high=100)
-        require_integer("projection", self.projection, at_least=1)
 
     def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:
         """Return the projector."""

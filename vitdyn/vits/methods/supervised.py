@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,9 +17,9 @@ from vitdyn.vits.small_vit import SmallViT
 class Supervised(Method):
     """Labels: mean of −log softmax at the label of one augmented view."""
 
-    name: ClassVar[str] = "supervised"
-    reads: ClassVar[str] = "image"
-    view_count: ClassVar[int] = 1
+    name = "supervised"
+    reads = "image"
+    view_count = 1
 
     def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:
         """Return the linear map to the labels' scores."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitdyn._errors import require_integer, require_real
 from vitdyn.losses import vicreg
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
@@ -23,18 +21,13 @@ class VICReg(Method):
     The formula is that of the authors' code. Source: Bardes, Ponce and LeCun (2022).
     """
 
-    name: ClassVar[str] = "vicreg"
-    reads: ClassVar[str] = "image"
+    name = "vicreg"
+    reads = "image"
 
     invariance: float = 25.0
     variance: float = 25.0
     covariance: float = 1.0
     projection: int = 64
-
-    def __post_init__(self) -> None:
-        for weight in ("invariance", "variance", "covariance"):
-            require_real(weight, getattr(self, weight), low=0, high=1e6)
-        require_integer("projection", self.projection, at_least=1)
 
     def heads(self, vit: SmallViT, images: ImageSet, seed: int) -> dict[str, nn.Module]:
         """Return the expander."""
