@@ -11,16 +11,23 @@ from vitdyn.dynamics import GradientDescent, loss_gradient
 from vitdyn.dynamics.gradient import forward_pass
 from vitdyn.models import Correlations
 from vitdyn.objectives import (
+    BYOL,
     CMAE,
+    DINO,
+    IBOT,
     IJEPA,
+    MSN,
     OBJECTIVES,
     RCMAE,
     UMAE,
     BEiT,
     Contrastive,
     Data2Vec,
+    DeepCluster,
     MaskedReconstruction,
     SimMIM,
+    SimSiam,
+    SwAV,
 )
 from vitdyn.objectives.contract import first_state
 from vitdyn.objectives.objective import FAMILIES
@@ -125,6 +132,12 @@ class TestComplaints:
         contrast.check(self.layout, 2)
         MAE.check(self.layout, 1)
 
+    @pytest.mark.parametrize("kind", [SwAV, MSN])
+    def test_no_balance_gives_a_sample_to_more_prototypes_than_samples(self, kind, complaint):
+        with complaint("prototypes", "at most 6"):
+            kind(prototypes=7).check(self.layout, 6)
+        kind(prototypes=6).check(self.layout, 6)
+
     @pytest.mark.parametrize(
         ("kind", "field", "value"),
         [
@@ -136,6 +149,14 @@ class TestComplaints:
             ),
             *((Contrastive, "weight_decay", value) for value in (-1e-9, float("inf"), "0")),
             (Contrastive, "views", "same"),
+            *((kind, "momentum", value) for kind in (BYOL, MSN, DINO, IBOT) for value in (-0.1, 1.1)),
+            *((kind, "centre_momentum", value) for kind in (DINO, IBOT) for value in (-0.1, 1.1)),
+            *((kind, "teacher_temperature", value) for kind in (DINO, IBOT) for value in (0.0, -1.0)),
+            *((kind, "temperature", value) for kind in (SwAV, MSN, DeepCluster) for value in (0.0, -1.0)),
+            *((kind, "prototypes", value) for kind in (SwAV, MSN) for value in (1, 2.5)),
+            (SwAV, "epsilon", 0.0),
+            (SimSiam, "predictor_rate", -1.0),
+            (DeepCluster, "clusters", 257),
         ],
     )
     def test_bad_fields_are_named(self, kind, field, value, complaint):
