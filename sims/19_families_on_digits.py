@@ -2,9 +2,9 @@
 
 Encoders are trained by losses of single patches (reconstruction, data2vec), by losses of whole images (MoCo v3, SimCLR,
 VICReg, BYOL, DINO, labels) and by a mixture, from five seeds; losses of images at a third of the learning rate too. On
-the theory's layer the first have each patch attend to its own area, and the second have all attend alike. Tables give
-every metric by depth, and what training did to the last block, with 95 % intervals over seeds and the signs that were
-written down beforehand.
+the theory's layer only the first can give each patch a map of its own, and the second have all attend alike. Tables
+give every metric by depth, and what training did to the last block, with 95 % intervals over seeds and the signs that
+were written down beforehand.
 
 Claims: none. The theory is about one layer; what is seen of it here is reported, not judged.
 Run:    python sims/19_families_on_digits.py [--quick | --full] [--redraw]

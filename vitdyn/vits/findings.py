@@ -186,7 +186,7 @@ def effects(records: Sequence[Trajectory]) -> list[Effect]:
     """Return what each method did to attention and tokens. Raises ``ValueError`` without the untrained encoders.
 
     Predicted, after the theory's layer: a loss of single patches makes maps differ from query to query and keeps what
-    is local; one of whole images makes them alike, for there such a loss pulls all queries to one key.
+    is local; one of whole images makes them alike, for there such a loss moves all queries in the same way.
     """
     made = []
     for metric, sign in _BY_PATCHES.items():
