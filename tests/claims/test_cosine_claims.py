@@ -1,4 +1,4 @@
-"""Contrast of cosines: its claims with their controls, and its thresholds against algebra and exact counts."""
+"""Contrast of cosines, and decorrelation: claims with their controls; thresholds against algebra and exact counts."""
 
 from itertools import product
 from math import comb, inf, log
@@ -6,7 +6,7 @@ from math import comb, inf, log
 import numpy as np
 import pytest
 
-from vitdyn.claims import COSINE_GAP, COSINE_SPREAD, COSINE_THRESHOLD, check, passes
+from vitdyn.claims import BARLOW_SCALE, COSINE_GAP, COSINE_SPREAD, COSINE_THRESHOLD, check, passes
 from vitdyn.claims.cosine import repulsion
 from vitdyn.data import AreaSizes, Constant, Uniform
 from vitdyn.experiments import ResultStore
@@ -16,8 +16,10 @@ from vitdyn.theory.cosine import count_noise
 
 
 @pytest.mark.verdict
-@pytest.mark.parametrize("claim", [COSINE_THRESHOLD, COSINE_GAP, COSINE_SPREAD], ids=lambda claim: claim.id)
-def test_a_claim_of_cosines_holds_and_its_controls_are_refuted(claim, tmp_path):
+@pytest.mark.parametrize(
+    "claim", [COSINE_THRESHOLD, COSINE_GAP, COSINE_SPREAD, BARLOW_SCALE], ids=lambda claim: claim.id
+)
+def test_a_claim_holds_and_its_controls_are_refuted(claim, tmp_path):
     verdicts = check((claim,), ResultStore(tmp_path))
     told = "\n".join(f"{each.case}: {each.interval} {each.status}" for each in verdicts)
     assert all(each.status == each.expected for each in verdicts), told

@@ -15,6 +15,7 @@ from vitdyn.claims.claim import (
 )
 from vitdyn.claims.contrast import CL_LOCAL_LOST, CL_LOSS, CL_TIME, HYBRID_THRESHOLD
 from vitdyn.claims.cosine import COSINE_GAP, COSINE_SPREAD, COSINE_THRESHOLD
+from vitdyn.claims.decorrelation import BARLOW_SCALE
 from vitdyn.claims.finite_size import CL_SYMMETRY, SYMMETRY
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import CL_GLOBAL, MAE_AREA
@@ -67,6 +68,7 @@ CLAIMS: tuple[Claim, ...] = (
     COSINE_THRESHOLD,
     COSINE_GAP,
     COSINE_SPREAD,
+    BARLOW_SCALE,
     MIM_ORDER,
     BEIT_TEMPERATURE,
     RCMAE_FROZEN,

@@ -219,7 +219,7 @@ def _ends(objective: Objective, scale: str, clusters: int = 2) -> Experiment:
     return _run(objective, "gap-positive", scale, patches=144, clusters=clusters, steps=steps)
 
 
-def _global_attention(trajectory: Trajectory) -> Float[np.ndarray, " seed"]:
+def global_attention(trajectory: Trajectory) -> Float[np.ndarray, " seed"]:
     """Return the attention of local queries to the global area at the end."""
     final = trajectory.final["area_attention"].sel(statistic="mean").isel(key_area=0)
     return final.isel(query_area=slice(1, None)).mean(("cluster", "query_area")).to_numpy()
@@ -248,7 +248,7 @@ COSINE_SPREAD = Claim(
     "the place of cosines; τ = 1 with K = 8.",
     symbol="A_1",
     predicted=lambda case: (-inf, 0.5),
-    measure=lambda case, runs: over_seeds(_global_attention(runs[0])),
+    measure=lambda case, runs: over_seeds(global_attention(runs[0])),
     cases=lambda scale: tuple(
         Case.of(_ends(each, scale))
         for each in (SimCLR(temperature=0.25), *([] if scale == "quick" else [MoCo(temperature=0.25)]))
