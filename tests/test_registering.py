@@ -136,6 +136,12 @@ def test_what_it_needs_is_asked_for(paper, tmp_path, capsys):
     assert status == 2 and "learning_rate = None: sign-descent has no default: give one" in said.err
 
 
+def test_a_field_that_an_option_of_the_command_would_set_too_is_refused(paper, capsys):
+    paper.write_text(PAPER.replace("    mask_ratio: float = 0.5", "    clusters: int = 8"))
+    status, said = run("--module", paper, "run", "quartic", *SMALL, capsys=capsys)
+    assert status == 2 and "the field clusters has the name of an option" in said.err
+
+
 def test_a_module_by_its_dotted_name(tmp_path, monkeypatch, capsys):
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "second.py").write_text(PAPER)

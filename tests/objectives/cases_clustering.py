@@ -53,7 +53,7 @@ CASES = [
         momentum=lambda step: 0.9,
     ),
     Case(
-        DeepCluster(clusters=3, memory=10, period=2, iterations=3, temperature=0.2),
+        DeepCluster(prototypes=3, memory=10, period=2, iterations=3, temperature=0.2),
         deepcluster,
         other={"mask_ratio": 0.3, "temperature": 0.5},
         update=recluster,

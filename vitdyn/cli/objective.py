@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from vitdyn._errors import require_choice
+from vitdyn._errors import invalid_value, require_choice
 from vitdyn.cli.catalogue import Entry, objectives
 
 
@@ -77,6 +77,11 @@ def _command(objective: Entry, options: type, carry_out: Callable[[Any, Any], in
         (each.name, Annotated[type(each.default), tyro.conf.arg(help=each.help)], each.default)
         for each in objective.options
     ]
+
+    shared = {each.name for each in fields(options)}.intersection(name for name, *_ in own)
+    if shared:  # one option would set both
+        words = f"the field {min(shared)} has the name of an option of the command: rename it"
+        raise invalid_value("objective", objective.name, words)
 
     def call(self: Any) -> int:
         return carry_out(objective.load()(**{name: getattr(self, name) for name, *_ in own}), self)

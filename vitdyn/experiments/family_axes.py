@@ -45,7 +45,7 @@ _TEACHERS = {
     "byol, no predictor": ("momentum", {"predictor_rate": 0.0}),
 }
 _MASKED = _alike("mask_ratio", "mae", "simmim", "beit", "u-mae")
-_CLUSTERS = {**_alike("prototypes", "swav", "msn"), "deepcluster": ("clusters", {})}
+_PROTOTYPES = _alike("prototypes", "swav", "msn", "deepcluster")
 
 AXES = (
     FamilyAxis("contrast", "temperature τ", (0.05, 0.1, 0.2, 0.5, 1.0, 2.0), _CONTRAST),
@@ -56,7 +56,7 @@ AXES = (
     FamilyAxis(
         "hybrid", "weight", (0.2, 0.4, 0.6, 0.8, 1.0), _alike("weight", "mixture", "rc-mae", "cmae", "ibot")
     ),
-    FamilyAxis("clustering", "number of prototypes", (2, 4, 8, 16), _CLUSTERS),
+    FamilyAxis("clustering", "number of prototypes", (2, 4, 8, 16), _PROTOTYPES),
     FamilyAxis("clustering", "ε of Sinkhorn", (0.02, 0.05, 0.2, 1.0), _alike("epsilon", "swav")),
     FamilyAxis("self-distillation", "momentum of the teacher", (0.0, 0.9, 0.99, 0.999), _TEACHERS),
     FamilyAxis(

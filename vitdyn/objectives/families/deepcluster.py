@@ -27,14 +27,14 @@ class DeepCluster(TwoViews):
 
         L = −½ E_b [ log p²_{b,k¹(b)} + log p¹_{b,k²(b)} ],   p = softmax_k(s/τ),   s_bk = cos(F_b, c_k)
 
-    k(b) = argmax_k s_bk. The K_p = ``clusters`` centroids c_k take no gradient. Every ``period`` steps they are found
+    k(b) = argmax_k s_bk. The K_p = ``prototypes`` centroids c_k take no gradient. Every ``period`` steps they are found
     anew by spherical k-means, ``iterations`` of Lloyd's, among the last ``memory`` pooled outputs of first views,
     starting from K_p of these at places that each seed draws once. Before the first time they are random unit vectors,
     and so is what the memory does not hold yet. In the source samples come again, and have the cluster that they had an
     epoch before; here samples are fresh, so each has that of its other view. τ = ``temperature``, γ = ``mask_ratio`` in
     each of two ``views``. Source: Caron et al. (2020), the DeepCluster-v2 of their code.
 
-    >>> vd.objectives.DeepCluster(clusters=4, memory=64).period
+    >>> vd.objectives.DeepCluster(prototypes=4, memory=64).period
     10
     """
 
@@ -43,7 +43,7 @@ class DeepCluster(TwoViews):
     batchable_fields: ClassVar[tuple[str, ...]] = ("mask_ratio", "temperature")
     least_samples: ClassVar[int] = 1
 
-    clusters: int = field(default=8, metadata={"help": "K_p, how many clusters."})
+    prototypes: int = field(default=8, metadata={"help": "K_p, how many clusters."})
     memory: int = field(default=256, metadata={"help": "How many outputs k-means goes over, the latest."})
     period: int = field(default=10, metadata={"help": "Steps from one k-means to the next."})
     iterations: int = field(default=10, metadata={"help": "Iterations of k-means."})
@@ -51,19 +51,19 @@ class DeepCluster(TwoViews):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("clusters", 2), ("memory", 2), ("period", 1), ("iterations", 1)):
+        for name, least in (("prototypes", 2), ("memory", 2), ("period", 1), ("iterations", 1)):
             require_integer(name, getattr(self, name), at_least=least, at_most=10**6)
-        if self.clusters > self.memory:
-            raise invalid_value("clusters", self.clusters, f"must be at most memory, {self.memory}")
+        if self.prototypes > self.memory:
+            raise invalid_value("prototypes", self.prototypes, f"must be at most memory, {self.memory}")
         require_real("temperature", self.temperature, low=0.0, high=1e6, open_low=True)
 
     def initial_state(self, correlations: Correlations, streams: Streams) -> State:
         """Return random unit vectors, the places in the memory where k-means starts, and a count of steps."""
-        drawn = unit_vectors(correlations, streams, self.memory + self.clusters)
-        picks = [each.permutation(self.memory)[: self.clusters] for each in streams.each()]
+        drawn = unit_vectors(correlations, streams, self.memory + self.prototypes)
+        picks = [each.permutation(self.memory)[: self.prototypes] for each in streams.each()]
         return {
-            "memory": drawn[:, self.clusters :],
-            "centroids": drawn[:, : self.clusters],
+            "memory": drawn[:, self.prototypes :],
+            "centroids": drawn[:, : self.prototypes],
             "starts": torch.from_numpy(np.stack(picks)).to(drawn.device),
             "steps": torch.zeros_like(drawn[:, 0, 0]),
         }
