@@ -1,6 +1,9 @@
 """What is minimised: each objective is a differentiable function of a model's outputs.
 
 To add one, write it in a file of its own and ``register`` it: README has the file.
+
+>>> vd.objectives.DINO(student_temperature=0.2).momentum
+0.99
 """
 
 from vitdyn._registry import Registry

@@ -1,4 +1,8 @@
-"""What is recorded of a run: observables, each with its axes, symbol, meaning and computation."""
+"""What is recorded of a run: observables, each with its axes, symbol, meaning and computation.
+
+>>> vd.observables.METRICS["lidar"].meaning
+'effective number of directions that separate images, not masks'
+"""
 
 from vitdyn.observables.catalogue import METRICS
 from vitdyn.observables.learned import (
