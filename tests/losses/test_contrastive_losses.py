@@ -176,6 +176,8 @@ def test_it_refuses_a_batch_of_one_and_rows_without_a_pair(complaint):
     assert float(moco_v2(one, one, two, temperature=1.0)) == pytest.approx(log(3))
     with complaint("keys", "a pair for each row"):
         info_nce(one, two, temperature=1.0)
+    with complaint("queue", "must hold an entry"):
+        moco_v2(one, one, two[:0], temperature=1.0)
 
 
 def test_keys_of_moco_take_no_gradient(rng):
@@ -205,6 +207,11 @@ class TestEdges:
         assert spectral_contrastive(same, same).item() == pytest.approx(-1)  # clipped to length 1
         assert alignment(same, same).item() == 0
         assert uniformity(same).item() == pytest.approx(0, abs=1e-12)
+
+    @pytest.mark.parametrize("name", PAIRS)
+    def test_nan_stays_nan(self, name):
+        loss, _ = PAIRS[name]
+        assert loss(torch.full((3, 3), torch.nan), torch.eye(3)).isnan()
 
     def test_huge_logits_lose_nothing(self):
         far = 1e4 * torch.eye(3, dtype=torch.float64)

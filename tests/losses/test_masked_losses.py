@@ -175,6 +175,10 @@ def test_the_edges(arrays):
     for loss in (mae, simmim, data2vec):
         assert not loss(student, student, masked).any()
     assert mae(student, target, torch.zeros_like(masked)).isnan().all()
+    # a mask that all samples share is one for each
+    shared = masked[:, :1]
+    for loss in (mae, simmim, i_jepa):
+        agree(loss(student, target, shared), loss(student, target, shared.expand_as(masked)))
     # a target without variance is 0 once it is normalised, whatever its value
     flat = torch.full_like(target, 7.0)
     agree(mae(student, flat, masked, normalise=True), mae(student, torch.zeros_like(flat), masked))

@@ -110,6 +110,8 @@ def moco_v2(
     """
     require_positive("temperature", temperature)
     require_pairs("keys", queries, keys, at_least=1)
+    if not queue.shape[-2]:
+        raise invalid_value("queue", tuple(queue.shape), "must hold an entry, the only negatives are there")
     if normalise:
         queries, keys, queue = unit_vectors(queries), unit_vectors(keys), unit_vectors(queue)
     positive = (queries * keys.detach()).sum(-1, keepdim=True)
@@ -144,7 +146,7 @@ def alignment(
         first, second = unit_vectors(first), unit_vectors(second)
     squares = (first - second).square().sum(-1, keepdim=True)
     # equal vectors pull on neither: there a length has no gradient, and autograd would say NaN
-    apart = squares > 0
+    apart = squares != 0  # so that NaN stays NaN
     return (torch.where(apart, squares, 1.0).pow(power / 2) * apart).mean((-2, -1))
 
 

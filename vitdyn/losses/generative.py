@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitdyn._errors import require_integer, require_real
 from vitdyn.losses.masked import Mask, Patches, masked_mean, normalised
+from vitdyn.losses.vectors import unit_vectors
 
 
 def mae(
@@ -39,7 +40,8 @@ def simmim(
     """
     require_integer("channels", channels, at_least=1, at_most=predicted.shape[-1])
     require_real("epsilon", epsilon, low=0.0, high=1.0)
-    total = ((predicted - target).abs().sum(-1) * masked).sum((-2, -1))
+    errors, masked = torch.broadcast_tensors((predicted - target).abs().sum(-1), masked)
+    total = (errors * masked).sum((-2, -1))
     # a whole number times a plain one would be in single precision
     pixels = masked.to(total).sum((-2, -1)) * (predicted.shape[-1] / channels)
     return total / (pixels + epsilon) / channels
@@ -67,5 +69,5 @@ def u_mae_uniformity(
     this to ``mae``. Source: Zhang et al. (2022).
     """
     if normalise:
-        features = nn.functional.normalize(features, dim=-1)
+        features = unit_vectors(features)
     return (features @ features.mT).square().mean((-2, -1))

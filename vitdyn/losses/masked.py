@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -17,6 +18,9 @@ NORMALISATIONS = ("none", "pixel", "layer", "instance")
 
 def masked_mean(values: Float[Tensor, "*lead sample patch"], masked: Mask) -> Float[Tensor, "*lead"]:
     """Return the mean of ``values`` over all masked patches of all samples together; NaN where none is masked."""
+    values, masked = torch.broadcast_tensors(
+        values, masked
+    )  # a mask that samples share counts for each of them
     return (values * masked).sum((-2, -1)) / masked.sum((-2, -1))
 
 
