@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from math import isfinite, nan
+from math import isfinite, isinf, nan
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ def require_real(
     field: str, value: object, *, low: float, high: float, open_low: bool = False, open_high: bool = False
 ) -> None:
     """Raise unless ``value`` is a finite number in the interval, whose ends may be left out."""
-    interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+    left, right = "(" if open_low or isinf(low) else "[", ")" if open_high or isinf(high) else "]"
+    interval = f"{left}{low:g}, {high:g}{right}"
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else nan
     inside = isfinite(number) and (number > low if open_low else number >= low)
     inside = inside and (number < high if open_high else number <= high)
