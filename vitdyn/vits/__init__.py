@@ -24,7 +24,7 @@ from vitdyn.vits.findings import (
 from vitdyn.vits.functional_vit import Forward
 from vitdyn.vits.head_metrics import METRICS, HeadMetrics, measure_heads
 from vitdyn.vits.image_folders import ImageFolder, find_images, load_images
-from vitdyn.vits.image_sets import Digits, Images, ImageSet, Photographs
+from vitdyn.vits.image_sets import Digits, ImageSet, Photographs
 from vitdyn.vits.key_mapping import KeyReport
 from vitdyn.vits.methods import METHODS, Method
 from vitdyn.vits.preprocessing import Preprocessing
@@ -51,7 +51,6 @@ __all__ = [
     "HeadMetrics",
     "ImageFolder",
     "ImageSet",
-    "Images",
     "Interval",
     "KeyReport",
     "Method",

@@ -27,26 +27,12 @@ _FLAT, _TRIES = 0.02, 8
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Grey images with labels, values from 0 to 1, in two parts that share no pixel.
-
-    Raises ``ValueError`` for other shapes, for values that are not finite or lie outside, for too few images, and for
-    labels that are not one whole number from 0 on for each image.
-    """
+    """Grey images with labels, values from 0 to 1, in two parts that share no pixel."""
 
     train: Float[Tensor, "image channel side side"]
     train_labels: Int[Tensor, " image"]
     test: Float[Tensor, "image channel side side"]
     test_labels: Int[Tensor, " image"]
-
-    def __post_init__(self) -> None:
-        side = getattr(self.train, "shape", (0,))[-1]
-        for part in ("train", "test"):
-            _require_images(part, getattr(self, part), side)
-            _require_labels(f"{part}_labels", getattr(self, f"{part}_labels"), len(getattr(self, part)))
-        if not float(self.train.std()) > 0:
-            raise invalid_value(
-                "train", float(self.train.mean()), "all pixels are alike: the images show nothing"
-            )
 
     def standardised(self, images: Float[Tensor, "*batch side side"]) -> Float[Tensor, "*batch side side"]:
         """Return images in standard deviations of the training pixels, from their mean: what an encoder sees."""
@@ -62,34 +48,6 @@ class Images:
     def _pixels(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the training pixels: every view of every step asks for them."""
         return self.train.mean(), self.train.std()
-
-
-def _require_images(field: str, images: object, side: int) -> None:
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        raise invalid_value(field, type(images).__name__, "must be a tensor of floating-point numbers")
-    shape = tuple(images.shape)
-    if len(shape) != 4 or shape[0] < 1 or shape[1:] != (1, side, side) or side < 2:
-        raise invalid_value(
-            f"{field}.shape", shape, "must be (image, 1, side, side), of one image or more, one side for all"
-        )
-    bad = ~((images >= 0) & (images <= 1))  # NaN is neither
-    if bad.any():
-        count, first = int(bad.sum()), bad.nonzero()[0].tolist()
-        raise invalid_value(
-            f"{field}{first}", float(images[tuple(first)]), f"{count} values are not in [0, 1], this first"
-        )
-
-
-def _require_labels(field: str, labels: object, count: int) -> None:
-    whole = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.is_complex())
-    if not isinstance(labels, Tensor) or not whole or labels.dtype == torch.bool:
-        raise invalid_value(field, type(labels).__name__, "must be a tensor of whole numbers")
-    if tuple(labels.shape) != (count,):
-        raise invalid_value(
-            f"{field}.shape", tuple(labels.shape), f"must be ({count},), one label for each image"
-        )
-    if int(labels.min()) < 0:
-        raise invalid_value(field, int(labels.min()), "must be 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
