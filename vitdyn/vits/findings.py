@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import as_array, as_tuple, invalid_value, require_real
+from vitdyn._errors import as_array, as_tuple, invalid_value
 from vitdyn._statistics import student_interval
 from vitdyn._tables import text_table
 from vitdyn.trajectory import Trajectory
@@ -32,13 +32,12 @@ class Interval(NamedTuple):
     high: np.ndarray
 
 
-def interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
-    """Return the mean over the first axis, seeds, ± t · s/√n; with a single seed the ends are infinite."""
+def interval(values: np.ndarray) -> Interval:
+    """Return the mean over the first axis, seeds, ± t · s/√n, of 95 %; with a single seed the ends are infinite."""
     array = as_array("values", values)
     if array.dtype.kind not in "iuf" or not array.ndim or not len(array):
         raise invalid_value("values", values, "must be an array of numbers, one row or more")
-    require_real("confidence", confidence, low=0, high=1, open_low=True, open_high=True)
-    return Interval(*student_interval(array, confidence))
+    return Interval(*student_interval(array, CONFIDENCE))
 
 
 def _as_records(records: Sequence[Trajectory]) -> tuple[Trajectory, ...]:
