@@ -47,7 +47,7 @@ def own_cluster_share(clusters: int, temperature: float) -> float:
 
     Cosines are near 1 within a cluster and 0 between two. Source: our notes, derivations.md.
 
-    >>> round(own_cluster_share(8, 0.5), 2)
+    >>> round(vd.theory.own_cluster_share(8, 0.5), 2)
     0.51
     """
     require_integer("clusters", clusters, at_least=1, at_most=10**15)
