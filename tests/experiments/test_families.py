@@ -65,6 +65,13 @@ def test_a_user_s_own_objective_is_in_the_table(tmp_path, capsys):
     assert "objectives = 'no-such'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["pace=-1", "pace=nan", "seed=-3", "steps=0"])
+def test_an_option_without_meaning_is_refused_by_its_name(option, tmp_path, capsys):
+    assert cli.main(["families", f"--{option}", "--results", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"vitdyn: {option.partition('=')[0]} = ") and not said.out
+
+
 def test_a_gap_is_that_of_the_layout():
     for gap in (-0.3, 0.1, 0.5):
         layout = layout_of_gap(gap)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitdyn._errors import require_integer
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
 
@@ -58,6 +59,8 @@ class Families:
         from vitdyn.experiments.experiment import reseeded
         from vitdyn.experiments.families import family_run, objectives_by_name
 
+        require_integer("seed", self.seed, at_least=0)
+        require_integer("steps", 1 if self.steps is None else self.steps, at_least=1)
         options: dict[str, Any] = {"steps": self.steps, "pace": self.pace}
         options["scale"] = "quick" if self.quick else "full"
         return {
@@ -80,10 +83,8 @@ def _cells(name: str, gap: float, row: Any) -> tuple[object, ...]:
         f"{value:.2f}" if value > 0 else "none"
         for value in (mean["global_r_squared"], mean["local_r_squared"])
     ]
-    numbers = (
-        f"{mean['mutual_information']:.2f}",
-        *told,
-        f"{mean['rank_me']:.2f}",
-        f"{row.half_time.mean():.0f}",
-    )
+    # half of what has moved says nothing where that is chance
+    moved = any(each.kind != "unmoved" for each in row.regimes)
+    half = f"{row.half_time.mean():.0f}" if moved else "none"
+    numbers = f"{mean['mutual_information']:.2f}", *told, f"{mean['rank_me']:.2f}", half
     return name, OBJECTIVES[name].family, f"{gap:+.1f}", row.regime, *numbers

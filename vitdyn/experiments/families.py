@@ -67,9 +67,9 @@ def family_run(
     (``at_pace``): ``steps / pace`` steps go as far as ``steps`` do at pace 1.
     """
     require_choice("scale", scale, STEPS)
-    layout = layout_of_gap(gap)
-    optimizer = GradientDescent(learning_rate=pace * objective.default_learning_rate(layout))
-    name, objective = name or objective.name, at_pace(objective, pace)
+    layout, name, rate = layout_of_gap(gap), name or objective.name, objective.default_learning_rate
+    objective = at_pace(objective, pace)
+    optimizer = GradientDescent(learning_rate=pace * rate(layout))
     return Experiment(
         name=f"{name}-gap{gap:+.1f}",
         training=Training(

@@ -127,8 +127,9 @@ class Objective(ABC):
         """Return what the objective carries before the first step, by name: a teacher, a queue, a predictor.
 
         What is random in it comes from ``streams``, one of numpy's generators for each seed (``streams.each()``).
-        It is copied, so it may hold the model's own blocks: ``vitdyn.objectives.parts`` makes teachers, unit vectors
-        and identity maps.
+        It is copied, so it may hold the model's own blocks; what is new has their precision and device by
+        ``.to(correlations.position_position)``. ``vitdyn.objectives.parts`` makes teachers, unit vectors and identity
+        maps.
         """
         return {}
 
