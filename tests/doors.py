@@ -252,6 +252,15 @@ DOORS = {
 REGIME, LAW = theory.Regime(patches=1e4, kappa_c=0.9, kappa_s=0.3), Uniform()
 WORDS = {"symbol": "T", "statement": "", "source": "", "note": ""}
 CONTRAST = {"distribution": LAW, "temperature": 1.0, "negatives": 8, "clusters": 2}
+OF_FAMILIES = {
+    "sizes": SIZES,
+    "classes": 8,
+    "steps": 400,
+    "weight": 1.0,
+    "start": 0.3,
+    "attention": 0.3,
+    "loss": "class",
+}
 DOORS |= {
     "Regime": (theory.Regime, {"patches": 1e4, "kappa_c": 0.9, "kappa_s": 0.3}),
     "Regime.of": (theory.Regime.of, {"layout": LAYOUT}),
@@ -275,8 +284,10 @@ DOORS |= {
                     "layout": SQUARE,
                     "mask_ratio": 0.5,
                     "local_size": 4.0,
-                }.get(name, CONTRAST.get(name))
-                for name in inspect.signature(each).parameters
+                    **CONTRAST,
+                    **OF_FAMILIES,
+                }.get(name, parameter.default)
+                for name, parameter in inspect.signature(each).parameters.items()
             },
         )
         for each in map(vars(theory).get, theory.__all__)
