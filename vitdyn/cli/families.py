@@ -23,11 +23,11 @@ class Families:
     """
 
     quick: bool = False
-    """Two seeds and 200 steps in place of four and 400."""
+    """Two seeds and 120 steps in place of four and 400."""
     objectives: tuple[str, ...] = ()
     """Names of objectives; all where none is named."""
     steps: int | None = None
-    """Steps of descent; left out, 400, or 200 with --quick."""
+    """Steps of descent; left out, 400, or 120 with --quick."""
     pace: float = 1.0
     """Learning rate, in units of each objective's own; teachers and trained parts keep the same clock."""
     seed: int = 0

@@ -26,7 +26,7 @@ from vitdyn.observables.learned import LearnedRegime
 from vitdyn.trajectory import Trajectory
 
 PATCHES, CLUSTERS, KAPPA_S = 64, 2, 0.4
-STEPS, SEEDS = {"quick": 200, "full": 400}, {"quick": 2, "full": 4}
+STEPS, SEEDS = {"quick": 120, "full": 400}, {"quick": 2, "full": 4}
 METRICS = ("mutual_information", "local_r_squared", "global_r_squared", "rank_me")
 """What is measured beside attention: how alike queries are, what a linear map finds in F, how many directions F has."""
 _OBSERVED = (*RECORD, *metric_observables(METRICS, MetricImages(maps=4, objects=256, views=2)))
