@@ -174,8 +174,8 @@ def _without_centre(name: str, layout: PatchLayout, scale: str, **options: Any) 
 
 DINO_CENTRE = Claim(
     id="DINO-CENTRE",
-    statement="With a centre, DINO turns to the global area where its teacher's temperature is below τ_s (1 − 1/K), "
-    "and away from it above: a centre takes off what all clusters share, and of one cluster everything.",
+    statement="With a centre and three clusters or more, DINO turns to the global area where its teacher's temperature "
+    "is below τ_s (1 − 1/K), and away from it above: a centre takes off what all clusters share.",
     source="vitdyn's own",
     note="claims.md#dino-centre",
     assumptions=(*_ASSUMED, assume.clusters_at_least(3)),
