@@ -9,7 +9,7 @@ were written down beforehand.
 Claims: none. The theory is about one layer; what is seen of it here is reported, not judged.
 Run:    python sims/19_families_on_digits.py [--quick | --full] [--redraw]
 Takes:  a quarter of a minute with --quick (one seed, few steps: that it runs, no result); with --full, the result,
-        5 minutes on two cores
+        5 minutes on two cores; it needs no GPU
 """
 
 from collections.abc import Iterable, Mapping
