@@ -83,7 +83,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     trajectory = run(experiment, out=path, runtime=runtime)
     picture = save_figure(summary_page(trajectory), path.with_suffix(""))
     regimes = Counter(map(str, learned_regime(trajectory))).items()
-    print(f"learned  {', '.join(f'{name}: {count} of {options.seeds} seeds' for name, count in regimes)}")
+    print(f"learned  {'; '.join(f'{name}: {count} of {options.seeds} seeds' for name, count in regimes)}")
     if options.metrics:
         print(_metric_table(trajectory, options.metrics))
     print(f"result   {path}\npicture  {picture}")
