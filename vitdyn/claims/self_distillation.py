@@ -259,7 +259,7 @@ def _own_area(case: Case, trajectories: Sequence[Trajectory]) -> Measurement:
 IBOT_LOCAL = Claim(
     id="IBOT-LOCAL",
     statement="Where the centre keeps it from the global area (one cluster, or a soft teacher), iBOT's term of masked "
-    "patches has local queries attend to their own areas, as reconstruction has: a joint embedding that learns them.",
+    "patches has local queries give most of their attention to their own areas, in the mean over areas.",
     source="vitdyn's own",
     note="claims.md#ibot-local",
     assumptions=(*_ASSUMED, _PATCHES_COUNT),

@@ -22,7 +22,7 @@ class RunOptions(DataOptions):
     patches: int = 256
     """P, the number of positions."""
     clusters: int = 2
-    """K, clusters of images, each with its own partition. Contrast needs two or more to collapse."""
+    """K, clusters of images, each with its own partition. With one, contrast cannot tell samples by it."""
     seeds: int = 8
     """Number of seeds; seeds 0, 1, ... run."""
     steps: int = 400

@@ -115,7 +115,7 @@ def at_pace(objective: Objective, pace: float) -> Objective:
 class FamilyRow:
     """What a run says of its objective: each seed's regime and, over seeds, the metrics of ``METRICS`` at the end.
 
-    ``half_time`` is the step by which half of the attention that has moved at the end has moved.
+    ``half_time`` is the step from which on at least half of the attention that has moved at the end has moved.
     """
 
     regimes: tuple[LearnedRegime, ...]
@@ -126,7 +126,9 @@ class FamilyRow:
     def of(cls, trajectory: Trajectory) -> FamilyRow:
         """Read the last frame of a run, and when it came to half of it."""
         moved = attention_moved(trajectory)
-        first = (moved >= moved[-1] / 2).argmax(0)
+        # from the end: what moves to and fro passes its half more than once
+        first = len(moved) - (moved < moved[-1] / 2)[::-1].argmax(0)
+        first[(moved >= moved[-1] / 2).all(0)] = 0
         metrics = {name: trajectory.final[name].to_numpy() for name in METRICS}
         return cls(
             regimes=learned_regime(trajectory),

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import require_choice, require_integer
+from vitdyn._errors import invalid_value, require_choice, require_integer
 from vitdyn.losses.vectors import require_pairs, require_positive, unit_vectors
 
 Embeddings = Float[Tensor, "*batch sample dimension"]
@@ -23,7 +23,9 @@ ME_MAX_CONVENTIONS = ("code", "paper")
 
 
 def scores(embeddings: Embeddings, prototypes: Prototypes) -> Shares:
-    """Return the cosine of each sample with each prototype."""
+    """Return the cosine of each sample with each prototype. Raises ``ValueError`` for fewer than two of these."""
+    if prototypes.shape[-2] < 2:
+        raise invalid_value("prototypes", prototypes.shape[-2], "must be at least 2: a code of one says nothing")
     return unit_vectors(embeddings) @ unit_vectors(prototypes).mT
 
 
@@ -32,7 +34,7 @@ def sinkhorn(values: Shares, *, epsilon: float | Tensor = 0.05, iterations: int 
 
     One iteration divides by the sum over samples of each cluster (to 1/K), then by the sum over clusters of each
     sample (to 1/B), so samples are exact and clusters as even as the iterations make them; q is B times the result.
-    Everything is in logarithms: no ε is too small. Source: Caron et al. (2020), their code; Cuturi (2013).
+    Everything is in logarithms: a small ε overflows nothing. Source: Caron et al. (2020), their code; Cuturi (2013).
 
     >>> import torch
     >>> vd.losses.sinkhorn(torch.eye(2), epsilon=0.01).round(decimals=2).tolist()
@@ -111,6 +113,9 @@ def deepcluster(
     """
     require_positive("temperature", temperature)
     logs = torch.log_softmax(scores(embeddings, centroids) / temperature, -1)
+    if assignment.shape != logs.shape[:-1]:
+        words = f"must name a cluster for each sample, {tuple(logs.shape[:-1])}"
+        raise invalid_value("assignment", tuple(assignment.shape), words)
     return -logs.gather(-1, assignment[..., None])[..., 0].mean(-1)
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import require_choice
+from vitdyn._errors import require_choice, require_real
 from vitdyn.losses.vectors import require_pairs
 
 Embeddings = Float[Tensor, "*batch sample dimension"]
@@ -37,6 +37,7 @@ def vicreg(
     and halves v. Source: Bardes, Ponce and LeCun (2022).
     """
     require_choice("convention", convention, CONVENTIONS)
+    require_real("epsilon", epsilon, low=0.0, high=1.0)
     require_pairs("second", first, second)
     samples, size = first.shape[-2:]
     halved, shared = (0.5, size) if convention == "code" else (1.0, 1)

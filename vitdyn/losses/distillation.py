@@ -54,6 +54,7 @@ def cross_entropy_to_teacher(
     """Return −P_t · log P_s of each row: P_t = softmax(sg(g_t − c)/τ_t), P_s = softmax(g_s/τ_s)."""
     require_positive("student_temperature", student_temperature)
     require_positive("teacher_temperature", teacher_temperature)
+    require_pairs("teachers", student, teacher, at_least=1)
     aim = torch.softmax((teacher - centre[..., None, :]).detach() / teacher_temperature, -1)
     return -(aim * torch.log_softmax(student / student_temperature, -1)).sum(-1)
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vitdyn._errors import require_choice, require_real
+from vitdyn._errors import invalid_value, require_choice, require_real
 
 Mask = Bool[Tensor, "*lead sample patch"] | Float[Tensor, "*lead sample patch"]
 """Which patches count: true or 1 where a patch is masked."""
@@ -18,9 +18,8 @@ NORMALISATIONS = ("none", "pixel", "layer", "instance")
 
 def masked_mean(values: Float[Tensor, "*lead sample patch"], masked: Mask) -> Float[Tensor, "*lead"]:
     """Return the mean of ``values`` over all masked patches of all samples together; NaN where none is masked."""
-    values, masked = torch.broadcast_tensors(
-        values, masked
-    )  # a mask that samples share counts for each of them
+    # a mask that samples share counts for each of them
+    values, masked = torch.broadcast_tensors(values, masked)
     return (values * masked).sum((-2, -1)) / masked.sum((-2, -1))
 
 
@@ -34,11 +33,10 @@ def normalised(target: Patches, kind: str) -> Patches:
     require_choice("normalise", kind, NORMALISATIONS)
     if kind == "none":
         return target
-    axis, unbiased, epsilon = (
-        (-2 if kind == "instance" else -1),
-        kind == "pixel",
-        1e-6 if kind == "pixel" else 1e-5,
-    )
+    axis = -2 if kind == "instance" else -1
+    unbiased, epsilon = (True, 1e-6) if kind == "pixel" else (False, 1e-5)
+    if unbiased and target.shape[axis] < 2:
+        raise invalid_value("normalise", kind, "needs patches of two dimensions or more: one has no variance")
     deviation = target - target.mean(axis, keepdim=True)
     return deviation / (target.var(axis, unbiased=unbiased, keepdim=True) + epsilon).sqrt()
 

@@ -30,6 +30,8 @@ def require_positive(field: str, value: float | Tensor) -> None:
 
 def require_pairs(field: str, first: Tensor, second: Tensor, *, at_least: int = 2) -> None:
     """Raise unless two arrays (..., sample, dimension) hold as many samples, and enough of them."""
+    if first.ndim < 2:
+        raise invalid_value("batch", tuple(first.shape), "must have axes for sample and dimension")
     if first.shape[-2:] != second.shape[-2:]:
         words = f"must hold a pair for each row of the first, {tuple(first.shape)}"
         raise invalid_value(field, tuple(second.shape), words)
@@ -38,6 +40,8 @@ def require_pairs(field: str, first: Tensor, second: Tensor, *, at_least: int = 
 
 def require_samples(embeddings: Tensor, at_least: int = 2) -> None:
     """Raise unless there are enough samples to compare them with each other."""
+    if embeddings.ndim < 2:
+        raise invalid_value("batch", tuple(embeddings.shape), "must have axes for sample and dimension")
     if embeddings.shape[-2] < at_least:
         words = f"compares the samples of a batch: at least {at_least}"
         raise invalid_value("batch", embeddings.shape[-2], words)
