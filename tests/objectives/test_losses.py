@@ -156,7 +156,7 @@ class TestComplaints:
             *((kind, "prototypes", value) for kind in (SwAV, MSN) for value in (1, 2.5)),
             (SwAV, "epsilon", 0.0),
             (SimSiam, "predictor_rate", -1.0),
-            (DeepCluster, "clusters", 257),
+            (DeepCluster, "prototypes", 257),
         ],
     )
     def test_bad_fields_are_named(self, kind, field, value, complaint):
