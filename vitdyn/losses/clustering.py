@@ -25,7 +25,9 @@ ME_MAX_CONVENTIONS = ("code", "paper")
 def scores(embeddings: Embeddings, prototypes: Prototypes) -> Shares:
     """Return the cosine of each sample with each prototype. Raises ``ValueError`` for fewer than two of these."""
     if prototypes.shape[-2] < 2:
-        raise invalid_value("prototypes", prototypes.shape[-2], "must be at least 2: a code of one says nothing")
+        raise invalid_value(
+            "prototypes", prototypes.shape[-2], "must be at least 2: a code of one says nothing"
+        )
     return unit_vectors(embeddings) @ unit_vectors(prototypes).mT
 
 
