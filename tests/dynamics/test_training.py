@@ -71,7 +71,7 @@ class TestTraining:
         ("field", "value", "remedy"),
         [
             ("generator", None, "must be a PatchGenerator"),
-            ("objective", "mae", "must be an Objective: one of MaskedReconstruction, Contrastive"),
+            ("objective", "mae", "must be an Objective: one of MaskedReconstruction, SimMIM"),
             ("objective", MaskedReconstruction, "must be an Objective"),
             ("optimizer", 0.1, "must be one of GradientDescent, Momentum, Adam"),
             ("steps", -1, "0 or more"),
@@ -97,7 +97,7 @@ class TestTraining:
         with complaint("mask_ratio", "at least one must be masked"):
             make_training(MaskedReconstruction(mask_ratio=0.01))
         for field in ("batch_size", "evaluation_samples"):
-            with complaint("batch_size", "negatives"):
+            with complaint("batch_size", "compares the samples of a batch: at least 2"):
                 make_training("cl", **{field: 1})
 
     def test_seeds_are_a_count_or_a_list(self, make_training):
