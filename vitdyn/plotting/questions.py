@@ -149,7 +149,7 @@ def _draw_panel(place: LetteredAxes, panel: Panel) -> None:
     for x, words in panel.lines:
         axes.axvline(x, color=GREY, linestyle=":", linewidth=0.9, zorder=0)
         axes.annotate(
-            words, (x, 0.5), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
+            words, (x, 0.72), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
             va="center", fontsize=6.5, color=GREY,
         )  # fmt: skip
         # A level of x has a place and no value.

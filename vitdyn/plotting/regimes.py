@@ -138,7 +138,10 @@ def draw_regimes(grids: Sequence[RegimeGrid]) -> Drawing:
             _draw_grid(LetteredAxes(drawing, axes, next(letters)), part)
     handles = [Patch(facecolor=colour, label=name) for name, colour in REGIME_COLOURS.items()]
     handles.append(Patch(facecolor=SKY, hatch=_HATCH, edgecolor="white", linewidth=0, label="still moving"))
+    columns = (
+        len(handles) if stacks else len(handles) // 2
+    )  # one panel alone is narrower than all names in a row
     drawing.figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.0, handlelength=1.1
+        handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.0, handlelength=1.1
     )
     return drawing
