@@ -142,7 +142,8 @@ class _Sources:
     def _fields(self, node: ast.ClassDef) -> dict[str, ast.expr]:
         """Return the assignments of a class, behind those that it inherits from classes that are found here."""
         bases = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id in self.classes]
-        inherited = (each for base in bases for each in self._fields(self.classes[base][1]).items())
+        # dataclasses take the fields of the last base first
+        inherited = (each for base in reversed(bases) for each in self._fields(self.classes[base][1]).items())
         return {name: value for name, value in inherited if isinstance(value, ast.Call)} | dict(
             _assignments(node.body)
         )

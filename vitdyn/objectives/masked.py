@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -11,8 +13,11 @@ from vitdyn.objectives.forward import ForwardPass
 from vitdyn.objectives.objective import Objective
 
 
+@dataclass(frozen=True, kw_only=True)
 class MaskedPatches(Objective):
-    """An objective that averages over masked patches, of one view. A subclass has a field ``mask_ratio``."""
+    """An objective that averages over masked patches, of one view, γ = ``mask_ratio`` of all."""
+
+    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
 
     def __post_init__(self) -> None:
         require_real("mask_ratio", self.mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from vitdyn._errors import invalid_value, require_integer, require_real
 from vitdyn.data import PatchLayout
@@ -14,15 +15,17 @@ from vitdyn.objectives.stacked import unstack
 from vitdyn.seeds import Streams
 
 
+@dataclass(frozen=True, kw_only=True)
 class WithPrototypes(Objective):
     """An objective with K_p prototypes, random unit vectors at first, of each seed its own.
 
-    A subclass has the fields ``prototypes`` and ``prototype_rate``, the rate of the plain descent that trains them; at
-    0 they stay where they are.
+    ``prototype_rate`` is the rate of the plain descent that trains them; at 0 they stay where they are.
     """
 
-    prototypes: int = 8
-    prototype_rate: float = 0.1
+    prototypes: int = field(default=8, metadata={"help": "K_p, how many clusters."})
+    prototype_rate: float = field(
+        default=0.1, metadata={"help": "Learning rate of the prototypes; 0: fixed."}
+    )
 
     def require_prototypes(self) -> None:
         """Raise unless there are two prototypes or more, and their learning rate is a number of 0 or more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,15 +17,18 @@ from vitdyn.objectives.stacked import hyperparameter
 from vitdyn.seeds import Streams
 
 
+@dataclass(frozen=True, kw_only=True)
 class WithTeacher(Objective):
     """An objective with a teacher, the moving average of the model, at first the model itself.
 
-    A subclass has the fields ``momentum`` and ``momentum_steps`` (``parts.next_teacher``) and, where it varies in a
-    batch, names ``momentum`` in its ``batchable_fields``.
+    ``momentum`` and ``momentum_steps`` are those of ``parts.next_teacher``; where a subclass may have many momenta in
+    a batch, it names the first in its ``batchable_fields``.
     """
 
-    momentum: float = 0.99
-    momentum_steps: int = 0
+    momentum: float = field(default=0.99, metadata={"help": "m of the teacher, a moving average."})
+    momentum_steps: int = field(
+        default=0, metadata={"help": "Steps in which the momentum rises to 1; 0: none."}
+    )
 
     def require_momentum(self) -> None:
         """Raise unless the momentum lies in [0, 1] and its schedule has 0 steps or more."""
@@ -41,13 +45,14 @@ class WithTeacher(Objective):
         return next_teacher(forward.state, correlations, momentum=momentum, steps=self.momentum_steps)
 
 
+@dataclass(frozen=True, kw_only=True)
 class WithPredictor(Objective):
     """An objective with a linear predictor W of embeddings, at first the identity, trained by plain descent.
 
-    A subclass has the field ``predictor_rate``, and names it in its ``batchable_fields`` where it varies in a batch.
+    A subclass names ``predictor_rate`` in its ``batchable_fields`` where it varies in a batch.
     """
 
-    predictor_rate: float = 0.1
+    predictor_rate: float = field(default=0.1, metadata={"help": "Learning rate of the linear predictor."})
 
     def require_rate(self) -> None:
         """Raise unless the predictor's learning rate is a number of 0 or more."""

@@ -32,7 +32,6 @@ class BEiT(MaskedPatches):
     name: ClassVar[str] = "beit"
     family: ClassVar[str] = "generative"
 
-    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
     temperature: float = field(default=1.0, metadata={"help": "τ, by which outputs are divided."})
 
     def __post_init__(self) -> None:

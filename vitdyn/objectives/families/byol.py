@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -35,12 +35,6 @@ class BYOL(TwoViews, WithPredictor, WithTeacher):
     family: ClassVar[str] = "self-distillation"
     batchable_fields: ClassVar[tuple[str, ...]] = ("mask_ratio", "momentum", "predictor_rate")
     least_samples: ClassVar[int] = 1
-
-    momentum: float = field(default=0.99, metadata={"help": "m of the teacher, a moving average."})
-    momentum_steps: int = field(
-        default=0, metadata={"help": "Steps in which the momentum rises to 1; 0: none."}
-    )
-    predictor_rate: float = field(default=0.1, metadata={"help": "Learning rate of the linear predictor."})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -34,13 +34,8 @@ class CMAE(MaskedPatches, WithPredictor, WithTeacher):
     family: ClassVar[str] = "hybrid"
 
     weight: float = field(default=1.0, metadata={"help": "λ, the weight of contrast."})
-    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
     temperature: float = field(default=0.07, metadata={"help": "τ, the temperature of contrast."})
     momentum: float = field(default=0.996, metadata={"help": "m of the teacher, a moving average."})
-    momentum_steps: int = field(
-        default=0, metadata={"help": "Steps in which the momentum rises to 1; 0: none."}
-    )
-    predictor_rate: float = field(default=0.1, metadata={"help": "Learning rate of the linear predictor."})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -36,11 +36,6 @@ class Data2Vec(MaskedPatches, WithTeacher):
     name: ClassVar[str] = "data2vec"
     family: ClassVar[str] = "self-distillation"
 
-    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
-    momentum: float = field(default=0.99, metadata={"help": "m of the teacher, a moving average."})
-    momentum_steps: int = field(
-        default=0, metadata={"help": "Steps in which the momentum rises to 1; 0: none."}
-    )
     beta: float = field(default=0.0, metadata={"help": "β of the smooth L1 distance; 0 is the square."})
     target: str = field(
         default="none", metadata={"help": "How targets are normalised: none, layer, instance."}

@@ -44,10 +44,6 @@ class DINO(TwoViews, WithTeacher):
     )  # fmt: skip
     least_samples: ClassVar[int] = 1
 
-    momentum: float = field(default=0.99, metadata={"help": "m of the teacher, a moving average."})
-    momentum_steps: int = field(
-        default=0, metadata={"help": "Steps in which the momentum rises to 1; 0: none."}
-    )
     centre_momentum: float = field(default=0.9, metadata={"help": "m_c of the centre; 1: no centre."})
     student_temperature: float = field(default=0.1, metadata={"help": "τ_s of the student's softmax."})
     teacher_temperature: float = field(default=0.04, metadata={"help": "τ_t of the teacher's softmax."})

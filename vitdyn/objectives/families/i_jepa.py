@@ -35,12 +35,6 @@ class IJEPA(MaskedPatches, WithPredictor, WithTeacher):
     name: ClassVar[str] = "i-jepa"
     family: ClassVar[str] = "self-distillation"
 
-    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
-    momentum: float = field(default=0.99, metadata={"help": "m of the teacher, a moving average."})
-    momentum_steps: int = field(
-        default=0, metadata={"help": "Steps in which the momentum rises to 1; 0: none."}
-    )
-    predictor_rate: float = field(default=0.1, metadata={"help": "Learning rate of the linear predictor."})
     normalise: bool = field(default=True, metadata={"help": "Whether targets are layer-normalised."})
     convention: str = field(default="code", metadata={"help": "The distance, as in the code or the paper."})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -35,8 +35,6 @@ class MaskedReconstruction(MaskedPatches):
     name: ClassVar[str] = "mae"
     family: ClassVar[str] = "generative"
     batchable_fields: ClassVar[tuple[str, ...]] = ("mask_ratio",)
-
-    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L, averaged over the samples."""

@@ -43,11 +43,8 @@ class MoCo(TwoViews, WithPredictor, WithTeacher):
     batchable_fields: ClassVar[tuple[str, ...]] = ("mask_ratio", "temperature", "momentum", "predictor_rate")
 
     temperature: float = field(default=0.2, metadata={"help": "τ, the temperature of InfoNCE."})
-    momentum: float = field(default=0.99, metadata={"help": "m in [0, 1], of the teacher."})
-    momentum_steps: int = field(default=0, metadata={"help": "Steps over which m rises to 1; 0: it stays."})
     queue: int = field(default=0, metadata={"help": "Earlier keys as negatives, in place of the batch's."})
     predictor: bool = field(default=False, metadata={"help": "Whether a linear map is trained on queries."})
-    predictor_rate: float = field(default=0.1, metadata={"help": "The learning rate of the predictor."})
     normalise: bool = field(default=True, metadata={"help": "Whether similarities are cosines."})
 
     def __post_init__(self) -> None:

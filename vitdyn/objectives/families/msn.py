@@ -42,14 +42,6 @@ class MSN(WithPrototypes, WithTeacher):
     )  # fmt: skip
 
     mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
-    prototypes: int = field(default=8, metadata={"help": "K_p, how many clusters."})
-    prototype_rate: float = field(
-        default=0.1, metadata={"help": "Learning rate of the prototypes; 0: fixed."}
-    )
-    momentum: float = field(default=0.99, metadata={"help": "m of the teacher, a moving average."})
-    momentum_steps: int = field(
-        default=0, metadata={"help": "Steps in which the momentum rises to 1; 0: none."}
-    )
     temperature: float = field(default=0.1, metadata={"help": "τ of both softmaxes over clusters."})
     sharpening: float = field(default=0.25, metadata={"help": "T: targets are raised to the power 1/T."})
     weight: float = field(default=1.0, metadata={"help": "λ of the term that has all clusters used."})

@@ -33,11 +33,7 @@ class RCMAE(MaskedPatches, WithTeacher):
     family: ClassVar[str] = "hybrid"
 
     weight: float = field(default=1.0, metadata={"help": "γ_c, the weight of the distance to the teacher."})
-    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
     momentum: float = field(default=0.996, metadata={"help": "m of the teacher, a moving average."})
-    momentum_steps: int = field(
-        default=0, metadata={"help": "Steps in which the momentum rises to 1; 0: none."}
-    )
     epoch_steps: int = field(
         default=0, metadata={"help": "Steps after which that schedule starts anew, as in the code; 0: never."}
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -30,8 +30,6 @@ class SimMIM(MaskedPatches):
 
     name: ClassVar[str] = "simmim"
     family: ClassVar[str] = "generative"
-
-    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -33,8 +33,6 @@ class SimSiam(TwoViews, WithPredictor):
     family: ClassVar[str] = "self-distillation"
     batchable_fields: ClassVar[tuple[str, ...]] = ("mask_ratio", "predictor_rate")
     least_samples: ClassVar[int] = 1
-
-    predictor_rate: float = field(default=0.1, metadata={"help": "Learning rate of the linear predictor."})
 
     def __post_init__(self) -> None:
         super().__post_init__()

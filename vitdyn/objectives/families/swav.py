@@ -37,10 +37,6 @@ class SwAV(TwoViews, WithPrototypes):
     family: ClassVar[str] = "clustering"
     batchable_fields: ClassVar[tuple[str, ...]] = ("mask_ratio", "temperature", "epsilon", "prototype_rate")
 
-    prototypes: int = field(default=8, metadata={"help": "K_p, how many clusters."})
-    prototype_rate: float = field(
-        default=0.1, metadata={"help": "Learning rate of the prototypes; 0: fixed."}
-    )
     temperature: float = field(default=0.1, metadata={"help": "τ of the softmax over clusters."})
     epsilon: float = field(default=0.05, metadata={"help": "ε of Sinkhorn: how soft codes are."})
     iterations: int = field(default=3, metadata={"help": "Iterations of Sinkhorn."})

@@ -39,7 +39,6 @@ class UMAE(MaskedPatches):
     batchable_fields: ClassVar[tuple[str, ...]] = ("weight", "mask_ratio")
 
     weight: float = field(default=0.01, metadata={"help": "λ, the weight of the pairs' similarity."})
-    mask_ratio: float = field(default=0.5, metadata={"help": "γ, the share of patches that are masked."})
     normalise: bool = field(default=True, metadata={"help": "Whether pooled outputs are made unit vectors."})
 
     def __post_init__(self) -> None:
