@@ -6,8 +6,7 @@ from math import exp, inf
 
 from vitdyn._errors import require_integer, require_kind, require_real
 from vitdyn.data import AreaSizes, Distribution
-from vitdyn.seeds import stream
-from vitdyn.theory.regime import checked
+from vitdyn.theory.regime import checked, drawn_latents
 
 
 def count_noise(size: float, patches: float, mask_ratio: float) -> float:
@@ -35,7 +34,7 @@ def repulsion_threshold(sizes: AreaSizes, distribution: Distribution, mask_ratio
         noise *= 1 / sizes.global_size + 1 / sizes.local_size
         return noise * second / (noise * second + second - mean**2)
     # all moments of one draw: of them only the difference counts
-    z = distribution.sample(stream(0, "user"), (2**18,))
+    z = drawn_latents(distribution)
     mean, second, third = (float((z**power).mean()) for power in (1, 2, 3))
     noise = count_noise(sizes.local_size, patches, mask_ratio)
     repelled = (1 + noise) * mean * second - third * mean**2 / second

@@ -6,10 +6,9 @@ from math import log, log1p
 
 from vitdyn._errors import require_choice, require_integer, require_real
 from vitdyn.data import Distribution
-from vitdyn.seeds import stream
 from vitdyn.theory.predictions import OURS, Prediction
 from vitdyn.theory.rates import Rate
-from vitdyn.theory.regime import Regime, checked
+from vitdyn.theory.regime import Regime, checked, drawn_latents
 
 LOSSES = ("squared", "absolute", "class")
 
@@ -85,5 +84,5 @@ def student_pace(distribution: Distribution, attention: float) -> float:
     the larger one both move as one model, and the area of the largest attention grows fastest. Source: our notes.
     """
     require_real("attention", attention, low=0.0, high=1.0)
-    z = distribution.sample(stream(0, "user"), (2**18,))
+    z = drawn_latents(distribution)
     return 4 * float((z**4).mean()) * attention**2

@@ -11,8 +11,7 @@ import numpy as np
 from vitdyn._errors import invalid_value, require_integer, require_real
 from vitdyn.data import Distribution, PatchLayout
 from vitdyn.data.masking import masked_count
-from vitdyn.seeds import stream
-from vitdyn.theory.regime import Regime, checked
+from vitdyn.theory.regime import Regime, checked, drawn_latents
 
 PAPER, OURS = "Huang et al. (2025), as recalled", "vitdyn's notes"
 
@@ -158,7 +157,7 @@ def collapse_loss(distribution: Distribution, temperature: float, negatives: int
     """
     _check_contrast(temperature, negatives, clusters)
     # Every 64th order statistic of a fixed sample: quantiles, so that the loss is a number and no draw.
-    z = np.sort(distribution.sample(stream(0, "user"), (2**18,)))[2**5 :: 2**6]
+    z = np.sort(drawn_latents(distribution))[2**5 :: 2**6]
     exponents = (z[:, None] * z - z[:, None] ** 2) / temperature
     # log E e^x without overflow: less the largest exponent, which is added to the logarithm.
     largest = exponents.max(1)
@@ -178,7 +177,7 @@ def mixture_threshold(distribution: Distribution, temperature: float, negatives:
     area keeps it is decided by ``collapse_threshold``. Source: our notes, claims.md.
     """
     _check_contrast(temperature, negatives, clusters)
-    z = distribution.sample(stream(0, "user"), (2**18,))
+    z = drawn_latents(distribution)
     third = float((z**3).mean())
     # 1 − π_+ where all similarities are alike, as at Q = 0.
     pull = negatives / (negatives + 1) / temperature
@@ -206,7 +205,7 @@ def collapse_threshold(
             distribution.low,
             "must be positive: samples without a global feature cannot collapse onto it",
         )
-    z, low = distribution.sample(stream(0, "user"), (2**18,)), distribution.low
+    z, low = drawn_latents(distribution), distribution.low
     shift = low * max(low, float(z.max())) / temperature  # no exponent is larger
     own, same = exp(low * low / temperature - shift), np.exp(low * z / temperature - shift)
     total = own + negatives / clusters * same.mean() + negatives * (1 - 1 / clusters) * exp(-shift)
@@ -223,7 +222,7 @@ def position_correlation_ratio(distribution: Distribution, local_size: float) ->
     derivations.md.
     """
     require_real("local_size", local_size, low=1.0, high=1e300, open_low=True)
-    z = distribution.sample(stream(0, "user"), (2**18,))
+    z = drawn_latents(distribution)
     return distribution.second_moment / float((z**3).mean()) / (local_size - 1)
 
 

@@ -9,8 +9,12 @@ from inspect import signature
 from math import log
 from typing import ParamSpec, TypeVar
 
+import numpy as np
+from jaxtyping import Float
+
 from vitdyn._errors import invalid_value, require_kind, require_real
 from vitdyn.data import DISTRIBUTIONS, AreaSizes, Distribution, PatchLayout, information_gap
+from vitdyn.seeds import stream
 
 TWO_PHASES, ONE_PHASE, BOUNDARY = "two phases", "one phase", "boundary"
 
@@ -59,6 +63,11 @@ class Regime:
         if self.information_gap == 0:
             return BOUNDARY
         return TWO_PHASES if self.information_gap > 0 else ONE_PHASE
+
+
+def drawn_latents(distribution: Distribution) -> Float[np.ndarray, " draw"]:
+    """Return 2^18 latents of a fixed stream, over which a prediction takes those means that have no closed form."""
+    return distribution.sample(stream(0, "user"), (2**18,))
 
 
 Given = ParamSpec("Given")

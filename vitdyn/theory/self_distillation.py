@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from vitdyn._errors import require_integer, require_kind, require_real
 from vitdyn.data import AreaSizes, Distribution
-from vitdyn.seeds import stream
 from vitdyn.theory.cosine import count_noise
-from vitdyn.theory.regime import checked
+from vitdyn.theory.regime import checked, drawn_latents
 
 
 def centre_threshold(clusters: int, student_temperature: float = 0.1) -> float:
@@ -41,6 +40,6 @@ def uniform_threshold(
     require_real("student_temperature", student_temperature, low=0.0, high=1e6, open_low=True)
     require_real("mask_ratio", mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
     noise = count_noise(sizes.local_size, sizes.patches, mask_ratio)
-    third = float((distribution.sample(stream(0, "user"), (2**18,)) ** 3).mean())
+    third = float((drawn_latents(distribution) ** 3).mean())
     signal = third - distribution.mean * distribution.second_moment
     return student_temperature * signal / (signal + noise * third)
