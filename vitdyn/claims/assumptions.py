@@ -89,6 +89,7 @@ def clusters_at_least(least: int) -> Assumption:
 
 
 GAP_POSITIVE = every_run("Δ > 0.", lambda spec: sizes_of(spec).information_gap > 0)
+GAP_NEGATIVE = every_run("Δ < 0.", lambda spec: sizes_of(spec).information_gap < 0)
 # Negatives of the own cluster stop the collapse where there are few others.
 CONTRAST_HAS_CLUSTERS = every_run(
     "Contrast has at least three clusters.",

@@ -51,7 +51,6 @@ _COMPARED = assume.every_run(
 _COSINES = assume.every_run(
     "Outputs are made unit vectors.", lambda spec: bool(getattr(spec.objective, "normalise", False))
 )
-_GAP_NEGATIVE = assume.every_run("Δ < 0.", lambda spec: assume.sizes_of(spec).information_gap < 0)
 _MOVES_FIRST = assume.every_run(
     f"At most {_FIRST_STEPS} steps.", lambda spec: getattr(spec, "steps", inf) <= _FIRST_STEPS
 )
@@ -191,7 +190,7 @@ def _gap_controls(scale: str) -> tuple[Control, ...]:
         _run(AlignmentUniformity(), "gap-negative", scale),
     )
     return (
-        Control(name=other.name, runs=other.runs, removes=_GAP_NEGATIVE),
+        Control(name=other.name, runs=other.runs, removes=assume.GAP_NEGATIVE),
         Control(name=f"{strong.name}, q = 2", runs=(strong,), removes=_AT_MOST_ONE),
     )
 
@@ -202,7 +201,7 @@ COSINE_GAP = Claim(
     "it then turns away.",
     source="vitdyn's own",
     note="claims.md#cosine-gap",
-    assumptions=(*_ON_SIMULATIONS, assume.ONE_RUN, _GAP_NEGATIVE, _COSINES, _AT_MOST_ONE, _MOVES_FIRST),
+    assumptions=(*_ON_SIMULATIONS, assume.ONE_RUN, assume.GAP_NEGATIVE, _COSINES, _AT_MOST_ONE, _MOVES_FIRST),
     surrogate=f"φ_1 after {_FIRST_STEPS} steps of SimCLR, K = 1, P = 256, κ = (0.6, 0.5), above 0 by a 99.9 % interval "
     "over seeds. Controls: Δ = 0.4; alignment and uniformity at their usual weight, which repel by q = 2 > q*.",
     symbol="φ_1",

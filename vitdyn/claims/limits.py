@@ -70,7 +70,7 @@ def _above_margin(case: Case) -> tuple[float, float]:
     return _MARGIN, inf
 
 
-def _at_the_end(attention: Callable[[Trajectory], np.ndarray]) -> Callable[..., Measurement]:
+def at_the_end(attention: Callable[[Trajectory], np.ndarray]) -> Callable[..., Measurement]:
     """Return the measurement of the last frame of an attention (frame, seed) over seeds."""
     return lambda case, trajectories: over_seeds(attention(trajectories[0])[-1])
 
@@ -98,7 +98,7 @@ MAE_AREA = Claim(
     "some of its area; the expected value over seeds, by a 99.9 % interval. One P shows a level and no limit.",
     symbol="min_p A_own",
     predicted=_above_margin,
-    measure=_at_the_end(least_own_area_attention),
+    measure=at_the_end(least_own_area_attention),
     cases=lambda scale: _cases(_MAE, scale),
     controls=lambda scale: (
         # about the time P^{1−κ_s} of MAE-TIME, without its logarithm
@@ -120,7 +120,7 @@ CL_GLOBAL = Claim(
     "field has none. That queries attend alike is an identity here; where they attend is what is measured.",
     symbol="min_p A_global",
     predicted=_above_margin,
-    measure=_at_the_end(least_global_attention),
+    measure=at_the_end(least_global_attention),
     cases=lambda scale: (*_cases(_CL, scale), *_three_clusters(scale)),
     controls=lambda scale: (
         # all negatives are of the sample's own cluster

@@ -7,16 +7,15 @@ from math import inf, log
 
 import numpy as np
 
-from vitdyn._axes import CLUSTER, QUERY_AREA
 from vitdyn.claims import assumptions as assume
 from vitdyn.claims.claim import Assumption, Case, Claim, Control, Interval, Measurement, moved
 from vitdyn.claims.judgement import over_seeds
-from vitdyn.claims.limits import EXPONENTS
+from vitdyn.claims.limits import EXPONENTS, at_the_end
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import GradientDescent, Schedule, Training
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import IJEPA, RCMAE, BEiT, Data2Vec, MaskedReconstruction, Objective, SimMIM
-from vitdyn.observables import least_global_attention
+from vitdyn.observables import least_global_attention, local_own_area_attention
 from vitdyn.theory import (
     Regime,
     class_temperature,
@@ -71,12 +70,6 @@ def _local_attention(training: Training) -> float:
     sizes, patches = training.generator.layout.sizes[:, 1:], training.generator.layout.patches
     others = float(sizes[sizes > 0].mean()) - 1
     return (1 - training.objective.mask_ratio) * others / (patches - 1)
-
-
-def _own_attention(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    """Return the mean attention of local queries to their own area at the end."""
-    own = trajectories[0].final["own_area_attention"].sel(statistic="mean")
-    return over_seeds(own.isel({QUERY_AREA: slice(1, None)}).mean((CLUSTER, QUERY_AREA)).to_numpy())
 
 
 _ON_SIMULATIONS = (
@@ -225,7 +218,7 @@ BEIT_TEMPERATURE = Claim(
     "and −0.3: below 1/2, by a 99.9 % interval over seeds. Controls: τ = 5τ*.",
     symbol="A_own",
     predicted=lambda case: (-inf, 0.5),
-    measure=_own_attention,
+    measure=at_the_end(local_own_area_attention),
     cases=lambda scale: _at_temperature(0.1, scale),
     controls=lambda scale: _without(_COLD, *_at_temperature(5.0, scale)),
 )
@@ -261,7 +254,7 @@ RCMAE_FROZEN = Claim(
     "99.9 % interval over seeds. Controls: momentum 0.9; the level moved by twice the margin.",
     symbol="A_own",
     predicted=_frozen_level,
-    measure=_own_attention,
+    measure=at_the_end(local_own_area_attention),
     cases=_frozen,
     controls=lambda scale: (
         *_without(_STAYS, _run(RCMAE(momentum=0.9), "gap-positive", scale, ", teacher follows")),
@@ -287,7 +280,7 @@ SELF_TARGETS = Claim(
     "at Q = 0; RC-MAE, whose targets are patches too.",
     symbol="min_p A_global",
     predicted=lambda case: (_SHARE, inf),
-    measure=lambda case, runs: over_seeds(least_global_attention(runs[0])[-1]),
+    measure=at_the_end(least_global_attention),
     cases=lambda scale: (
         *_both(Data2Vec(momentum=0.9), scale),
         *(_run(IJEPA(momentum=0.9), gap, scale, steps=120) for gap in EXPONENTS),
@@ -312,7 +305,6 @@ _SLOW = assume.every_run(
 _RAW = assume.every_run(
     "data2vec with targets as they are.", lambda spec: getattr(spec.objective, "target", "") == "none"
 )
-_GAP_NEGATIVE = assume.every_run("Δ < 0.", lambda spec: assume.sizes_of(spec).information_gap < 0)
 
 
 def _slowly(scale: str, *, momentum: float = 0.98, target: str = "none", words: str = "") -> Case:
@@ -326,12 +318,12 @@ D2V_TEACHER = Claim(
     "lacks its own patch, which the teacher sees, and makes up for it once in each life of the teacher.",
     source="vitdyn's notes, heuristic",
     note="claims.md#d2v-teacher",
-    assumptions=(*_ON_SIMULATIONS, _GAP_NEGATIVE, _SLOW, _RAW, _at_least(1000)),
+    assumptions=(*_ON_SIMULATIONS, assume.GAP_NEGATIVE, _SLOW, _RAW, _at_least(1000)),
     surrogate="Attention of local queries to their own area after 1000 steps at P = 32, momentum 0.98, Δ = −0.3: above "
     f"{_SHARE}, by a 99.9 % interval over seeds. Controls: momentum 0.8; (full) targets that are layer-normalised.",
     symbol="A_own",
     predicted=lambda case: (_SHARE, inf),
-    measure=_own_attention,
+    measure=at_the_end(local_own_area_attention),
     cases=lambda scale: (_slowly(scale),),
     controls=lambda scale: (
         *_without(_SLOW, _slowly(scale, momentum=0.8, words=", m = 0.8")),

@@ -13,10 +13,12 @@ from vitdyn.claims import assumptions as assume
 from vitdyn.claims.assumptions import Spec
 from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, moved
 from vitdyn.claims.judgement import over_seeds, turning_point
+from vitdyn.claims.limits import at_the_end
 from vitdyn.data import AreaSizes, Distribution, PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics import Schedule, Training
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import DINO, IBOT, Objective
+from vitdyn.observables import local_own_area_attention
 from vitdyn.theory import centre_threshold, uniform_threshold
 from vitdyn.trajectory import Trajectory
 
@@ -251,11 +253,6 @@ def _of_patches(
     return Case(name=f"ibot, {gap}, K = {clusters}, τ_t = {teacher:g}, λ = {weight:g}", runs=(run,))
 
 
-def _own_area(case: Case, trajectories: Sequence[Trajectory]) -> Measurement:
-    own = trajectories[0]["own_area_attention"].sel(statistic="mean").isel(query_area=slice(1, None))
-    return over_seeds(own[-1].mean(("cluster", "query_area")).to_numpy())
-
-
 IBOT_LOCAL = Claim(
     id="IBOT-LOCAL",
     statement="Where the centre keeps it from the global area (one cluster, or a soft teacher), iBOT's term of masked "
@@ -268,7 +265,7 @@ IBOT_LOCAL = Claim(
     "outputs alone, λ = 0; two clusters at τ_t = 0.04, below τ_s (1 − 1/K).",
     symbol="A_own",
     predicted=lambda case: (_OWN, inf),
-    measure=_own_area,
+    measure=at_the_end(local_own_area_attention),
     cases=lambda scale: (
         _of_patches("gap-positive", scale),
         *(

@@ -76,9 +76,8 @@ def optimizers() -> tuple[Entry, ...]:
 
 def metrics() -> tuple[Entry, ...]:
     """Describe what ``--metrics`` takes: the metrics of the field, and observables of the user's own."""
-    found: Any = _Sources("observables", "metrics.py").assigned[
-        "_METRICS"
-    ]  # name: (symbol, meaning, formula)
+    # a dict of name: (symbol, meaning, formula)
+    found: Any = _Sources("observables", "metrics.py").assigned["_METRICS"]
     own = (
         (key.value, ast.literal_eval(value.elts[1]))
         for key, value in zip(found.keys, found.values, strict=True)

@@ -10,6 +10,7 @@ from vitdyn.observables.learned import (
     learned_regime,
     least_global_attention,
     least_own_area_attention,
+    local_own_area_attention,
     regime_sensitivity,
 )
 from vitdyn.observables.metrics import Metric, MetricImages, metric_observables
@@ -33,6 +34,7 @@ __all__ = [
     "learned_regime",
     "least_global_attention",
     "least_own_area_attention",
+    "local_own_area_attention",
     "metric_observables",
     "patch_representation",
     "regime_sensitivity",

@@ -56,6 +56,13 @@ def least_global_attention(trajectory: Trajectory) -> Float[np.ndarray, "frame s
     return least.min((CLUSTER, QUERY_AREA)).to_numpy()
 
 
+def local_own_area_attention(trajectory: Trajectory) -> Float[np.ndarray, "frame seed"]:
+    """Return the attention of local queries to their own area, in the mean over areas, at each frame of each seed."""
+    require_kind("trajectory", trajectory, Trajectory)
+    own = trajectory["own_area_attention"].sel(statistic="mean")
+    return own.isel({QUERY_AREA: slice(GLOBAL_AREA + 1, None)}).mean((CLUSTER, QUERY_AREA)).to_numpy()
+
+
 def learned_regime(
     trajectory: Trajectory,
     *,

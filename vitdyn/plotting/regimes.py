@@ -73,11 +73,8 @@ class _Tile:
             colour = "white" if kind in _ON_DARK else "black"
             middle = self.column + left + width / 2
             words: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 5.5, "fontweight": "bold"}
-            words["bbox"] = {
-                "facecolor": REGIME_COLOURS[kind],
-                "linewidth": 0,
-                "pad": 0.6,
-            }  # over the hatches
+            # over the hatches
+            words["bbox"] = {"facecolor": REGIME_COLOURS[kind], "linewidth": 0, "pad": 0.6}
             self.axes.text(middle, self.row + 0.04, kind[0].upper(), color=colour, **words)
             left += width
 
@@ -138,9 +135,8 @@ def draw_regimes(grids: Sequence[RegimeGrid]) -> Drawing:
             _draw_grid(LetteredAxes(drawing, axes, next(letters)), part)
     handles = [Patch(facecolor=colour, label=name) for name, colour in REGIME_COLOURS.items()]
     handles.append(Patch(facecolor=SKY, hatch=_HATCH, edgecolor="white", linewidth=0, label="still moving"))
-    columns = (
-        len(handles) if stacks else len(handles) // 2
-    )  # one panel alone is narrower than all names in a row
+    # one panel alone is narrower than all names in a row
+    columns = len(handles) if stacks else len(handles) // 2
     drawing.figure.legend(
         handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.0, handlelength=1.1
     )
