@@ -165,20 +165,10 @@ def test_it_trains_and_remembers_as_a_loop_written_by_hand(training, memories):
             np.testing.assert_allclose(found, value.reshape(found.shape), rtol=0, atol=1e-12)
 
 
-def test_its_memory_survives_an_interruption(training, tmp_path, monkeypatch):
+def test_its_memory_survives_an_interruption(training, tmp_path, interrupted):
     whole = simulate(training)
-    path, after, done = tmp_path / "run.pt", contract.next_state, []
-
-    def failing(*given):
-        done.append(None)
-        if len(done) == 6:
-            raise KeyboardInterrupt
-        return after(*given)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("vitdyn.dynamics.steppers.next_state", failing)
-        with pytest.raises(KeyboardInterrupt):
-            simulate(training, checkpoint=path, runtime=Runtime(checkpoint_seconds=0))
+    path = tmp_path / "run.pt"
+    interrupted(training, path, at=6)
     state = torch.load(path, weights_only=True)["state"][0]
     assert (state["step"], sorted(state["objective_state"])) == (
         5,

@@ -12,7 +12,7 @@ from cases import CASES
 from dense import Twin
 
 from vitdyn.data import PatchGenerator, PatchLayout, Uniform
-from vitdyn.dynamics import Runtime, Schedule, Training, simulate, simulate_grid
+from vitdyn.dynamics import Schedule, Training, simulate, simulate_grid
 from vitdyn.dynamics.memory import CACHE_MIB, split_cells
 from vitdyn.objectives import contract
 
@@ -68,24 +68,15 @@ def test_training_is_that_of_a_matrix_in_feature_space(name, clusters, last_stat
 
 
 @EACH
-def test_a_seed_keeps_its_bits_alone_and_through_an_interruption(name, tmp_path, monkeypatch):
+def test_a_seed_keeps_its_bits_alone_and_through_an_interruption(name, tmp_path, interrupted):
     training, path = training_of(name), tmp_path / "run.pt"
-    whole, after, done = simulate(training).dataset, contract.next_state, []
+    whole = simulate(training).dataset
     alone = simulate(replace(training, seeds=(8,))).dataset
     for variable, values in whole.items():
         one = values.isel(seed=[1]) if "seed" in values.dims else values
         np.testing.assert_array_equal(one, alone[variable], err_msg=variable)
 
-    def failing(*given):
-        done.append(None)
-        if len(done) == 4:
-            raise KeyboardInterrupt
-        return after(*given)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("vitdyn.dynamics.steppers.next_state", failing)
-        with pytest.raises(KeyboardInterrupt):
-            simulate(training, checkpoint=path, runtime=Runtime(checkpoint_seconds=0))
+    interrupted(training, path, at=4)
     assert path.exists()
     assert simulate(training, checkpoint=path).dataset.equals(whole)
 
