@@ -5,7 +5,8 @@ import pytest
 
 from vitdyn import cli
 from vitdyn.experiments import ResultStore
-from vitdyn.experiments.families import FamilyRow, family_run, layout_of_gap, objectives_by_name
+from vitdyn.experiments.families import FamilyRow, at_pace, family_run, layout_of_gap, objectives_by_name
+from vitdyn.objectives import DINO, DeepCluster, SwAV
 from vitdyn.observables import attention_moved, learned_regime
 from vitdyn.theory import Regime
 
@@ -91,3 +92,22 @@ def test_a_row_reads_the_end_and_half_the_way_there(tmp_path):
         assert moved[frame, seed] >= moved[-1, seed] / 2 > moved[frame - 1, seed]
     assert row.regimes == learned_regime(trajectory) and row.regime == str(row.regimes[0])
     assert np.array_equal(row.metrics["rank_me"], trajectory.final["rank_me"])
+
+
+def test_half_of_the_way_is_the_last_time_that_it_is_passed(tmp_path, monkeypatch):
+    trajectory = ResultStore(tmp_path)(
+        family_run(objectives_by_name(["cl"])["cl"], 0.3, steps=3, scale="quick")
+    )
+    to_and_fro = np.array([[0.0, 1.0], [0.9, 0.9], [0.1, 0.8], [1.0, 1.0]])
+    monkeypatch.setattr("vitdyn.experiments.families.attention_moved", lambda _: to_and_fro)
+    assert FamilyRow.of(trajectory).half_time.tolist() == [3, 0]
+
+
+@pytest.mark.parametrize("pace", [0.5, 2.0])
+def test_all_that_moves_keeps_the_same_clock(pace):
+    dino = at_pace(DINO(momentum=0.9, centre_momentum=0.8, momentum_steps=100, mask_ratio=0.3), pace)
+    assert dino == DINO(
+        momentum=0.9**pace, centre_momentum=0.8**pace, momentum_steps=round(100 / pace), mask_ratio=0.3
+    )
+    assert at_pace(SwAV(prototype_rate=0.2), pace) == SwAV(prototype_rate=0.2 * pace)
+    assert at_pace(DeepCluster(period=10), pace) == DeepCluster(period=round(10 / pace))

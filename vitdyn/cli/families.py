@@ -18,7 +18,7 @@ class Families:
     """Train every listed objective on the same data and say in which attention regime it ends: a table by family.
 
     P = 64, two clusters, Δ = −0.3 and Δ = 0.3, each objective as it is by default, at its own learning rate. Your own
-    objective is in the table if ``--module FILE.py`` before the command registers it. Runs that are found in the
+    objective is in the table if ``--module FILE.py`` registers it. Runs that are found in the
     results folder are not repeated.
     """
 
