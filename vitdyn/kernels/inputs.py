@@ -50,7 +50,9 @@ def not_finite(correlations: Correlations, latents: Tensor) -> Bool[Tensor, "see
     """Return for which samples and queries an input is not finite, which kernels may pass over; None for none."""
     blocks = correlations.named().values()
     # a sum is not finite where a number is not; where finite numbers overflow it, the exact look below finds none
-    if all(isfinite(part.detach().sum()) for part in (*blocks, latents)):
+    with torch.no_grad():
+        sums = [part.sum() for part in (*blocks, latents)]
+    if all(map(isfinite, sums)):
         return None
     phi, upsilon, *content = (block.isfinite() for block in blocks)
     sound = (phi.flatten(2).all(-1) & upsilon.all(-1))[:, None] & latents.isfinite().all(-1)[..., None]

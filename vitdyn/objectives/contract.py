@@ -65,10 +65,11 @@ def attention_gradient(objective: Objective, forward: ForwardPass) -> tuple[Tens
     # copies: attention lies in scratch, and a loss may keep what it is given
     leaves = tuple(attention.detach().clone().requires_grad_() for attention in forward.attention)
     with torch.enable_grad():
-        values = loss_of(objective, replace(forward, attention=leaves))
+        # the sum too: observables ask for gradients where none are recorded
+        total = loss_of(objective, replace(forward, attention=leaves)).sum()
     gradients: tuple[Tensor | None, ...] = ()
-    if values.requires_grad:
-        gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True)
+    if total.requires_grad:
+        gradients = torch.autograd.grad(total, leaves, allow_unused=True)
     if not any(gradient is not None for gradient in gradients):
         raise invalid_value(
             _named(objective, "loss"),

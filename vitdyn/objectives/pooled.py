@@ -21,7 +21,7 @@ def pooled_form(batch: PatchBatch, loss: Callable[..., Tensor]) -> MeanPooled:
     def gradient(means: Means) -> list[Tensor | None]:
         leaves = [mean.detach().requires_grad_() for mean in means]
         with torch.enable_grad():
-            values = loss(*(batch.in_all_clusters(leaf * batch.latents) for leaf in leaves))
-        return list(torch.autograd.grad(values.sum(), leaves, allow_unused=True))
+            total = loss(*(batch.in_all_clusters(leaf * batch.latents) for leaf in leaves)).sum()
+        return list(torch.autograd.grad(total, leaves, allow_unused=True))
 
     return MeanPooled(gradient)
