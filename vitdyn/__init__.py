@@ -18,7 +18,7 @@ from vitdyn._lazy import lazily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from vitdyn import losses, metrics, objectives, observables, theory
+    from vitdyn import landscape, losses, metrics, objectives, observables, theory
     from vitdyn import plotting as plot
     from vitdyn._version import __version__
     from vitdyn.claims import CLAIMS, Case, Claim, Control, Measurement, over_seeds
@@ -48,7 +48,7 @@ __all__ = [
     "Custom", "ExactReduction", "Experiment", "GradientDescent", "MaskedReconstruction", "MeanField", "Measurement",
     "Mixture", "Momentum", "Objective", "Observable", "PatchGenerator", "PatchLayout",
     "ResultStore", "Runtime", "Schedule", "Training", "Trajectory", "TruncatedNormal", "TwoPoint", "Uniform",
-    "check", "integrate", "learned_regime", "losses", "metric_observables", "metrics", "objectives",
+    "check", "integrate", "landscape", "learned_regime", "losses", "metric_observables", "metrics", "objectives",
     "observables", "orthonormal_basis", "over_seeds", "plot", "register", "run", "simulate", "simulate_grid", "theory",
 ]  # fmt: skip
 
