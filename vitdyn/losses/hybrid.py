@@ -11,6 +11,9 @@ from vitdyn.losses.contrastive import moco_v3
 from vitdyn.losses.generative import mae
 from vitdyn.losses.masked import Mask, Patches
 
+TEACHER_SEES = ("same", "permuted")
+"""What the teacher of RC-MAE is shown: what its student is, or, as a control, another sample of the batch."""
+
 
 def rc_mae(
     student: Patches,

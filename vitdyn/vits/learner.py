@@ -60,9 +60,13 @@ class Batch:
         drawn = torch.rand(len(self.chosen), patches, generator=generator(self.seed, "masks", self.step))
         return drawn.to(self.images.train.device)
 
-    def momentum(self, first: float) -> float:
-        """How much of itself a teacher keeps: m_t = 1 − (1 − m)(1 + cos(πt/T))/2, m = ``first``."""
-        return 1 - (1 - first) * 0.5 * (1 + cos(pi * self.step / self.steps))
+    def momentum(self, first: float, period: int = 0) -> float:
+        """How much of itself a teacher keeps: m_t = 1 − (1 − m)(1 + cos(πt/T))/2, m = ``first``.
+
+        t is the step, which with a ``period`` counts from 0 again after so many, and T all steps.
+        """
+        counted = self.step % period if period else self.step
+        return 1 - (1 - first) * 0.5 * (1 + cos(pi * counted / self.steps))
 
 
 class Learner(nn.Module):

@@ -17,7 +17,7 @@ from vitdyn.vits.pretraining import Pretraining
 class FrozenBatch(Batch):
     """Images whose masks and views no training step saw, read while a teacher stands still."""
 
-    def momentum(self, first: float) -> float:
+    def momentum(self, first: float, period: int = 0) -> float:
         """Return 1: the teacher keeps all of itself."""
         return 1.0
 

@@ -213,6 +213,40 @@ def test_data2vec_predicts_the_teachers_tokens_where_the_students_image_is_maske
     )
 
 
+@pytest.mark.parametrize("sees", ["same", "permuted"])
+def test_rc_mae_keeps_to_a_teacher_on_the_same_mask_whose_schedule_restarts(tiny, sees):
+    """At step 2 of epochs of 2 steps the momentum is the first one again; the first term alone is normalised."""
+    spec = tiny(
+        "rc-mae", consistency=0.7, momentum=0.6, epoch_steps=2, teacher_sees=sees, normalised_targets=True
+    )
+    learner, batch = made(spec)
+    learner = moved(learner)
+    start, images = deepcopy(learner), batch.plain
+    for part, now in (("encoder", start.encoder), ("decoder", start.heads["decoder"])):
+        for old, new in zip(start.teacher[part].parameters(), now.parameters(), strict=True):
+            old.data = 0.6 * old.data + 0.4 * new.data
+
+    def rebuilt(encoder, decoder, shown):
+        return decoder(encode_masked(encoder.weights, start.shape, shown, noise=batch.noise(16), mask=0.5))
+
+    with torch.no_grad():
+        student = rebuilt(start.encoder, start.heads["decoder"], images)
+        others = images if sees == "same" else torch.stack([images[i - 1] for i in range(len(images))])
+        teacher, target = rebuilt(*start.teacher.values(), others), patches_of(images, 2)
+        expected = []
+        for image in range(8):
+            for at in batch.noise(16)[image].argsort()[8:]:
+                wanted = target[image, at]
+                wanted = (wanted - wanted.mean()) / torch.sqrt(wanted.var(correction=1) + 1e-6)
+                found = student[image, at]
+                expected.append(
+                    (found - wanted).square().mean() + 0.7 * (found - teacher[image, at]).square().mean()
+                )
+    assert float(spec.method.loss(learner, batch).detach()) == pytest.approx(
+        float(sum(expected)) / 64, rel=1e-10
+    )
+
+
 @pytest.mark.parametrize(("weight", "pure"), [(0.0, "reconstruction"), (1.0, "contrast")])
 def test_a_mixture_at_its_ends_has_the_gradients_of_the_pure_losses(tiny, weight, pure):
     spec = tiny("mixture", weight=weight)

@@ -31,7 +31,7 @@ _ANY: dict[str, Any] = {"low": 0, "high": 1e6}
 _REAL = {
     **dict.fromkeys(("temperature", "student_temperature", "teacher_temperature"), _TEMPERATURE),
     **dict.fromkeys(("momentum", "centre_momentum", "weight"), _SHARE),
-    **dict.fromkeys(("invariance", "variance", "covariance", "beta"), _ANY),
+    **dict.fromkeys(("invariance", "variance", "covariance", "beta", "consistency"), _ANY),
     "mask": {**_SHARE, "open_low": True, "open_high": True},
 }
 _WHOLE = {"projection": 1, "blocks": 1, "prototypes": 2}

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitdyn._errors import invalid_value, require_boolean
 from vitdyn.losses import mae
+from vitdyn.vits.architecture import Architecture
+from vitdyn.vits.functional_vit import Weights
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
 from vitdyn.vits.methods.method import Method, Work
 from vitdyn.vits.small_vit import PREFIX, SmallViT, build, encode_masked, patches_of, visible_patches
+
+
+class Reconstructed(NamedTuple):
+    """The pixels of every patch, as a decoder has them, and which patches were masked (1)."""
+
+    pixels: Float[Tensor, "image patch pixel"]
+    masked: Float[Tensor, "image patch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +53,20 @@ class Reconstruction(Method):
         # drawn after the encoder, from the same stream
         return {"decoder": build(vit, images.side, seed)[1]}
 
+    def reconstruct(
+        self, encoder: Weights, decoder: nn.Module, shape: Architecture, images: Tensor, noise: Tensor
+    ) -> Reconstructed:
+        """Return the pixels that a decoder makes of images without their patches of largest ``noise``."""
+        encoded = encode_masked(encoder, shape, images, noise=noise, mask=self.mask)
+        return Reconstructed(decoder(encoded), encoded.masked)
+
     def loss(self, learner: Learner, batch: Batch) -> Float[Tensor, ""]:
         """Return the error of the pixels of plain images."""
-        images, shape = batch.plain, learner.shape
+        images, shape, decoder = batch.plain, learner.shape, learner.heads["decoder"]
         noise = batch.noise(shape.patches)
-        encoded = encode_masked(learner.encoder.weights, shape, images, noise=noise, mask=self.mask)
-        predicted, target = learner.heads["decoder"](encoded), patches_of(images, shape.patch)
-        return mae(predicted, target, encoded.masked, normalise=self.normalised_targets)
+        found = self.reconstruct(learner.encoder.weights, decoder, shape, images, noise)
+        target = patches_of(images, shape.patch)
+        return mae(found.pixels, target, found.masked, normalise=self.normalised_targets)
 
     def work(self, vit: SmallViT, side: int) -> Work:
         """Return what a step costs: a part of the patches through the encoder, all through the decoder."""
