@@ -16,12 +16,13 @@ def mixture(seen):
     return 0.7 * reconstruction_error(seen) / count + 0.3 * info_nce(seen, 0.7)
 
 
-def consistent(seen, weight):
-    """½ mean over masked p of ‖F_p − X_p‖² + γ_c ‖F_p − teacher's F_p‖²."""
+def consistent(seen, weight, of=0):
+    """½ mean over masked p of ‖F_p − X_p‖² + γ_c ‖F_p − teacher's F_p‖², which saw the sample ``of`` places on."""
     student, teacher, total = seen.outputs(0), seen.outputs(0, True), 0.0
-    for at in masked(seen):
-        total = total + sum((student[at] - seen.patches[at]) ** 2)
-        total = total + weight * sum((student[at] - teacher[at]) ** 2)
+    for sample, patch in masked(seen):
+        own = student[sample, patch]
+        total = total + sum((own - seen.patches[sample, patch]) ** 2)
+        total = total + weight * sum((own - teacher[(sample + of) % len(teacher), patch]) ** 2)
     return total / (2 * len(masked(seen)))
 
 

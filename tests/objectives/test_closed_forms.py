@@ -11,11 +11,12 @@ import pytest
 import torch
 from cases import CASES as LISTED
 from cases_generative import reconstruction_error
+from cases_hybrid import consistent
 from literal import Case, moved_state, seen_by
 
 from vitdyn.dynamics import loss_gradient
 from vitdyn.dynamics.gradient import forward_pass
-from vitdyn.objectives import OBJECTIVES, MeanPooled, Objective, Residual
+from vitdyn.objectives import OBJECTIVES, RCMAE, MeanPooled, Objective, Residual
 from vitdyn.objectives.contract import closed_form_kinds, closed_form_of, lower_bound_of
 
 
@@ -68,6 +69,9 @@ CASES = LISTED | {
     ),
     "without form": Case(
         WithoutForm(), lambda seen: sum(value**3 for value in seen.outputs(1).flatten()), frozenset()
+    ),
+    "rc-mae, permuted": Case(
+        RCMAE(weight=0.7, teacher_sees="permuted"), lambda seen: consistent(seen, 0.7, of=-1)
     ),
 }
 EACH = pytest.mark.parametrize("name", CASES)

@@ -155,6 +155,7 @@ class TestComplaints:
             *((kind, "temperature", value) for kind in (SwAV, MSN, DeepCluster) for value in (0.0, -1.0)),
             *((kind, "prototypes", value) for kind in (SwAV, MSN) for value in (1, 2.5)),
             (SwAV, "epsilon", 0.0),
+            (RCMAE, "teacher_sees", "others"),
             (SimSiam, "predictor_rate", -1.0),
             (DeepCluster, "prototypes", 257),
         ],
@@ -167,6 +168,14 @@ class TestComplaints:
 def test_a_schedule_that_starts_anew_must_be_one(complaint):
     with complaint("momentum_steps", "epoch_steps"):
         RCMAE(epoch_steps=10)
+
+
+def test_a_teacher_that_sees_others_needs_another_sample(complaint):
+    layout, objective = PatchLayout.from_sizes([4, 3]), RCMAE(teacher_sees="permuted")
+    model, batch = Correlations.zeros(layout, 1), PatchGenerator(layout=layout).sample(1, [0])
+    view, state = torch.arange(7)[None, None] < 4, first_state(objective, model, (0,))
+    with complaint("teacher_sees", "batch_size"):
+        objective.loss(forward_pass(model, batch, (view,), state))
 
 
 def test_the_registry():

@@ -8,8 +8,9 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import invalid_value, require_integer, require_real
+from vitdyn._errors import invalid_value, require_choice, require_integer, require_real
 from vitdyn.losses import rc_mae
+from vitdyn.losses.hybrid import TEACHER_SEES
 from vitdyn.models import Correlations
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.masked import MaskedPatches, masked_patches, unreachable
@@ -26,7 +27,8 @@ class RCMAE(MaskedPatches, WithTeacher):
     F̄ is the teacher's output on the same mask, γ_c = ``weight``, γ = ``mask_ratio``. The teacher is the moving average
     of momentum ``momentum``, which rises to 1 by cosine over ``momentum_steps`` steps (0: stays). The released code
     starts this schedule anew at every epoch, so that it hardly rises: ``epoch_steps`` is the length of one (0: the
-    schedule goes through the whole run). Source: Lee et al. (2023), ``losses.rc_mae`` times half the dimensions.
+    schedule goes through the whole run). ``teacher_sees`` "permuted" is a control: F̄ is of another sample of the batch
+    and of its mask. Source: Lee et al. (2023), ``losses.rc_mae`` times half the dimensions.
     """
 
     name: ClassVar[str] = "rc-mae"
@@ -37,12 +39,16 @@ class RCMAE(MaskedPatches, WithTeacher):
     epoch_steps: int = field(
         default=0, metadata={"help": "Steps after which that schedule starts anew, as in the code; 0: never."}
     )
+    teacher_sees: str = field(
+        default="same", metadata={"help": "What the teacher is shown: same, or permuted (another sample)."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_real("weight", self.weight, low=0.0, high=1e6)
         self.require_momentum()
         require_integer("epoch_steps", self.epoch_steps, at_least=0)
+        require_choice("teacher_sees", self.teacher_sees, TEACHER_SEES)
         if self.epoch_steps and not self.momentum_steps:
             words = "must be positive where epoch_steps starts the momentum's schedule anew"
             raise invalid_value("momentum_steps", self.momentum_steps, words)
@@ -51,6 +57,13 @@ class RCMAE(MaskedPatches, WithTeacher):
         """Return L."""
         student, teacher = forward.outputs(), forward.outputs(0, teacher_of(forward.state))
         patches, masked = forward.patches(), ~forward.views[0]
+        if self.teacher_sees == "permuted":
+            if forward.batch.count < 2:
+                words = "needs two samples or more in a batch: take a larger batch_size"
+                raise invalid_value("teacher_sees", self.teacher_sees, words)
+            # samples of different clusters have different features: they compare in the coordinates of all
+            student, teacher, patches = map(forward.batch.in_all_clusters, (student, teacher, patches))
+            teacher = teacher.roll(1, 1)
         both = rc_mae(student, teacher, patches, masked, weight=self.weight, normalise=False)
         return both * (student.shape[-1] / 2)
 
