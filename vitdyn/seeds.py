@@ -36,6 +36,7 @@ PURPOSES = (
     "metrics latents",
     "metrics masks",
     "objective",
+    "directions",
 )
 
 

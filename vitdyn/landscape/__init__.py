@@ -6,7 +6,34 @@
 tensor([ 2., -2.])
 """
 
+from vitdyn.landscape.directions import (
+    PrincipalDirections,
+    filter_norms,
+    gaussian_direction,
+    normalised,
+    orthogonalised,
+    principal_directions,
+    projected,
+)
 from vitdyn.landscape.operators import Hessian, Operator
+from vitdyn.landscape.section import Section, estimate_seconds, section
 from vitdyn.landscape.surface import Surface, Tensors, Vector, module_surface
 
-__all__ = ["Hessian", "Operator", "Surface", "Tensors", "Vector", "module_surface"]
+__all__ = [
+    "Hessian",
+    "Operator",
+    "PrincipalDirections",
+    "Section",
+    "Surface",
+    "Tensors",
+    "Vector",
+    "estimate_seconds",
+    "filter_norms",
+    "gaussian_direction",
+    "module_surface",
+    "normalised",
+    "orthogonalised",
+    "principal_directions",
+    "projected",
+    "section",
+]
