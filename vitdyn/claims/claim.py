@@ -12,6 +12,7 @@ from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
 from vitdyn.reduced import ExactReduction, MeanField
 from vitdyn.trajectory import Trajectory
+from vitdyn.vits import Landscape
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
 SCALES = ("quick", "full")
@@ -22,6 +23,7 @@ BASES: dict[type, str] = {
     Training: "full simulation",
     ExactReduction: "exact reduction",
     MeanField: "mean field",
+    Landscape: "small Vision Transformers",
 }
 """What a claim may be judged on, and how a verdict calls it."""
 
@@ -53,7 +55,7 @@ class Case:
 
     @property
     def specs(self) -> tuple[Training | MeanField | ExactReduction, ...]:
-        """What its runs simulate or integrate: no claim is about the training of real Vision Transformers."""
+        """What its runs simulate or integrate, where all are of the theory's layer."""
         kinds = Training, MeanField, ExactReduction
         found = [run.training for run in self.runs if isinstance(run.training, kinds)]
         if len(found) < len(self.runs):
@@ -65,8 +67,16 @@ class Case:
         return tuple(found)
 
     @property
+    def landscapes(self) -> tuple[Landscape, ...]:
+        """What its runs survey, where all are of small Vision Transformers."""
+        found = [run.training for run in self.runs if isinstance(run.training, Landscape)]
+        if len(found) < len(self.runs):
+            raise invalid_value("Case.runs", self.name, "must be landscapes of small Vision Transformers")
+        return tuple(found)
+
+    @property
     def basis(self) -> str:
-        """What its runs are: full simulation, exact reduction, mean field, or several of these."""
+        """What its runs are: full simulation, exact reduction, mean field, small ViTs, or several of these."""
         kinds = {type(run.training) for run in self.runs}
         return " and ".join(words for kind, words in BASES.items() if kind in kinds)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from vitdyn._errors import as_path, as_tuple, invalid_value, require_callable, require_kind
 from vitdyn._files import require_writable
@@ -19,7 +19,20 @@ from vitdyn.objectives import OBJECTIVES
 from vitdyn.observables import Metric, MetricImages, Observable
 from vitdyn.reduced import ExactReduction, MeanField, descend, integrate
 from vitdyn.trajectory import FORMULAS, Trajectory
-from vitdyn.vits import Pretraining, pretrain
+from vitdyn.vits import Landscape, Pretraining, pretrain, survey
+
+RESUMED: dict[type, Callable[..., Trajectory]] = {
+    Training: simulate,
+    Pretraining: pretrain,
+    Landscape: survey,
+}
+"""What runs a specification and goes on from a checkpoint, by the specification's kind."""
+
+BRIEF: dict[type, Callable[..., Trajectory]] = {MeanField: integrate, ExactReduction: descend}
+"""What runs a specification in seconds, and starts anew where it was interrupted."""
+
+SMALL_VITS = (Pretraining, Landscape)
+"""Kinds of specifications that train one small Vision Transformer, in a process of its own."""
 
 SPEC_KINDS = (
     PatchLayout,
@@ -33,6 +46,7 @@ SPEC_KINDS = (
     AreaSizes,
     MeanField,
     ExactReduction,
+    Landscape,
     *Pretraining.kinds(),
 )
 """What an experiment is made of, besides objectives, distributions and optimizers, to which others may add theirs."""
@@ -42,8 +56,8 @@ SPEC_KINDS = (
 class Experiment:
     """A run with a name: everything that decides its numbers, as JSON both ways.
 
-    ``training`` is a simulation, a mean-field flow, an exact reduction to order parameters, or the training of a small
-    Vision Transformer on real images.
+    ``training`` is a simulation, a mean-field flow, an exact reduction to order parameters, the training of a small
+    Vision Transformer on real images, or the landscape of a loss along such a training.
 
     Equal experiments have equal ``key``s, whatever their names, and experiments that can give different numbers have
     different ones: an objective or a distribution of the user's counts with all the code and values that it reaches.
@@ -55,15 +69,14 @@ class Experiment:
     """
 
     name: str
-    training: Training | MeanField | ExactReduction | Pretraining
+    training: Training | MeanField | ExactReduction | Pretraining | Landscape
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.+-]+", self.name):
             raise invalid_value("name", self.name, "must be made of letters, digits and . + - _")
-        if not isinstance(self.training, (Training, MeanField, ExactReduction, Pretraining)):
-            raise invalid_value(
-                "training", self.training, "must be a Training, MeanField, ExactReduction or Pretraining"
-            )
+        if not isinstance(self.training, kinds := (*RESUMED, *BRIEF)):
+            names = ", ".join(kind.__name__ for kind in kinds)
+            raise invalid_value("training", self.training, f"must be one of {names}, as an object")
 
     @property
     def key(self) -> str:
@@ -106,10 +119,18 @@ ROOT = 1000
 
 def reseeded(experiment: Experiment, seed: int) -> Experiment:
     """Return the experiment with every seed moved to those of the root seed ``seed``; flows have none."""
-    if not seed or not isinstance(experiment.training, (Training, ExactReduction)):
-        return experiment
-    moved = tuple(number + ROOT * seed for number in experiment.training.seed_numbers)
-    return replace(experiment, training=replace(experiment.training, seeds=moved))
+    return replace(experiment, training=_moved(experiment.training, ROOT * seed)) if seed else experiment
+
+
+def _moved(training: Any, by: int) -> Any:
+    """Return a specification with every seed greater by so much."""
+    if isinstance(training, Landscape):
+        return replace(training, training=_moved(training.training, by))
+    if isinstance(training, Pretraining):
+        return replace(training, seed=training.seed + by)
+    if isinstance(training, MeanField):
+        return training
+    return replace(training, seeds=tuple(number + by for number in training.seed_numbers))
 
 
 class Runner(Protocol):
@@ -153,14 +174,11 @@ def run(experiment: Experiment, *, out: str | Path | None = None, runtime: Runti
         checkpoint = None
     # The last state outlives the run: the result may still fail to be written.
     until_saved = replace(runtime, keep_checkpoint=True)
-    if isinstance(experiment.training, MeanField):  # mostly a second: nothing to resume
-        trajectory = integrate(experiment.training, progress=runtime.progress)
-    elif isinstance(experiment.training, ExactReduction):  # of seconds: it starts anew
-        trajectory = descend(experiment.training, progress=runtime.progress)
-    elif isinstance(experiment.training, Pretraining):
-        trajectory = pretrain(experiment.training, checkpoint=checkpoint, runtime=until_saved)
+    kind = type(experiment.training)
+    if kind in BRIEF:
+        trajectory = BRIEF[kind](experiment.training, progress=runtime.progress)
     else:
-        trajectory = simulate(experiment.training, checkpoint=checkpoint, runtime=until_saved)
+        trajectory = RESUMED[kind](experiment.training, checkpoint=checkpoint, runtime=until_saved)
     trajectory = described(trajectory, experiment)
     if target:
         trajectory.save(target)

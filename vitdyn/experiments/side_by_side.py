@@ -10,34 +10,36 @@ from pathlib import Path
 from vitdyn._processes import number_of_workers, side_by_side
 from vitdyn._progress import duration, progress
 from vitdyn.dynamics import Runtime
-from vitdyn.experiments.experiment import Experiment, checkpoint_of, described
-from vitdyn.vits import Pretraining, estimate_seconds, pretrain
+from vitdyn.experiments.experiment import RESUMED, SMALL_VITS, Experiment, checkpoint_of, described
+from vitdyn.vits import Landscape, estimate_seconds
+from vitdyn.vits.cost import units
 
 
-def pretrain_all(experiments: Mapping[Path, Experiment], runtime: Runtime, workers: int | None) -> None:
-    """Run experiments that are pretrainings and save each result at its path; say beforehand what that will cost."""
+def train_all(experiments: Mapping[Path, Experiment], runtime: Runtime, workers: int | None) -> None:
+    """Run experiments on small Vision Transformers and save each result at its path; say beforehand what it costs."""
     specs = {
-        path: each.training for path, each in experiments.items() if isinstance(each.training, Pretraining)
+        path: each.training for path, each in experiments.items() if isinstance(each.training, SMALL_VITS)
     }
     for spec in specs.values():
-        spec.images.load()  # an extra that is not installed is named before any process starts
+        # an extra that is not installed is named before any process starts
+        (spec.training if isinstance(spec, Landscape) else spec).images.load()
     together = min(len(specs), number_of_workers(workers, on_gpu=runtime.place.type == "cuda"))
     if runtime.progress:
         seconds = estimate_seconds(list(specs.values()), workers=together)
         print(f"{len(specs)} trainings, about {duration(seconds)}, {together} at a time", flush=True)
     # the longest first: so no process is left alone with a long one at the end
     ordered = sorted(specs, key=lambda path: estimate_seconds([specs[path]]), reverse=True)
-    work = partial(_pretrain_and_save, runtime=replace(runtime, keep_checkpoint=True))
-    with progress(runtime.progress, sum(spec.steps for spec in specs.values()), "step") as bar:
+    work = partial(_train_and_save, runtime=replace(runtime, keep_checkpoint=True))
+    with progress(runtime.progress, sum(map(units, specs.values())), "step") as bar:
         side_by_side(work, [(path, experiments[path]) for path in ordered], together, bar)
 
 
-def _pretrain_and_save(
+def _train_and_save(
     item: tuple[Path, Experiment], advance: Callable[[int], object], *, runtime: Runtime
 ) -> None:
     path, experiment = item
-    assert isinstance(experiment.training, Pretraining)
     checkpoint = checkpoint_of(path)
-    trajectory = pretrain(experiment.training, checkpoint=checkpoint, runtime=runtime, advance=advance)
+    work = RESUMED[type(experiment.training)]
+    trajectory = work(experiment.training, checkpoint=checkpoint, runtime=runtime, advance=advance)
     described(trajectory, experiment).save(path)
     checkpoint.unlink(missing_ok=True)

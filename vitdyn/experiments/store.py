@@ -11,12 +11,11 @@ from typing import TypeVar
 from vitdyn._errors import as_path, as_tuple, invalid_value, require_boolean, require_integer, require_kind
 from vitdyn._files import require_writable
 from vitdyn.dynamics import DivergenceError, Runtime, Training, simulate_grid
-from vitdyn.experiments.experiment import Experiment, checkpoint_of, described, run
+from vitdyn.experiments.experiment import SMALL_VITS, Experiment, checkpoint_of, described, run
 from vitdyn.experiments.identity import key_or_reason, require_result_of, why_outdated
-from vitdyn.experiments.side_by_side import pretrain_all
+from vitdyn.experiments.side_by_side import train_all
 from vitdyn.reduced import MeanField, StalledFlowError, integrate_flows
 from vitdyn.trajectory import Trajectory
-from vitdyn.vits import Pretraining
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -86,7 +85,7 @@ class ResultStore:
         for kind, make in (
             (Training, self._simulate),
             (MeanField, self._integrate),
-            (Pretraining, self._pretrain),
+            (SMALL_VITS, self._train),
         ):
             alike = {path: each for path, each in missing.items() if isinstance(each.training, kind)}
             if len(alike) > 1:
@@ -177,7 +176,7 @@ class ResultStore:
             if isinstance(trajectory, StalledFlowError):
                 raise trajectory
 
-    def _pretrain(self, experiments: Mapping[Path, Experiment]) -> None:
+    def _train(self, experiments: Mapping[Path, Experiment]) -> None:
         for path in experiments:
             require_writable(path)
-        pretrain_all(experiments, self.runtime, self.workers)
+        train_all(experiments, self.runtime, self.workers)

@@ -1,7 +1,8 @@
 """Real Vision Transformers: published ones, read without running what their files hold, and small ones, trained here.
 
 A :class:`Pretraining` goes in, a Trajectory comes out: an encoder is trained by one of ``METHODS`` from one seed and
-evaluated by depth. A published checkpoint goes through the same functional forward and is measured by head. Digits need
+evaluated by depth. A :class:`Landscape` is such a training too: its loss is surveyed about the weights that it goes
+through. A published checkpoint goes through the same functional forward and is measured by head. Digits need
 scikit-learn, photographs need scikit-image.
 """
 
@@ -26,6 +27,8 @@ from vitdyn.vits.head_metrics import METRICS, HeadMetrics, measure_heads
 from vitdyn.vits.image_folders import ImageFolder, find_images, load_images
 from vitdyn.vits.image_sets import Digits, ImageSet, Photographs
 from vitdyn.vits.key_mapping import KeyReport
+from vitdyn.vits.landscape import Landscape
+from vitdyn.vits.landscape_run import survey
 from vitdyn.vits.methods import METHODS, Method
 from vitdyn.vits.preprocessing import Preprocessing
 from vitdyn.vits.pretraining import Evaluation, Pretraining
@@ -53,6 +56,7 @@ __all__ = [
     "ImageSet",
     "Interval",
     "KeyReport",
+    "Landscape",
     "Method",
     "Photographs",
     "Preprocessing",
@@ -73,5 +77,6 @@ __all__ = [
     "pretrain",
     "read_checkpoint",
     "spec_of",
+    "survey",
     "value_table",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vitdyn._errors import require_integer, require_kind, require_sequence
+from vitdyn._errors import invalid_value, require_integer, require_sequence
+from vitdyn.vits.landscape import Landscape
+from vitdyn.vits.landscape_numbers import MEASURES
 from vitdyn.vits.pretraining import Pretraining
 
 # Measured with one thread of a server's core with AVX-512 (torch 2.13), for widths 32 and 64, 17 and 65 tokens.
@@ -14,17 +16,37 @@ _SECONDS_OF_BLOCK, _SECONDS_OF_VIEW = 2.5e-3, 3e-3
 _SECONDS_OF_METRICS, _SECONDS_OF_START = 0.3, 4.0
 
 
-def estimate_seconds(specs: Sequence[Pretraining], *, workers: int = 1) -> float:
-    """Return what trainings will take on the CPU, each with its evaluation, ``workers`` at a time.
+def estimate_seconds(specs: Sequence[Pretraining | Landscape], *, workers: int = 1) -> float:
+    """Return what trainings and surveys will take on the CPU, all that they measure included, ``workers`` at a time.
 
     Where other programs use the cores it is too low, on a GPU too high.
     """
     require_integer("workers", workers, at_least=1)
     require_sequence("specs", specs, "Pretraining")
     for index, spec in enumerate(specs):
-        require_kind(f"specs[{index}]", spec, Pretraining)
-    work = sum(spec.steps * seconds_of_step(spec) + seconds_of_evaluation(spec) for spec in specs)
-    return (_SECONDS_OF_START if workers > 1 else 0.0) + work / workers
+        if not isinstance(spec, Pretraining | Landscape):
+            raise invalid_value(f"specs[{index}]", spec, "must be a Pretraining or a Landscape")
+    return (_SECONDS_OF_START if workers > 1 else 0.0) + sum(map(_seconds, specs)) / workers
+
+
+def _seconds(spec: Pretraining | Landscape) -> float:
+    if isinstance(spec, Pretraining):
+        return spec.steps * seconds_of_step(spec) + seconds_of_evaluation(spec)
+    training = spec.training
+    return training.steps * seconds_of_step(training) + len(spec.steps) * seconds_of_frame(spec)
+
+
+def units(spec: Pretraining | Landscape) -> int:
+    """Return the work of a run as its progress counts it: in steps, and each frame as the steps that take as long."""
+    if isinstance(spec, Pretraining):
+        return spec.steps
+    return spec.training.steps + len(spec.steps) * len(MEASURES) * units_of_measure(spec)
+
+
+def units_of_measure(spec: Landscape) -> int:
+    """Return the mean work of what is measured at a frame, in steps."""
+    step = seconds_of_step(spec.training) or 1.0
+    return max(1, round(seconds_of_frame(spec) / len(MEASURES) / step))
 
 
 def seconds_of_step(spec: Pretraining) -> float:
@@ -41,3 +63,9 @@ def seconds_of_evaluation(spec: Pretraining) -> float:
     asked, shape = spec.evaluation, spec.vit.encoder(spec.images.side)
     images = asked.images + asked.views * asked.objects + spec.images.number
     return 2 * images * shape.products(shape.tokens) / _PRODUCTS_PER_SECOND + _SECONDS_OF_METRICS
+
+
+def seconds_of_frame(spec: Landscape) -> float:
+    """Return the seconds that a frame of a survey takes."""
+    gradient = seconds_of_step(spec.training) * spec.images / spec.training.batch_size
+    return 2 * gradient

@@ -78,13 +78,17 @@ def single_threaded() -> Iterator[None]:
 def train(
     spec: Pretraining,
     *,
+    keep: tuple[int, ...] = (),
     checkpoint: Path | None = None,
     runtime: Runtime = Runtime(),  # frozen
     advance: Callable[[int], object] = lambda steps: None,
 ) -> Run:
-    """Train one encoder (see ``pretrain``). Whoever keeps the result removes the checkpoint."""
-    _require_memory(spec)
-    images, run = spec.images.load().to(runtime.place), Run(spec, runtime.place)
+    """Train one encoder (see ``pretrain``), and keep what it is after so many steps, 0 for the start.
+
+    Whoever keeps the result removes the checkpoint.
+    """
+    _require_memory(spec, 4 + len(keep))
+    images, run = spec.images.load().to(runtime.place), Run(spec, runtime.place, keep)
     begin = run.resume(checkpoint, runtime.anew) if checkpoint else 0
     machine = machine_of(runtime.place)
     if run.machines[-1:] != [machine] and begin < max(1, spec.steps):
@@ -111,12 +115,12 @@ def train(
     return run
 
 
-def _require_memory(spec: Pretraining) -> None:
+def _require_memory(spec: Pretraining, copies: int) -> None:
     """Raise where weights with their moments, attention maps of a batch and of the evaluation, or losses do not fit."""
     vit = spec.vit
-    # each weight with its gradient and two moments; maps with their gradients, and as much again
+    # each weight with its gradient, two moments and what is kept; maps with their gradients, and as much again
     tokens = vit.encoder(spec.images.side).tokens
-    weights = 4 * vit.depth * (4 + 2 * vit.expansion) * vit.width**2
+    weights = copies * vit.depth * (4 + 2 * vit.expansion) * vit.width**2
     maps = vit.depth * vit.heads * tokens**2 * (3 * spec.batch_size + spec.evaluation.images)
     remedy = "take larger patches, a smaller depth or a smaller width"
     require_fits("vit", vit, 4 * (weights + maps), remedy)
@@ -145,17 +149,20 @@ def draw_batch(spec: Pretraining, images: Images, step: int) -> Batch:
 class Run:
     """What changes while an encoder trains: ``learner``, optimizer, ``losses`` before each step, ``machines`` at work.
 
-    All draws are functions of the step and need no state.
+    ``kept`` has copies of the learner's tensors after each of the steps ``keep`` that is done. All draws are functions
+    of the step and need no state.
     """
 
-    def __init__(self, spec: Pretraining, device: torch.device) -> None:
-        self.spec, self.device = spec, device
-        # a checkpoint of other formulas is one of another run
-        self.name = f"formulas {FORMULAS}, {to_text(spec)}"
+    def __init__(self, spec: Pretraining, device: torch.device, keep: tuple[int, ...] = ()) -> None:
+        self.spec, self.device, self.keep = spec, device, keep
+        # a checkpoint of other formulas is one of another run, and so is one that keeps other steps
+        self.name = f"formulas {FORMULAS}, {to_text([spec, keep] if keep else spec)}"
         self.learner = first_learner(spec).to(device)
         self.optimizer = make_optimizer(self.learner, spec)
         self.losses = torch.full((spec.steps,), torch.nan, device=device)
         self.machines: list[str] = []
+        self.kept: list[State] = []
+        self._keep_after(0)
 
     def descend(self, batch: Batch) -> Tensor:
         """Take one step; return the loss before it."""
@@ -166,7 +173,12 @@ class Run:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self._keep_after(batch.step + 1)
         return loss.detach()
+
+    def _keep_after(self, step: int) -> None:
+        if step in self.keep:
+            self.kept.append({name: each.clone() for name, each in self.learner.state_dict().items()})
 
     def state(self, step: int) -> State:
         """Return the state after ``step`` steps; before the first, the moments only have their shapes."""
@@ -181,6 +193,7 @@ class Run:
             "moments": moments,
             "losses": self.losses,
             "machines": self.machines,
+            "kept": self.kept,
         }
 
     def save(self, path: Path, step: int) -> None:
@@ -206,6 +219,7 @@ class Run:
                 self.optimizer.state[parameter] = state["moments"][name]
         self.losses.copy_(state["losses"])
         self.machines.extend(state["machines"])
+        self.kept = state["kept"]
         return state["step"]
 
     def _require_own(self, path: Path, state: State) -> None:
@@ -219,8 +233,16 @@ class Run:
             alien = ["losses"]
         if not alien and not all(isinstance(name, str) for name in state["machines"]):
             alien = ["machines"]
+        if not alien and not self._are_kept(state["kept"], state["step"]):
+            alien = ["kept"]
         if alien:
             raise CheckpointError.of(path, f"its {', '.join(alien)} cannot be of this run")
+
+    def _are_kept(self, states: list[State], step: int) -> bool:
+        """Return whether states can be those kept in so many steps."""
+        like = self.learner.state_dict()
+        due = sum(each <= step for each in self.keep)
+        return len(states) == due and all(fits(each, like) for each in states)
 
 
 def make_optimizer(learner: Learner, spec: Pretraining) -> torch.optim.AdamW:

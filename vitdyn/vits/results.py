@@ -50,8 +50,7 @@ def to_trajectory(
         )
         for name, values in found.items()
     }
-    losses_about = {"long_name": "loss before the step"}
-    variables["training_loss"] = ((SEED, TRAINING_STEP), losses.numpy()[None], losses_about)
+    variables["training_loss"] = training_losses(losses)
     blocks = spec.vit.depth
     variables |= {BLOCK: (BLOCK, np.arange(1, blocks + 1)), DEPTH: (DEPTH, np.arange(blocks + 1))}
     steps, about = np.array([spec.steps]), {"spec": to_text({"training": spec}), "device": device}
@@ -64,6 +63,11 @@ def to_trajectory(
         others=variables,
         attributes={**about, "machine": machine, "seconds": seconds},
     )
+
+
+def training_losses(losses: Tensor) -> tuple[Any, ...]:
+    """Return the loss before each step as the variable that a Trajectory holds."""
+    return ((SEED, TRAINING_STEP), losses.numpy()[None], {"long_name": "loss before the step"})
 
 
 def spec_of(trajectory: Trajectory) -> Pretraining:

@@ -115,6 +115,7 @@ CRAFTED = {
         }
     ),
     "machines that are none": lambda state: state | {"machines": [3]},
+    "kept states that nobody asked for": lambda state: state | {"kept": [state["learner"]]},
 }
 
 
@@ -346,7 +347,7 @@ def test_a_store_makes_what_is_missing_once(tiny, tmp_path, monkeypatch, complai
     first = store.all(asked)
     assert "2 trainings, about" in capsys.readouterr().out
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".nc", ".nc"]
-    monkeypatch.setattr(side_by_side, "pretrain", lambda *_, **__: pytest.fail("is kept already"))
+    monkeypatch.setitem(side_by_side.RESUMED, Pretraining, lambda *_, **__: pytest.fail("is kept already"))
     second = store.all(asked)
     assert [spec_of(each) for each in second] == [each.training for each in asked]
     assert all(a.dataset.identical(b.dataset) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,159 @@
+"""Landscapes of small Vision Transformers along training: the same bits after an interrupt, and as called directly.
+
+Exact.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vitdyn.claims import Case
+from vitdyn.dynamics import CheckpointError, Runtime
+from vitdyn.dynamics.checkpoint import write_checkpoint
+from vitdyn.experiments import Experiment, ResultStore
+from vitdyn.experiments.experiment import reseeded
+from vitdyn.observables.schedule import Schedule
+from vitdyn.vits import Landscape, estimate_seconds, survey
+from vitdyn.vits.cost import units
+from vitdyn.vits.landscape_run import Survey
+from vitdyn.vits.loss_surface import loss_surface
+from vitdyn.vits.pretraining_loop import train
+
+ALWAYS, ANEW = Runtime(checkpoint_seconds=0), Runtime(anew=True)
+END = Schedule(frames=2, spacing="linear")
+
+
+@pytest.fixture
+def small(tiny):
+    def make(method="reconstruction", **changes):
+        return Landscape(training=tiny(method), **{"schedule": END, "images": 8} | changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole():
+    kept = {}
+    return lambda spec: kept.setdefault(spec, survey(spec))
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt at a call, counted from 0."""
+
+    def __init__(self, call):
+        self.left = call
+
+    def __call__(self, work):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def same_numbers(first, second):
+    for name, values in first.dataset.data_vars.items():
+        np.testing.assert_array_equal(values, second.dataset[name])
+
+
+# calls: what is done, five steps, what is measured, and for each frame one or more
+@pytest.mark.parametrize("call", [0, 2, 5, 6, 7, 8])
+def test_an_interrupted_survey_resumes_to_the_same_bits(small, whole, call, tmp_path):
+    spec, path, told = small(), tmp_path / "run.checkpoint", []
+    with pytest.raises(KeyboardInterrupt):
+        survey(spec, checkpoint=path, runtime=ALWAYS, advance=Interrupt(call))
+    same_numbers(survey(spec, checkpoint=path, advance=told.append), whole(spec))
+    assert not path.exists()
+    assert sum(told) == units(spec)
+
+
+def test_a_frame_that_is_measured_is_not_measured_again(small, tmp_path, monkeypatch):
+    spec, path, asked = small(), tmp_path / "run.checkpoint", []
+    with pytest.raises(KeyboardInterrupt):
+        survey(spec, checkpoint=path, advance=Interrupt(8))
+
+    def counted(self, state):
+        asked.append(state)
+        return taken(self, state)
+
+    taken = Survey.surface
+    monkeypatch.setattr(Survey, "surface", counted)
+    survey(spec, checkpoint=path)
+    assert len(asked) == 1
+
+
+CRAFTED = {
+    "kept": lambda state: state | {"kept": state["kept"][:1]},
+    "losses": lambda state: state | {"losses": state["losses"][:-1]},
+    "machines": lambda state: state | {"machines": [3]},
+    "frames": lambda state: state | {"frames": [{}]},
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_a_checkpoint_that_this_survey_cannot_have_written(small, whole, name, tmp_path):
+    spec, path = small(), tmp_path / "run.checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        survey(spec, checkpoint=path, advance=Interrupt(8))
+    contents = torch.load(path, weights_only=True)
+    write_checkpoint(path, contents["spec"], CRAFTED[name](contents["state"]))
+    with pytest.raises(CheckpointError, match=rf"\A[^\n]*run.checkpoint[^\n]*{name}[^\n]*--anew[^\n]*\Z"):
+        survey(spec, checkpoint=path)
+    if name == "frames":
+        same_numbers(survey(spec, checkpoint=path, runtime=ANEW), whole(spec))
+
+
+def test_a_frame_is_of_the_training_at_its_step(small, whole):
+    """The second of three frames, of the learner that training for so many steps has then."""
+    spec = small(schedule=Schedule(spacing="explicit", steps=(2,)))
+    found = whole(spec)
+    assert found.dataset["step"].values.tolist() == [0, 2, 5]
+    run = train(spec.training, keep=spec.steps)
+    for frame, state in enumerate(run.kept):
+        run.learner.load_state_dict(state)
+        surface = loss_surface(spec.training, run.learner, images=spec.images)
+        assert found["loss"][frame, 0] == surface.value()
+        assert found["gradient_norm"][frame, 0] == surface.gradient().norm().item()
+    np.testing.assert_array_equal(found["training_loss"][0], run.losses)
+
+
+def test_landscapes_are_experiments(small, whole, tmp_path, capsys):
+    spec = small("simclr")
+    asked = [Experiment(name="one", training=each) for each in (spec, small())]
+    assert Experiment.from_json(asked[0].to_json()) == asked[0]
+    assert asked[0].key != replace(asked[0], training=replace(spec, images=9)).key
+    store = ResultStore(tmp_path, workers=1, runtime=Runtime(progress=True))
+    found = store.all(asked)
+    assert "2 trainings, about" in capsys.readouterr().out
+    same_numbers(found[0], whole(spec))
+    assert Case.of(asked[0]).basis == "small Vision Transformers"
+    assert Case.of(asked[0]).landscapes == (spec,)
+    assert reseeded(asked[0], 2).training.training.seed == 2003
+    assert 0 < estimate_seconds([spec]) < estimate_seconds([replace(spec, images=800)])
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("training", {"training": "mae"}),
+        ("schedule", {"schedule": 3}),
+        ("Schedule.steps", {"schedule": Schedule(spacing="explicit", steps=(6,))}),
+        ("loss", {"loss": "training"}),
+        ("images", {"images": 1}),
+    ],
+)
+def test_bad_landscapes_are_named(small, field, changes, complaint):
+    with complaint(field):
+        replace(small(), **changes)
+
+
+def test_what_cannot_be_surveyed_is_named(small, tiny, complaint):
+    with complaint("loss", "untrained"):
+        Landscape(training=tiny("untrained"))
+    with complaint("spec"):
+        survey(small().training)
+    with complaint("specs[1]", "Landscape"):
+        estimate_seconds([small(), None])
+    theory = Experiment(name="a", training=small().training)
+    with complaint("Case.runs", "landscapes"):
+        _ = Case.of(theory).landscapes
