@@ -75,8 +75,8 @@ class Experiment:
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.+-]+", self.name):
             raise invalid_value("name", self.name, "must be made of letters, digits and . + - _")
         if not isinstance(self.training, kinds := (*RESUMED, *BRIEF)):
-            names = ", ".join(kind.__name__ for kind in kinds)
-            raise invalid_value("training", self.training, f"must be one of {names}, as an object")
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise invalid_value("training", self.training, f"must be a {names}")
 
     @property
     def key(self) -> str:
