@@ -26,7 +26,7 @@ from vitdyn.trajectory import FORMULAS, Trajectory
 from vitdyn.vits.cost import estimate_seconds, units, units_of_measure
 from vitdyn.vits.landscape import Landscape
 from vitdyn.vits.landscape_numbers import MEASURES, VARIABLES, shape_of, sizes_of
-from vitdyn.vits.loss_surface import loss_surface
+from vitdyn.vits.loss_surface import loss_surface, probe_surface
 from vitdyn.vits.pretraining_loop import first_learner, single_threaded, train
 from vitdyn.vits.results import training_losses
 
@@ -105,7 +105,8 @@ class Survey:
         """Return the loss about what was kept."""
         learner = deepcopy(self.learner)
         learner.load_state_dict(state)
-        return loss_surface(self.spec.training, learner, images=self.spec.images)
+        make = {"pretraining": loss_surface, "probe": probe_surface}[self.spec.loss]
+        return make(self.spec.training, learner, images=self.spec.images)
 
     def _save(self, path: Path | None) -> None:
         if path:

@@ -14,11 +14,12 @@ from vitdyn.dynamics import CheckpointError, Runtime
 from vitdyn.dynamics.checkpoint import write_checkpoint
 from vitdyn.experiments import Experiment, ResultStore
 from vitdyn.experiments.experiment import reseeded
+from vitdyn.landscape import Hessian
 from vitdyn.observables.schedule import Schedule
 from vitdyn.vits import Landscape, estimate_seconds, survey
 from vitdyn.vits.cost import units
 from vitdyn.vits.landscape_run import Survey
-from vitdyn.vits.loss_surface import loss_surface
+from vitdyn.vits.loss_surface import fitted_classifier, loss_surface, probe_surface
 from vitdyn.vits.pretraining_loop import train
 
 ALWAYS, ANEW = Runtime(checkpoint_seconds=0), Runtime(anew=True)
@@ -157,3 +158,40 @@ def test_what_cannot_be_surveyed_is_named(small, tiny, complaint):
     theory = Experiment(name="a", training=small().training)
     with complaint("Case.runs", "landscapes"):
         _ = Case.of(theory).landscapes
+
+
+@pytest.mark.parametrize("over", ["encoder", "both"])
+def test_a_probes_loss_has_the_derivatives_of_differences(tiny, over):
+    spec = tiny()
+    learner = train(spec).learner
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    surface = probe_surface(spec, learner, over=over, images=16)
+    assert ("heads.classifier.bias" in surface.parameters) is (over == "both")
+    drawn = torch.randn(surface.dimension, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    along = 1e-4 * drawn / drawn.norm()
+    ahead, behind = surface.gradient(along), surface.gradient(-along)
+    product = Hessian(surface) @ along
+    assert (product - (ahead - behind) / 2).norm() < 1e-6 * product.norm()
+    slope = (surface.value(along) - surface.value(-along)) / 2
+    assert slope == pytest.approx((surface.gradient() @ along).item(), rel=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    assert probe_surface(spec, learner, over=over, images=16).value() == surface.value()
+
+
+def test_a_probe_is_the_minimum_of_its_loss_with_the_penalty(tiny):
+    spec = tiny("untrained")
+    learner, images = train(spec).learner.double(), spec.images.load()
+    fitted = fitted_classifier(spec, learner, penalty=0.1)
+    features = learner.read(images.standardised(images.train)).detach()
+    loss = torch.nn.functional.cross_entropy(fitted(features), images.train_labels)
+    (loss + 0.05 * (fitted.weight * features.std(0)).square().sum()).backward()
+    # weights in units of the features' deviations, as the penalty has them
+    assert (fitted.weight.grad / features.std(0)).abs().max() < 1e-5
+    assert fitted.bias.grad.abs().max() < 1e-5
+
+
+def test_an_untrained_encoder_has_a_probes_landscape(tiny):
+    spec = Landscape(training=tiny("untrained"), loss="probe", images=8)
+    found = survey(spec)
+    assert found.dataset["step"].values.tolist() == [0]
+    assert found["loss"][0, 0] == probe_surface(spec.training, train(spec.training).learner, images=8).value()
