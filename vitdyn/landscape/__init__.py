@@ -6,6 +6,7 @@
 tensor([ 2., -2.])
 """
 
+from vitdyn.landscape.convexity import Distance, convex_radius, convex_share, first_inflection
 from vitdyn.landscape.directions import (
     PrincipalDirections,
     filter_norms,
@@ -16,19 +17,28 @@ from vitdyn.landscape.directions import (
     projected,
 )
 from vitdyn.landscape.operators import Hessian, Operator
+from vitdyn.landscape.plane import Derivatives, Plane
 from vitdyn.landscape.section import Section, estimate_seconds, section
+from vitdyn.landscape.sharpness import Sharpness, sharpness
 from vitdyn.landscape.surface import Surface, Tensors, Vector, module_surface
 
 __all__ = [
+    "Derivatives",
+    "Distance",
     "Hessian",
     "Operator",
+    "Plane",
     "PrincipalDirections",
     "Section",
+    "Sharpness",
     "Surface",
     "Tensors",
     "Vector",
+    "convex_radius",
+    "convex_share",
     "estimate_seconds",
     "filter_norms",
+    "first_inflection",
     "gaussian_direction",
     "module_surface",
     "normalised",
@@ -36,4 +46,5 @@ __all__ = [
     "principal_directions",
     "projected",
     "section",
+    "sharpness",
 ]

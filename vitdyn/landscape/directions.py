@@ -20,10 +20,11 @@ ONE_DIMENSIONAL = ("zero", "weight", "scaled")
 PROJECTIONS = ("least-squares", "orthogonal", "cosine")
 
 
-def gaussian_direction(surface: Surface, seed: int) -> Vector:
-    """Draw a direction of independent standard normal numbers.
+def gaussian_direction(surface: Surface, seed: int, index: int = 0) -> Vector:
+    """Draw a direction of independent standard normal numbers, the ``index``-th of a seed.
 
-    Each tensor has a stream of its own, of the seed and the tensor's name: it draws the same whatever others there are.
+    Each tensor has a stream of its own, of seed, index and the tensor's name: it draws the same whatever others there
+    are.
 
     >>> import torch
     >>> small = vd.landscape.Surface(lambda at: at["w"].sum(), {"w": torch.zeros(2)})
@@ -34,10 +35,11 @@ def gaussian_direction(surface: Surface, seed: int) -> Vector:
     True
     """
     require_kind("surface", surface, Surface)
+    require_integer("index", index, at_least=0)
     drawn = {}
     for name, like in surface.parameters.items():
         # streams of two steps never meet, and 64 bits of a name are as good as a number for it
-        place = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+        place = int.from_bytes(blake2b(f"{index} {name}".encode(), digest_size=8).digest(), "little")
         numbers = stream(seed, "directions", place).standard_normal(like.shape)
         drawn[name] = torch.from_numpy(np.asarray(numbers)).to(like)
     return surface.vector(drawn)
