@@ -1,6 +1,6 @@
-"""Figure 19: ten small Vision Transformers on digits: whether the order of the theory's layer appears.
+"""Figure 19: eleven small Vision Transformers on digits: whether the order of the theory's layer appears.
 
-Encoders are trained by losses of single patches (reconstruction, data2vec), by losses of whole images (MoCo v3, SimCLR,
+Encoders are trained by losses of single patches (reconstruction, RC-MAE, data2vec), by losses of whole images (MoCo v3, SimCLR,
 VICReg, BYOL, DINO, labels) and by a mixture, from five seeds; losses of images at a third of the learning rate too. On
 the theory's layer only the first can give each patch a map of its own, and the second have all attend alike. Tables
 give every metric by depth, and what training did to the last block, with 95 % intervals over seeds and the signs that
@@ -9,7 +9,7 @@ were written down beforehand.
 Claims: none. The theory is about one layer; what is seen of it here is reported, not judged.
 Run:    python sims/19_families_on_digits.py [--quick | --full] [--redraw]
 Takes:  a quarter of a minute with --quick (one seed, few steps: that it runs, no result); with --full, the result,
-        5 minutes on two cores; it needs no GPU
+        6 minutes on two cores; it needs no GPU
 """
 
 from collections.abc import Iterable, Mapping
