@@ -7,6 +7,7 @@ tensor([ 2., -2.])
 """
 
 from vitdyn.landscape.convexity import Distance, convex_radius, convex_share, first_inflection
+from vitdyn.landscape.correction import Correction, teacher_correction
 from vitdyn.landscape.directions import (
     PrincipalDirections,
     filter_norms,
@@ -23,6 +24,7 @@ from vitdyn.landscape.sharpness import Sharpness, sharpness
 from vitdyn.landscape.surface import Surface, Tensors, Vector, module_surface
 
 __all__ = [
+    "Correction",
     "Derivatives",
     "Distance",
     "Hessian",
@@ -47,4 +49,5 @@ __all__ = [
     "projected",
     "section",
     "sharpness",
+    "teacher_correction",
 ]

@@ -16,20 +16,20 @@ from vitdyn.objectives.forward import State
 from vitdyn.objectives.stacked import add_scaled, hyperparameter
 from vitdyn.seeds import Streams
 
-_TEACHER = "teacher."
+TEACHER = "teacher."
 
 
 def first_teacher(correlations: Correlations) -> State:
     """Return a teacher that is the model itself, before its first step."""
-    blocks = {f"{_TEACHER}{name}": block for name, block in correlations.named().items()}
+    blocks = {f"{TEACHER}{name}": block for name, block in correlations.named().items()}
     # counted here, and not by the host: a captured step must find it
     return {**blocks, "teacher_steps": torch.zeros_like(correlations.position_position[:, 0, 0])}
 
 
 def teacher_of(state: State) -> Correlations:
     """Return the teacher that a state carries."""
-    blocks = {name: value for name, value in state.items() if name.startswith(_TEACHER)}
-    return Correlations(**{name.removeprefix(_TEACHER): block for name, block in blocks.items()})
+    blocks = {name: value for name, value in state.items() if name.startswith(TEACHER)}
+    return Correlations(**{name.removeprefix(TEACHER): block for name, block in blocks.items()})
 
 
 def next_teacher(
@@ -51,7 +51,7 @@ def next_teacher(
         return torch.lerp(old, new, towards.view(-1, *[1] * (old.ndim - 1)))
 
     blocks = teacher_of(state).map(moved, correlations).named()
-    return {**{f"{_TEACHER}{name}": block for name, block in blocks.items()}, "teacher_steps": done + 1}
+    return {**{f"{TEACHER}{name}": block for name, block in blocks.items()}, "teacher_steps": done + 1}
 
 
 def embedding_size(correlations: Correlations) -> int:

@@ -5,6 +5,7 @@
 """
 
 from vitdyn.observables.catalogue import METRICS
+from vitdyn.observables.correction import TeacherCorrection
 from vitdyn.observables.learned import (
     attention_moved,
     learned_regime,
@@ -29,6 +30,7 @@ __all__ = [
     "ModelState",
     "Observable",
     "Schedule",
+    "TeacherCorrection",
     "attention_moved",
     "image_representation",
     "learned_regime",

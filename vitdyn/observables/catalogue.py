@@ -6,14 +6,32 @@ from collections.abc import Iterable
 from typing import Any
 
 from vitdyn._errors import require_choice, require_kind, require_sequence
+from vitdyn.observables.correction import TeacherCorrection
 from vitdyn.observables.metrics import metric_observables
 from vitdyn.observables.observable import OBSERVABLES, Observable
 from vitdyn.observables.standard import GRADIENT_NORMS, RECORD
 
+CORRECTIONS = tuple(
+    Observable(
+        name=f"correction_{number}",
+        compute=TeacherCorrection(number=number),
+        symbol=symbol,
+        meaning=f"of RC-MAE's second term and the teacher's lag: {meaning}",
+        may_be_missing=True,
+    )
+    for number, symbol, meaning in (
+        ("cosine", "cos(∇L_c, θ − θ̄)", "the cosine between gradient and lag"),
+        ("strength", "‖∇L_c‖/‖θ − θ̄‖", "the norm of the gradient over that of the lag"),
+    )
+)
+"""What RC-MAE's teacher takes back of its student's way, on inputs like those of training."""
+
 METRICS: dict[str, Observable] = {each.name: each for each in metric_observables()}
 """The metrics of the field, on the default images."""
 
-OBSERVABLES.own.update({each.name: each for each in (*RECORD, *GRADIENT_NORMS, *METRICS.values())})
+OBSERVABLES.own.update(
+    {each.name: each for each in (*RECORD, *GRADIENT_NORMS, *CORRECTIONS, *METRICS.values())}
+)
 
 
 def as_observables(field: str, value: Any) -> tuple[Observable, ...]:

@@ -17,6 +17,8 @@ from vitdyn.objectives.masked import MaskedPatches, masked_patches, unreachable
 from vitdyn.objectives.parts import next_teacher, teacher_of
 from vitdyn.objectives.teacher import WithTeacher
 
+Patches = Float[Tensor, "seed sample query feature"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RCMAE(MaskedPatches, WithTeacher):
@@ -53,17 +55,24 @@ class RCMAE(MaskedPatches, WithTeacher):
             words = "must be positive where epoch_steps starts the momentum's schedule anew"
             raise invalid_value("momentum_steps", self.momentum_steps, words)
 
+    def reconstructed(self, forward: ForwardPass) -> tuple[Patches, Patches]:
+        """Return what model and teacher make of every patch, in coordinates in which the two compare."""
+        student, teacher = forward.outputs(), forward.outputs(0, teacher_of(forward.state))
+        if self.teacher_sees == "same":
+            return student, teacher
+        if forward.batch.count < 2:
+            words = "needs two samples or more in a batch: take a larger batch_size"
+            raise invalid_value("teacher_sees", self.teacher_sees, words)
+        # samples of different clusters have different features: they compare in the coordinates of all
+        student, teacher = map(forward.batch.in_all_clusters, (student, teacher))
+        return student, teacher.roll(1, 1)
+
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L."""
-        student, teacher = forward.outputs(), forward.outputs(0, teacher_of(forward.state))
+        student, teacher = self.reconstructed(forward)
         patches, masked = forward.patches(), ~forward.views[0]
         if self.teacher_sees == "permuted":
-            if forward.batch.count < 2:
-                words = "needs two samples or more in a batch: take a larger batch_size"
-                raise invalid_value("teacher_sees", self.teacher_sees, words)
-            # samples of different clusters have different features: they compare in the coordinates of all
-            student, teacher, patches = map(forward.batch.in_all_clusters, (student, teacher, patches))
-            teacher = teacher.roll(1, 1)
+            patches = forward.batch.in_all_clusters(patches)
         both = rc_mae(student, teacher, patches, masked, weight=self.weight, normalise=False)
         return both * (student.shape[-1] / 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from vitdyn.vits.functional_vit import Weights
 from vitdyn.vits.image_sets import ImageSet
 from vitdyn.vits.learner import Batch, Learner
 from vitdyn.vits.methods.method import Method, Work
-from vitdyn.vits.small_vit import PREFIX, SmallViT, build, encode_masked, patches_of, visible_patches
+from vitdyn.vits.small_vit import PREFIX, Encoded, SmallViT, build, encode_masked, patches_of, visible_patches
 
 
 class Reconstructed(NamedTuple):
@@ -54,7 +55,12 @@ class Reconstruction(Method):
         return {"decoder": build(vit, images.side, seed)[1]}
 
     def reconstruct(
-        self, encoder: Weights, decoder: nn.Module, shape: Architecture, images: Tensor, noise: Tensor
+        self,
+        encoder: Weights,
+        decoder: Callable[[Encoded], Tensor],
+        shape: Architecture,
+        images: Tensor,
+        noise: Tensor,
     ) -> Reconstructed:
         """Return the pixels that a decoder makes of images without their patches of largest ``noise``."""
         encoded = encode_masked(encoder, shape, images, noise=noise, mask=self.mask)
