@@ -1,10 +1,10 @@
 """Figure 19: eleven small Vision Transformers on digits: whether the order of the theory's layer appears.
 
-Encoders are trained by losses of single patches (reconstruction, RC-MAE, data2vec), by losses of whole images (MoCo v3, SimCLR,
-VICReg, BYOL, DINO, labels) and by a mixture, from five seeds; losses of images at a third of the learning rate too. On
-the theory's layer only the first can give each patch a map of its own, and the second have all attend alike. Tables
-give every metric by depth, and what training did to the last block, with 95 % intervals over seeds and the signs that
-were written down beforehand.
+Encoders are trained by losses of single patches (reconstruction, RC-MAE, data2vec), by losses of whole images (MoCo v3,
+SimCLR, VICReg, BYOL, DINO, labels) and by a mixture, from five seeds; losses of images at a third of the learning rate
+too. On the theory's layer only the first can give each patch a map of its own, and the second have all attend alike.
+Tables give every metric by depth, and what training did to the last block, with 95 % intervals over seeds and the signs
+that were written down beforehand.
 
 Claims: none. The theory is about one layer; what is seen of it here is reported, not judged.
 Run:    python sims/19_families_on_digits.py [--quick | --full] [--redraw]
