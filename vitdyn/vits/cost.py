@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vitdyn._errors import invalid_value, require_integer, require_sequence
 from vitdyn.vits.landscape import Landscape
-from vitdyn.vits.landscape_numbers import MEASURES
+from vitdyn.vits.landscape_numbers import measures_of
 from vitdyn.vits.pretraining import Pretraining
 
 # Measured with one thread of a server's core with AVX-512 (torch 2.13), for widths 32 and 64, 17 and 65 tokens.
@@ -40,13 +40,14 @@ def units(spec: Pretraining | Landscape) -> int:
     """Return the work of a run as its progress counts it: in steps, and each frame as the steps that take as long."""
     if isinstance(spec, Pretraining):
         return spec.steps
-    return spec.training.steps + len(spec.steps) * len(MEASURES) * units_of_measure(spec)
+    pieces = len(spec.steps) * len(measures_of(spec)) + len(spec.planes)
+    return spec.training.steps + pieces * units_of_measure(spec)
 
 
 def units_of_measure(spec: Landscape) -> int:
     """Return the mean work of what is measured at a frame, in steps."""
     step = seconds_of_step(spec.training) or 1.0
-    return max(1, round(seconds_of_frame(spec) / len(MEASURES) / step))
+    return max(1, round(seconds_of_frame(spec) / len(measures_of(spec)) / step))
 
 
 def seconds_of_step(spec: Pretraining) -> float:
@@ -67,5 +68,8 @@ def seconds_of_evaluation(spec: Pretraining) -> float:
 
 def seconds_of_frame(spec: Landscape) -> float:
     """Return the seconds that a frame of a survey takes."""
+    # in double precision a gradient takes as long as a step, and a value or a curvature what is measured of it
     gradient = seconds_of_step(spec.training) * spec.images / spec.training.batch_size
-    return 2 * gradient
+    rays = 2 * (spec.directions + 1) * (spec.points + 20)
+    counts = {"section": 0.45 * spec.points**2, "rays": 3.0 * rays, "sharpness": 90.0}
+    return gradient * (2 + sum(counts[each] for each in spec.measures))

@@ -4,20 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vitdyn._errors import invalid_value, require_choice, require_integer, require_kind
+from vitdyn._errors import (
+    invalid_value,
+    require_choice,
+    require_integer,
+    require_kind,
+    require_real,
+    require_sequence,
+)
+from vitdyn.landscape.directions import CONVENTIONS
 from vitdyn.observables.schedule import Schedule
 from vitdyn.vits.pretraining import Pretraining
 
 LOSSES = ("pretraining", "probe")
+MEASURES = ("section", "rays", "sharpness")
+"""What can be measured at a frame besides the loss and its slope."""
+PLANES = ("random", "principal")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Landscape:
     """The landscape of a loss along one training: what is measured about the weights at each step of ``schedule``.
 
-    ``loss`` is that of the training's method ("pretraining") or of a linear classifier of the encoder's features
-    ("probe", fitted anew at each frame; see ``probe_surface``), on ``images`` training images that stay, with masks and
-    views that stay.
+    ``loss`` is that of the training's method ("pretraining") or of a linear classifier of the encoder's features about
+    the encoder's weights ("probe", fitted anew at each frame; see ``probe_surface``), on ``images`` training images,
+    with masks and views that stay. A teacher is what it was at that step.
+
+    ``measures`` names what is measured. "section": the convex share of a plane of two random directions, from
+    −``half_width`` to ``half_width``, by second differences of ``points`` values along each. "rays": convex radius and
+    first inflection along ``directions`` random directions and downhill, up to ``half_width``, looked for at
+    ``points`` places. "sharpness": the largest rise within ``radius``.
+
+    Directions have the length of the weights' filters (``normalisation``); they are drawn by the training's seed and
+    ``direction_seed``. Convexity is up to ``epsilon``. Where ``final_points`` is not 0, the loss at the end is drawn in
+    the plane of the first two random directions and in that of the path's principal ones, with so many points along
+    each, and the path is projected on both.
 
     >>> from vitdyn.vits.methods import Reconstruction
     >>> training = Pretraining(method=Reconstruction(), steps=200)
@@ -28,23 +49,50 @@ class Landscape:
     training: Pretraining
     schedule: Schedule = field(default_factory=lambda: Schedule(frames=5, spacing="linear"))
     loss: str = "pretraining"
-    images: int = 64
+    images: int = 32
+    measures: tuple[str, ...] = MEASURES
+    normalisation: str = "goldstein"
+    direction_seed: int = 0
+    directions: int = 2
+    half_width: float = 1.0
+    points: int = 21
+    epsilon: float = 0.01
+    radius: float = 0.05
+    final_points: int = 0
 
     def __post_init__(self) -> None:
         require_kind("training", self.training, Pretraining)
         require_kind("schedule", self.schedule, Schedule)
         require_choice("loss", self.loss, LOSSES)
-        require_integer("images", self.images, at_least=2)
+        require_sequence("measures", self.measures, "names")
+        for each in self.measures:
+            require_choice("measures", each, MEASURES)
+        # one order, so that equal surveys have one key
+        object.__setattr__(self, "measures", tuple(each for each in MEASURES if each in self.measures))
+        require_choice("normalisation", self.normalisation, CONVENTIONS)
+        least = {"images": 2, "direction_seed": 0, "directions": 1, "points": 5, "final_points": 0}
+        for name, low in least.items():
+            require_integer(name, getattr(self, name), at_least=low)
+        require_real("epsilon", self.epsilon, low=0, high=1, open_high=True)
+        for name in ("half_width", "radius"):
+            require_real(name, getattr(self, name), low=0, high=1e3, open_low=True)
         if self.loss == "pretraining" and self.training.method is None:
             words = "must be 'probe': an untrained encoder has no loss of its own"
             raise invalid_value("loss", self.loss, words)
-        # refused now and not when the training is done
-        assert self.steps
+        # steps beyond the end are refused here too, and not when the training is done
+        if len(self.steps) < 3 and self.final_points:
+            words = "must be 0 of fewer than three frames: their path has no plane"
+            raise invalid_value("final_points", self.final_points, words)
 
     @property
     def steps(self) -> tuple[int, ...]:
         """After how many steps of the training the landscape is measured, 0 and the end included."""
         return self.schedule.recorded_steps(self.training.steps)
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """The planes in which the loss at the end is drawn."""
+        return PLANES if self.final_points else ()
 
     @classmethod
     def kinds(cls) -> tuple[type, ...]:

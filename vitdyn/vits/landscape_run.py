@@ -25,7 +25,8 @@ from vitdyn.observables.labels import labelled_trajectory
 from vitdyn.trajectory import FORMULAS, Trajectory
 from vitdyn.vits.cost import estimate_seconds, units, units_of_measure
 from vitdyn.vits.landscape import Landscape
-from vitdyn.vits.landscape_numbers import MEASURES, VARIABLES, shape_of, sizes_of
+from vitdyn.vits.landscape_numbers import axes_of, measures_of, shape_of, variables_of
+from vitdyn.vits.landscape_planes import draw_plane, is_plane, plane_variables
 from vitdyn.vits.loss_surface import loss_surface, probe_surface
 from vitdyn.vits.pretraining_loop import first_learner, single_threaded, train
 from vitdyn.vits.results import training_losses
@@ -66,7 +67,7 @@ def survey(
 
 
 class Survey:
-    """What there is of a survey: ``kept`` learners, the ``losses`` of their training, and measured ``frames``."""
+    """What there is of a survey: ``kept`` learners, ``losses`` of their training, ``frames`` and ``planes``."""
 
     def __init__(self, spec: Landscape, device: torch.device) -> None:
         self.spec, self.device = spec, device
@@ -76,6 +77,7 @@ class Survey:
         self.losses = torch.full((spec.training.steps,), torch.nan, device=device)
         self.machines: list[str] = []
         self.frames: list[dict[str, Tensor]] = []
+        self.planes: list[dict[str, Tensor]] = []
 
     def train(self, path: Path | None, runtime: Runtime, advance: Callable[[int], object]) -> None:
         """Train, unless a checkpoint says that this is done."""
@@ -89,16 +91,24 @@ class Survey:
         self._save(path)
 
     def measure(self, path: Path | None, advance: Callable[[int], object]) -> None:
-        """Measure the frames that are not measured yet."""
-        share = units_of_measure(self.spec)
-        advance(share * len(MEASURES) * len(self.frames))
+        """Measure the frames, and draw the planes at the end, that are not there yet."""
+        share, measures = units_of_measure(self.spec), measures_of(self.spec)
+        advance(share * (len(measures) * len(self.frames) + len(self.planes)))
         for state in self.kept[len(self.frames) :]:
             surface = self.surface(state)
-            found: dict[str, Tensor | float] = {}
-            for each in MEASURES:
-                found |= each(self.spec, surface)
+            found: dict[str, Any] = {"distance_to_end": self._distance_to_end(surface)}
+            for each in measures:
+                found |= each.compute(self.spec, surface)
                 advance(share)
-            self.frames.append({name: torch.as_tensor(value).cpu() for name, value in found.items()})
+            self.frames.append(
+                {name: torch.as_tensor(value, dtype=torch.float64).cpu() for name, value in found.items()}
+            )
+            self._save(path)
+        for plane in self.spec.planes[len(self.planes) :]:
+            surface = self.surface(self.kept[-1])
+            drawn = draw_plane(self.spec, surface, self._path(surface), plane)
+            self.planes.append({name: value.cpu() for name, value in drawn.items()})
+            advance(share)
             self._save(path)
 
     def surface(self, state: State) -> Surface:
@@ -108,12 +118,19 @@ class Survey:
         make = {"pretraining": loss_surface, "probe": probe_surface}[self.spec.loss]
         return make(self.spec.training, learner, images=self.spec.images)
 
+    def _path(self, surface: Surface) -> list[Tensor]:
+        """Return what was kept as vectors of a surface."""
+        return [surface.vector(each).to(surface.point) for each in self.kept]
+
+    def _distance_to_end(self, surface: Surface) -> float:
+        return float((self._path(surface)[-1] - surface.point).norm())
+
     def _save(self, path: Path | None) -> None:
         if path:
             write_checkpoint(path, self.name, self._state())
 
     def _state(self) -> State:
-        names = ("kept", "losses", "machines", "frames")
+        names = ("kept", "losses", "machines", "frames", "planes")
         return {name: getattr(self, name) for name in names}
 
     def _resume(self, path: Path, anew: bool) -> bool:
@@ -139,6 +156,9 @@ class Survey:
             "kept": lambda kept: len(kept) == most and all(fits(each, learner) for each in kept),
             "machines": lambda machines: all(isinstance(each, str) for each in machines),
             "frames": lambda frames: len(frames) <= most and all(map(self._is_frame, frames)),
+            "planes": lambda planes: (
+                len(planes) <= len(self.spec.planes) and all(is_plane(self.spec, each) for each in planes)
+            ),
         }
         alien = [
             name
@@ -149,7 +169,7 @@ class Survey:
             raise CheckpointError.of(path, f"its {', '.join(alien)} cannot be of this run")
 
     def _is_frame(self, frame: State) -> bool:
-        shapes = {name: shape_of(each, self.spec) for name, each in VARIABLES.items()}
+        shapes = {name: shape_of(each, self.spec) for name, each in variables_of(self.spec).items()}
         return isinstance(frame, dict) and {name: tuple(each.shape) for name, each in frame.items()} == shapes
 
     def trajectory(self, about: dict[str, Any]) -> Trajectory:
@@ -161,10 +181,12 @@ class Survey:
                 torch.stack([frame[name] for frame in self.frames]).numpy()[:, None],
                 {"symbol": each.symbol, "long_name": each.meaning},
             )
-            for name, each in VARIABLES.items()
+            for name, each in variables_of(self.spec).items()
         }
         variables["training_loss"] = training_losses(self.losses.cpu())
-        variables |= {axis: (axis, np.arange(size)) for axis, size in sizes_of(self.spec).items()}
+        variables |= plane_variables(self.planes)
+        used = {axis for each in variables_of(self.spec).values() for axis in each.axes}
+        variables |= {axis: (axis, values) for axis, values in axes_of(self.spec).items() if axis in used}
         steps = np.array(self.spec.steps)
         return labelled_trajectory(
             (),

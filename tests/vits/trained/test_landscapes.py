@@ -14,10 +14,20 @@ from vitdyn.dynamics import CheckpointError, Runtime
 from vitdyn.dynamics.checkpoint import write_checkpoint
 from vitdyn.experiments import Experiment, ResultStore
 from vitdyn.experiments.experiment import reseeded
-from vitdyn.landscape import Hessian
+from vitdyn.landscape import (
+    Hessian,
+    convex_radius,
+    convex_share,
+    first_inflection,
+    gaussian_direction,
+    normalised,
+    section,
+    sharpness,
+)
 from vitdyn.observables.schedule import Schedule
 from vitdyn.vits import Landscape, estimate_seconds, survey
 from vitdyn.vits.cost import units
+from vitdyn.vits.landscape import MEASURES
 from vitdyn.vits.landscape_run import Survey
 from vitdyn.vits.loss_surface import fitted_classifier, loss_surface, probe_surface
 from vitdyn.vits.pretraining_loop import train
@@ -26,10 +36,22 @@ ALWAYS, ANEW = Runtime(checkpoint_seconds=0), Runtime(anew=True)
 END = Schedule(frames=2, spacing="linear")
 
 
+EVERYTHING = {
+    "measures": MEASURES,
+    "normalisation": "layer",
+    "direction_seed": 7,
+    "directions": 1,
+    "half_width": 0.5,
+    "points": 5,
+    "epsilon": 0.1,
+    "radius": 0.02,
+}
+
+
 @pytest.fixture
 def small(tiny):
     def make(method="reconstruction", **changes):
-        return Landscape(training=tiny(method), **{"schedule": END, "images": 8} | changes)
+        return Landscape(training=tiny(method), **{"schedule": END, "images": 8, "measures": ()} | changes)
 
     return make
 
@@ -104,6 +126,47 @@ def test_a_checkpoint_that_this_survey_cannot_have_written(small, whole, name, t
         same_numbers(survey(spec, checkpoint=path, runtime=ANEW), whole(spec))
 
 
+def test_each_number_is_a_direct_call(small, whole):
+    spec = small(**EVERYTHING)
+    found, run = whole(spec), train(spec.training, keep=spec.steps)
+    run.learner.load_state_dict(run.kept[1])
+    surface = loss_surface(spec.training, run.learner, images=spec.images)
+    first, second = (
+        normalised(surface, gaussian_direction(surface, spec.training.seed, 7 + index), "layer")
+        for index in range(2)
+    )
+    downhill = normalised(surface, -surface.gradient(), "layer")
+    plane = section(surface, [first, second], np.linspace(-0.5, 0.5, 5))
+    reach = {"limit": 0.5, "points": 5}
+    wanted = {
+        "convex_share": convex_share(plane, epsilon=0.1),
+        "convex_radius": [
+            convex_radius(surface, each, epsilon=0.1, **reach).value for each in (first, downhill)
+        ],
+        "first_inflection": [first_inflection(surface, each, **reach).value for each in (first, downhill)],
+        "sharpness": sharpness(surface, 0.02, seed=spec.training.seed).value,
+    }
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name][1, 0], value)
+    ends = surface.vector(run.kept[-1]).double() - surface.point
+    assert found["distance_to_end"][1, 0] == ends.norm().item()
+
+
+def test_the_path_lies_where_its_planes_say(small, whole):
+    spec = small(schedule=Schedule(frames=3, spacing="linear"), final_points=5)
+    found, run = whole(spec), train(spec.training, keep=spec.steps)
+    surface = loss_surface(spec.training, run.learner, images=spec.images)
+    apart = [surface.vector(each).double() - surface.point for each in run.kept]
+    # three points lie in their own plane, and are far from a random one
+    distances = found["path_distance"][:, 0].sel(plane="principal").values
+    np.testing.assert_allclose(distances, 0.0, atol=1e-12)
+    assert (found["path_distance"][:2, 0].sel(plane="random") > 0).all()
+    lengths = found["path_coordinate"][:, 0].sel(plane="principal").values
+    np.testing.assert_allclose((lengths**2).sum(1), [each.square().sum().item() for each in apart])
+    centre = found["section_loss"][0].sel(plane="random").values[2, 2]
+    assert centre == found["loss"][-1, 0]
+
+
 def test_a_frame_is_of_the_training_at_its_step(small, whole):
     """The second of three frames, of the learner that training for so many steps has then."""
     spec = small(schedule=Schedule(spacing="explicit", steps=(2,)))
@@ -141,6 +204,13 @@ def test_landscapes_are_experiments(small, whole, tmp_path, capsys):
         ("Schedule.steps", {"schedule": Schedule(spacing="explicit", steps=(6,))}),
         ("loss", {"loss": "training"}),
         ("images", {"images": 1}),
+        ("measures", {"measures": ("hessian",)}),
+        ("measures", {"measures": "section"}),
+        ("normalisation", {"normalisation": "filter"}),
+        ("points", {"points": 4}),
+        ("radius", {"radius": 0.0}),
+        ("epsilon", {"epsilon": 1.0}),
+        ("final_points", {"final_points": 5}),
     ],
 )
 def test_bad_landscapes_are_named(small, field, changes, complaint):
@@ -191,7 +261,7 @@ def test_a_probe_is_the_minimum_of_its_loss_with_the_penalty(tiny):
 
 
 def test_an_untrained_encoder_has_a_probes_landscape(tiny):
-    spec = Landscape(training=tiny("untrained"), loss="probe", images=8)
+    spec = Landscape(training=tiny("untrained"), loss="probe", images=8, measures=())
     found = survey(spec)
     assert found.dataset["step"].values.tolist() == [0]
     assert found["loss"][0, 0] == probe_surface(spec.training, train(spec.training).learner, images=8).value()
