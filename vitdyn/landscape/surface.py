@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from vitdyn._errors import invalid_value, require_callable, require_choice, require_kind
@@ -20,6 +21,7 @@ Vector = Float[Tensor, " parameter"]
 """All parameters, or a direction among them, in one row: each tensor flattened, in the order of the mapping."""
 
 STOPPED = ("frozen", "moving")
+NO_SECOND = "has no second derivative: write it in operations that have one"
 
 
 class Surface:
@@ -120,6 +122,8 @@ class Surface:
             if not loss.requires_grad:
                 words = "must be a differentiable function of the parameters"
                 raise invalid_value("loss", loss.item(), words)
+            if create_graph:
+                _require_twice_differentiable(loss)
             found = torch.autograd.grad(
                 loss, tuple(leaves.values()), create_graph=create_graph, allow_unused=True
             )
@@ -191,6 +195,23 @@ class _Recorded(_Passed):
         return _Recorded(self.kept)
 
 
+def _require_twice_differentiable(loss: Tensor) -> None:
+    """Raise where a loss passes through a function marked once_differentiable: torch would take the rest for 0."""
+    seen: set[Any] = {None}
+    ahead: list[Any] = [loss.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
+        if getattr(backward, "__code__", None) is _ONCE:
+            raise invalid_value("loss", node.name(), NO_SECOND)
+        ahead += [before for before, _ in node.next_functions]
+
+
+_ONCE = once_differentiable(lambda _: None).__code__
+"""The code of every backward that is marked so."""
 _DETACH = (torch.Tensor.detach, torch.detach)
 
 
