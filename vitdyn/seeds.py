@@ -37,6 +37,7 @@ PURPOSES = (
     "metrics masks",
     "objective",
     "directions",
+    "curvature",
 )
 
 

@@ -2,12 +2,13 @@
 
 >>> import torch
 >>> saddle = vd.landscape.Surface(lambda at: at["w"].square() @ torch.tensor([1.0, -1.0]), {"w": torch.zeros(2)})
->>> vd.landscape.Hessian(saddle) @ torch.tensor([1.0, 1.0])
-tensor([ 2., -2.])
+>>> vd.landscape.top_eigenvalues(vd.landscape.Hessian(saddle), 2).values
+array([ 2., -2.])
 """
 
 from vitdyn.landscape.convexity import Distance, convex_radius, convex_share, first_inflection
 from vitdyn.landscape.correction import Correction, teacher_correction
+from vitdyn.landscape.density import SpectralDensity, spectral_density
 from vitdyn.landscape.directions import (
     PrincipalDirections,
     filter_norms,
@@ -17,22 +18,31 @@ from vitdyn.landscape.directions import (
     principal_directions,
     projected,
 )
-from vitdyn.landscape.operators import Hessian, Operator
+from vitdyn.landscape.eigenvalues import Eigenpairs, top_eigenvalues
+from vitdyn.landscape.operators import Difference, GaussNewton, Hessian, Matrix, Operator
 from vitdyn.landscape.plane import Derivatives, Plane
+from vitdyn.landscape.products import seconds_of
 from vitdyn.landscape.section import Section, estimate_seconds, section
 from vitdyn.landscape.sharpness import Sharpness, sharpness
 from vitdyn.landscape.surface import Surface, Tensors, Vector, module_surface
+from vitdyn.landscape.traces import Estimate, squared_norm, trace
 
 __all__ = [
     "Correction",
     "Derivatives",
+    "Difference",
     "Distance",
+    "Eigenpairs",
+    "Estimate",
+    "GaussNewton",
     "Hessian",
+    "Matrix",
     "Operator",
     "Plane",
     "PrincipalDirections",
     "Section",
     "Sharpness",
+    "SpectralDensity",
     "Surface",
     "Tensors",
     "Vector",
@@ -47,7 +57,12 @@ __all__ = [
     "orthogonalised",
     "principal_directions",
     "projected",
+    "seconds_of",
     "section",
     "sharpness",
+    "spectral_density",
+    "squared_norm",
     "teacher_correction",
+    "top_eigenvalues",
+    "trace",
 ]
