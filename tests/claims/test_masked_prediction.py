@@ -3,6 +3,7 @@
 import pytest
 
 from vitdyn.claims import check, masked_prediction
+from vitdyn.claims.gradient_correction import RCMAE_CORRECTION
 from vitdyn.experiments import ResultStore
 
 pytestmark = [pytest.mark.verdict, pytest.mark.xdist_group("masked prediction")]
@@ -14,6 +15,7 @@ pytestmark = [pytest.mark.verdict, pytest.mark.xdist_group("masked prediction")]
         masked_prediction.MIM_ORDER,
         masked_prediction.BEIT_TEMPERATURE,
         masked_prediction.RCMAE_FROZEN,
+        RCMAE_CORRECTION,
         masked_prediction.SELF_TARGETS,
         masked_prediction.D2V_TEACHER,
     ],

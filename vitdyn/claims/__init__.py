@@ -17,6 +17,7 @@ from vitdyn.claims.contrast import CL_LOCAL_LOST, CL_LOSS, CL_TIME, HYBRID_THRES
 from vitdyn.claims.cosine import COSINE_GAP, COSINE_SPREAD, COSINE_THRESHOLD
 from vitdyn.claims.decorrelation import BARLOW_SCALE
 from vitdyn.claims.finite_size import CL_SYMMETRY, SYMMETRY
+from vitdyn.claims.gradient_correction import RCMAE_CORRECTION
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.limits import CL_GLOBAL, MAE_AREA
 from vitdyn.claims.masked_prediction import (
@@ -72,6 +73,7 @@ CLAIMS: tuple[Claim, ...] = (
     MIM_ORDER,
     BEIT_TEMPERATURE,
     RCMAE_FROZEN,
+    RCMAE_CORRECTION,
     SELF_TARGETS,
     D2V_TEACHER,
     DINO_CENTRE,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from math import sqrt
 
 import torch
@@ -11,9 +13,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from vitdyn._errors import require_choice, require_kind, require_real
-from vitdyn.landscape import Correction, Tensors, teacher_correction
+from vitdyn.landscape import Correction, Tensors, Vector, teacher_correction
 from vitdyn.vits.learner import Learner
 from vitdyn.vits.methods import RCMAE
+from vitdyn.vits.pretraining_loop import Run, draw_batch
 
 Images = Float[Tensor, "image channel side side"]
 UNLIKE = ("patches", "pixels", "noise")
@@ -53,6 +56,32 @@ def correction_of(
     with torch.no_grad():
         target = outputs(taught, images if method.teacher_sees == "same" else images.roll(1, 0))
     return teacher_correction(outputs, trained, taught, target)
+
+
+def lagging(run: Run, steps: Sequence[int]) -> Iterator[tuple[int, Learner, Vector]]:
+    """Train RC-MAE; after each of ``steps`` give a copy whose teacher has followed, and the discounted past gradients.
+
+    These are Σ_i (Π α) g_{t−i}, discounted as the teacher's lag is: −η times them is the lag where the run's optimizer
+    is plain gradient descent of one rate η. With AdamW the lag is that of its updates.
+    """
+    method = run.spec.method
+    require_kind("method", method, RCMAE)
+    assert isinstance(method, RCMAE)
+    images = run.spec.images.load()
+    trained = [each for each in run.learner.parameters() if each.requires_grad]
+    past = torch.zeros(sum(each.numel() for each in trained))
+    for step in range(max(steps)):
+        batch = draw_batch(run.spec, images, step)
+        run.descend(batch)
+        # the teacher follows this step at the beginning of the next one
+        momentum = replace(batch, step=step + 1).momentum(method.momentum, method.epoch_steps)
+        past = momentum * (
+            past + torch.cat([each.grad.flatten() for each in trained if each.grad is not None])
+        )
+        if step + 1 in steps:
+            learner = deepcopy(run.learner)
+            learner.move_teacher(momentum)
+            yield step + 1, learner, past
 
 
 def blended(images: Images, similarity: float, draw: torch.Generator) -> Images:

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vitdyn.vits.correction import blended, correction_of, unlike
+from vitdyn.vits import Pretraining
+from vitdyn.vits.correction import blended, correction_of, lagging, unlike
 from vitdyn.vits.methods import RCMAE
-from vitdyn.vits.pretraining_loop import draw_batch, first_learner
+from vitdyn.vits.pretraining_loop import Run, draw_batch, first_learner
 
 
 def descended(spec, rate, steps=4):
@@ -49,6 +50,19 @@ def test_lag_and_gradient_are_those_of_training(tiny):
     # the masks of another step: those that the loss drew
     found = correction_of(spec.method, learner, batch.plain, still.noise(16))
     torch.testing.assert_close(found.gradient, slopes[0] - slopes[1], rtol=1e-6, atol=1e-9)
+
+
+def test_a_run_gives_the_past_as_its_teacher_discounts_it(tiny, monkeypatch):
+    """A momentum that is another one at each step; plain descent of one rate."""
+    run = Run(tiny("rc-mae", momentum=0.5, steps=9, learning_rate=0.02, warmup=0.0), torch.device("cpu"))
+    run.learner.double()
+    run.optimizer = torch.optim.SGD([each for each in run.learner.parameters() if each.requires_grad])
+    monkeypatch.setattr(Pretraining, "rate", lambda spec, step: 0.02)  # in place of a schedule
+    batch = draw_batch(run.spec, run.spec.images.load(), 8)
+    for (step, learner, past), expected in zip(lagging(run, (1, 4)), (1, 4), strict=True):
+        found = correction_of(run.spec.method, learner, batch.plain, batch.noise(16))
+        assert step == expected
+        torch.testing.assert_close(found.lag, -0.02 * past.double(), rtol=1e-6, atol=1e-9)
 
 
 def test_the_linear_formula_is_of_first_order_in_the_rate(tiny):
