@@ -261,10 +261,14 @@ OF_FAMILIES = {
     "start": 0.3,
     "attention": 0.3,
     "loss": "class",
+    "latent": 1.0,
+    "time": 4.0,
+    "correlations": theory.RowCorrelations(),
 }
 DOORS |= {
     "Regime": (theory.Regime, {"patches": 1e4, "kappa_c": 0.9, "kappa_s": 0.3}),
     "Regime.of": (theory.Regime.of, {"layout": LAYOUT}),
+    "RowCorrelations": (theory.RowCorrelations, vars(theory.RowCorrelations(own=1.0))),
     "Prediction": (theory.Prediction, {"low": 0.0, "high": 1.0, **WORDS}),
     "Rate": (theory.Rate, {"exponent": 1.0, "variable": "P", **WORDS}),
     "Phase": (

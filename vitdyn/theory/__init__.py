@@ -7,12 +7,24 @@
 """
 
 from vitdyn.theory.cosine import critical_clusters, own_cluster_share, repulsion_threshold
+from vitdyn.theory.curvature import (
+    Curvature,
+    curvature_after,
+    own_area_curvature,
+    start_curvatures,
+)
 from vitdyn.theory.gradient_correction import (
     discounts,
     error_factor,
     largest_stable_step,
     linear_correction,
     noise_ratio,
+)
+from vitdyn.theory.hessian import (
+    RowCorrelations,
+    contrastive_hessian,
+    reconstruction_hessian,
+    reconstruction_hessian_at,
 )
 from vitdyn.theory.masked_prediction import (
     class_temperature,
@@ -48,16 +60,20 @@ from vitdyn.theory.rates import (
     tail_exponent,
 )
 from vitdyn.theory.regime import Regime
+from vitdyn.theory.row_hessian import SymmetryClass
 from vitdyn.theory.self_distillation import centre_threshold, uniform_threshold
 from vitdyn.theory.spectrum import areas_log_amplitude
 
 __all__ = [
-    "Phase", "Prediction", "Rate", "Regime", "areas_log_amplitude", "centre_threshold", "class_temperature",
-    "collapse_loss", "collapse_threshold", "contrastive_level", "contrastive_time", "critical_clusters",
-    "discounts", "error_factor", "first_lead", "frozen_teacher_attention", "global_area_time",
-    "global_query_level", "largest_stable_step", "lead_of_loss", "linear_correction", "local_area_time",
-    "local_area_time_bound", "lost_correlation_exponent", "mixture_threshold", "noise_ratio", "own_area_level",
-    "own_cluster_share", "phase_one_level", "phase_one_start", "phases", "position_correlation_exponent",
-    "position_correlation_ratio", "reconstruction_infimum", "repulsion_threshold", "student_pace",
-    "tail_exponent", "take_over_level", "uniform_threshold",
+    "Curvature", "Phase", "Prediction", "Rate", "Regime", "RowCorrelations", "SymmetryClass",
+    "areas_log_amplitude", "centre_threshold", "class_temperature", "collapse_loss", "collapse_threshold",
+    "contrastive_hessian", "contrastive_level", "contrastive_time", "critical_clusters",
+    "curvature_after", "discounts", "error_factor", "first_lead", "frozen_teacher_attention",
+    "global_area_time", "global_query_level", "largest_stable_step", "lead_of_loss", "linear_correction",
+    "local_area_time", "local_area_time_bound", "lost_correlation_exponent", "mixture_threshold",
+    "noise_ratio", "own_area_curvature", "own_area_level", "own_cluster_share", "phase_one_level",
+    "phase_one_start", "phases", "position_correlation_exponent", "position_correlation_ratio",
+    "reconstruction_hessian", "reconstruction_hessian_at", "reconstruction_infimum",
+    "repulsion_threshold", "start_curvatures", "student_pace", "tail_exponent", "take_over_level",
+    "uniform_threshold",
 ]  # fmt: skip
