@@ -7,6 +7,7 @@ from typing import Any
 
 from vitdyn._errors import require_choice, require_kind, require_sequence
 from vitdyn.observables.correction import TeacherCorrection
+from vitdyn.observables.correlation_curvature import CORRELATION_CURVATURES
 from vitdyn.observables.metrics import metric_observables
 from vitdyn.observables.observable import OBSERVABLES, Observable
 from vitdyn.observables.standard import GRADIENT_NORMS, RECORD
@@ -30,7 +31,10 @@ METRICS: dict[str, Observable] = {each.name: each for each in metric_observables
 """The metrics of the field, on the default images."""
 
 OBSERVABLES.own.update(
-    {each.name: each for each in (*RECORD, *GRADIENT_NORMS, *CORRECTIONS, *METRICS.values())}
+    {
+        each.name: each
+        for each in (*RECORD, *GRADIENT_NORMS, *CORRECTIONS, *CORRELATION_CURVATURES, *METRICS.values())
+    }
 )
 
 
