@@ -75,11 +75,15 @@ def optimizers() -> tuple[Entry, ...]:
 
 
 def metrics() -> tuple[Entry, ...]:
-    """Describe what ``--metrics`` takes: the metrics of the field, and observables of the user's own."""
-    # a dict of name: (symbol, meaning, formula)
-    found: Any = _Sources("observables", "metrics.py").assigned["_METRICS"]
+    """Describe what ``--metrics`` takes: the metrics of the field, of the landscape, and the user's own observables."""
+    # dicts of name: (symbol, meaning, ...)
+    tables: Any = (
+        _Sources("observables", "metrics.py").assigned["_METRICS"],
+        _Sources("landscape", "neighbourhood.py").assigned["NUMBERS"],
+    )
     own = (
         (key.value, ast.literal_eval(value.elts[1]))
+        for found in tables
         for key, value in zip(found.keys, found.values, strict=True)
     )
     others = ((name, each.meaning) for name, each in added("observable").items())

@@ -19,6 +19,7 @@ from vitdyn.landscape.directions import (
     projected,
 )
 from vitdyn.landscape.eigenvalues import Eigenpairs, top_eigenvalues
+from vitdyn.landscape.neighbourhood import Neighbourhood
 from vitdyn.landscape.operators import Difference, GaussNewton, Hessian, Matrix, Operator
 from vitdyn.landscape.plane import Derivatives, Plane
 from vitdyn.landscape.products import seconds_of
@@ -37,6 +38,7 @@ __all__ = [
     "GaussNewton",
     "Hessian",
     "Matrix",
+    "Neighbourhood",
     "Operator",
     "Plane",
     "PrincipalDirections",

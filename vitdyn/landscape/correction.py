@@ -60,7 +60,7 @@ def teacher_correction(
     >>> import torch
     >>> x = torch.tensor([3.0, 4.0])
     >>> student, teacher = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 0.0])}
-    >>> teacher_correction(lambda at: (at["w"] @ x)[None], student, teacher).gradient
+    >>> vd.landscape.teacher_correction(lambda at: (at["w"] @ x)[None], student, teacher).gradient
     tensor([ 9., 12.])
     """
     at = {name: each.detach().clone().requires_grad_() for name, each in parameters.items()}

@@ -53,9 +53,10 @@ class Plane:
 
     def derivatives(self, coordinates: Sequence[float]) -> Derivatives:
         """Return slopes and curvature at a point."""
-        gradient, leaves = self.surface.differentiable_gradient(self.displacement(coordinates))
-        slopes = self.directions @ gradient
-        rows = [self._along(slope, leaves) for slope in slopes]
+        with torch.enable_grad():  # also for who looks at a run, where nothing is recorded
+            gradient, leaves = self.surface.differentiable_gradient(self.displacement(coordinates))
+            slopes = self.directions @ gradient
+            rows = [self._along(slope, leaves) for slope in slopes]
         return Derivatives(slopes.detach().double(), torch.stack(rows).double())
 
     def curvature(self, coordinates: Sequence[float]) -> float:

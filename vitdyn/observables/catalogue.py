@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vitdyn._errors import require_choice, require_kind, require_sequence
+from vitdyn.observables.convexity import convexity_observables
 from vitdyn.observables.correction import TeacherCorrection
 from vitdyn.observables.correlation_curvature import CORRELATION_CURVATURES
 from vitdyn.observables.metrics import metric_observables
@@ -30,12 +31,18 @@ CORRECTIONS = tuple(
 METRICS: dict[str, Observable] = {each.name: each for each in metric_observables()}
 """The metrics of the field, on the default images."""
 
-OBSERVABLES.own.update(
-    {
-        each.name: each
-        for each in (*RECORD, *GRADIENT_NORMS, *CORRECTIONS, *CORRELATION_CURVATURES, *METRICS.values())
-    }
+LANDSCAPE: dict[str, Observable] = {each.name: each for each in convexity_observables()}
+"""Numbers of the loss's landscape about the parameters."""
+
+_LISTED = (
+    *RECORD,
+    *GRADIENT_NORMS,
+    *CORRECTIONS,
+    *CORRELATION_CURVATURES,
+    *METRICS.values(),
+    *LANDSCAPE.values(),
 )
+OBSERVABLES.own.update({each.name: each for each in _LISTED})
 
 
 def as_observables(field: str, value: Any) -> tuple[Observable, ...]:
