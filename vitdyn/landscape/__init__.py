@@ -19,6 +19,7 @@ from vitdyn.landscape.directions import (
     projected,
 )
 from vitdyn.landscape.eigenvalues import Eigenpairs, top_eigenvalues
+from vitdyn.landscape.lines import convex_reach, line_losses, line_width
 from vitdyn.landscape.neighbourhood import Neighbourhood
 from vitdyn.landscape.operators import Difference, GaussNewton, Hessian, Matrix, Operator
 from vitdyn.landscape.plane import Derivatives, Plane
@@ -49,11 +50,14 @@ __all__ = [
     "Tensors",
     "Vector",
     "convex_radius",
+    "convex_reach",
     "convex_share",
     "estimate_seconds",
     "filter_norms",
     "first_inflection",
     "gaussian_direction",
+    "line_losses",
+    "line_width",
     "module_surface",
     "normalised",
     "orthogonalised",

@@ -71,5 +71,10 @@ def seconds_of_frame(spec: Landscape) -> float:
     # in double precision a gradient takes as long as a step, and a value or a curvature what is measured of it
     gradient = seconds_of_step(spec.training) * spec.images / spec.training.batch_size
     rays = 2 * (spec.directions + 1) * (spec.points + 20)
-    counts = {"section": 0.45 * spec.points**2, "rays": 3.0 * rays, "sharpness": 90.0}
+    counts = {
+        "section": 0.45 * spec.points**2,
+        "lines": 0.45 * spec.points * spec.directions,
+        "rays": 3.0 * rays,
+        "sharpness": 90.0,
+    }
     return gradient * (2 + sum(counts[each] for each in spec.measures))

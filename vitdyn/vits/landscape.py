@@ -14,10 +14,11 @@ from vitdyn._errors import (
 )
 from vitdyn.landscape.directions import CONVENTIONS
 from vitdyn.observables.schedule import Schedule
+from vitdyn.vits.methods import Reconstruction
 from vitdyn.vits.pretraining import Pretraining
 
-LOSSES = ("pretraining", "probe")
-MEASURES = ("section", "rays", "sharpness")
+LOSSES = ("pretraining", "reconstruction", "probe")
+MEASURES = ("section", "lines", "rays", "sharpness")
 """What can be measured at a frame besides the loss and its slope."""
 PLANES = ("random", "principal")
 
@@ -26,13 +27,15 @@ PLANES = ("random", "principal")
 class Landscape:
     """The landscape of a loss along one training: what is measured about the weights at each step of ``schedule``.
 
-    ``loss`` is that of the training's method ("pretraining") or of a linear classifier of the encoder's features about
-    the encoder's weights ("probe", fitted anew at each frame; see ``probe_surface``), on ``images`` training images,
-    with masks and views that stay. A teacher is what it was at that step.
+    ``loss`` is that of the training's method ("pretraining"), RC-MAE's without its teacher's term ("reconstruction"),
+    or that of a linear classifier of the encoder's features about the encoder's weights ("probe", fitted anew at each
+    frame; see ``probe_surface``), on ``images`` training images, with masks and views that stay. A teacher is what it
+    was at that step.
 
     ``measures`` names what is measured. "section": the convex share of a plane of two random directions, from
-    −``half_width`` to ``half_width``, by second differences of ``points`` values along each. "rays": convex radius and
-    first inflection along ``directions`` random directions and downhill, up to ``half_width``, looked for at
+    −``half_width`` to ``half_width``, by second differences of ``points`` values along each. "lines": the loss at
+    ``points`` places, an odd number, along each of ``directions`` random directions. "rays": convex radius and first
+    inflection along ``directions`` random directions and downhill, up to ``half_width``, looked for at
     ``points`` places. "sharpness": the largest rise within ``radius``.
 
     Directions have the length of the weights' filters (``normalisation``); they are drawn by the training's seed and
@@ -79,6 +82,13 @@ class Landscape:
         if self.loss == "pretraining" and self.training.method is None:
             words = "must be 'probe': an untrained encoder has no loss of its own"
             raise invalid_value("loss", self.loss, words)
+        if self.loss == "reconstruction" and not isinstance(self.training.method, Reconstruction):
+            words = "must be 'pretraining' or 'probe': the method does not reconstruct"
+            raise invalid_value("loss", self.loss, words)
+        if "lines" in self.measures and self.points % 2 == 0:
+            raise invalid_value(
+                "points", self.points, "must be odd: the middle of a line is the point itself"
+            )
         # steps beyond the end are refused here too, and not when the training is done
         if len(self.steps) < 3 and self.final_points:
             words = "must be 0 of fewer than three frames: their path has no plane"

@@ -14,13 +14,14 @@ from vitdyn.landscape import (
     convex_share,
     first_inflection,
     gaussian_direction,
+    line_losses,
     normalised,
     section,
     sharpness,
 )
 from vitdyn.vits.landscape import Landscape
 
-DIRECTION = "direction"
+DIRECTION, LINE, PLACE = "direction", "line", "place"
 DOWNHILL = "downhill"
 Found = dict[str, Any]
 
@@ -70,6 +71,12 @@ def share(spec: Landscape, surface: Surface) -> Found:
     return {"convex_share": convex_share(found, epsilon=spec.epsilon)}
 
 
+def lines(spec: Landscape, surface: Surface) -> Found:
+    """Return the loss along random directions, both ways."""
+    along = [random_direction(spec, surface, index) for index in range(spec.directions)]
+    return {"line_loss": line_losses(surface, along, spec.half_width, spec.points)}
+
+
 def rays(spec: Landscape, surface: Surface) -> Found:
     """Return how far the loss is convex along random directions and downhill."""
     along = [random_direction(spec, surface, index) for index in range(spec.directions)]
@@ -101,6 +108,7 @@ _MEASURES = {
         share,
         {"convex_share": Variable("", "share of a plane of random directions in which the loss is convex")},
     ),
+    "lines": Measure(lines, {"line_loss": Variable("L", "loss along random directions", (LINE, PLACE))}),
     "rays": Measure(
         rays,
         {
@@ -127,7 +135,11 @@ def variables_of(spec: Landscape) -> dict[str, Variable]:
 
 def axes_of(spec: Landscape) -> dict[str, list[Any]]:
     """Return the values of the axes that variables have behind frame and seed."""
-    return {DIRECTION: [*map(str, range(spec.directions)), DOWNHILL]}
+    return {
+        DIRECTION: [*map(str, range(spec.directions)), DOWNHILL],
+        LINE: list(range(spec.directions)),
+        PLACE: np.linspace(-spec.half_width, spec.half_width, spec.points).tolist(),
+    }
 
 
 def shape_of(variable: Variable, spec: Landscape) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from vitdyn.vits.cost import estimate_seconds, units, units_of_measure
 from vitdyn.vits.landscape import Landscape
 from vitdyn.vits.landscape_numbers import axes_of, measures_of, shape_of, variables_of
 from vitdyn.vits.landscape_planes import draw_plane, is_plane, plane_variables
-from vitdyn.vits.loss_surface import loss_surface, probe_surface
+from vitdyn.vits.loss_surface import SURFACES
 from vitdyn.vits.pretraining_loop import first_learner, single_threaded, train
 from vitdyn.vits.results import training_losses
 
@@ -115,7 +115,7 @@ class Survey:
         """Return the loss about what was kept."""
         learner = deepcopy(self.learner)
         learner.load_state_dict(state)
-        make = {"pretraining": loss_surface, "probe": probe_surface}[self.spec.loss]
+        make = SURFACES[self.spec.loss]
         return make(self.spec.training, learner, images=self.spec.images)
 
     def _path(self, surface: Surface) -> list[Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from vitdyn._errors import invalid_value, require_choice, require_integer, requi
 from vitdyn.landscape import Surface, module_surface
 from vitdyn.vits.augmentation import minibatch
 from vitdyn.vits.learner import Batch, Learner
+from vitdyn.vits.methods.reconstruction import Reconstruction
 from vitdyn.vits.pretraining import Pretraining
 
 _CHUNK = 512  # images that go through at a time
@@ -54,6 +57,15 @@ def loss_surface(
 
     # a copy, in which the student that a teacher follows is the copied encoder too
     return module_surface(deepcopy(learner).to(dtype), loss)
+
+
+def reconstruction_surface(spec: Pretraining, learner: Learner, *, images: int = 64) -> Surface:
+    """Return the loss of masked reconstruction alone at the weights of a method that has more terms: RC-MAE's."""
+    method = spec.method
+    require_kind("method", method, Reconstruction)
+    assert isinstance(method, Reconstruction)
+    plain = Reconstruction(mask=method.mask, normalised_targets=method.normalised_targets)
+    return loss_surface(replace(spec, method=plain), learner, images=images)
 
 
 def probe_surface(
@@ -124,3 +136,11 @@ def fitted_classifier(spec: Pretraining, learner: Learner, *, penalty: float = 1
 def device_of(learner: Learner) -> torch.device:
     """Return where a learner is."""
     return next(learner.parameters()).device
+
+
+SURFACES: dict[str, Callable[..., Surface]] = {
+    "pretraining": loss_surface,
+    "reconstruction": reconstruction_surface,
+    "probe": probe_surface,
+}
+"""How the surface of a loss is made, by what ``Landscape.loss`` calls it."""
