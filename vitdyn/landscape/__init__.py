@@ -18,18 +18,19 @@ from vitdyn.landscape.directions import (
     principal_directions,
     projected,
 )
-from vitdyn.landscape.eigenvalues import Eigenpairs, top_eigenvalues
+from vitdyn.landscape.eigenvalues import ConvergenceError, Eigenpairs, top_eigenvalues
 from vitdyn.landscape.lines import convex_reach, line_losses, line_width
 from vitdyn.landscape.neighbourhood import Neighbourhood
 from vitdyn.landscape.operators import Difference, GaussNewton, Hessian, Matrix, Operator
 from vitdyn.landscape.plane import Derivatives, Plane
-from vitdyn.landscape.products import seconds_of
+from vitdyn.landscape.products import dense, seconds_of
 from vitdyn.landscape.section import Section, estimate_seconds, section
 from vitdyn.landscape.sharpness import Sharpness, sharpness
 from vitdyn.landscape.surface import Surface, Tensors, Vector, module_surface
 from vitdyn.landscape.traces import Estimate, squared_norm, trace
 
 __all__ = [
+    "ConvergenceError",
     "Correction",
     "Derivatives",
     "Difference",
@@ -52,6 +53,7 @@ __all__ = [
     "convex_radius",
     "convex_reach",
     "convex_share",
+    "dense",
     "estimate_seconds",
     "filter_norms",
     "first_inflection",

@@ -24,6 +24,10 @@ _ROUND = 20
 _SCALE_STEPS = 12
 
 
+class ConvergenceError(ValueError):
+    """Eigenpairs were not found to the tolerance in the rounds that were given."""
+
+
 class Eigenpairs(NamedTuple):
     """Eigenvalues λ, unit eigenvectors v and residuals |H v − λ v|: within its residual of each λ lies an eigenvalue.
 
@@ -53,8 +57,8 @@ def top_eigenvalues(
     random block that is half as large again as ``count``, its algebra in float64: a single start, or deflation, can
     miss copies of a repeated eigenvalue. An eigenpair is accepted when its residual is at most ``tolerance`` times
     the largest |λ|; the error of its value is then about the square of that, over the distance to the next one.
-    Raises ``ValueError`` where that takes more than ``rounds`` of 20 iterations, for an operator that is not symmetric
-    and for a product that is not finite.
+    Raises ``ConvergenceError``, a ``ValueError``, where ``rounds`` of 20 iterations do not suffice; ``ValueError``
+    for an operator that is not symmetric and for a product that is not finite.
 
     >>> import torch
     >>> saddle = torch.diag(torch.tensor([2.0, -5.0, 2.0, 1.0]))
@@ -154,7 +158,8 @@ class _Search:
                 return _Block(*(part[..., : self.count] for part in found))
         worst = found.residuals[: self.count].max() / self.scale
         reached = f"{converged} of {self.count} eigenvalues converged, residual {worst:.1g} of the largest"
-        raise invalid_value("rounds", self.rounds, f"{reached}: take more, or a larger tolerance")
+        remedy = f"{reached}: take more, or a larger tolerance"
+        raise ConvergenceError(*invalid_value("rounds", self.rounds, remedy).args)
 
     def _ritz(self, columns: Columns, largest: bool, images: Columns | None = None) -> _Block:
         """Return the Ritz pairs of a span: of orthonormal columns with ``images`` their products, or of any."""

@@ -69,6 +69,18 @@ def _asymmetric(one: float, other: float) -> ValueError:
     return invalid_value("operator", f"uᵀHv = {one:.6g}, vᵀHu = {other:.6g}", words)
 
 
+def dense(operator: Operator) -> Float[Tensor, "parameter parameter"]:
+    """Return the whole matrix of an operator, made of products with unit vectors. Raises unless it is symmetric.
+
+    >>> import torch
+    >>> bowl = vd.landscape.Surface(lambda at: at["w"].prod(), {"w": torch.tensor([1.0, 2.0])})
+    >>> vd.landscape.dense(vd.landscape.Hessian(bowl))
+    tensor([[0., 1.],
+            [1., 0.]])
+    """
+    return torch.from_numpy(Products(operator).matrix()).to(operator.like)
+
+
 def as_operator(value: Operator | Tensor) -> Operator:
     """Return an operator; a square matrix becomes one. Raises ``ValueError`` for anything else."""
     if isinstance(value, Tensor):

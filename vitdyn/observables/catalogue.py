@@ -9,6 +9,7 @@ from vitdyn._errors import require_choice, require_kind, require_sequence
 from vitdyn.observables.convexity import convexity_observables
 from vitdyn.observables.correction import TeacherCorrection
 from vitdyn.observables.correlation_curvature import CORRELATION_CURVATURES
+from vitdyn.observables.curvature import CURVATURE
 from vitdyn.observables.metrics import metric_observables
 from vitdyn.observables.observable import OBSERVABLES, Observable
 from vitdyn.observables.standard import GRADIENT_NORMS, RECORD
@@ -31,7 +32,7 @@ CORRECTIONS = tuple(
 METRICS: dict[str, Observable] = {each.name: each for each in metric_observables()}
 """The metrics of the field, on the default images."""
 
-LANDSCAPE: dict[str, Observable] = {each.name: each for each in convexity_observables()}
+LANDSCAPE: dict[str, Observable] = CURVATURE | {each.name: each for each in convexity_observables()}
 """Numbers of the loss's landscape about the parameters."""
 
 _LISTED = (
