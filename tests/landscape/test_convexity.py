@@ -57,6 +57,19 @@ def test_the_share_of_a_double_well_is_that_of_its_squares():
     assert convex_share(found, epsilon=0.1) > convex_share(found, epsilon=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_round_off_of_a_plane_is_no_curvature(dtype):
+    slopes = torch.tensor([[0.3, -0.7]], dtype=dtype)
+    surface = Surface(lambda at: 40 + (at["w"] * slopes).sum().exp().log(), {"w": 0 * slopes})
+    found = section(surface, list(torch.eye(2)), np.linspace(-1, 1, 21), derivatives=True)
+    second = np.diff(found["loss"], 2, axis=0)
+    assert (second < 0).any()  # of the values, which are of a plane
+    for source in ("exact", "differences"):
+        assert convex_share(found, epsilon=0, source=source) == 1
+    for axis in torch.eye(2):
+        assert convex_radius(surface, axis, epsilon=0) == (1.0, True) == first_inflection(surface, axis)
+
+
 def test_a_point_that_is_not_finite_is_not_convex(quadratic):
     found = section(quadratic([1.0, 1.0]), AXES, range(5), derivatives=True).dataset.copy(deep=True)
     found["curvature"][0, 0] = np.nan

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.landscape import Section, Surface, gaussian_direction, normalised, section
+from vitdyn.landscape import (
+    Hessian,
+    Section,
+    Surface,
+    gaussian_direction,
+    normalised,
+    section,
+    top_eigenvalues,
+)
 from vitdyn.landscape.plane import Plane
 
 GRID = np.linspace(-1, 1, 5)
@@ -29,6 +37,12 @@ def test_a_section_of_a_quadratic_is_the_quadratic(quadratic):
     assert found["loss"].dims == ("first", "second") and found["second"].values.tolist() == [-2, 0, 1]
     np.testing.assert_allclose(found.spec["lengths"], np.linalg.norm(axes, axis=1))
     assert found.spec["cosines"] == pytest.approx([5 / (6 * 11) ** 0.5])
+
+
+def test_eigenvectors_are_directions(quadratic):
+    surface = quadratic([2.0, -1.0, 5.0, 0.0], 0.5)
+    found = section(surface, top_eigenvalues(Hessian(surface), 2).vectors, GRID, derivatives=True)
+    np.testing.assert_allclose(found["curvature"][0, 0], np.diag([5, 2]), atol=1e-8)
 
 
 def test_stopped_values_stay_what_they_are_at_the_point_all_over_the_plane():

@@ -26,8 +26,8 @@ def convex_share(section: Section, *, epsilon: float = EPSILON, source: str | No
         λ_min ≥ −ε max(|λ_min|, |λ_max|),   λ the eigenvalues of ∂²L/∂a∂b in the section's coordinates
 
     ``source``: "exact" reads the derivatives that the section has; "differences" takes second differences of its
-    values, which are round-off where a loss in single precision is nearly flat. By default they are exact where the
-    section has them. A point of the grid stands for the area that is nearest to it, half of it at the border;
+    values. By default they are exact where the section has them. Curvature that is lost in the round-off of the values
+    counts as 0. A point of the grid stands for the area that is nearest to it, half of it at the border;
     differences leave out the border. A point of which a number is not finite counts as not convex.
 
     Raises ``ValueError`` for a section of one direction, and for one too small for differences.
@@ -47,12 +47,17 @@ def convex_share(section: Section, *, epsilon: float = EPSILON, source: str | No
         source = "exact" if "curvature" in section.dataset else "differences"
     require_choice("source", source, SOURCES)
     grid = [section[axis].values for axis in AXES]
+    widths, values = [_widths(each) for each in grid], section["loss"].values
     if source == "exact":
-        hessian, widths = section["curvature"].values, [_widths(each) for each in grid]
+        hessian, distances = section["curvature"].values, [each[-1] - each[0] for each in grid]
     else:
-        hessian, widths = _differences(section["loss"].values, grid), [_widths(each)[1:-1] for each in grid]
+        hessian, distances = _differences(values, grid), [np.diff(each).min() for each in grid]
+        widths = [each[1:-1] for each in widths]
+    # what changes no value that is told from another by more than its round-off
+    size = abs(values[np.isfinite(values)]).max(initial=0.0)
+    flat = 8 * section.round_off * size * sum(each**-2 for each in distances)
     area = np.outer(*widths)
-    return float((area * _is_convex(hessian, epsilon)).sum() / area.sum())
+    return float((area * _is_convex(hessian, epsilon, flat)).sum() / area.sum())
 
 
 class Distance(NamedTuple):
@@ -74,7 +79,8 @@ def convex_radius(
 
     Curvature is exact. It is found at ``points`` equally spaced places up to ``limit``, and where it first fails by
     bisection, to a millionth of the limit: what fails only between two places is not seen. The radius is 0 where the
-    curvature is negative at θ. A curvature that is not finite fails.
+    curvature is negative at θ. A curvature that is not finite fails; one that up to the limit changes no value of the
+    loss by more than its round-off counts as 0.
 
     >>> import torch
     >>> wells = vd.landscape.Surface(lambda at: at["w"].pow(4).sum() - at["w"].square().sum(), {"w": torch.ones(1)})
@@ -83,15 +89,15 @@ def convex_radius(
     (0.5918, False)
     """
     require_real("epsilon", epsilon, low=0, high=1, open_high=True)
-    ray = _ray(surface, direction, limit, points)
+    ray, flat = _ray(surface, direction, limit, points)
     scale, below = abs(start := ray.curvature((0.0,))), 0.0
-    if not start >= 0:
+    if not start >= -flat:
         return Distance(0.0, False)
     for place in np.linspace(0, limit, points + 1)[1:]:
-        found = ray.curvature((place,))
-        if not found >= -epsilon * scale:
-            # between the two places the scale is that of the lower one
-            return _bisected(ray, 1.0, -epsilon * scale, (below, place), limit)
+        # between two places the scale is that of the lower one
+        found, least = ray.curvature((place,)), -max(epsilon * scale, flat)
+        if not found >= least:
+            return _bisected(ray, 1.0, least, (below, place), limit)
         scale, below = max(scale, abs(found)), place
     return Distance(float(limit), True)
 
@@ -102,21 +108,21 @@ def first_inflection(
     """Return the distance at which the curvature dᵀ H(θ + r d) d first changes its sign along a ray.
 
     The sign at θ is either; from where it is positive this is ``convex_radius`` with ε = 0. Search and errors are those
-    of ``convex_radius``; signs of less than the square root of the round-off, in units of the largest curvature met,
-    are not told from 0.
+    of ``convex_radius``; what is less than the square root of the round-off, in units of the largest curvature met,
+    has no sign.
 
     >>> import torch
     >>> wells = vd.landscape.Surface(lambda at: at["w"].pow(4).sum() - at["w"].square().sum(), {"w": torch.zeros(1)})
     >>> round(vd.landscape.first_inflection(wells, torch.ones(1)).value, 4)  # 1/√6
     0.4082
     """
-    ray = _ray(surface, direction, limit, points)
+    ray, flat = _ray(surface, direction, limit, points)
     round_off = torch.finfo(surface.point.dtype).eps ** 0.5
     places = np.linspace(0, limit, points + 1)
     found = np.zeros(0)
     for place in places:
         found = np.append(found, ray.curvature((place,)))
-        told = np.flatnonzero(~(abs(found) <= round_off * np.nanmax(abs(found))))
+        told = np.flatnonzero(~(abs(found) <= max(flat, round_off * np.nanmax(abs(found)))))
         signs = np.sign(found[told])
         if len(told) and signs[-1] != signs[0]:
             last = places[told[np.flatnonzero(signs == signs[0])[-1]]]
@@ -124,10 +130,12 @@ def first_inflection(
     return Distance(float(limit), True)
 
 
-def _ray(surface: Surface, direction: Vector, limit: float, points: int) -> Plane:
+def _ray(surface: Surface, direction: Vector, limit: float, points: int) -> tuple[Plane, float]:
+    """Return the ray, and the curvature that counts as 0 on it."""
     require_real("limit", limit, low=0, high=np.inf, open_low=True)
     require_integer("points", points, at_least=1)
-    return Plane.of(surface, [direction])
+    ray = Plane.of(surface, [direction])
+    return ray, 8 * torch.finfo(surface.point.dtype).eps * abs(surface.value()) / limit**2
 
 
 def _bisected(ray: Plane, sign: float, least: float, between: tuple[float, float], limit: float) -> Distance:
@@ -142,10 +150,12 @@ def _bisected(ray: Plane, sign: float, least: float, between: tuple[float, float
     return Distance(float(below), False)
 
 
-def _is_convex(hessian: Float64[np.ndarray, "*grid 2 2"], epsilon: float) -> Bool[np.ndarray, "*grid"]:
+def _is_convex(
+    hessian: Float64[np.ndarray, "*grid 2 2"], epsilon: float, flat: float
+) -> Bool[np.ndarray, "*grid"]:
     finite = np.isfinite(hessian).all((-2, -1))
     values = np.linalg.eigvalsh(np.where(finite[..., None, None], hessian, 0.0))
-    return finite & (values[..., 0] >= -epsilon * abs(values).max(-1))
+    return finite & (values[..., 0] >= -np.maximum(epsilon * abs(values).max(-1), flat))
 
 
 def _widths(along: Float64[np.ndarray, " point"]) -> Float64[np.ndarray, " point"]:

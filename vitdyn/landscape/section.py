@@ -56,6 +56,11 @@ class Section:
         """What decides the section's numbers, as plain values."""
         return json.loads(self.dataset.attrs["spec"])
 
+    @property
+    def round_off(self) -> float:
+        """The relative round-off of the precision in which the loss was evaluated."""
+        return torch.finfo(getattr(torch, self.spec["precision"])).eps
+
     def save(self, path: str | Path) -> Path:
         """Write a netCDF4 file, whole or not at all. Raises ``ValueError`` where it cannot be written."""
         target = as_path("path", path)
@@ -88,7 +93,7 @@ def section(
     """Evaluate a surface on the grid that one or two directions span from its point.
 
     ``coordinates`` are multiples of the directions, increasing: one row of numbers for all directions, or one for each.
-    ``derivatives`` adds exact slopes and curvature at each point, for some five times the cost. A value that is not
+    ``derivatives`` adds exact slopes and curvature at each point, for some ten times the cost. A value that is not
     finite is kept as it is; one warning says how many there are.
 
     With a ``checkpoint`` path values are saved there now and then, and at an interrupt; the same call goes on from it,

@@ -122,7 +122,8 @@ def _spec(plane: Plane, grid: tuple[np.ndarray, ...], derivatives: bool) -> dict
     unit = plane.directions.double() / lengths[:, None]
     shapes = [(name, *each.shape) for name, each in surface.parameters.items()]
     return {
-        "point": _digest(repr(shapes), str(surface.point.dtype), surface.point),
+        "precision": str(surface.point.dtype).removeprefix("torch."),
+        "point": _digest(repr(shapes), surface.point),
         "loss": surface.value(),
         "stopped": surface.stopped,
         "directions": [_digest(each) for each in plane.directions],
