@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vitdyn._errors import invalid_value, require_integer, require_sequence
 from vitdyn.vits.landscape import Landscape
-from vitdyn.vits.landscape_numbers import measures_of
+from vitdyn.vits.landscape_numbers import TRACE_DRAWS, measures_of
 from vitdyn.vits.pretraining import Pretraining
 
 # Measured with one thread of a server's core with AVX-512 (torch 2.13), for widths 32 and 64, 17 and 65 tokens.
@@ -33,7 +33,8 @@ def _seconds(spec: Pretraining | Landscape) -> float:
     if isinstance(spec, Pretraining):
         return spec.steps * seconds_of_step(spec) + seconds_of_evaluation(spec)
     training = spec.training
-    return training.steps * seconds_of_step(training) + len(spec.steps) * seconds_of_frame(spec)
+    measured = len(spec.steps) * seconds_of_frame(spec) + len(spec.planes) * seconds_of_plane(spec)
+    return training.steps * seconds_of_step(training) + measured
 
 
 def units(spec: Pretraining | Landscape) -> int:
@@ -68,13 +69,19 @@ def seconds_of_evaluation(spec: Pretraining) -> float:
 
 def seconds_of_frame(spec: Landscape) -> float:
     """Return the seconds that a frame of a survey takes."""
-    # in double precision a gradient takes as long as a step, and a value or a curvature what is measured of it
+    # a gradient in double precision takes about as long as a step
     gradient = seconds_of_step(spec.training) * spec.images / spec.training.batch_size
-    rays = 2 * (spec.directions + 1) * (spec.points + 20)
     counts = {
-        "section": 0.45 * spec.points**2,
-        "lines": 0.45 * spec.points * spec.directions,
-        "rays": 3.0 * rays,
+        "curvature": 1.7 * (spec.lanczos_steps * spec.lanczos_draws + TRACE_DRAWS),
+        "section": 0.6 * spec.points**2,
+        "lines": 0.6 * spec.points * spec.directions,
+        "rays": 1.7 * 2 * (spec.directions + 1) * (spec.points + 10),
         "sharpness": 90.0,
     }
     return gradient * (2 + sum(counts[each] for each in spec.measures))
+
+
+def seconds_of_plane(spec: Landscape) -> float:
+    """Return the seconds that a plane at the end takes."""
+    gradient = seconds_of_step(spec.training) * spec.images / spec.training.batch_size
+    return 0.6 * gradient * (spec.final_points**2 + len(spec.steps))

@@ -18,9 +18,15 @@ from vitdyn.vits.methods import Reconstruction
 from vitdyn.vits.pretraining import Pretraining
 
 LOSSES = ("pretraining", "reconstruction", "probe")
-MEASURES = ("section", "lines", "rays", "sharpness")
+MEASURES = ("curvature", "section", "lines", "rays", "sharpness")
 """What can be measured at a frame besides the loss and its slope."""
 PLANES = ("random", "principal")
+NODES = 512
+"""How many nodes a spectral density may have, over all its draws."""
+_LEAST = {
+    **{"images": 2, "direction_seed": 0, "directions": 1, "points": 5, "final_points": 0},
+    **{"lanczos_steps": 1, "lanczos_draws": 1},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +38,12 @@ class Landscape:
     frame; see ``probe_surface``), on ``images`` training images, with masks and views that stay. A teacher is what it
     was at that step.
 
-    ``measures`` names what is measured. "section": the convex share of a plane of two random directions, from
-    −``half_width`` to ``half_width``, by second differences of ``points`` values along each. "lines": the loss at
-    ``points`` places, an odd number, along each of ``directions`` random directions. "rays": convex radius and first
-    inflection along ``directions`` random directions and downhill, up to ``half_width``, looked for at
-    ``points`` places. "sharpness": the largest rise within ``radius``.
+    ``measures`` names what is measured. "curvature": spectral density, outermost eigenvalues and trace of the Hessian,
+    by Lanczos from ``lanczos_draws`` vectors of ``lanczos_steps`` products each. "section": the convex share of a plane
+    of two random directions, from −``half_width`` to ``half_width``, by second differences of ``points`` values along
+    each. "lines": the loss at ``points`` places, an odd number, along each of ``directions`` random directions. "rays":
+    convex radius and first inflection along ``directions`` random directions and downhill, up to ``half_width``, looked
+    for at ``points`` places. "sharpness": the largest rise within ``radius``.
 
     Directions have the length of the weights' filters (``normalisation``); they are drawn by the training's seed and
     ``direction_seed``. Convexity is up to ``epsilon``. Where ``final_points`` is not 0, the loss at the end is drawn in
@@ -60,6 +67,8 @@ class Landscape:
     half_width: float = 1.0
     points: int = 21
     epsilon: float = 0.01
+    lanczos_steps: int = 40
+    lanczos_draws: int = 2
     radius: float = 0.05
     final_points: int = 0
 
@@ -73,9 +82,11 @@ class Landscape:
         # one order, so that equal surveys have one key
         object.__setattr__(self, "measures", tuple(each for each in MEASURES if each in self.measures))
         require_choice("normalisation", self.normalisation, CONVENTIONS)
-        least = {"images": 2, "direction_seed": 0, "directions": 1, "points": 5, "final_points": 0}
-        for name, low in least.items():
+        for name, low in _LEAST.items():
             require_integer(name, getattr(self, name), at_least=low)
+        if self.lanczos_steps * self.lanczos_draws > NODES:
+            words = f"must be at most {NODES // self.lanczos_draws}, for {NODES} nodes of all draws"
+            raise invalid_value("lanczos_steps", self.lanczos_steps, words)
         require_real("epsilon", self.epsilon, low=0, high=1, open_high=True)
         for name in ("half_width", "radius"):
             require_real(name, getattr(self, name), low=0, high=1e3, open_low=True)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vitdyn.landscape import (
+    Hessian,
     Surface,
     Vector,
     convex_radius,
@@ -18,11 +19,14 @@ from vitdyn.landscape import (
     normalised,
     section,
     sharpness,
+    spectral_density,
+    trace,
 )
-from vitdyn.vits.landscape import Landscape
+from vitdyn.vits.landscape import NODES, Landscape
 
-DIRECTION, LINE, PLACE = "direction", "line", "place"
+DIRECTION, LINE, PLACE, NODE = "direction", "line", "place", "node"
 DOWNHILL = "downhill"
+TRACE_ERROR, TRACE_DRAWS = 0.05, 64
 Found = dict[str, Any]
 
 
@@ -59,6 +63,27 @@ def slope(spec: Landscape, surface: Surface) -> Found:
         "loss": surface.value(),
         "gradient_norm": surface.gradient().norm(),
         "parameter_norm": surface.point.norm(),
+    }
+
+
+def curvature(spec: Landscape, surface: Surface) -> Found:
+    """Return the Hessian's spectral density, filled up with NaN and 0, its outermost eigenvalues and its trace.
+
+    Lanczos finds the outermost eigenvalues in a few dozen products, to all digits where they stand apart, but not how
+    often each comes: that needs the blocks of ``top_eigenvalues``, and more than ten times the products.
+    """
+    hessian, seed = Hessian(surface), spec.training.seed
+    found = spectral_density(hessian, draws=spec.lanczos_draws, steps=spec.lanczos_steps, seed=seed)
+    estimate = trace(hessian, relative_error=TRACE_ERROR, most_draws=TRACE_DRAWS, seed=seed)
+    lowest, highest = found.bounds
+    rest = NODES - len(found.nodes)
+    return {
+        "highest_eigenvalue": highest,
+        "lowest_eigenvalue": lowest,
+        "hessian_trace": estimate.value,
+        "hessian_trace_error": estimate.error,
+        "density_node": np.pad(found.nodes, (0, rest), constant_values=np.nan),
+        "density_weight": np.pad(found.weights, (0, rest)),
     }
 
 
@@ -104,6 +129,17 @@ _SLOPE = Measure(
     },
 )
 _MEASURES = {
+    "curvature": Measure(
+        curvature,
+        {
+            "highest_eigenvalue": Variable("λ_max", "largest eigenvalue of the Hessian"),
+            "lowest_eigenvalue": Variable("λ_min", "lowest eigenvalue of the Hessian"),
+            "hessian_trace": Variable("tr H", "trace of the Hessian"),
+            "hessian_trace_error": Variable("", "standard error of the trace"),
+            "density_node": Variable("λ", "nodes of the Hessian's spectral density", (NODE,)),
+            "density_weight": Variable("w", "weights of the nodes, whose sum is 1", (NODE,)),
+        },
+    ),
     "section": Measure(
         share,
         {"convex_share": Variable("", "share of a plane of random directions in which the loss is convex")},
@@ -139,6 +175,7 @@ def axes_of(spec: Landscape) -> dict[str, list[Any]]:
         DIRECTION: [*map(str, range(spec.directions)), DOWNHILL],
         LINE: list(range(spec.directions)),
         PLACE: np.linspace(-spec.half_width, spec.half_width, spec.points).tolist(),
+        NODE: list(range(NODES)),
     }
 
 

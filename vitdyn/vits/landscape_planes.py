@@ -24,6 +24,7 @@ PLANE_VARIABLES = {
         "point of the plane that is nearest to the weights: its loss is not theirs",
     ),
     "path_distance": ((FRAME,), "distance of the weights from the plane"),
+    "projected_loss": ((FRAME,), "loss at the point of the plane that is nearest to the weights"),
 }
 """Axes behind the plane, and meaning."""
 
@@ -49,12 +50,13 @@ def draw_plane(spec: Landscape, surface: Surface, path: Sequence[Vector], plane:
         margin = _MARGIN * (high - low).max()
         low, high = low - margin, high + margin
     coordinates = np.linspace(low.numpy(), high.numpy(), spec.final_points, axis=1)
-    apart = torch.stack(list(path)) - surface.point
+    apart, below = torch.stack(list(path)) - surface.point, places @ axes
     return {
         "section_loss": torch.from_numpy(section(surface, list(axes), coordinates)["loss"].values),
         "section_coordinate": torch.from_numpy(coordinates).double(),
         "path_coordinate": places.double(),
-        "path_distance": torch.linalg.vector_norm(apart - places @ axes, dim=1).double(),
+        "path_distance": torch.linalg.vector_norm(apart - below, dim=1).double(),
+        "projected_loss": torch.tensor([surface.value(each) for each in below], dtype=torch.float64),
     }
 
 

@@ -20,14 +20,18 @@ from vitdyn.landscape import (
     convex_share,
     first_inflection,
     gaussian_direction,
+    line_losses,
     normalised,
     section,
     sharpness,
+    spectral_density,
+    trace,
 )
 from vitdyn.observables.schedule import Schedule
 from vitdyn.vits import Landscape, estimate_seconds, survey
 from vitdyn.vits.cost import units
 from vitdyn.vits.landscape import MEASURES
+from vitdyn.vits.landscape_numbers import TRACE_DRAWS, TRACE_ERROR
 from vitdyn.vits.landscape_run import Survey
 from vitdyn.vits.loss_surface import fitted_classifier, loss_surface, probe_surface
 from vitdyn.vits.pretraining_loop import train
@@ -45,6 +49,8 @@ EVERYTHING = {
     "points": 5,
     "epsilon": 0.1,
     "radius": 0.02,
+    "lanczos_steps": 4,
+    "lanczos_draws": 1,
 }
 
 
@@ -126,11 +132,12 @@ def test_a_checkpoint_that_this_survey_cannot_have_written(small, whole, name, t
         same_numbers(survey(spec, checkpoint=path, runtime=ANEW), whole(spec))
 
 
-def test_each_number_is_a_direct_call(small, whole):
-    spec = small(**EVERYTHING)
-    found, run = whole(spec), train(spec.training, keep=spec.steps)
-    run.learner.load_state_dict(run.kept[1])
-    surface = loss_surface(spec.training, run.learner, images=spec.images)
+def test_each_number_is_a_direct_call(tiny):
+    """Of the one frame that an untrained encoder has: its probe's."""
+    spec = Landscape(training=tiny("untrained"), loss="probe", images=8, **EVERYTHING)
+    found = survey(spec)
+    assert found.dataset["step"].values.tolist() == [0]
+    surface = probe_surface(spec.training, train(spec.training).learner, images=spec.images)
     first, second = (
         normalised(surface, gaussian_direction(surface, spec.training.seed, 7 + index), "layer")
         for index in range(2)
@@ -138,7 +145,19 @@ def test_each_number_is_a_direct_call(small, whole):
     downhill = normalised(surface, -surface.gradient(), "layer")
     plane = section(surface, [first, second], np.linspace(-0.5, 0.5, 5))
     reach = {"limit": 0.5, "points": 5}
+    hessian, seed = Hessian(surface), spec.training.seed
+    spectrum = spectral_density(hessian, draws=1, steps=4, seed=seed)
+    summed = trace(hessian, relative_error=TRACE_ERROR, most_draws=TRACE_DRAWS, seed=seed)
     wanted = {
+        "loss": surface.value(),
+        "parameter_norm": surface.point.norm().item(),
+        "highest_eigenvalue": spectrum.bounds[1],
+        "lowest_eigenvalue": spectrum.bounds[0],
+        "hessian_trace": summed.value,
+        "hessian_trace_error": summed.error,
+        "density_node": [*spectrum.nodes, *[np.nan] * 508],
+        "density_weight": [*spectrum.weights, *[0.0] * 508],
+        "line_loss": line_losses(surface, [first], 0.5, 5),
         "convex_share": convex_share(plane, epsilon=0.1),
         "convex_radius": [
             convex_radius(surface, each, epsilon=0.1, **reach).value for each in (first, downhill)
@@ -147,9 +166,7 @@ def test_each_number_is_a_direct_call(small, whole):
         "sharpness": sharpness(surface, 0.02, seed=spec.training.seed).value,
     }
     for name, value in wanted.items():
-        np.testing.assert_array_equal(found[name][1, 0], value)
-    ends = surface.vector(run.kept[-1]).double() - surface.point
-    assert found["distance_to_end"][1, 0] == ends.norm().item()
+        np.testing.assert_array_equal(found[name][0, 0], value)
 
 
 def test_the_path_lies_where_its_planes_say(small, whole):
@@ -178,6 +195,8 @@ def test_a_frame_is_of_the_training_at_its_step(small, whole):
         surface = loss_surface(spec.training, run.learner, images=spec.images)
         assert found["loss"][frame, 0] == surface.value()
         assert found["gradient_norm"][frame, 0] == surface.gradient().norm().item()
+        ahead = surface.vector(run.kept[-1]).double() - surface.point
+        assert found["distance_to_end"][frame, 0] == ahead.norm().item()
     np.testing.assert_array_equal(found["training_loss"][0], run.losses)
 
 
@@ -208,6 +227,7 @@ def test_landscapes_are_experiments(small, whole, tmp_path, capsys):
         ("measures", {"measures": "section"}),
         ("normalisation", {"normalisation": "filter"}),
         ("points", {"points": 4}),
+        ("lanczos_steps", {"lanczos_steps": 200, "lanczos_draws": 3}),
         ("radius", {"radius": 0.0}),
         ("epsilon", {"epsilon": 1.0}),
         ("final_points", {"final_points": 5}),
@@ -258,10 +278,3 @@ def test_a_probe_is_the_minimum_of_its_loss_with_the_penalty(tiny):
     # weights in units of the features' deviations, as the penalty has them
     assert (fitted.weight.grad / features.std(0)).abs().max() < 1e-5
     assert fitted.bias.grad.abs().max() < 1e-5
-
-
-def test_an_untrained_encoder_has_a_probes_landscape(tiny):
-    spec = Landscape(training=tiny("untrained"), loss="probe", images=8, measures=())
-    found = survey(spec)
-    assert found.dataset["step"].values.tolist() == [0]
-    assert found["loss"][0, 0] == probe_surface(spec.training, train(spec.training).learner, images=8).value()
