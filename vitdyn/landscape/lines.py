@@ -33,7 +33,7 @@ def line_width(lines: Float[np.ndarray, "line place"], half_width: float, rise: 
     on the loss's unit or zero either.
 
     >>> import numpy as np
-    >>> line_width(np.linspace(-1, 1, 21)[None] ** 2, 1.0, rise=0.25)
+    >>> vd.landscape.line_width(np.linspace(-1, 1, 21)[None] ** 2, 1.0, rise=0.25)
     0.5
     """
     require_real("rise", rise, low=0, high=np.inf, open_low=True)
@@ -54,7 +54,7 @@ def convex_reach(lines: Float[np.ndarray, "line place"], half_width: float) -> f
 
     >>> import numpy as np
     >>> t = np.linspace(-1, 1, 41)
-    >>> round(convex_reach((-np.exp(-2 * t**2))[None], 1.0), 2)  # exactly 1/2
+    >>> round(vd.landscape.convex_reach((-np.exp(-2 * t**2))[None], 1.0), 2)  # exactly 1/2
     0.5
     """
     places = _outward(lines, half_width)[0]

@@ -38,7 +38,7 @@ class Neighbourhood:
     ``half_width``, by second differences of ``points`` values along each. ``convex_radius`` and ``first_inflection``
     are along ``directions`` random ones and along −∇L (``along`` names them), looked for at ``points`` places up to
     ``half_width``, which they are where there is nothing up to there. ``sharpness`` is of a ball of filters of the
-    radius ``radius``.
+    radius ``radius``. Of a seed's random directions ``first`` is the number of the first that is taken.
 
     Where a filter of the weights is 0, as in the theory's layer at its start, none of them exists: they are NaN.
 
@@ -55,11 +55,13 @@ class Neighbourhood:
     points: int = 11
     epsilon: float = EPSILON
     radius: float = 0.05
+    first: int = 0
 
     def __post_init__(self) -> None:
         require_choice("Neighbourhood.normalisation", self.normalisation, CONVENTIONS)
         require_integer("Neighbourhood.directions", self.directions, at_least=1)
         require_integer("Neighbourhood.points", self.points, at_least=3)
+        require_integer("Neighbourhood.first", self.first, at_least=0)
         for name in ("half_width", "radius"):
             require_real(f"Neighbourhood.{name}", getattr(self, name), low=0, high=inf, open_low=True)
         require_real("Neighbourhood.epsilon", self.epsilon, low=0, high=1, open_high=True)
@@ -79,7 +81,8 @@ class Neighbourhood:
 
     def random(self, surface: Surface, seed: int, index: int) -> Vector:
         """Return the ``index``-th random direction of a seed."""
-        return normalised(surface, gaussian_direction(surface, seed, index), self.normalisation)
+        drawn = gaussian_direction(surface, seed, self.first + index)
+        return normalised(surface, drawn, self.normalisation)
 
     def downhill(self, surface: Surface) -> Vector:
         """Return the direction of steepest descent, each filter of it as long as that of the weights."""

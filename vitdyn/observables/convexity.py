@@ -47,9 +47,9 @@ class Convexity:
 
 
 def finite_loss_surface(state: ModelState) -> Surface | None:
-    """Return the loss of a state of one seed about its parameters, None where they are not finite."""
-    blocks = state.parameters.named().values()
-    return loss_surface(state) if all(block.isfinite().all() for block in blocks) else None
+    """Return the loss of a state of one seed about its parameters, None where they or it are not finite."""
+    parts = (*state.parameters.named().values(), state.loss)
+    return loss_surface(state) if all(part.isfinite().all() for part in parts) else None
 
 
 def convexity_observables(measured: Neighbourhood = _USUAL) -> tuple[Observable, ...]:

@@ -24,7 +24,7 @@ def hessian_of(state: ModelState) -> Operator | None:
     ``state.shared(hessian_of)`` makes it once for all its numbers: in full where it is small.
     """
     surface = state.shared(finite_loss_surface)
-    if surface is None or not bool(state.loss.isfinite().all()):
+    if surface is None:
         return None
     hessian = Hessian(surface)
     return Matrix(dense(hessian)) if hessian.dimension <= DENSE else hessian

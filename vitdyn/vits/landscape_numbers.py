@@ -9,23 +9,17 @@ import numpy as np
 
 from vitdyn.landscape import (
     Hessian,
+    Neighbourhood,
     Surface,
     Vector,
-    convex_radius,
-    convex_share,
-    first_inflection,
-    gaussian_direction,
     line_losses,
-    normalised,
-    section,
-    sharpness,
     spectral_density,
     trace,
 )
+from vitdyn.landscape.neighbourhood import DISTANCES, NUMBERS
 from vitdyn.vits.landscape import NODES, Landscape
 
 DIRECTION, LINE, PLACE, NODE = "direction", "line", "place", "node"
-DOWNHILL = "downhill"
 TRACE_ERROR, TRACE_DRAWS = 0.05, 64
 Found = dict[str, Any]
 
@@ -45,16 +39,25 @@ class Measure(NamedTuple):
     variables: dict[str, Variable]
 
 
-def random_direction(spec: Landscape, surface: Surface, index: int) -> Vector:
-    """Return a random direction of the length of the weights' filters, the same numbers at each frame."""
-    seed = spec.training.seed
-    drawn = gaussian_direction(surface, seed, spec.direction_seed + index)
-    return normalised(surface, drawn, spec.normalisation)
+def neighbourhood(spec: Landscape) -> Neighbourhood:
+    """Return how the neighbourhood of the weights is measured: as that of the theory's layer."""
+    names = ("normalisation", "directions", "half_width", "points", "epsilon", "radius")
+    return Neighbourhood(first=spec.direction_seed, **{name: getattr(spec, name) for name in names})
 
 
-def downhill_direction(spec: Landscape, surface: Surface) -> Vector:
-    """Return the direction of steepest descent, each filter of it as long as that of the weights."""
-    return normalised(surface, -surface.gradient(), spec.normalisation)
+def random_directions(spec: Landscape, surface: Surface, count: int) -> list[Vector]:
+    """Return random directions of the length of the weights' filters, the same numbers at each frame."""
+    near = neighbourhood(spec)
+    return [near.random(surface, spec.training.seed, index) for index in range(count)]
+
+
+def measured(*names: str) -> Callable[[Landscape, Surface], Found]:
+    """Return what finds numbers of the neighbourhood by their names."""
+
+    def compute(spec: Landscape, surface: Surface) -> Found:
+        return {name: neighbourhood(spec).measure(name, surface, spec.training.seed) for name in names}
+
+    return compute
 
 
 def slope(spec: Landscape, surface: Surface) -> Found:
@@ -87,37 +90,15 @@ def curvature(spec: Landscape, surface: Surface) -> Found:
     }
 
 
-def share(spec: Landscape, surface: Surface) -> Found:
-    """Return which share of a plane of two random directions is convex."""
-    plane = [random_direction(spec, surface, index) for index in range(2)]
-    coordinates = np.linspace(-spec.half_width, spec.half_width, spec.points)
-    # second differences of values in double precision, for a fifth of the cost of derivatives
-    found = section(surface, plane, coordinates)
-    return {"convex_share": convex_share(found, epsilon=spec.epsilon)}
-
-
 def lines(spec: Landscape, surface: Surface) -> Found:
     """Return the loss along random directions, both ways."""
-    along = [random_direction(spec, surface, index) for index in range(spec.directions)]
+    along = random_directions(spec, surface, spec.directions)
     return {"line_loss": line_losses(surface, along, spec.half_width, spec.points)}
 
 
-def rays(spec: Landscape, surface: Surface) -> Found:
-    """Return how far the loss is convex along random directions and downhill."""
-    along = [random_direction(spec, surface, index) for index in range(spec.directions)]
-    along.append(downhill_direction(spec, surface))
-    limit, points = spec.half_width, spec.points
-    radii = [convex_radius(surface, each, epsilon=spec.epsilon, limit=limit, points=points) for each in along]
-    inflections = [first_inflection(surface, each, limit=limit, points=points) for each in along]
-    return {
-        "convex_radius": [each.value for each in radii],
-        "first_inflection": [each.value for each in inflections],
-    }
-
-
-def rise(spec: Landscape, surface: Surface) -> Found:
-    """Return the largest rise of the loss nearby."""
-    return {"sharpness": sharpness(surface, spec.radius, seed=spec.training.seed).value}
+def _near(*names: str) -> Measure:
+    axes = {name: (DIRECTION,) if name in DISTANCES else () for name in names}
+    return Measure(measured(*names), {name: Variable(*NUMBERS[name], axes[name]) for name in names})
 
 
 _SLOPE = Measure(
@@ -140,21 +121,10 @@ _MEASURES = {
             "density_weight": Variable("w", "weights of the nodes, whose sum is 1", (NODE,)),
         },
     ),
-    "section": Measure(
-        share,
-        {"convex_share": Variable("", "share of a plane of random directions in which the loss is convex")},
-    ),
+    "section": _near("convex_share"),
     "lines": Measure(lines, {"line_loss": Variable("L", "loss along random directions", (LINE, PLACE))}),
-    "rays": Measure(
-        rays,
-        {
-            "convex_radius": Variable("r", "how far the loss is convex along a direction", (DIRECTION,)),
-            "first_inflection": Variable("r₀", "where its curvature changes its sign", (DIRECTION,)),
-        },
-    ),
-    "sharpness": Measure(
-        rise, {"sharpness": Variable("max ΔL", "largest rise of the loss within the radius")}
-    ),
+    "rays": _near(*DISTANCES),
+    "sharpness": _near("sharpness"),
 }
 
 
@@ -172,7 +142,7 @@ def variables_of(spec: Landscape) -> dict[str, Variable]:
 def axes_of(spec: Landscape) -> dict[str, list[Any]]:
     """Return the values of the axes that variables have behind frame and seed."""
     return {
-        DIRECTION: [*map(str, range(spec.directions)), DOWNHILL],
+        DIRECTION: list(neighbourhood(spec).along),
         LINE: list(range(spec.directions)),
         PLACE: np.linspace(-spec.half_width, spec.half_width, spec.points).tolist(),
         NODE: list(range(NODES)),

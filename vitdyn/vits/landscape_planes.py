@@ -12,7 +12,7 @@ from torch import Tensor
 from vitdyn._axes import FRAME, SEED
 from vitdyn.landscape import Surface, Vector, principal_directions, projected, section
 from vitdyn.vits.landscape import PLANES, Landscape
-from vitdyn.vits.landscape_numbers import random_direction
+from vitdyn.vits.landscape_numbers import random_directions
 
 PLANE, AXIS, FIRST, SECOND = "plane", "plane_axis", "first", "second"
 
@@ -39,7 +39,7 @@ def draw_plane(spec: Landscape, surface: Surface, path: Sequence[Vector], plane:
     of its directions, those of the principal one lengths in the space of weights.
     """
     if plane == "random":
-        axes = torch.stack([random_direction(spec, surface, index) for index in range(2)])
+        axes = torch.stack(random_directions(spec, surface, 2))
     else:
         axes = principal_directions(path, 2).directions
     places = projected(path, surface, list(axes))
