@@ -43,6 +43,9 @@ FEW = {
     "PLACES": (0, 4),
     "WEIGHTS": (0.0, 0.7, 1.0),
     "AXES": AXES[3:4],
+    "LIKE": (0.0, 1.0),
+    "TRAINED": {"quick": (1, 6)},
+    "READ_EVERY": 3,
     "objectives_by_name": lambda: objectives_by_name(("mae", "cl")),
     "ordered_runs": lambda *given, **options: ordered_runs(*given, **options)[::5],
 }
