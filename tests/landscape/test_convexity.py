@@ -152,6 +152,23 @@ def test_relative_balls_do_not_change_with_scale(perceptron, ball):
     assert np.isclose(units.first_order, one.first_order, rtol=1e-8) == (ball == "weight")
 
 
+def test_a_loss_without_second_derivatives_is_refused(complaint):
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.square()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, cotangent):
+            return 2 * ctx.saved_tensors[0] * cotangent
+
+    surface = Surface(lambda at: Square.apply(at["w"]).sum(), {"w": torch.ones(2)})
+    with complaint("loss", "has no second derivative"):
+        convex_radius(surface, torch.ones(2))
+
+
 def test_what_has_no_convexity_or_sharpness_is_refused_in_one_line(quadratic, complaint):
     surface = quadratic([1.0, 2.0])
     with complaint("section", "two directions"):

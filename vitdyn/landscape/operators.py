@@ -88,7 +88,7 @@ class Hessian:
 
     @cached_property
     def _gradient(self) -> tuple[Vector, tuple[Tensor, ...]]:
-        with _twice_differentiable():
+        with twice_differentiable():
             return self.surface.differentiable_gradient()
 
     def __matmul__(self, vector: Vector) -> Vector:
@@ -97,8 +97,8 @@ class Hessian:
         gradient, leaves = self._gradient
         if not gradient.requires_grad:  # a loss that is linear
             return torch.zeros_like(vector)
-        with _twice_differentiable():
-            return _pulled_back(gradient, leaves, vector)
+        with twice_differentiable():
+            return pulled_back(gradient, leaves, vector)
 
 
 class GaussNewton:
@@ -141,13 +141,13 @@ class GaussNewton:
     def _graphs(self) -> tuple[Tensor, tuple[Tensor, ...], Tensor, Vector, Tensor, Tensor]:
         """f(θ) and θ; u and Jᵀu, whose derivative along v is J v; f by itself and ∂ℓ/∂f there."""
         leaves = {name: each.clone().requires_grad_() for name, each in self.surface.parameters.items()}
-        with torch.enable_grad(), _twice_differentiable():
+        with torch.enable_grad(), twice_differentiable():
             found = self.outputs(leaves)
             if not isinstance(found, Tensor) or not found.requires_grad:
                 words = "must return one tensor, a differentiable function of the parameters"
                 raise invalid_value("outputs", type(found).__name__, words)
             cotangent = torch.zeros_like(found, requires_grad=True)
-            pulled = _pulled_back(found, tuple(leaves.values()), cotangent, create_graph=True)
+            pulled = pulled_back(found, tuple(leaves.values()), cotangent, create_graph=True)
             apart = found.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.loss(apart), apart, create_graph=True)
         return found, tuple(leaves.values()), cotangent, pulled, apart, slope
@@ -158,9 +158,9 @@ class GaussNewton:
         found, leaves, cotangent, pulled, apart, slope = self._graphs
         if not slope.requires_grad:  # ℓ is linear
             return torch.zeros_like(vector)
-        with _twice_differentiable():
-            along = _pulled_back(pulled, (cotangent,), vector).view_as(found)
-            return _pulled_back(found, leaves, _pulled_back(slope, (apart,), along).view_as(found))
+        with twice_differentiable():
+            along = pulled_back(pulled, (cotangent,), vector).view_as(found)
+            return pulled_back(found, leaves, pulled_back(slope, (apart,), along).view_as(found))
 
 
 class Difference:
@@ -186,7 +186,7 @@ class Difference:
         return self.first @ vector - self.second @ vector
 
 
-def _pulled_back(
+def pulled_back(
     of: Tensor, leaves: tuple[Tensor, ...], cotangent: Tensor, *, create_graph: bool = False
 ) -> Vector:
     """Return cotangentᵀ ∂of/∂leaves in one row; the graph is kept."""
@@ -213,7 +213,7 @@ def _checked(vector: Vector, operator: Operator) -> Vector:
 
 
 @contextmanager
-def _twice_differentiable() -> Iterator[None]:
+def twice_differentiable() -> Iterator[None]:
     """Take attention in its plain form while a graph is made, and name an operation that has no second derivative."""
     try:
         with sdpa_kernel(SDPBackend.MATH):

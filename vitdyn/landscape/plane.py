@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value
 from vitdyn.landscape.directions import checked_direction
+from vitdyn.landscape.operators import pulled_back, twice_differentiable
 from vitdyn.landscape.surface import Surface
 
 
@@ -53,18 +54,15 @@ class Plane:
 
     def derivatives(self, coordinates: Sequence[float]) -> Derivatives:
         """Return slopes and curvature at a point."""
-        with torch.enable_grad():  # also for who looks at a run, where nothing is recorded
+        # recorded also for who looks at a run, where nothing else is
+        with torch.enable_grad(), twice_differentiable():
             gradient, leaves = self.surface.differentiable_gradient(self.displacement(coordinates))
-            slopes = self.directions @ gradient
-            rows = [self._along(slope, leaves) for slope in slopes]
-        return Derivatives(slopes.detach().double(), torch.stack(rows).double())
+            curvature = torch.zeros(2 * (len(self.directions),), dtype=torch.float64)
+            if gradient.requires_grad:  # else the loss is linear
+                rows = [self.directions @ pulled_back(gradient, leaves, each) for each in self.directions]
+                curvature = torch.stack(rows).double()
+        return Derivatives((self.directions @ gradient.detach()).double(), curvature)
 
     def curvature(self, coordinates: Sequence[float]) -> float:
         """Return the second derivative along the first direction at a point."""
         return self.derivatives(coordinates).curvature[0, 0].item()
-
-    def _along(self, slope: Tensor, leaves: tuple[Tensor, ...]) -> Float[Tensor, " direction"]:
-        if not slope.requires_grad:  # a loss that is linear
-            return self.directions.new_zeros(len(self.directions))
-        found = torch.autograd.grad(slope, leaves, retain_graph=True, materialize_grads=True)
-        return self.directions @ torch.cat([part.reshape(-1) for part in found])
