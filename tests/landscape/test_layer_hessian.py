@@ -13,7 +13,7 @@ from vitdyn.data import PatchGenerator, PatchLayout, Uniform, orthonormal_basis
 from vitdyn.dynamics import Schedule, Training, simulate
 from vitdyn.dynamics.gradient import forward_pass
 from vitdyn.landscape import ConvergenceError, Hessian, dense
-from vitdyn.models import Correlations
+from vitdyn.models import Correlations, area_attention
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.observables import RECORD, ModelState, Observable
 from vitdyn.observables import curvature as observed
@@ -23,13 +23,13 @@ SIZES = [[9, 4, 3], [5, 5, 6]]
 
 
 @pytest.fixture
-def make_problem_of_16(rng):
-    """Build a random model of 16 patches in areas of unequal sizes, of which one view hides a whole area."""
+def make_unequal(rng):
+    """Build a random model of areas of unequal sizes, of which one view hides a whole area."""
 
-    def make(clusters, content):
-        layout = PatchLayout.from_sizes(SIZES[:clusters], seed=3)
+    def make(sizes, content=False):
+        layout = PatchLayout.from_sizes(sizes, seed=3)
         batch = PatchGenerator(layout=layout, latents=Uniform(low=0.5, high=2.0)).sample(4, (7,))
-        visible = torch.from_numpy(rng.random((2, 1, 4, 16)) < 0.5)
+        visible = torch.from_numpy(rng.random((2, 1, 4, layout.patches)) < 0.5)
         visible[0, 0, 0] &= batch.area[0, 0] != 1
         zeros = Correlations.zeros(layout, 1, content_queries=content)
         model = zeros.map(lambda block: torch.from_numpy(rng.standard_normal(block.shape)))
@@ -50,9 +50,9 @@ def state_of(problem, objective):
     "objective", [MaskedReconstruction(), Contrastive(temperature=0.2, weight_decay=0.1)]
 )
 def test_products_are_those_of_the_dense_model(
-    make_problem_of_16, dense_model, close, objective, clusters, content
+    make_unequal, dense_model, close, objective, clusters, content
 ):
-    problem = make_problem_of_16(clusters, content)
+    problem = make_unequal(SIZES[:clusters], content)
     surface = loss_surface(state_of(problem, objective))
     model = dense_model(problem, content=content)
 
@@ -64,6 +64,34 @@ def test_products_are_those_of_the_dense_model(
     close(dense(Hessian(surface)), expected, tolerance=1e-10)
 
 
+def test_frozen_curvature_lacks_what_the_stopped_view_would_add(make_unequal, close):
+    """The training field ∂₁L(θ, θ) has the derivative ∂₁₁L + ∂₁₂L, of which the frozen Hessian is the first."""
+    problem = make_unequal([[4, 3, 2]])
+    surface = loss_surface(state_of(problem, Contrastive(temperature=0.2)))
+
+    def pooled(vector, view):
+        blocks = {name: block[None] for name, block in surface.tensors(vector).items()}
+        attention = area_attention(Correlations(**blocks), problem.batch, problem.views[view])
+        return attention.mean(-1)[0] * problem.batch.latents[0]
+
+    def loss(both):
+        anchors, targets = pooled(both[0], 0), pooled(both[1], 1)
+        return torch.nn.functional.cross_entropy(anchors @ targets.T / 0.2, torch.arange(len(anchors)))
+
+    size = surface.dimension
+    whole = torch.autograd.functional.hessian(loss, torch.stack([surface.point] * 2))
+    frozen, mixed = whole[0, :, 0], whole[0, :, 1]
+    close(dense(Hessian(surface)), frozen)
+    moving = loss_surface(state_of(problem, Contrastive(temperature=0.2)), stopped="moving")
+    close(dense(Hessian(moving)), whole.sum((0, 2)))
+    step = 1e-4 * torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    field = (surface.moved(step).gradient() - surface.moved(-step).gradient()) / 2
+    close(field, (frozen + mixed) @ step, tolerance=1e-6)
+    # neither small nor symmetric: no function has the field as its gradient
+    assert mixed.norm() > 0.1 * frozen.norm()
+    assert (mixed - mixed.T).norm() > 0.1 * mixed.norm()
+
+
 def test_a_run_records_the_curvature_of_each_seed():
     """By names, as the command line takes them; against the eigenvalues of the whole matrix."""
     matrices = []
@@ -73,7 +101,7 @@ def test_a_run_records_the_curvature_of_each_seed():
         return state.loss
 
     training = Training(
-        generator=PatchGenerator(layout=PatchLayout.from_sizes(SIZES[:1], seed=3)),
+        generator=PatchGenerator(layout=PatchLayout.from_sizes([[4, 3, 2]], seed=3)),
         objective=Contrastive(),
         observables=(*RECORD, *observed.CURVATURE, Observable(name="keep", compute=keep)),
         steps=20,
@@ -94,8 +122,8 @@ def test_a_run_records_the_curvature_of_each_seed():
     assert {each.name for each in catalogue.metrics()} >= set(observed.CURVATURE)
 
 
-def test_what_cannot_be_found_is_missing(make_problem_of_16, monkeypatch):
-    problem = make_problem_of_16(1, False)
+def test_what_cannot_be_found_is_missing(make_unequal, monkeypatch):
+    problem = make_unequal([[4, 3, 2]])
     state = state_of(problem, MaskedReconstruction())
     trace = observed.CURVATURE["hessian_trace"]
     assert trace.of(state).isfinite().all()
