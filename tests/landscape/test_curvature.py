@@ -75,8 +75,9 @@ def test_a_hessian_of_rank_one_or_none_is_no_breakdown(size):
     ones = torch.ones(size, dtype=torch.float64)
     for sign in (1, -1):
         rank_one = Matrix(sign * torch.outer(ones, ones))
-        found = top_eigenvalues(rank_one, 2, by="magnitude").values
-        np.testing.assert_allclose(found, [sign * size, 0.0], atol=1e-9)
+        found = top_eigenvalues(rank_one, 3, by="magnitude")
+        np.testing.assert_allclose(found.values, [sign * size, 0.0, 0.0], atol=1e-9)
+        torch.testing.assert_close(found.vectors @ found.vectors.T, torch.eye(3).double())
     zero = Matrix(torch.zeros(size, size))
     assert np.array_equal(top_eigenvalues(zero, 3).values, np.zeros(3))
     assert trace(zero) == squared_norm(zero) == (0.0, 0.0)
@@ -144,6 +145,13 @@ def test_a_smoothed_density_integrates_to_one_and_keeps_the_mean(rng, scale):
     assert len(at) == 10_000
     low, high = density.bounds
     assert (at[0], at[-1]) == (low - 0.01, high + 0.01)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-7, -3.0])
+def test_a_single_eigenvalue_is_a_peak_of_a_width(rng, value):
+    at, found = spectral_density(rotated([value] * 9, rng)).smoothed()
+    assert at[found.argmax()] == pytest.approx(value, abs=0.02 * (abs(value) or 1))
+    assert found.sum() * (at[1] - at[0]) == pytest.approx(1)
 
 
 def test_numbers_depend_on_the_seed_alone(rng):

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitdyn._errors import invalid_value, require_integer, require_real
+from vitdyn._errors import invalid_value, require_boolean, require_integer, require_real
 from vitdyn._progress import progress
 from vitdyn.landscape.lanczos import Quadrature, lanczos
 from vitdyn.landscape.operators import Operator
@@ -60,14 +60,15 @@ class SpectralDensity:
         its margin of 0.01, whose curve depends on the units of the loss; or a number.
         """
         require_integer("points", points, at_least=2)
-        (low, high), distance = self.bounds, self.nodes[-1] - self.nodes[0]
+        low, high = self.bounds
+        largest = max(abs(low), abs(high))
+        # the range of copies of one eigenvalue is round-off: 1 % of the eigenvalue itself then
+        distance = high - low if high - low > 1e-12 * largest else largest or 1.0
         if width == "pyhessian":
-            sigma, margin, points = np.sqrt(1e-5 * max(1.0, distance)), 0.01, 10_000
+            sigma, margin, points = np.sqrt(1e-5 * max(1.0, high - low)), 0.01, 10_000
         else:
-            # of one eigenvalue the range is 0: 1 % of the eigenvalue itself
-            sigma = 0.01 * (distance or abs(high) or 1.0) if width == "range" else width
-            require_real("width", sigma, low=0.0, high=np.inf, open_low=True)
-            sigma = float(sigma)
+            require_real("width", 1.0 if width == "range" else width, low=0.0, high=np.inf, open_low=True)
+            sigma = 0.01 * distance if width == "range" else float(width)
             margin = _MARGIN * sigma
         at = np.linspace(low - margin, high + margin, points)
         if width != "pyhessian" and at[1] - at[0] > sigma:
@@ -101,6 +102,7 @@ def spectral_density(
     operator = as_operator(operator)
     require_integer("draws", draws, at_least=1)
     require_integer("steps", steps, at_least=1)
+    require_boolean("show_progress", show_progress)
     size = operator.dimension
     if size <= DENSE:
         values = np.linalg.eigvalsh(Products(operator).matrix())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import invalid_value, require_choice, require_integer, require_real
+from vitdyn._errors import invalid_value, require_boolean, require_choice, require_integer, require_real
 from vitdyn._progress import Progress, progress
 from vitdyn.landscape.lanczos import lanczos
 from vitdyn.landscape.operators import Operator
@@ -54,9 +55,9 @@ def top_eigenvalues(
     ``by`` "value": from the largest down. "lowest": from the lowest up. "magnitude": the largest |λ|, of either sign.
 
     Up to dimension 512 the whole matrix is made and decomposed. Above, block LOBPCG (Knyazev 2001; scipy's) from a
-    random block that is half as large again as ``count``, its algebra in float64: a single start, or deflation, can
-    miss copies of a repeated eigenvalue. An eigenpair is accepted when its residual is at most ``tolerance`` times
-    the largest |λ|; the error of its value is then about the square of that, over the distance to the next one.
+    random block of half as many vectors again as ``count``, its algebra in float64: from one vector alone, as by
+    Lanczos, a repeated eigenvalue is found once. An eigenpair is accepted when its residual is at most ``tolerance``
+    times the largest |λ|; the error of its value is then about the residual's square over the distance to the next.
     Raises ``ConvergenceError``, a ``ValueError``, where ``rounds`` of 20 iterations do not suffice; ``ValueError``
     for an operator that is not symmetric and for a product that is not finite.
 
@@ -70,16 +71,20 @@ def top_eigenvalues(
     require_choice("by", by, ENDS)
     require_real("tolerance", tolerance, low=0.0, high=1.0, open_low=True)
     require_integer("rounds", rounds, at_least=1)
+    require_boolean("show_progress", show_progress)
     block = count + max(4, count // 2)
     products = Products(operator)
     if operator.dimension <= max(DENSE, 5 * block):
         return _dense(products, count, by)
     products.require_symmetric(seed)
-    scale = _largest_magnitude(products, seed)
-    ends = ("value", "lowest") if by == "magnitude" else (by,)
-    with progress(show_progress, count * len(ends), "eigenvalue") as bar:
-        search = _Search(products, count, block, tolerance, rounds, scale, bar)
-        return _joined(operator, [search.find(end, seed) for end in ends], count, by)
+    # the largest |λ| of either sign from below, which residuals are measured by: 0 for H = 0 only
+    start = stream(seed, "curvature").standard_normal(products.dimension)
+    nodes = lanczos(products, start, _SCALE_STEPS).nodes
+    ends = sorted(("value", "lowest"), key=lambda end: -abs(nodes[-1 if end == "value" else 0]))
+    with progress(show_progress, count, "eigenvalue") as bar:
+        search = _Search(products, count, block, tolerance, rounds, np.abs(nodes).max(), bar)
+        found = search.of_both(ends, seed) if by == "magnitude" else [search.find(by, seed)]
+    return _joined(operator, found, count, by)
 
 
 class _Block(NamedTuple):
@@ -112,12 +117,6 @@ def _joined(operator: Operator, blocks: list[_Block], count: int, by: str) -> Ei
     return Eigenpairs(values[first], rows, residuals)
 
 
-def _largest_magnitude(products: Products, seed: int) -> float:
-    """Return about the largest |λ|, from below: what residuals are measured by. 0 for H = 0 only."""
-    start = stream(seed, "curvature").standard_normal(products.dimension)
-    return float(np.abs(lanczos(products, start, _SCALE_STEPS).nodes).max())
-
-
 @dataclass(frozen=True)
 class _Search:
     """How eigenpairs are looked for: how many, in a block of which size, and when a residual is small."""
@@ -130,8 +129,17 @@ class _Search:
     scale: float
     bar: Progress
 
-    def find(self, end: str, seed: int) -> _Block:
-        """Return the ``count`` outermost pairs at one end."""
+    def of_both(self, ends: Sequence[str], seed: int) -> list[_Block]:
+        """Return ``count`` pairs of one end, and those of the other that are larger in |λ| than the least of them."""
+        first = self.find(ends[0], seed)
+        least = float(np.abs(first.values).min())
+        other = self.find(ends[1], seed, least)
+        # what is in the middle is found from both ends, with other vectors: it counts once
+        beyond = np.abs(other.values) > least + 1e-10 * self.scale
+        return [first, _Block(*(part[..., beyond] for part in other))]
+
+    def find(self, end: str, seed: int, least: float = 0.0) -> _Block:
+        """Return the ``count`` outermost pairs at one end, or those up to the first with |λ| < ``least``."""
         from scipy.sparse.linalg import lobpcg
 
         largest = end == "value"
@@ -151,13 +159,15 @@ class _Search:
                     largest=largest,
                 )
             found = self._ritz(vectors, largest)
-            is_converged = found.residuals[: self.count] <= self.tolerance * self.scale
+            # behind the first that is too small all are smaller still
+            count = min(self.count, 1 + int((np.abs(found.values) >= least).sum()))
+            is_converged = found.residuals[:count] <= self.tolerance * self.scale
             self.bar.update(max(0, int(is_converged.sum()) - converged))
             converged = max(converged, int(is_converged.sum()))
             if is_converged.all():
-                return _Block(*(part[..., : self.count] for part in found))
-        worst = found.residuals[: self.count].max() / self.scale
-        reached = f"{converged} of {self.count} eigenvalues converged, residual {worst:.1g} of the largest"
+                return _Block(*(part[..., :count] for part in found))
+        worst = found.residuals[:count].max() / self.scale
+        reached = f"{converged} of {count} eigenvalues converged, residual {worst:.1g} of the largest"
         remedy = f"{reached}: take more, or a larger tolerance"
         raise ConvergenceError(*invalid_value("rounds", self.rounds, remedy).args)
 

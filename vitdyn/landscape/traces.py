@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from vitdyn._errors import require_integer, require_real
+from vitdyn._errors import require_boolean, require_integer, require_real
 from vitdyn._progress import progress
 from vitdyn.landscape.operators import Operator
 from vitdyn.landscape.products import DENSE, Products, as_operator, signs
@@ -84,6 +84,7 @@ def _mean(
     operator = as_operator(operator)
     require_real("relative_error", relative_error, low=0.0, high=1.0)
     require_integer("most_draws", most_draws, at_least=_LEAST_DRAWS)
+    require_boolean("show_progress", show_progress)
     products = Products(operator)
     if operator.dimension <= DENSE:
         matrix = products.matrix()
