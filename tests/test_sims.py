@@ -32,7 +32,7 @@ SCRIPTS = sorted(path.stem for path in SIMS.glob("[0-9]*.py"))
 FLOWS = [name for name in SCRIPTS if name[:2] in ("10", "11", "12", "13", "14")]
 """Grids and ladders of mean-field flows, which cannot be made tiny here: ``make figures`` runs them."""
 UNTRAINED = ("01_data", "09_photograph_gaps")
-ELSEWHERE = ("17_real_images", "19_families_on_digits")
+ELSEWHERE = ("17_real_images", "19_families_on_digits", "23_surfaces")
 """Tested with their own room."""
 TRAINED = [name for name in SCRIPTS if name not in (*UNTRAINED, *FLOWS, *ELSEWHERE)]
 RUN = [name for name in SCRIPTS if name not in (*FLOWS, *ELSEWHERE, "09_photograph_gaps")]  # segments, twice

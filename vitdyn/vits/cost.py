@@ -41,14 +41,22 @@ def units(spec: Pretraining | Landscape) -> int:
     """Return the work of a run as its progress counts it: in steps, and each frame as the steps that take as long."""
     if isinstance(spec, Pretraining):
         return spec.steps
-    pieces = len(spec.steps) * len(measures_of(spec)) + len(spec.planes)
-    return spec.training.steps + pieces * units_of_measure(spec)
+    measured = len(spec.steps) * len(measures_of(spec)) * units_of_measure(spec)
+    return spec.training.steps + measured + len(spec.planes) * units_of_plane(spec)
 
 
 def units_of_measure(spec: Landscape) -> int:
     """Return the mean work of what is measured at a frame, in steps."""
-    step = seconds_of_step(spec.training) or 1.0
-    return max(1, round(seconds_of_frame(spec) / len(measures_of(spec)) / step))
+    return _in_steps(spec, seconds_of_frame(spec) / len(measures_of(spec)))
+
+
+def units_of_plane(spec: Landscape) -> int:
+    """Return the work of a plane at the end, in steps."""
+    return _in_steps(spec, seconds_of_plane(spec))
+
+
+def _in_steps(spec: Landscape, seconds: float) -> int:
+    return max(1, round(seconds / (seconds_of_step(spec.training) or 1.0)))
 
 
 def seconds_of_step(spec: Pretraining) -> float:

@@ -23,7 +23,7 @@ from vitdyn.dynamics.runtime import Runtime
 from vitdyn.landscape import Surface
 from vitdyn.observables.labels import labelled_trajectory
 from vitdyn.trajectory import FORMULAS, Trajectory
-from vitdyn.vits.cost import estimate_seconds, units, units_of_measure
+from vitdyn.vits.cost import estimate_seconds, units, units_of_measure, units_of_plane
 from vitdyn.vits.landscape import Landscape
 from vitdyn.vits.landscape_numbers import axes_of, measures_of, shape_of, variables_of
 from vitdyn.vits.landscape_planes import draw_plane, is_plane, plane_variables
@@ -93,7 +93,7 @@ class Survey:
     def measure(self, path: Path | None, advance: Callable[[int], object]) -> None:
         """Measure the frames, and draw the planes at the end, that are not there yet."""
         share, measures = units_of_measure(self.spec), measures_of(self.spec)
-        advance(share * (len(measures) * len(self.frames) + len(self.planes)))
+        advance(share * len(measures) * len(self.frames) + units_of_plane(self.spec) * len(self.planes))
         for state in self.kept[len(self.frames) :]:
             surface = self.surface(state)
             found: dict[str, Any] = {"distance_to_end": self._distance_to_end(surface)}
@@ -108,7 +108,7 @@ class Survey:
             surface = self.surface(self.kept[-1])
             drawn = draw_plane(self.spec, surface, self._path(surface), plane)
             self.planes.append({name: value.cpu() for name, value in drawn.items()})
-            advance(share)
+            advance(units_of_plane(self.spec))
             self._save(path)
 
     def surface(self, state: State) -> Surface:

@@ -1,10 +1,14 @@
 """A tiny training: two blocks, width 16, digits of 4 x 4 patches, few steps."""
 
-from dataclasses import fields
+import importlib.util
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from vitdyn.plotting import FigureOptions
 from vitdyn.vits import METHODS, Evaluation, Pretraining, SmallViT
 from vitdyn.vits.key_tables import NUMBER, TRANSFORMERS_5
 from vitdyn.vits.methods import Contrast
@@ -79,3 +83,40 @@ def reference(monkeypatch):
         return model
 
     return make
+
+
+@pytest.fixture
+def load():
+    return script
+
+
+def script(name):
+    """The module of a figure's script."""
+    path = Path(__file__).parents[3] / "sims" / f"{name}.py"
+    found = importlib.util.spec_from_file_location(f"sims_{name}", path)
+    module = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = module
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run_twice(tmp_path, monkeypatch, capsys):
+    """Run a script's main on the runs given, and redraw; return what it printed and drew."""
+
+    def run(module, runs):
+        monkeypatch.setattr(module, "runs", runs)
+        monkeypatch.setattr("vitdyn.experiments.side_by_side.number_of_workers", lambda *_, **__: 1)
+        drawn = []  # to write the pictures takes longer than all else, and is tested with every other script
+        keep = lambda drawing, stem: drawn.append((stem.name, drawing.rows))  # noqa: E731
+        monkeypatch.setattr(module, "save_figure", keep)
+        asked = FigureOptions(out=tmp_path / "figures", results=tmp_path / "results")
+        module.main(asked)
+        printed = capsys.readouterr().out
+        module.main(replace(asked, redraw=True))
+        assert repr(drawn[0]) == repr(drawn[1])
+        with pytest.raises(ValueError, match="redraw"):
+            module.main(replace(asked, redraw=True, results=tmp_path / "none"))
+        return printed, drawn[0], len(list((tmp_path / "results").iterdir()))
+
+    return run

@@ -28,6 +28,8 @@ from vitdyn.landscape import (
     trace,
 )
 from vitdyn.observables.schedule import Schedule
+from vitdyn.plotting import FigureOptions
+from vitdyn.plotting.surfaces import draw_surfaces
 from vitdyn.vits import Landscape, estimate_seconds, survey
 from vitdyn.vits.cost import units
 from vitdyn.vits.landscape import MEASURES
@@ -278,3 +280,24 @@ def test_a_probe_is_the_minimum_of_its_loss_with_the_penalty(tiny):
     # weights in units of the features' deviations, as the penalty has them
     assert (fitted.weight.grad / features.std(0)).abs().max() < 1e-5
     assert fitted.bias.grad.abs().max() < 1e-5
+
+
+def test_the_script_of_surfaces_surveys_prints_draws_and_redraws(small, load, run_twice):
+    module = load("23_surfaces")
+    every = module.runs(FigureOptions(full=True))
+    assert [len(each) for each in every.values()] == [3, 3]
+
+    def few(options):
+        shown = {"MAE": "reconstruction", "supervised": "supervised"}
+        asked = {
+            name: small(method, schedule=Schedule(frames=3, spacing="linear"), final_points=4)
+            for name, method in shown.items()
+        }
+        return {module.STEM: {name: Experiment(name=name, training=each) for name, each in asked.items()}}
+
+    printed, (stem, rows), results = run_twice(module, few)
+    assert "off the path" in printed and results == 2 and stem == module.STEM
+    # of each: two sections of 4 x 4 points, two paths, three losses and two distances but for that of the end
+    assert len(rows) == 2 * (2 * 16 + 2 * 3 + 3 * 3 + 2 * 2)
+    with pytest.raises(ValueError, match=r"bare.*no planes.*final_points"):
+        draw_surfaces({"bare": survey(small())})

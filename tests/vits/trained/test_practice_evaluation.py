@@ -1,16 +1,10 @@
 """The analysis of encoders whose attention and tokens are known; findings of records that are made up. Exact."""
 
-import importlib.util
-import sys
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from vitdyn.metrics import grid_positions
-from vitdyn.plotting import FigureOptions
 from vitdyn.plotting.methods import draw_methods
 from vitdyn.plotting.practice import PANELS, draw_practice
 from vitdyn.vits import (
@@ -193,38 +187,7 @@ def test_a_single_seed_is_drawn_without_a_band(invented, complaint):
         draw_practice([])
 
 
-def load(name):
-    path = Path(__file__).parents[3] / "sims" / f"{name}.py"
-    found = importlib.util.spec_from_file_location(f"sims_{name}", path)
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module
-    found.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def run_twice(tmp_path, monkeypatch, capsys):
-    """Run a script's main on the runs given, and redraw; return what it printed and drew."""
-
-    def run(module, runs):
-        monkeypatch.setattr(module, "runs", runs)
-        monkeypatch.setattr("vitdyn.experiments.side_by_side.number_of_workers", lambda *_, **__: 1)
-        drawn = []  # to write the pictures takes longer than all else, and is tested with every other script
-        keep = lambda drawing, stem: drawn.append((stem.name, drawing.rows))  # noqa: E731
-        monkeypatch.setattr(module, "save_figure", keep)
-        asked = FigureOptions(out=tmp_path / "figures", results=tmp_path / "results")
-        module.main(asked)
-        printed = capsys.readouterr().out
-        module.main(replace(asked, redraw=True))
-        assert repr(drawn[0]) == repr(drawn[1])
-        with pytest.raises(ValueError, match="redraw"):
-            module.main(replace(asked, redraw=True, results=tmp_path / "none"))
-        return printed, drawn[0], len(list((tmp_path / "results").iterdir()))
-
-    return run
-
-
-def test_the_script_of_the_findings_trains_prints_draws_and_redraws(tiny, run_twice):
+def test_the_script_of_the_findings_trains_prints_draws_and_redraws(tiny, load, run_twice):
     module = load("17_real_images")
     whole = module.runs
     assert [len(specs) for specs in whole("full").values()] == [25, 25, 25]
@@ -241,7 +204,7 @@ def test_the_script_of_the_findings_trains_prints_draws_and_redraws(tiny, run_tw
     assert results == 5 and stem == "17_real_images" and len(rows) > 50
 
 
-def test_the_script_of_all_methods_trains_prints_draws_and_redraws(tiny, run_twice):
+def test_the_script_of_all_methods_trains_prints_draws_and_redraws(tiny, load, run_twice):
     module = load("19_families_on_digits")
     whole = module.runs
     assert [len(specs) for specs in whole("full").values()] == [5 * (1 + len(EVERY)), 5 * (1 + 5)]
