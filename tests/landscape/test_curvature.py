@@ -1,6 +1,7 @@
 """Curvature (exact): eigenvalues, trace and density of quadratics, by the whole matrix and by products; refusals."""
 
 import re
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from vitdyn.landscape import (
     top_eigenvalues,
     trace,
 )
+from vitdyn.landscape.operators import twice_differentiable
 
 SMALL = [3.0, -2.0, 0.0, 3.0, 0.5, -2.0, 3.0]
 # more than what is decomposed as a whole: multiplicities of 5, 4 and many
@@ -197,6 +199,27 @@ def test_fused_attention_has_products_all_the_same(rng):
         surface = module_surface(Attention(fused), lambda module: module(tokens).square().sum())
         found.append(Hessian(surface) @ torch.linspace(-1, 1, surface.dimension, dtype=torch.float64))
     torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
+
+
+def test_the_choice_of_attention_is_what_it_was_when_the_last_thread_is_done():
+    """Threads overlap: each waits for the other inside, and the one that came first leaves first."""
+    entered, left, fused = Event(), Event(), torch.backends.cuda.flash_sdp_enabled
+    before, inside = fused(), []
+
+    def follow():
+        with twice_differentiable():
+            entered.set()
+            left.wait(10)
+            inside.append(fused())
+
+    with twice_differentiable():
+        second = Thread(target=follow)
+        second.start()
+        entered.wait(10)
+    inside.append(fused())
+    left.set()
+    second.join()
+    assert (before, inside, fused()) == (True, [False, False], True)
 
 
 def test_gauss_newton_and_what_is_left_are_the_hessian(rng):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from threading import Lock
 from typing import Protocol
 
 import torch
@@ -97,7 +98,7 @@ class Hessian:
         gradient, leaves = self._gradient
         if not gradient.requires_grad:  # a loss that is linear
             return torch.zeros_like(vector)
-        with twice_differentiable():
+        with _errors_in_one_line():
             return pulled_back(gradient, leaves, vector)
 
 
@@ -158,7 +159,7 @@ class GaussNewton:
         found, leaves, cotangent, pulled, apart, slope = self._graphs
         if not slope.requires_grad:  # ℓ is linear
             return torch.zeros_like(vector)
-        with twice_differentiable():
+        with _errors_in_one_line():
             along = pulled_back(pulled, (cotangent,), vector).view_as(found)
             return pulled_back(found, leaves, pulled_back(slope, (apart,), along).view_as(found))
 
@@ -212,12 +213,40 @@ def _checked(vector: Vector, operator: Operator) -> Vector:
     return vector
 
 
+class _PlainAttention:
+    """Lets torch take attention in its plain form while any thread is inside: the choice is one for all threads."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._choice = Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._choice.enter_context(sdpa_kernel(SDPBackend.MATH))
+            self._inside += 1
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._choice.close()
+
+
+_PLAIN_ATTENTION = _PlainAttention()
+
+
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
     """Take attention in its plain form while a graph is made, and name an operation that has no second derivative."""
+    with _PLAIN_ATTENTION, _errors_in_one_line():
+        yield
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Name an operation that has no second derivative."""
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+        yield
     except RuntimeError as error:
         said = str(error)
         if "derivative for" in said:  # torch has no class for it
