@@ -72,6 +72,15 @@ def test_eigenvalues_of_a_rotated_spectrum_without_gaps(rng, by, dtype):
     assert found.vectors.dtype == dtype
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_an_end_that_is_small_beside_the_other_is_reached(rng, sign):
+    """Vectors of the middle have residuals within the tolerance there, and were taken for the end."""
+    values = sign * np.array([48.0, 20.0, 5.0, *(0.02 * abs(rng.standard_normal(1000))), -0.1])
+    by = "lowest" if sign > 0 else "value"
+    found = top_eigenvalues(Hessian(quadratic(values.tolist())), 1, by=by, tolerance=1e-3)
+    assert found.values == pytest.approx(-0.1 * sign, abs=1e-3)
+
+
 @pytest.mark.parametrize("size", [7, 600])
 def test_a_hessian_of_rank_one_or_none_is_no_breakdown(size):
     ones = torch.ones(size, dtype=torch.float64)

@@ -57,9 +57,10 @@ def top_eigenvalues(
     Up to dimension 512 the whole matrix is made and decomposed. Above, block LOBPCG (Knyazev 2001; scipy's) from a
     random block of half as many vectors again as ``count``, its algebra in float64: from one vector alone, as by
     Lanczos, a repeated eigenvalue is found once. An eigenpair is accepted when its residual is at most ``tolerance``
-    times the largest |λ|; the error of its value is then about the residual's square over the distance to the next.
-    Raises ``ConvergenceError``, a ``ValueError``, where ``rounds`` of 20 iterations do not suffice; ``ValueError``
-    for an operator that is not symmetric and for a product that is not finite.
+    times the largest |λ|, and the first is as far out as a short Lanczos run comes. The error of its value is about the
+    residual's square over the distance to the next. Raises ``ConvergenceError``, a ``ValueError``, where ``rounds``
+    of 20 iterations do not suffice; ``ValueError`` for an operator that is not symmetric and for a product that is not
+    finite.
 
     >>> import torch
     >>> saddle = torch.diag(torch.tensor([2.0, -5.0, 2.0, 1.0]))
@@ -77,12 +78,12 @@ def top_eigenvalues(
     if operator.dimension <= max(DENSE, 5 * block):
         return _dense(products, count, by)
     products.require_symmetric(seed)
-    # the largest |λ| of either sign from below, which residuals are measured by: 0 for H = 0 only
+    # ends from within: the largest |λ|, which residuals are measured by, is 0 for H = 0 only
     start = stream(seed, "curvature").standard_normal(products.dimension)
     nodes = lanczos(products, start, _SCALE_STEPS).nodes
     ends = sorted(("value", "lowest"), key=lambda end: -abs(nodes[-1 if end == "value" else 0]))
     with progress(show_progress, count, "eigenvalue") as bar:
-        search = _Search(products, count, block, tolerance, rounds, np.abs(nodes).max(), bar)
+        search = _Search(products, count, block, tolerance, rounds, (nodes[0], nodes[-1]), bar)
         found = search.of_both(ends, seed) if by == "magnitude" else [search.find(by, seed)]
     return _joined(operator, found, count, by)
 
@@ -126,8 +127,13 @@ class _Search:
     block: int
     tolerance: float
     rounds: int
-    scale: float
+    reach: tuple[float, float]
     bar: Progress
+
+    @property
+    def scale(self) -> float:
+        """The largest |λ| of either sign, from below."""
+        return max(map(abs, self.reach))
 
     def of_both(self, ends: Sequence[str], seed: int) -> list[_Block]:
         """Return ``count`` pairs of one end, and those of the other that are larger in |λ| than the least of them."""
@@ -145,7 +151,7 @@ class _Search:
         largest = end == "value"
         draws = stream(seed, "curvature", 1 + largest)
         found = self._ritz(draws.standard_normal((self.products.dimension, self.block)), largest)
-        converged = 0
+        converged, tolerance = 0, self.tolerance
         for _ in range(self.rounds):
             found = self._expanded(found, largest)
             with warnings.catch_warnings():
@@ -154,17 +160,22 @@ class _Search:
                 _, vectors = lobpcg(
                     lambda columns: self.products(columns) / (self.scale or 1.0),
                     found.vectors,
-                    tol=self.tolerance / 2,
+                    tol=tolerance / 2,
                     maxiter=_ROUND,
                     largest=largest,
                 )
             found = self._ritz(vectors, largest)
             # behind the first that is too small all are smaller still
             count = min(self.count, 1 + int((np.abs(found.values) >= least).sum()))
-            is_converged = found.residuals[:count] <= self.tolerance * self.scale
+            # where the largest |λ| is of the other end, vectors of the middle have small residuals too
+            missing = self.reach[1] - found.values[0] if largest else found.values[0] - self.reach[0]
+            is_short = missing > found.residuals[0]
+            if is_short:
+                tolerance /= 10
+            is_converged = found.residuals[:count] <= tolerance * self.scale
             self.bar.update(max(0, int(is_converged.sum()) - converged))
             converged = max(converged, int(is_converged.sum()))
-            if is_converged.all():
+            if is_converged.all() and not is_short:
                 return _Block(*(part[..., :count] for part in found))
         worst = found.residuals[:count].max() / self.scale
         reached = f"{converged} of {count} eigenvalues converged, residual {worst:.1g} of the largest"
