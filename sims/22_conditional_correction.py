@@ -63,9 +63,8 @@ def experiments(scale: str) -> dict[tuple[str, str], Experiment]:
 
 def series_of(values: Mapping[str, np.ndarray], x: np.ndarray, relative: bool = False) -> list[Series]:
     """Return a series for each of ``values``, (place, seed), over its last place where they are ``relative``."""
-    each = zip(values.items(), LOOKS, strict=False)
     return [Series(words=words, x=x, values=of / of[-1] if relative else of, colour=colour, marker=marker)
-            for (words, of), (colour, marker) in each]  # fmt: skip
+            for (words, of), (colour, marker) in zip(values.items(), LOOKS, strict=False)]  # fmt: skip
 
 
 def on_layer(run: Trajectory, number: str, step: int | None = None) -> np.ndarray:
@@ -84,10 +83,11 @@ def panels(scale: str, found: Mapping[tuple[str, str], Trajectory]) -> list[Pane
     def vit(number: str, kinds: tuple[str, ...], words: str = "{}") -> dict[str, np.ndarray]:
         return {words.format(at): np.stack([read[at, number, kind] for kind in kinds]) for at in AFTER}
 
-    blends, runs = tuple(f"s = {s:g}" for s in LIKE), {gap: found[gap, FOLLOWING] for gap in LAYOUTS}
-    up, shares = runs["gap-positive"], LAYOUTS["gap-positive"].sizes[0] / 64
-    sizes = {"layer, early": on_layer(up, "strength", EARLY), "layer, end": on_layer(up, "strength"),
-             **vit("strength", blends, "ViT, {}")}  # fmt: skip
+    blends, signs = tuple(f"s = {s:g}" for s in LIKE), ("layer, Δ > 0", "layer, Δ < 0")
+    runs = {sign: found[gap, FOLLOWING] for sign, gap in zip(signs, LAYOUTS, strict=True)}
+    up, shares = runs[signs[0]], LAYOUTS["gap-positive"].sizes[0] / 64
+    sizes = {f"{sign}, early": on_layer(run, "strength", EARLY) for sign, run in runs.items()}
+    sizes |= vit("strength", blends, "ViT, {}")
     directions = {**vit("cosine", blends, "{}, lag"), "AdamW, past gradients": vit("past", blends)["AdamW"]}
     kinds = vit("cosine", KINDS, "{}: cosine")
     kinds |= {words: each / each[1] for words, each in vit("strength", KINDS, "{}: norm").items()}
@@ -95,16 +95,17 @@ def panels(scale: str, found: Mapping[tuple[str, str], Trajectory]) -> list[Pane
     rebuilt = {words: each[:, :, 0] @ shares for words, each in by_area.items()}
     errors = {words: reconstruction_errors(each, READ_EVERY) for words, each in specs.items()}
     across = {"across": "s, likeness to what was seen", "limits": None}
-    training = {"across": "step", "up": "error of masked patches", "kind": "curve", "limits": None}
+    training = {"across": "step", "up": "error of masked patches", "kind": "curve"}
     return [
         Panel(title="layer: direction", up="cosine with θ − θ̄", **across,
-              series=series_of({gap: on_layer(run, "cosine") for gap, run in runs.items()}, x)),
+              series=series_of({sign: on_layer(run, "cosine") for sign, run in runs.items()}, x)),
         Panel(title="ViT: direction", up="cosine", **across, series=series_of(directions, x)),
         Panel(title="size", up="norm over that at s = 1", **across, series=series_of(sizes, x, relative=True)),
         Panel(title="ViT: other images", across="", up="cosine; norm over others'", limits=None,
               series=series_of(kinds, np.arange(len(KINDS))), ticks=list(enumerate(KINDS))),
-        Panel(title="layer, Δ > 0", scale="clock", **training, series=series_of(rebuilt, up["step"].to_numpy())),
-        Panel(title="ViT", **training, series=series_of(errors, np.arange(0, steps, READ_EVERY))),
+        Panel(title="layer, Δ > 0", scale="clock", limits=None, **training,
+              series=series_of(rebuilt, up["step"].to_numpy())),
+        Panel(title="ViT", limits=(0.38, 0.9), **training, series=series_of(errors, np.arange(0, steps, READ_EVERY))),
     ]  # fmt: skip
 
 
