@@ -38,6 +38,7 @@ TRAINED = [name for name in SCRIPTS if name not in (*UNTRAINED, *FLOWS, *ELSEWHE
 RUN = [name for name in SCRIPTS if name not in (*FLOWS, *ELSEWHERE, "09_photograph_gaps")]  # segments, twice
 STEPS = (1, 2, 3)
 FEW = {
+    "BEYOND": (),
     "GROWN": (4, 16, 32),
     "SHRUNK": (4, 16, 32),
     "PLACES": (0, 4),

@@ -19,6 +19,7 @@ from vitdyn.claims.decorrelation import BARLOW_SCALE
 from vitdyn.claims.finite_size import CL_SYMMETRY, SYMMETRY
 from vitdyn.claims.gradient_correction import RCMAE_CORRECTION
 from vitdyn.claims.judgement import over_seeds
+from vitdyn.claims.layer_curvature import HESSIAN_CLOCK, HESSIAN_START, HESSIAN_TURN
 from vitdyn.claims.limits import CL_GLOBAL, MAE_AREA
 from vitdyn.claims.masked_prediction import (
     BEIT_TEMPERATURE,
@@ -79,6 +80,9 @@ CLAIMS: tuple[Claim, ...] = (
     DINO_CENTRE,
     DINO_UNIFORM,
     IBOT_LOCAL,
+    HESSIAN_START,
+    HESSIAN_TURN,
+    HESSIAN_CLOCK,
     PARK_DISTANCE,
     PARK_HOMOGENEITY,
     PARK_FREQUENCY,
