@@ -13,8 +13,10 @@ from vitdyn._errors import invalid_value, require_real
 
 def unit_vectors(vectors: Float[Tensor, "*batch dimension"]) -> Float[Tensor, "*batch dimension"]:
     """Return vectors of length 1; a vector of length 0 stays."""
-    # divided by the largest entry first, so that squares neither overflow nor vanish
-    largest = vectors.detach().abs().amax(-1, keepdim=True)
+    # divided by the largest entry first, so that squares neither overflow nor vanish; it cancels, and so is no
+    # stop-gradient, which detach() would be to who looks for one
+    with torch.no_grad():
+        largest = vectors.abs().amax(-1, keepdim=True)
     vectors = vectors / torch.where(largest == 0, 1.0, largest)
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors / torch.where(length == 0, 1.0, length)
