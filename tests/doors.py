@@ -265,6 +265,16 @@ OF_FAMILIES = {
     "time": 4.0,
     "correlations": theory.RowCorrelations(),
 }
+OF_TEACHERS = {
+    "momenta": [0.5, 0.9],
+    "residuals": [[1.0], [2.0]],
+    "inputs": [[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]],
+    "weights": [0.9, 0.9],
+    "now": [1.0, 2.0, 3.0],
+    "learning_rate": 0.1,
+    "step": 0.1,
+    "momentum": 0.9,
+}
 DOORS |= {
     "Regime": (theory.Regime, {"patches": 1e4, "kappa_c": 0.9, "kappa_s": 0.3}),
     "Regime.of": (theory.Regime.of, {"layout": LAYOUT}),
@@ -291,6 +301,7 @@ DOORS |= {
                     "local_size": 4.0,
                     **CONTRAST,
                     **OF_FAMILIES,
+                    **OF_TEACHERS,
                 }.get(name, parameter.default)
                 for name, parameter in inspect.signature(each).parameters.items()
             },

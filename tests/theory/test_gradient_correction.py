@@ -78,6 +78,9 @@ def test_complaints(complaint):
         ("momentum", lambda: error_factor(0.1, 1.1)),
         ("weight", lambda: largest_stable_step(0.9, -1.0)),
         ("step", lambda: noise_ratio(1.5, 0.99)),
+        ("residuals", lambda: linear_correction([1.0], [[1.0]], [1.0], [1.0], learning_rate=0.1)),
+        ("inputs", lambda: linear_correction([[1.0]], [[1.0, 2.0]], [1.0], [1.0], learning_rate=0.1)),
+        ("weights", lambda: linear_correction([[1.0]], [[1.0]], [1.0, 2.0], [1.0], learning_rate=0.1)),
     ):
         with complaint(field):
             call()

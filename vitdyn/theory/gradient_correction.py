@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import as_numbers, invalid_value, require_choice, require_real
+from vitdyn._errors import as_array, as_numbers, invalid_value, require_choice, require_real
 
 ORDERS = ("after", "before")
 """When the teacher moves: towards the student after its step, as in the released code, or before it."""
@@ -43,7 +43,16 @@ def linear_correction(
 
     ``weights`` are the w_j of ``discounts``. What the past says counts as far as its inputs are like the present one.
     """
-    return -learning_rate * np.outer((weights * (inputs @ now)) @ residuals, now)
+    require_real("learning_rate", learning_rate, low=0.0, high=1e6)
+    table, seen = _table("residuals", residuals), _table("inputs", inputs)
+    kept, present = as_numbers("weights", weights), as_numbers("now", now)
+    for field, found, wanted in (
+        ("inputs", seen.shape, (len(table), len(present))),
+        ("weights", kept.shape, (len(table),)),
+    ):
+        if found != wanted:
+            raise invalid_value(field, found, f"must have the shape {wanted}, as residuals and now have it")
+    return -learning_rate * np.outer((kept * (seen @ present)) @ table, present)
 
 
 def error_factor(step: float, momentum: float, weight: float = 1.0) -> float:
@@ -88,3 +97,10 @@ def noise_ratio(step: float, momentum: float, weight: float = 1.0) -> float:
 def _require(momentum: float, weight: float) -> None:
     require_real("momentum", momentum, low=0.0, high=1.0)
     require_real("weight", weight, low=0.0, high=1e6)
+
+
+def _table(field: str, value: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
+    array = as_array(field, value)
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise invalid_value(field, value, "must be real numbers in rows of one length")
+    return array.astype(np.float64, copy=False)
