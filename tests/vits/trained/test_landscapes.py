@@ -30,7 +30,7 @@ from vitdyn.landscape import (
 from vitdyn.observables.schedule import Schedule
 from vitdyn.plotting import FigureOptions
 from vitdyn.plotting.surfaces import draw_surfaces
-from vitdyn.vits import Landscape, estimate_seconds, survey
+from vitdyn.vits import Landscape, SmallViT, estimate_seconds, survey
 from vitdyn.vits.cost import units
 from vitdyn.vits.landscape import MEASURES
 from vitdyn.vits.landscape_numbers import TRACE_DRAWS, TRACE_ERROR
@@ -136,7 +136,8 @@ def test_a_checkpoint_that_this_survey_cannot_have_written(small, whole, name, t
 
 def test_each_number_is_a_direct_call(tiny):
     """Of the one frame that an untrained encoder has: its probe's."""
-    spec = Landscape(training=tiny("untrained"), loss="probe", images=8, **EVERYTHING)
+    smaller = SmallViT(width=8, depth=1, heads=2, decoder_width=8, decoder_heads=2)
+    spec = Landscape(training=tiny("untrained", vit=smaller), loss="probe", images=8, **EVERYTHING)
     found = survey(spec)
     assert found.dataset["step"].values.tolist() == [0]
     surface = probe_surface(spec.training, train(spec.training).learner, images=spec.images)
@@ -157,8 +158,8 @@ def test_each_number_is_a_direct_call(tiny):
         "lowest_eigenvalue": spectrum.bounds[0],
         "hessian_trace": summed.value,
         "hessian_trace_error": summed.error,
-        "density_node": [*spectrum.nodes, *[np.nan] * 508],
-        "density_weight": [*spectrum.weights, *[0.0] * 508],
+        "density_node": [*spectrum.nodes, *[np.nan] * (512 - len(spectrum.nodes))],
+        "density_weight": [*spectrum.weights, *[0.0] * (512 - len(spectrum.nodes))],
         "line_loss": line_losses(surface, [first], 0.5, 5),
         "convex_share": convex_share(plane, epsilon=0.1),
         "convex_radius": [
