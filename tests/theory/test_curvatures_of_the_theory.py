@@ -1,14 +1,18 @@
 """Curvature to leading order: proofs that must cancel, and exact classes at large P (exact, limits by P)."""
 
+import doctest
 from math import log, sqrt
 
 import numpy as np
 import pytest
 
+import vitdyn
 from vitdyn.data import AreaSizes, Constant, Uniform
 from vitdyn.theory import (
     Regime,
+    curvature,
     curvature_after,
+    hessian,
     own_area_curvature,
     reconstruction_hessian,
     start_curvatures,
@@ -97,3 +101,9 @@ def test_what_it_cannot_speak_of_is_refused(complaint):
     ):
         with complaint(field):
             call()
+
+
+@pytest.mark.parametrize("module", [curvature, hessian], ids=lambda module: module.__name__)
+def test_the_examples_run(module):
+    found = doctest.testmod(module, extraglobs={"vd": vitdyn})
+    assert found.attempted and not found.failed

@@ -151,7 +151,7 @@ def reconstruction_path(trajectory: Trajectory, sizes: AreaSizes, latents: Distr
         time=time,
         measured=measured,
         predicted=_predicted(trajectory, sizes, latents),
-        events=((float(time[np.argmax(own > -away)]), "phase II"), (turn, "$A_a$ = 1/3")),
+        events=((float(time[np.argmax(own > -away)]), "II"), (turn, "$A_a$ = 1/3")),
         clocks=((time[-1] - 1 / along_own[-1], "t − T"), (-1 / along_global[0], "t + 1/λ_1(0)")),
     )
 
