@@ -1,5 +1,6 @@
 """Specifications as JSON, both ways: a frozen dataclass becomes ``{"kind": its class name, field: value, ...}``.
 
+A field of metadata ``ADDED_LATER`` is left out at its default, so that what was kept before it was there keeps its key.
 Code that is not vitdyn's own goes in by name and by a digest of all that it computes (``"code"``; None where there is
 none), so that specifications with different numbers have different texts.
 """
@@ -17,6 +18,7 @@ from vitdyn._code import NoDigestError, digest, is_of_library, own_state, patche
 from vitdyn._errors import invalid_value, one_of
 
 Spec = TypeVar("Spec")
+ADDED_LATER = {"added later": True}
 
 
 def encode(value: Any) -> Any:
@@ -56,12 +58,14 @@ class _Encoder:
         kind = type(value)
         if name := getattr(value, "spec_name", None):
             return {"kind": kind_name(kind), "name": name}
-        names = [field.name for field in dataclasses.fields(value)]
-        written = {"kind": kind_name(kind), **{name: self.encode(getattr(value, name)) for name in names}}
+        fields = dataclasses.fields(value)
+        told = [field.name for field in fields if not _is_left_out(field, getattr(value, field.name))]
+        written = {"kind": kind_name(kind), **{name: self.encode(getattr(value, name)) for name in told}}
         if not is_of_library(kind):
             written["code"] = self._digest(kind)
         elif changed := patched(kind):
             written["code"] = self._digest(changed)
+        names = [field.name for field in fields]
         if rest := {name: part for name, part in own_state(value).items() if name not in names}:
             written["state"] = {"code": self._digest(rest)}
         return written
@@ -73,6 +77,10 @@ class _Encoder:
             named = value if hasattr(value, "__qualname__") else type(value)
             self.unnamed.append(f"{named.__qualname__}: {error}")
             return None
+
+
+def _is_left_out(field: dataclasses.Field[Any], value: Any) -> bool:
+    return bool(field.metadata == ADDED_LATER and value == field.default)
 
 
 def kind_name(kind: type) -> str:

@@ -72,7 +72,7 @@ def _of_run(spec: Pretraining, similarities: Sequence[float]) -> Reading:
     second.learner.load_state_dict(learner.state_dict())
     second.learner.move_teacher(0.0)
     trained = [each for each in second.learner.parameters() if each.requires_grad]
-    second.optimizer = torch.optim.SGD(trained)  # type: ignore[assignment]
+    second.optimizer = torch.optim.SGD(trained)
     ((step, learner, past),) = lagging(second, (_STEPS,))
     return found | _read(second.spec, "plain descent", step, learner, past, similarities)
 

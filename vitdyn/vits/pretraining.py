@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import cos, pi
 
 from vitdyn._errors import invalid_value, require_choice, require_integer, require_real
+from vitdyn._specs import ADDED_LATER
 from vitdyn.vits.augmentation import Augmentation
 from vitdyn.vits.image_sets import IMAGE_SETS, Digits, ImageSet
 from vitdyn.vits.methods import METHODS, Method
@@ -13,6 +14,7 @@ from vitdyn.vits.small_vit import SmallViT
 
 UNTRAINED = "untrained"
 READOUTS = ("mean", "class")
+OPTIMIZERS = ("adamw", "descent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +44,8 @@ class Pretraining:
 
     ``method`` is one of ``METHODS`` with its hyperparameters, or None: an untrained encoder, of no step. ``readout``
     is what stands for an image where a method or a label needs one vector: the mean of its patches' tokens, or the
-    class token. AdamW (0.9, 0.95): the rate rises over the share ``warmup`` of the steps and falls to 0 by a cosine;
-    only matrices decay.
+    class token. ``optimizer`` is AdamW (0.9, 0.95), or plain gradient descent ("descent"). The rate η rises over the
+    share ``warmup`` of the steps and falls to 0 by a cosine; matrices alone decay, by ``weight_decay`` η of themselves.
 
     >>> from vitdyn.vits.methods import Contrast
     >>> Pretraining(method=Contrast(temperature=0.1), steps=200).method_name
@@ -62,9 +64,11 @@ class Pretraining:
     warmup: float = 0.1
     readout: str = "mean"
     seed: int = 0
+    optimizer: str = field(default="adamw", metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         require_choice("readout", self.readout, READOUTS)
+        require_choice("optimizer", self.optimizer, OPTIMIZERS)
         if not isinstance(self.method, Method | None):
             names = ", ".join(kind.__name__ for kind in METHODS.values())
             raise invalid_value("method", self.method, f"must be None or one of {names}, as an object")

@@ -182,19 +182,24 @@ class Run:
 
     def state(self, step: int) -> State:
         """Return the state after ``step`` steps; before the first, the moments only have their shapes."""
+        return {
+            "step": step,
+            "learner": self.learner.state_dict(),
+            "moments": self._moments(),
+            "losses": self.losses,
+            "machines": self.machines,
+            "kept": self.kept,
+        }
+
+    def _moments(self) -> State:
+        if self.spec.optimizer == "descent":
+            return {}
         moments = {}
         for name, each in self.learner.named_parameters():
             if each.requires_grad:
                 none = {"step": torch.zeros(()), "exp_avg": each.detach(), "exp_avg_sq": each.detach()}
                 moments[name] = self.optimizer.state[each] or none
-        return {
-            "step": step,
-            "learner": self.learner.state_dict(),
-            "moments": moments,
-            "losses": self.losses,
-            "machines": self.machines,
-            "kept": self.kept,
-        }
+        return moments
 
     def save(self, path: Path, step: int) -> None:
         """Write the state after ``step`` steps."""
@@ -245,8 +250,8 @@ class Run:
         return len(states) == due and all(fits(each, like) for each in states)
 
 
-def make_optimizer(learner: Learner, spec: Pretraining) -> torch.optim.AdamW:
-    """Return AdamW on what is trained; norms, biases and tokens do not decay."""
+def make_optimizer(learner: Learner, spec: Pretraining) -> torch.optim.Optimizer:
+    """Return AdamW or plain descent on what is trained; norms, biases and tokens do not decay."""
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     matrices = [each for each in trained if each.ndim in (2, 4)]  # 4: the kernel that projects patches
     others = [each for each in trained if each.ndim not in (2, 4)]
@@ -254,4 +259,6 @@ def make_optimizer(learner: Learner, spec: Pretraining) -> torch.optim.AdamW:
         {"params": matrices, "weight_decay": spec.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    if spec.optimizer == "descent":
+        return torch.optim.SGD(groups, lr=spec.learning_rate)
     return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(0.9, 0.95), fused=True)

@@ -9,6 +9,7 @@ import torch
 
 from vitdyn import _files
 from vitdyn._signals import interrupted_by_sigterm
+from vitdyn._specs import to_text
 from vitdyn.dynamics import CheckpointError, Runtime
 from vitdyn.dynamics.checkpoint import write_checkpoint
 from vitdyn.dynamics.resources import machine_name
@@ -65,9 +66,11 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_an_interrupted_run_resumes_to_the_same_bits(tiny, method, tmp_path):
-    spec, path = tiny(method), tmp_path / "run.checkpoint"
+@pytest.mark.parametrize(
+    ("method", "optimizer"), [*((each, "adamw") for each in METHODS), ("rc-mae", "descent")]
+)
+def test_an_interrupted_run_resumes_to_the_same_bits(tiny, method, optimizer, tmp_path):
+    spec, path = tiny(method, optimizer=optimizer), tmp_path / "run.checkpoint"
     torch.manual_seed(1)
     whole = train(spec)
     with pytest.raises(KeyboardInterrupt):
@@ -195,8 +198,18 @@ def test_a_specification_goes_through_json(tiny):
         asked = experiment(tiny("mixture", images=images, vit=SmallViT(patch=2, depth=2, width=16)))
         again = Experiment.from_json(asked.to_json())
         assert again == asked and again.key == asked.key and asked.unnamed is None
-    others = (tiny(), tiny(seed=9), tiny("contrast"), tiny(evaluation=Evaluation()))
-    assert len({experiment(each).key for each in others}) == 4
+    others = (
+        tiny(),
+        tiny(seed=9),
+        tiny("contrast"),
+        tiny(evaluation=Evaluation()),
+        tiny(optimizer="descent"),
+    )
+    assert len({experiment(each).key for each in others}) == 5
+    for each in others[:1] + others[-1:]:
+        # results from before there was a choice keep their keys
+        assert ("optimizer" in to_text(each)) == (each.optimizer == "descent")
+        assert Experiment.from_json(experiment(each).to_json()).training == each
 
 
 @pytest.mark.parametrize(
@@ -204,6 +217,7 @@ def test_a_specification_goes_through_json(tiny):
     [
         ("method", {"method": "contrast"}),
         ("readout", {"readout": "max"}),
+        ("optimizer", {"optimizer": "sgd"}),
         ("images", {"images": "digits"}),
         ("vit", {"vit": None}),
         ("augmentation", {"augmentation": {}}),
