@@ -28,7 +28,8 @@ SIZES = {
 KEYS = {"own_keys": "the own area", "global_keys": "the global area", "other_keys": "another local area"}
 """Classes of differences between keys, by the kind of curvature."""
 
-_SEEDS = {"quick": 6, "full": 24}
+_SEEDS = {"quick": tuple(range(10, 18)), "full": tuple(range(10, 34))}
+"""Others than those of the pilot that the margins were set after."""
 _MARGIN, _TURN_MARGIN, _PACE_MARGIN = 0.1, 0.05, 0.3
 _AROUND_TURN, _LATE = (0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1), (4.0, 16.0)
 """Times at which curvature is recorded, in units of 1/|λ_a| at the start."""
