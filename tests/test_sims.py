@@ -46,6 +46,7 @@ FEW = {
     "AXES": AXES[3:4],
     "LIKE": (0.0, 1.0),
     "TRAINED": {"quick": (1, 6)},
+    "RUNS": {"quick": (1, 3, 3)},
     "READ_EVERY": 3,
     "objectives_by_name": lambda: objectives_by_name(("mae", "cl")),
     "ordered_runs": lambda *given, **options: ordered_runs(*given, **options)[::5],

@@ -19,6 +19,7 @@ from vitdyn.claims.decorrelation import BARLOW_SCALE
 from vitdyn.claims.finite_size import CL_SYMMETRY, SYMMETRY
 from vitdyn.claims.gradient_correction import RCMAE_CORRECTION
 from vitdyn.claims.judgement import over_seeds
+from vitdyn.claims.landscape import LANDSCAPE_MAE_SMOOTHER, LANDSCAPE_TEACHER_CONVEX
 from vitdyn.claims.layer_curvature import HESSIAN_CLOCK, HESSIAN_START, HESSIAN_TURN
 from vitdyn.claims.limits import CL_GLOBAL, MAE_AREA
 from vitdyn.claims.masked_prediction import (
@@ -88,6 +89,8 @@ CLAIMS: tuple[Claim, ...] = (
     PARK_FREQUENCY,
     PARK_MIXTURE,
     LIDAR_ORDER,
+    LANDSCAPE_MAE_SMOOTHER,
+    LANDSCAPE_TEACHER_CONVEX,
 )
 """All claims, in the order in which they are reported."""
 

@@ -1,0 +1,126 @@
+"""Figure 24: who converges and how far the loss is convex, along training; and what a teacher's term adds to it.
+
+Above: small ViTs on digits, trained by masked reconstruction, by RC-MAE (m = 0.9), by RC-MAE whose teacher is shown
+other images, and by labels. Left: the loss as a share of what it was at first, of both RC-MAEs reconstruction alone.
+Right: the convex reach of that loss: how far it bends upwards along random filter-normalised directions.
+Below: the theory's layer. Left: the convex reach for reconstruction, RC-MAE and supervision by one latent. Right:
+negative curvature over positive, of RC-MAE's loss and of reconstruction alone at the same weights, for m = 0.9 and for
+m = 0, with which training is MAE's. --full: photographs in the place of digits.
+
+Claims: LANDSCAPE-MAE-SMOOTHER and LANDSCAPE-TEACHER-CONVEX, outside their checked runs.
+Run:    python sims/24_convexity.py [--quick | --full] [--redraw]
+Takes:  1 minute on two cores, 3 with --full; on a GPU: not measured.
+"""
+
+import numpy as np
+
+from vitdyn.claims.landscape import (
+    HALF_WIDTH,
+    NU,
+    NU_MEANINGS,
+    REACH,
+    SMALL,
+    LatentRegression,
+    on_layer,
+    surveyed,
+)
+from vitdyn.experiments import Experiment
+from vitdyn.landscape import convex_reach
+from vitdyn.objectives import RCMAE, MaskedReconstruction
+from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
+from vitdyn.plotting.questions import Panel, Series, draw_panels, table_of_ends
+from vitdyn.plotting.style import BLUE, GREEN, ORANGE, VERMILLION
+from vitdyn.trajectory import Trajectory
+from vitdyn.vits import Digits, Photographs, SmallViT, methods
+
+RUNS = {"quick": (5, 80, 4), "full": (5, 240, 7)}
+"""Seeds, steps of a ViT, frames."""
+STUDENTS = {
+    "masked reconstruction": (methods.Reconstruction(), BLUE),
+    "RC-MAE": (methods.RCMAE(momentum=0.9), GREEN),
+    "RC-MAE, teacher of other images": (methods.RCMAE(momentum=0.9, teacher_sees="permuted"), ORANGE),
+    "labels": (methods.Supervised(), VERMILLION),
+}
+LAYERS = {
+    "masked reconstruction": (MaskedReconstruction(), BLUE),
+    "RC-MAE, m = 0.9": (RCMAE(momentum=0.9), GREEN),
+    "one latent": (LatentRegression(), VERMILLION),
+}
+TEACHERS = {"m = 0.9": (RCMAE(momentum=0.9), GREEN), "m = 0": (RCMAE(momentum=0.0), BLUE)}
+Case = tuple[str, str, int]
+
+
+def experiments(scale: str) -> dict[Case, Experiment]:
+    """Return the runs: a ViT for each method and seed, a run of the layer for each objective."""
+    seeds, steps, frames = RUNS[scale]
+    images, patch = (Photographs(), 8) if scale == "full" else (Digits(), SMALL.patch)
+    vit = SmallViT(width=SMALL.width, depth=SMALL.depth, decoder_width=SMALL.decoder_width, patch=patch)
+    found = {}
+    for words, (method, _) in STUDENTS.items():
+        loss = "reconstruction" if isinstance(method, methods.RCMAE) else "pretraining"
+        for seed in range(seeds):
+            found["vit", words, seed] = surveyed(
+                method, seed, images=images, vit=vit, steps=steps, loss=loss, frames=frames
+            )
+    for kind, objectives, patches, numbers in (("reach", LAYERS, 36, (REACH,)), ("nu", TEACHERS, 12, NU)):
+        for words, (objective, _) in objectives.items():
+            training = on_layer(
+                objective, patches=patches, steps=60, seeds=seeds, observables=numbers, frames=frames
+            )
+            found[kind, words, 0] = Experiment(name=f"{objective.name}-{kind}", training=training)
+    return found
+
+
+def reach(trajectory: Trajectory) -> np.ndarray:
+    """Return the convex reach of a small ViT's loss at each frame."""
+    lines = trajectory["line_loss"].isel(seed=0).to_numpy()
+    return np.array([convex_reach(each, HALF_WIDTH) for each in lines])
+
+
+def panels(found: dict[Case, Trajectory]) -> list[Panel]:
+    """Return the four panels."""
+    fallen, reaches, layer, nu = [], [], [], []
+    for words, (_, colour) in STUDENTS.items():
+        runs = [each for (kind, name, _), each in found.items() if (kind, name) == ("vit", words)]
+        look = {"words": words, "x": runs[0]["step"].to_numpy(), "colour": colour}
+        loss = np.stack([each["loss"].isel(seed=0).to_numpy() for each in runs], 1)
+        fallen.append(Series(values=loss / loss[0], **look))
+        reaches.append(Series(values=np.stack([reach(each) for each in runs], 1), **look))
+    for words, (_, colour) in LAYERS.items():
+        run = found["reach", words, 0].dataset.isel(frame=slice(1, None))  # Q = 0 has no filters
+        layer.append(
+            Series(
+                words=words, x=run["step"].to_numpy(), values=run["convex_reach"].to_numpy(), colour=colour
+            )
+        )
+    for words, (_, colour) in TEACHERS.items():
+        run = found["nu", words, 0].dataset.isel(frame=slice(1, None))
+        for name, dashes in zip(NU_MEANINGS, ("-", "--"), strict=True):
+            label = f"{words}, {'whole loss' if dashes == '-' else 'reconstruction'}"
+            values = run[name].to_numpy()
+            nu.append(
+                Series(words=label, x=run["step"].to_numpy(), values=values, colour=colour, dashes=dashes)
+            )
+    look = {"across": "step", "kind": "curve"}
+    return [
+        Panel(title="ViTs: loss", up="loss over that at first", series=fallen, **look),
+        Panel(title="ViTs: convex reach", up="distance in filters' lengths", series=reaches, **look),
+        Panel(title="layer: convex reach", up="distance in filters' lengths", series=layer, **look),
+        Panel(title="layer: negative curvature", up="−λ_min/λ_max", series=nu, limits=None, **look),
+    ]
+
+
+def draw(made: list[Panel]) -> Drawing:
+    """Draw the figure."""
+    return draw_panels(made, row_height=3.0)
+
+
+def main(options: FigureOptions) -> None:
+    """Run what is not there yet, print the table and save the figure."""
+    made = panels(options.store.named(experiments(options.scale)))
+    print(table_of_ends(made))
+    print(save_figure(draw(made), options.out / "24_convexity"))
+
+
+if __name__ == "__main__":
+    run_script(main, FigureOptions, __doc__)
