@@ -38,7 +38,7 @@ RUNS = {"quick": (5, 80, 4), "full": (5, 240, 7)}
 STUDENTS = {
     "masked reconstruction": (methods.Reconstruction(), BLUE),
     "RC-MAE": (methods.RCMAE(momentum=0.9), GREEN),
-    "RC-MAE, teacher of other images": (methods.RCMAE(momentum=0.9, teacher_sees="permuted"), ORANGE),
+    "RC-MAE, other images": (methods.RCMAE(momentum=0.9, teacher_sees="permuted"), ORANGE),
     "labels": (methods.Supervised(), VERMILLION),
 }
 LAYERS = {

@@ -21,6 +21,7 @@ from vitdyn.landscape import (
     Hessian,
     convex_reach,
     dense,
+    filter_norms,
     gaussian_direction,
     line_losses,
     normalised,
@@ -89,10 +90,11 @@ class LatentRegression(Objective):
 
 
 def convex_reach_of_layer(state: ModelState) -> Tensor:
-    """Return r_c of a state of one seed over four random directions; NaN at Q = 0, whose filters have no length."""
+    """Return r_c of a state of one seed over four random directions; NaN where a row of Q is 0: it has no length."""
     surface, seed = loss_surface(state), int(state.batch.seeds[0])
     found = nan
-    if surface.point.any():
+    rows = (filter_norms(each, "goldstein") for each in surface.parameters.values())
+    if all((each > 0).all() for each in rows):
         along = [normalised(surface, gaussian_direction(surface, seed, index)) for index in range(4)]
         found = convex_reach(line_losses(surface, along, HALF_WIDTH, PLACES), HALF_WIDTH)
     return torch.tensor([found], dtype=torch.float64)
