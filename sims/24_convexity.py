@@ -12,6 +12,8 @@ Run:    python sims/24_convexity.py [--quick | --full] [--redraw]
 Takes:  1 minute on two cores, 3 with --full; on a GPU: not measured.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from vitdyn.claims.landscape import (
@@ -23,15 +25,15 @@ from vitdyn.claims.landscape import (
     LatentRegression,
     on_layer,
     surveyed,
-)
+)  # fmt: skip
 from vitdyn.experiments import Experiment
 from vitdyn.landscape import convex_reach
 from vitdyn.objectives import RCMAE, MaskedReconstruction
-from vitdyn.plotting import Drawing, FigureOptions, run_script, save_figure
+from vitdyn.plotting import FigureOptions, run_script, save_figure
 from vitdyn.plotting.questions import Panel, Series, draw_panels, table_of_ends
 from vitdyn.plotting.style import BLUE, GREEN, ORANGE, VERMILLION
 from vitdyn.trajectory import Trajectory
-from vitdyn.vits import Digits, Photographs, SmallViT, methods
+from vitdyn.vits import Digits, Photographs, methods
 
 RUNS = {"quick": (5, 80, 4), "full": (5, 240, 7)}
 """Seeds, steps of a ViT, frames."""
@@ -54,7 +56,7 @@ def experiments(scale: str) -> dict[Case, Experiment]:
     """Return the runs: a ViT for each method and seed, a run of the layer for each objective."""
     seeds, steps, frames = RUNS[scale]
     images, patch = (Photographs(), 8) if scale == "full" else (Digits(), SMALL.patch)
-    vit = SmallViT(width=SMALL.width, depth=SMALL.depth, decoder_width=SMALL.decoder_width, patch=patch)
+    vit = replace(SMALL, patch=patch)
     found = {}
     for words, (method, _) in STUDENTS.items():
         loss = "reconstruction" if isinstance(method, methods.RCMAE) else "pretraining"
@@ -101,25 +103,20 @@ def panels(found: dict[Case, Trajectory]) -> list[Panel]:
             nu.append(
                 Series(words=label, x=run["step"].to_numpy(), values=values, colour=colour, dashes=dashes)
             )
-    look = {"across": "step", "kind": "curve"}
+    look, lengths = {"across": "step", "kind": "curve"}, "distance in filters' lengths"
     return [
         Panel(title="ViTs: loss", up="loss over that at first", series=fallen, **look),
-        Panel(title="ViTs: convex reach", up="distance in filters' lengths", series=reaches, **look),
-        Panel(title="layer: convex reach", up="distance in filters' lengths", series=layer, **look),
+        Panel(title="ViTs: convex reach", up=lengths, series=reaches, **look),
+        Panel(title="layer: convex reach", up=lengths, series=layer, **look),
         Panel(title="layer: negative curvature", up="−λ_min/λ_max", series=nu, limits=None, **look),
     ]
-
-
-def draw(made: list[Panel]) -> Drawing:
-    """Draw the figure."""
-    return draw_panels(made, row_height=3.0)
 
 
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
     made = panels(options.store.named(experiments(options.scale)))
     print(table_of_ends(made))
-    print(save_figure(draw(made), options.out / "24_convexity"))
+    print(save_figure(draw_panels(made, row_height=3.0), options.out / "24_convexity"))
 
 
 if __name__ == "__main__":
