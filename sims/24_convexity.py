@@ -90,19 +90,14 @@ def panels(found: dict[Case, Trajectory]) -> list[Panel]:
         reaches.append(Series(values=np.stack([reach(each) for each in runs], 1), **look))
     for words, (_, colour) in LAYERS.items():
         run = found["reach", words, 0].dataset.isel(frame=slice(1, None))  # Q = 0 has no filters
-        layer.append(
-            Series(
-                words=words, x=run["step"].to_numpy(), values=run["convex_reach"].to_numpy(), colour=colour
-            )
-        )
+        values = run["convex_reach"].to_numpy()
+        layer.append(Series(words=words, x=run["step"].to_numpy(), values=values, colour=colour))
     for words, (_, colour) in TEACHERS.items():
         run = found["nu", words, 0].dataset.isel(frame=slice(1, None))
         for name, dashes in zip(NU_MEANINGS, ("-", "--"), strict=True):
             label = f"{words}, {'whole loss' if dashes == '-' else 'reconstruction'}"
-            values = run[name].to_numpy()
-            nu.append(
-                Series(words=label, x=run["step"].to_numpy(), values=values, colour=colour, dashes=dashes)
-            )
+            x, values = run["step"].to_numpy(), run[name].to_numpy()
+            nu.append(Series(words=label, x=x, values=values, colour=colour, dashes=dashes))
     look, lengths = {"across": "step", "kind": "curve"}, "distance in filters' lengths"
     return [
         Panel(title="ViTs: loss", up="loss over that at first", series=fallen, **look),
