@@ -135,6 +135,11 @@ class _Search:
         """The largest |λ| of either sign, from below."""
         return max(map(abs, self.reach))
 
+    @property
+    def round_off(self) -> float:
+        """What is no length of a product."""
+        return self.products.round_off * 100 * self.scale
+
     def of_both(self, ends: Sequence[str], seed: int) -> list[_Block]:
         """Return ``count`` pairs of one end, and those of the other that are larger in |λ| than the least of them."""
         first = self.find(ends[0], seed)
@@ -146,6 +151,7 @@ class _Search:
 
     def find(self, end: str, seed: int, least: float = 0.0) -> _Block:
         """Return the ``count`` outermost pairs at one end, or those up to the first with |λ| < ``least``."""
+        from scipy.linalg import LinAlgWarning
         from scipy.sparse.linalg import lobpcg
 
         largest = end == "value"
@@ -157,6 +163,7 @@ class _Search:
             with warnings.catch_warnings():
                 # it warns where it stops short, and of a block that breaks down: residuals are looked at below
                 warnings.simplefilter("ignore", UserWarning)
+                warnings.simplefilter("ignore", LinAlgWarning)
                 _, vectors = lobpcg(
                     lambda columns: self.products(columns) / (self.scale or 1.0),
                     found.vectors,
@@ -165,11 +172,14 @@ class _Search:
                     largest=largest,
                 )
             found = self._ritz(vectors, largest)
+            # at an end that lies within, by its residual and by Lanczos, nothing is asked for
+            if max(abs(self.reach[largest]), abs(found.values[0]) + found.residuals[0]) < least:
+                return _Block(*(part[..., :0] for part in found))
             # behind the first that is too small all are smaller still
             count = min(self.count, 1 + int((np.abs(found.values) >= least).sum()))
             # where the largest |λ| is of the other end, vectors of the middle have small residuals too
             missing = self.reach[1] - found.values[0] if largest else found.values[0] - self.reach[0]
-            is_short = missing > found.residuals[0]
+            is_short = missing > found.residuals[0] + self.round_off
             if is_short:
                 tolerance /= 10
             is_converged = found.residuals[:count] <= tolerance * self.scale
@@ -202,7 +212,7 @@ class _Search:
         for _ in range(2):  # twice: once leaves round-off of the longest
             residuals = residuals - found.vectors @ (found.vectors.T @ residuals)
         directions, lengths, _ = np.linalg.svd(residuals, full_matrices=False)
-        new = directions[:, lengths > self.products.round_off * 100 * self.scale]
+        new = directions[:, lengths > self.round_off]
         if not new.shape[1]:
             return found
         columns = np.concatenate([found.vectors, new], 1)
