@@ -53,9 +53,11 @@ def sharpness(
     require_integer("steps", steps, at_least=0)
     require_integer("starts", starts, at_least=1)
     search = _Ball(surface, radius, ball)
-    best = search.end(search.gradient(torch.zeros_like(surface.point)))
-    rise = first_order = search.rise(best)
-    begins = [best, *(search.end(gaussian_direction(surface, seed, index)) for index in range(1, starts))]
+    # the centre is in the ball too: near a maximum it is higher than the ends
+    best, rise = torch.zeros_like(surface.point), 0.0
+    uphill = search.end(search.gradient(best))
+    first_order = search.rise(uphill)
+    begins = [uphill, *(search.end(gaussian_direction(surface, seed, index)) for index in range(1, starts))]
     for place in begins:
         for step in range(steps + 1):
             if (found := search.rise(place)) > rise:
