@@ -74,8 +74,23 @@ def test_a_point_that_is_not_finite_is_not_convex(quadratic):
     found = section(quadratic([1.0, 1.0]), AXES, range(5), derivatives=True).dataset.copy(deep=True)
     found["curvature"][0, 0] = np.nan
     found["loss"][2, 2] = np.inf
-    assert convex_share(Section(found)) == 1 - 1 / 64
+    assert convex_share(Section(found)) == 1 - 1 / 64 - 1 / 16
     assert convex_share(Section(found), source="differences") == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*not finite:RuntimeWarning")
+def test_a_loss_that_is_not_finite_is_not_convex_whatever_its_curvature():
+    """log has a curvature at −1 all the same, and a norm none at 0."""
+    barrier = Surface(lambda at: -at["w"].log().sum(), {"w": torch.ones(2, dtype=torch.float64)})
+    found = section(barrier, AXES, [-3.0, -2.0, 0.0, 2.0, 3.0], derivatives=True)
+    assert convex_share(found) == pytest.approx((4 / 6) ** 2)
+    for search in (convex_radius, first_inflection):
+        assert search(barrier, -AXES[0], limit=4.0).value == pytest.approx(1, abs=4e-6)
+        tip = Surface(lambda at: at["w"].norm(), {"w": torch.zeros(2, dtype=torch.float64)})
+        assert search(tip, AXES[0]) == (0.0, False)
+    # flat up to where it ends
+    cliff = Surface(lambda at: at["w"].sum() + 0 * (at["w"][0] - 0.3).log(), {"w": torch.ones(2).double()})
+    assert first_inflection(cliff, -AXES[0]).value == pytest.approx(0.7, abs=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +154,11 @@ def test_the_worst_rise_of_a_quadratic_is_that_of_its_top_eigenvector(quadratic)
     assert sharpness(quadratic(d), 0.1, ball="keskar", steps=200, starts=8).value == pytest.approx(
         100 * 0.02 * (3 + 3 + 0.5), rel=1e-6
     )
+
+
+def test_the_worst_rise_near_a_maximum_is_not_negative(quadratic):
+    found = sharpness(quadratic([-1.0, -1.0], 0.01), 1.0, ball="absolute", steps=0)
+    assert found.value >= 0 > found.first_order
 
 
 @pytest.mark.parametrize("ball", ["filter", "weight", "absolute"])

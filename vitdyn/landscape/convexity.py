@@ -49,9 +49,13 @@ def convex_share(section: Section, *, epsilon: float = EPSILON, source: str | No
     grid = [section[axis].values for axis in AXES]
     widths, values = [_widths(each) for each in grid], section["loss"].values
     if source == "exact":
-        hessian, distances = section["curvature"].values, [each[-1] - each[0] for each in grid]
+        # log has a curvature at −1 all the same
+        hessian = np.where(np.isfinite(values)[..., None, None], section["curvature"].values, np.nan)
+        distances = [each[-1] - each[0] for each in grid]
     else:
-        hessian, distances = _differences(values, grid), [np.diff(each).min() for each in grid]
+        with np.errstate(invalid="ignore"):  # what is not finite is looked at below
+            hessian = _differences(values, grid)
+        distances = [np.diff(each).min() for each in grid]
         widths = [each[1:-1] for each in widths]
     # what changes no value that is told from another by more than its round-off
     size = abs(values[np.isfinite(values)]).max(initial=0.0)
@@ -118,15 +122,19 @@ def first_inflection(
     """
     ray, flat = _ray(surface, direction, limit, points)
     round_off = torch.finfo(surface.point.dtype).eps ** 0.5
-    places = np.linspace(0, limit, points + 1)
-    found = np.zeros(0)
-    for place in places:
+    places, found = np.linspace(0, limit, points + 1), np.array([ray.curvature((0.0,))])
+    if np.isnan(found[0]):
+        return Distance(0.0, False)
+    for place in places[1:]:
         found = np.append(found, ray.curvature((place,)))
-        told = np.flatnonzero(~(abs(found) <= max(flat, round_off * np.nanmax(abs(found)))))
+        told = np.flatnonzero(abs(found) > max(flat, round_off * np.nanmax(abs(found))))
         signs = np.sign(found[told])
-        if len(told) and signs[-1] != signs[0]:
-            last = places[told[np.flatnonzero(signs == signs[0])[-1]]]
-            return _bisected(ray, signs[0], 0.0, (last, place), limit)
+        # without a sign so far, all that ends is that it is finite
+        sign, least = (signs[0], 0.0) if len(told) else (1.0, -np.inf)
+        if np.isnan(found[-1]):
+            return _bisected(ray, sign, least, (places[len(found) - 2], place), limit)
+        if (signs != sign).any():
+            return _bisected(ray, sign, least, (places[told[signs == sign][-1]], place), limit)
     return Distance(float(limit), True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 from typing import NamedTuple
 
 import torch
@@ -64,5 +65,9 @@ class Plane:
         return Derivatives((self.directions @ gradient.detach()).double(), curvature)
 
     def curvature(self, coordinates: Sequence[float]) -> float:
-        """Return the second derivative along the first direction at a point."""
-        return self.derivatives(coordinates).curvature[0, 0].item()
+        """Return the second derivative along the first direction at a point, NaN where it or the loss is not finite."""
+        # log has one at −1 all the same
+        found = (
+            self.derivatives(coordinates).curvature[0, 0].item() if isfinite(self.value(coordinates)) else nan
+        )
+        return found if isfinite(found) else nan
