@@ -1,6 +1,7 @@
 """Curvature (exact): eigenvalues, trace and density of quadratics, by the whole matrix and by products; refusals."""
 
 import re
+import warnings
 from threading import Event, Thread
 
 import numpy as np
@@ -79,6 +80,22 @@ def test_an_end_that_is_small_beside_the_other_is_reached(rng, sign):
     by = "lowest" if sign > 0 else "value"
     found = top_eigenvalues(Hessian(quadratic(values.tolist())), 1, by=by, tolerance=1e-3)
     assert found.values == pytest.approx(-0.1 * sign, abs=1e-3)
+
+
+def test_an_end_within_the_other_is_left_alone_and_round_off_is_not_looked_for(rng):
+    """Either was looked for until the rounds were at their end."""
+    steep = -(rng.exponential(size=1100) ** 2)
+    steep[:3] = 1e-3
+    found = top_eigenvalues(Hessian(quadratic(steep.tolist())), 7, by="magnitude")
+    np.testing.assert_allclose(found.values, np.sort(steep)[:7], rtol=1e-5)
+    spike = torch.zeros(688, dtype=torch.float64)
+    spike[5] = -1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for by in ("value", "magnitude", "lowest"):
+            for seed in range(4):
+                found = top_eigenvalues(Hessian(quadratic(spike.tolist())), 5, by=by, seed=seed)
+                np.testing.assert_allclose(found.values, [-1.0 * (by != "value"), 0, 0, 0, 0], atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [7, 600])
@@ -277,6 +294,12 @@ def once(loss):
     return trace(Hessian(Surface(lambda at: loss(Once.apply(at["w"])), {"w": torch.ones(2)})))
 
 
+def weight_normalised():
+    """A module whose second derivative is wrong in torch."""
+    module, inputs = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 1)), torch.ones(3, 2)
+    return module_surface(module, lambda each: each(inputs).square().mean())
+
+
 def test_what_has_no_curvature_is_refused_in_one_line(rng):
     w = {"w": torch.ones(2)}
     bowl = Hessian(Surface(lambda at: at["w"].square().sum(), w))
@@ -297,6 +320,7 @@ def test_what_has_no_curvature_is_refused_in_one_line(rng):
         ("leave it out", lambda: top_eigenvalues(Hessian(twice), 1)),
         ("has no second derivative", lambda: once(lambda square: square.sum())),
         ("has no second derivative", lambda: once(lambda square: square.square().sum())),
+        ("has no second derivative", lambda: trace(Hessian(weight_normalised()))),
         ("of 5 eigenvalues converged", lambda: top_eigenvalues(gaps, 5, tolerance=1e-15, rounds=1)),
         ("by = 'size'", lambda: top_eigenvalues(bowl, 1, by="size")),
         ("square matrix", lambda: trace(torch.ones(2, 3))),

@@ -96,6 +96,7 @@ def test_what_is_no_loss_about_a_point_is_refused_in_one_line():
         "no axis": lambda: Surface(lambda at: at["w"], w),
         "one precision": lambda: Surface(lambda at: at["w"].sum(), {**w, "v": torch.ones(1).double()}),
         "requires a gradient": lambda: module_surface(torch.nn.ReLU(), lambda module: torch.zeros(())),
+        "must be a Tensor": lambda: Surface(lambda at: at["w"].sum(), w).value([1.0, 1.0]),
         "one for each parameter": lambda: Surface(lambda at: at["w"].sum(), w).value(torch.ones(3)),
     }
     for words, make in cases.items():
@@ -111,3 +112,40 @@ def test_a_module_is_left_as_it_was():
     surface = module_surface(module, lambda each: each(inputs).pow(3).mean())
     surface.gradient(torch.ones(surface.dimension))
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_a_module_that_changes_later_leaves_its_surface_as_it_was():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    module[0].bias.requires_grad_(False)
+    inputs = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    # the bias is seen past the norm that takes it out
+    surface = module_surface(module, lambda each: (each(inputs) + each[0].bias).pow(3).mean())
+    value = surface.value()
+    module.eval()
+    with torch.no_grad():
+        for part in module.parameters():
+            part.add_(1.0)
+    assert surface.value() == value and not module.training
+
+
+def test_a_module_that_torch_evaluates_otherwise_without_a_graph_has_a_surface():
+    """Transformer layers take another path then, which rounds otherwise: that was taken for a draw."""
+    layer = torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for part in layer.parameters():
+            part.copy_(torch.randn(part.shape, generator=generator) / 4)
+    for _ in range(3):
+        inputs = torch.randn(3, 5, 16, generator=generator)
+        assert module_surface(layer, lambda each, x=inputs: each(x).pow(3).mean()).dimension > 0
+
+
+@pytest.mark.parametrize(
+    "stop", [lambda w: w.data, lambda w: torch.detach(w), lambda w: (w * 1).detach().mul_(1)]
+)
+def test_stopped_values_stay_however_they_are_stopped(stop):
+    w = torch.tensor([1.0, 2.0])
+    surface = Surface(lambda at: (at["w"] * stop(at["w"])).sum(), {"w": w})
+    assert torch.equal(surface.gradient(torch.ones(2)), w)
+    moving = Surface(surface.loss, {"w": w}, stopped="moving")
+    assert torch.equal(moving.gradient(torch.ones(2)), 2 * (w + 1))

@@ -31,11 +31,11 @@ class Surface:
     so that two values differ by their parameters alone. θ is copied. Directions are ``Vector``s; ``tensors`` gives
     them shapes and names.
 
-    A loss with a stop-gradient (``detach``) is the gradient of no function: training follows a field without a
-    potential. ``stopped`` says which function is meant. "frozen": what is stopped keeps the value that it has at θ, so
-    that the gradient at θ is the one that training follows, and the Hessian what double backward gives. "moving":
+    A loss with a stop-gradient (``detach``, ``data``) is the gradient of no function: training follows a field without
+    a potential. ``stopped`` says which function is meant. "frozen": what is stopped keeps the value that it has at θ,
+    so that the gradient at θ is the one that training follows, and the Hessian what double backward gives. "moving":
     the stop is passed over, and the loss is a function of θ as sections of its value draw it. What a loss makes under
-    ``no_grad`` must not depend on θ, as a teacher does not.
+    ``no_grad``, by ``detach_`` or as a number of Python moves along, and must not depend on θ, as a teacher does not.
 
     Raises ``ValueError`` where a parameter is not finite, not of floating point or unlike the others in precision or
     device, and where the loss is not one finite number at θ, or another one when it is asked again.
@@ -58,11 +58,11 @@ class Surface:
         self.loss, self.parameters, self.stopped = loss, _checked(parameters), stopped
         self._stops = _Recorded() if stopped == "frozen" else _Passed()
         with torch.enable_grad(), self._stops:
-            first = self._loss_at(self._leaves(None))
-        value = first.item()
+            self._loss_at(self._leaves(None))
         # without a stop there is nothing to keep, and values need no graph
         self._has_stops = self._stops.met > 0
-        again = self.value()
+        # torch may round otherwise where it makes a graph: values are compared with values
+        value, again = self.value(), self.value()
         if not isfinite(value):
             raise invalid_value("loss", value, "must be finite at the parameters")
         if value != again:
@@ -89,11 +89,10 @@ class Surface:
 
     def tensors(self, vector: Vector) -> Tensors:
         """Return a vector as tensors of the parameters' names and shapes."""
-        shape = getattr(vector, "shape", None)
-        if shape != (self.dimension,):
-            raise invalid_value(
-                "vector", shape, f"must have {self.dimension} numbers, one for each parameter's"
-            )
+        require_kind("vector", vector, Tensor)
+        if vector.shape != (self.dimension,):
+            words = f"must have {self.dimension} numbers, one for each parameter's"
+            raise invalid_value("vector", tuple(vector.shape), words)
         parts = vector.split([each.numel() for each in self.parameters.values()])
         named = zip(self.parameters.items(), parts, strict=True)
         return {name: part.view(like.shape) for (name, like), part in named}
@@ -186,17 +185,17 @@ class _Recorded(_Passed):
 
     def instead_of(self, value: Tensor) -> Tensor:
         if self.recording:
-            self.kept.append(value.detach())
+            self.kept.append(value.detach().clone())
         if self.met > len(self.kept) or self.kept[self.met - 1].shape != value.shape:
             raise invalid_value("loss", f"stop-gradient {self.met}", "must be met alike at all parameters")
-        return self.kept[self.met - 1]
+        return self.kept[self.met - 1].clone()  # a loss may write to it
 
     def again(self) -> _Recorded:
         return _Recorded(self.kept)
 
 
 def _require_twice_differentiable(loss: Tensor) -> None:
-    """Raise where a loss passes through a function marked once_differentiable: torch would take the rest for 0."""
+    """Raise where a loss passes through what has no second derivative, and torch would give a wrong one for it."""
     seen: set[Any] = {None}
     ahead: list[Any] = [loss.grad_fn]
     while ahead:
@@ -205,14 +204,16 @@ def _require_twice_differentiable(loss: Tensor) -> None:
             continue
         seen.add(node)
         backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
-        if getattr(backward, "__code__", None) is _ONCE:
+        if getattr(backward, "__code__", None) is _ONCE or node.name() in _WRONG:
             raise invalid_value("loss", node.name(), NO_SECOND)
         ahead += [before for before, _ in node.next_functions]
 
 
 _ONCE = once_differentiable(lambda _: None).__code__
 """The code of every backward that is marked so."""
-_DETACH = (torch.Tensor.detach, torch.detach)
+_WRONG = ("WeightNormInterfaceBackward0",)
+"""Operations whose second derivative is wrong in torch: it fails ``torch.autograd.gradgradcheck``."""
+_DETACH = (torch.Tensor.detach, torch.detach, torch.Tensor.data.__get__)  # type: ignore[attr-defined]
 
 
 def _checked(parameters: Mapping[str, Tensor]) -> Tensors:
@@ -238,9 +239,9 @@ def module_surface(
 ) -> Surface:
     """Return the surface of ``loss(module)`` over the parameters of a torch module that require gradients.
 
-    The module is not changed: others' parameters and its buffers are as they were at each evaluation. Dropout, or
-    whatever else draws while it is evaluated, makes the loss another one at each call, which ``Surface`` refuses;
-    ``stopped`` is its.
+    The module is not changed, and may be trained on: its other parameters, its buffers and the mode of each part
+    (training or evaluation) are at each evaluation what they are now. Dropout, or whatever else draws while it is
+    evaluated, makes the loss another one at each call, which ``Surface`` refuses; ``stopped`` is its.
 
     >>> import torch
     >>> line, x = torch.nn.Linear(2, 1), torch.ones(3, 2)
@@ -252,15 +253,32 @@ def module_surface(
     trained = {name: each for name, each in module.named_parameters() if each.requires_grad}
     if not trained:
         raise invalid_value("module", type(module).__name__, "must have a parameter that requires a gradient")
-    buffers = {name: each.detach().clone() for name, each in module.named_buffers()}
+    others = [*module.named_buffers(), *module.named_parameters()]
+    kept = {name: each.detach().clone() for name, each in others if name not in trained}
+    modes = _modes(module)
 
     def loss_of(tensors: Tensors) -> Tensor:
-        # buffers are copied for each call: a batch norm writes to them, a centre moves
-        state = {**tensors, **{name: each.clone() for name, each in buffers.items()}}
+        # copied for each call: a batch norm writes to its buffers, a centre moves
+        state = {**tensors, **{name: each.clone() for name, each in kept.items()}}
         renamed = {f"module.{name}": each for name, each in state.items()}
-        return torch.func.functional_call(_Called(module, loss), renamed, ())
+        before = _modes(module)
+        try:
+            _set_modes(modes)
+            return torch.func.functional_call(_Called(module, loss), renamed, ())
+        finally:
+            _set_modes(before)
 
     return Surface(loss_of, trained, stopped=stopped)
+
+
+def _modes(module: nn.Module) -> list[tuple[nn.Module, bool]]:
+    """Return each part of a module, and whether it is in training."""
+    return [(part, part.training) for part in module.modules()]
+
+
+def _set_modes(modes: Sequence[tuple[nn.Module, bool]]) -> None:
+    for part, training in modes:
+        part.training = training
 
 
 class _Called(nn.Module):
