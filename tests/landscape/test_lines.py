@@ -29,6 +29,17 @@ def test_a_hill_is_convex_nowhere_and_half_a_line_counts_by_itself():
     assert convex_reach(np.where(t > -0.5, t**2, -(t**2))[None], 1.0) == pytest.approx(0.75, abs=0.051)
 
 
+def test_round_off_is_not_concave_and_what_is_not_finite_is_not_convex():
+    t = np.linspace(-1, 1, 21)
+    assert convex_reach(40 + 0.3 * t[None], 1.0) == 1.0
+    bowl = np.where(t > 0.45, np.nan, t**2)[None]
+    # one way to the end, the other to the last place whose neighbours are there
+    assert convex_reach(bowl, 1.0) == pytest.approx((1.0 + 0.3) / 2)
+    assert line_width(bowl, 1.0, rise=0.04) == pytest.approx(0.2) and np.isnan(
+        line_width(bowl, 1.0, rise=0.5)
+    )
+
+
 def test_an_even_number_of_places_is_refused(complaint):
     surface = Surface(lambda at: at["w"].sum(), {"w": torch.zeros(2)})
     with complaint("points", "must be odd"):

@@ -28,9 +28,9 @@ def line_losses(surface: Surface, directions: Sequence[Vector], half_width: floa
 def line_width(lines: Float[np.ndarray, "line place"], half_width: float, rise: float) -> float:
     """Return the distance at which the loss, in the mean over all lines and both ways, has risen by ``rise``.
 
-    Linear between places; ``half_width`` where it has not risen as far. Of normalised directions the distance is
-    relative to the length of each filter; with a ``rise`` that is a share of what a training gained, it does not depend
-    on the loss's unit or zero either.
+    Linear between places; ``half_width`` where it has not risen as far, NaN where it is NaN before. Of normalised
+    directions the distance is relative to the length of each filter; with a ``rise`` that is a share of what a training
+    gained, it does not depend on the loss's unit or zero either.
 
     >>> import numpy as np
     >>> vd.landscape.line_width(np.linspace(-1, 1, 21)[None] ** 2, 1.0, rise=0.25)
@@ -39,7 +39,7 @@ def line_width(lines: Float[np.ndarray, "line place"], half_width: float, rise: 
     require_real("rise", rise, low=0, high=np.inf, open_low=True)
     places, up = _outward(lines, half_width)
     mean = up.mean((0, 1))
-    above = np.flatnonzero(mean >= rise)
+    above = np.flatnonzero(~(mean < rise))
     if not len(above):
         return float(half_width)
     last = above[0] + 1
@@ -49,8 +49,9 @@ def line_width(lines: Float[np.ndarray, "line place"], half_width: float, rise: 
 def convex_reach(lines: Float[np.ndarray, "line place"], half_width: float) -> float:
     """Return the distance up to which second differences are not negative, in the mean over all lines and both ways.
 
-    A line counts by its last place before the first that has a negative one, ``half_width`` where none has. By values
-    alone it costs a thirtieth of ``convex_radius``, which finds the place by exact curvature.
+    A line counts by its last place before the first that has a negative one, or a value that is not finite;
+    ``half_width`` where none has. What is lost in the values' round-off is not negative. By values alone it costs a
+    thirtieth of ``convex_radius``, which finds the place by exact curvature.
 
     >>> import numpy as np
     >>> t = np.linspace(-1, 1, 41)
@@ -59,9 +60,11 @@ def convex_reach(lines: Float[np.ndarray, "line place"], half_width: float) -> f
     """
     places = _outward(lines, half_width)[0]
     middle = lines.shape[1] // 2
-    bends = np.diff(lines, 2, axis=1)  # of the places but for both ends: θ is at middle − 1
+    with np.errstate(invalid="ignore"):
+        bends = np.diff(lines, 2, axis=1)  # of the places but for both ends: θ is at middle − 1
+    flat = 8 * np.finfo(lines.dtype).eps * np.where(np.isfinite(lines), abs(lines), 0).max(1)[:, None]
     ways = np.stack([bends[:, middle - 1 :], bends[:, middle - 1 :: -1]])
-    bad = np.concatenate([ways < 0, np.ones_like(ways[..., :1], dtype=bool)], -1)
+    bad = np.concatenate([~((ways >= -flat) & (ways < np.inf)), np.ones_like(ways[..., :1], dtype=bool)], -1)
     # one place before the first bad one; at θ itself there is none
     return float(places[np.maximum(bad.argmax(-1) - 1, 0) + (bad.argmax(-1) == ways.shape[-1])].mean())
 
