@@ -141,6 +141,11 @@ def test_a_loss_that_changes_while_the_section_is_made_is_refused_and_leaves_no_
     assert not list(tmp_path.iterdir())
 
 
+def test_a_section_in_half_precision_is_one():
+    bowl = Surface(lambda at: at["w"].square().sum(), {"w": torch.ones(2, dtype=torch.bfloat16)})
+    assert section(bowl, [bowl.point], [-1.0, 0.0, 1.0])["loss"].values.tolist() == [0.0, 2.0, 8.0]
+
+
 def test_values_that_are_not_finite_are_kept_and_told():
     surface = Surface(lambda at: at["w"].sum().log(), {"w": torch.ones(1)})
     with pytest.warns(RuntimeWarning, match="2 of the section's 3 values"):

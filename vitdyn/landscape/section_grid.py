@@ -137,7 +137,11 @@ def _spec(plane: Plane, grid: tuple[np.ndarray, ...], derivatives: bool) -> dict
 def _digest(*parts: str | torch.Tensor) -> str:
     found = hashlib.sha256()
     for part in parts:
-        found.update(part.encode() if isinstance(part, str) else part.cpu().contiguous().numpy().tobytes())
+        if isinstance(part, torch.Tensor):
+            # through bytes: numpy has no bfloat16
+            found.update(part.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        else:
+            found.update(part.encode())
     return found.hexdigest()[:32]
 
 
