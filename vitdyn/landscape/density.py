@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,9 @@ class SpectralDensity:
     ``is_exact`` where the nodes are the eigenvalues themselves.
     """
 
-    nodes: Float[np.ndarray, " node"]
-    weights: Float[np.ndarray, " node"]
-    draw: Int[np.ndarray, " node"]
+    nodes: Float[np.ndarray, " node"] = field(repr=False)
+    weights: Float[np.ndarray, " node"] = field(repr=False)
+    draw: Int[np.ndarray, " node"] = field(repr=False)
     is_exact: bool
 
     @property
