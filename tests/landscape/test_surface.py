@@ -149,3 +149,13 @@ def test_stopped_values_stay_however_they_are_stopped(stop):
     assert torch.equal(surface.gradient(torch.ones(2)), w)
     moving = Surface(surface.loss, {"w": w}, stopped="moving")
     assert torch.equal(moving.gradient(torch.ones(2)), 2 * (w + 1))
+
+
+def test_stops_that_are_not_met_everywhere_are_refused():
+    def loss(at):
+        w = at["w"]
+        return (w * w.detach()).sum() + ((w * w.square().detach()).sum() if w.sum() > 0 else 0)
+
+    surface = Surface(loss, {"w": torch.ones(3)})
+    with pytest.raises(ValueError, match="loss = '1 stop-gradients': must be met alike"):
+        surface.value(-2 * torch.ones(3))

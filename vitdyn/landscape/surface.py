@@ -187,11 +187,16 @@ class _Recorded(_Passed):
         if self.recording:
             self.kept.append(value.detach().clone())
         if self.met > len(self.kept) or self.kept[self.met - 1].shape != value.shape:
-            raise invalid_value("loss", f"stop-gradient {self.met}", "must be met alike at all parameters")
+            raise invalid_value("loss", f"stop-gradient {self.met}", _ALIKE)
         return self.kept[self.met - 1].clone()  # a loss may write to it
 
     def again(self) -> _Recorded:
         return _Recorded(self.kept)
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        if raised[0] is None and self.met < len(self.kept):
+            raise invalid_value("loss", f"{self.met} stop-gradients", _ALIKE)
 
 
 def _require_twice_differentiable(loss: Tensor) -> None:
@@ -211,6 +216,7 @@ def _require_twice_differentiable(loss: Tensor) -> None:
 
 _ONCE = once_differentiable(lambda _: None).__code__
 """The code of every backward that is marked so."""
+_ALIKE = "must be met alike at all parameters"
 _WRONG = ("WeightNormInterfaceBackward0",)
 """Operations whose second derivative is wrong in torch: it fails ``torch.autograd.gradgradcheck``."""
 _DETACH = (torch.Tensor.detach, torch.detach, torch.Tensor.data.__get__)  # type: ignore[attr-defined]
