@@ -44,10 +44,11 @@ FEW = {
     "PLACES": (0, 4),
     "WEIGHTS": (0.0, 0.7, 1.0),
     "AXES": AXES[3:4],
-    "LIKE": (0.0, 1.0),
-    "TRAINED": {"quick": (1, 6)},
+    "SEEDS": {"quick": 1},
+    "VIT_STEPS": {"quick": 3},
+    "IMAGES": {"quick": 4},
+    "FRAMES": 2,
     "RUNS": {"quick": (1, 3, 3)},
-    "READ_EVERY": 3,
     "objectives_by_name": lambda: objectives_by_name(("mae", "cl")),
     "ordered_runs": lambda *given, **options: ordered_runs(*given, **options)[::5],
 }
@@ -98,6 +99,7 @@ def shrink(module, monkeypatch):
     for name, values in FEW.items():
         if hasattr(module, name):
             monkeypatch.setattr(module, name, values)
+    monkeypatch.setattr("vitdyn.experiments.side_by_side.number_of_workers", lambda *_, **__: 1)
     monkeypatch.setattr("vitdyn.claims.representations.ORDERED_STEPS", STEPS)
     monkeypatch.setattr(module, "ORDERED_STEPS", STEPS, raising=False)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import replace
 from math import sqrt
 
 import torch
@@ -12,24 +11,28 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
-from vitdyn._errors import require_choice, require_kind, require_real
-from vitdyn.landscape import Correction, Tensors, Vector, teacher_correction
+from vitdyn._errors import require_kind, require_real
+from vitdyn.landscape import Correction, Tensors, teacher_correction
+from vitdyn.vits.augmentation import generator
 from vitdyn.vits.learner import Learner
+from vitdyn.vits.loss_surface import device_of, frozen_batch
 from vitdyn.vits.methods import RCMAE
-from vitdyn.vits.pretraining_loop import Run, draw_batch
+from vitdyn.vits.pretraining import Pretraining
+from vitdyn.vits.pretraining_loop import draw_batch
 
 Images = Float[Tensor, "image channel side side"]
-UNLIKE = ("patches", "pixels", "noise")
-"""What images can be made of that are less like those that were seen: their patches or pixels permuted, noise."""
+Noise = Float[Tensor, "image patch"]
+BLENDS = {"others": 1.0, "s = 0.75": 0.75, "s = 0.5": 0.5, "s = 0.25": 0.25, "noise": 0.0}
+"""How like training images those are that are blended with noise: their cosine with images of no recent step."""
+INPUTS = ("seen", *BLENDS, "patches", "pixels")
+"""Images on which the correction is measured: of the last step, others, and these with patches or pixels permuted."""
 _ENCODER, _DECODER = "encoder.", "heads.decoder."
 
 
-def correction_of(
-    method: RCMAE, learner: Learner, images: Images, noise: Float[Tensor, "image patch"]
-) -> Correction:
+def correction_of(method: RCMAE, learner: Learner, images: Images, noise: Noise) -> Correction:
     """Return the correction on standardised ``images`` without their patches of largest ``noise``, in float64.
 
-    The teacher is taken where it is: move it first if it has not followed the last step yet.
+    The teacher is taken where it is: ``followed`` moves it first.
     """
     require_kind("method", method, RCMAE)
     learner, images, noise = deepcopy(learner).double(), images.double(), noise.double()
@@ -58,49 +61,48 @@ def correction_of(
     return teacher_correction(outputs, trained, taught, target)
 
 
-def lagging(run: Run, steps: Sequence[int]) -> Iterator[tuple[int, Learner, Vector]]:
-    """Train RC-MAE; after each of ``steps`` give a copy whose teacher has followed, and the discounted past gradients.
+def followed(spec: Pretraining, learner: Learner, step: int) -> Learner:
+    """Return a copy of what trains after ``step`` steps, whose teacher has followed the last: the next begins so."""
+    assert isinstance(spec.method, RCMAE)
+    copy, batch = deepcopy(learner), draw_batch(spec, spec.images.load(), step)
+    copy.move_teacher(batch.momentum(spec.method.momentum, spec.method.epoch_steps))
+    return copy
 
-    These are Σ_i (Π α) g_{t−i}, discounted as the teacher's lag is: −η times them is the lag where the run's optimizer
-    is plain gradient descent of one rate η. With AdamW the lag is that of its updates.
+
+def corrections(spec: Pretraining, learner: Learner, step: int, images: int) -> Iterator[Correction]:
+    """Give the correction after ``step`` steps on each of ``INPUTS``, whose masks no step saw but that of "seen".
+
+    Under plain descent the lag is −Σ_i α^i η_{t−i} g_{t−i} of past gradients, with AdamW that of its updates.
     """
-    method = run.spec.method
-    require_kind("method", method, RCMAE)
+    learner, method = followed(spec, learner, step), spec.method
     assert isinstance(method, RCMAE)
-    images = run.spec.images.load()
-    trained = [each for each in run.learner.parameters() if each.requires_grad]
-    past = torch.zeros(sum(each.numel() for each in trained))
-    for step in range(max(steps)):
-        batch = draw_batch(run.spec, images, step)
-        run.descend(batch)
-        # the teacher follows this step at the beginning of the next one
-        momentum = replace(batch, step=step + 1).momentum(method.momentum, method.epoch_steps)
-        past = momentum * (
-            past + torch.cat([each.grad.flatten() for each in trained if each.grad is not None])
-        )
-        if step + 1 in steps:
-            learner = deepcopy(run.learner)
-            learner.move_teacher(momentum)
-            yield step + 1, learner, past
+    patches, device = learner.shape.patches, device_of(learner)
+    last = draw_batch(spec, spec.images.load().to(device), max(step - 1, 0))
+    yield correction_of(method, learner, last.plain, last.noise(patches))
+    others = frozen_batch(spec, images, device)
+    shown = [blended(others.plain, each, _draw(spec)) for each in BLENDS.values()]
+    shown += [permuted(others.plain, side, _draw(spec)) for side in (spec.vit.patch, 1)]
+    for each in shown:
+        yield correction_of(method, learner, each, others.noise(patches))
 
 
 def blended(images: Images, similarity: float, draw: torch.Generator) -> Images:
     """Return s x + √(1 − s²) n of each image x, n being white noise of the images' variance: s is their cosine."""
     require_real("similarity", similarity, low=0.0, high=1.0)
-    noise = torch.randn(images.shape, generator=draw, dtype=images.dtype) * images.std()
+    noise = torch.randn(images.shape, generator=draw, dtype=images.dtype).to(images) * images.std()
     return similarity * images + sqrt(1 - similarity**2) * noise
 
 
-def unlike(images: Images, patch: int, by: str, draw: torch.Generator) -> Images:
-    """Return images with patches of ``patch`` pixels a side, or pixels, permuted, each image by itself, or noise."""
-    require_choice("by", by, UNLIKE)
-    if by == "noise":
-        return blended(images, 0.0, draw)
-    side = patch if by == "patches" else 1
+def permuted(images: Images, side: int, draw: torch.Generator) -> Images:
+    """Return images whose squares of ``side`` pixels a side are permuted, each image by itself."""
     count, _, height, _ = images.shape
-    cut = torch.nn.functional.unfold(images, side, stride=side)  # (image, pixel of a patch, patch)
-    order = torch.rand(count, 1, cut.shape[-1], generator=draw).argsort(-1).expand_as(cut)
+    cut = torch.nn.functional.unfold(images, side, stride=side)  # (image, pixel of a square, square)
+    order = torch.rand(count, 1, cut.shape[-1], generator=draw).argsort(-1).to(cut.device).expand_as(cut)
     return torch.nn.functional.fold(cut.gather(-1, order), (height, height), side, stride=side)
+
+
+def _draw(spec: Pretraining) -> torch.Generator:
+    return generator(spec.seed, "user", 0)  # one noise for all similarities
 
 
 def _within(tensors: Tensors, prefix: str) -> Tensors:

@@ -85,6 +85,7 @@ def seconds_of_frame(spec: Landscape) -> float:
         "lines": 0.6 * spec.points * spec.directions,
         "rays": 1.7 * 2 * (spec.directions + 1) * (spec.points + 10),
         "sharpness": 90.0,
+        "correction": 20.0,
     }
     return gradient * (2 + sum(counts[each] for each in spec.measures))
 

@@ -14,12 +14,13 @@ from vitdyn._errors import (
 )
 from vitdyn.landscape.directions import CONVENTIONS
 from vitdyn.observables.schedule import Schedule
-from vitdyn.vits.methods import Reconstruction
+from vitdyn.vits.methods import RCMAE, Reconstruction
 from vitdyn.vits.pretraining import Pretraining
 
 LOSSES = ("pretraining", "reconstruction", "probe")
-MEASURES = ("curvature", "section", "lines", "rays", "sharpness")
-"""What can be measured at a frame besides the loss and its slope."""
+OF_SURFACES = ("curvature", "section", "lines", "rays", "sharpness")
+MEASURES = (*OF_SURFACES, "correction")
+"""What can be measured at a frame besides the loss and its slope: of any loss, and of RC-MAE's teacher."""
 PLANES = ("random", "principal")
 NODES = 512
 """How many nodes a spectral density may have, over all its draws."""
@@ -43,7 +44,9 @@ class Landscape:
     of two random directions, from −``half_width`` to ``half_width``, by second differences of ``points`` values along
     each. "lines": the loss at ``points`` places, an odd number, along each of ``directions`` random directions. "rays":
     convex radius and first inflection along ``directions`` random directions and downhill, up to ``half_width``, looked
-    for at ``points`` places. "sharpness": the largest rise within ``radius``.
+    for at ``points`` places. "sharpness": the largest rise within ``radius``. "correction", of RC-MAE alone: cosine
+    with its teacher's lag and strength of what the second term takes back, on images more and less like those of
+    training (``vitdyn.vits.correction``); NaN while the teacher is its student.
 
     Directions have the length of the weights' filters (``normalisation``); they are drawn by the training's seed and
     ``direction_seed``. Convexity is up to ``epsilon``. Where ``final_points`` is not 0, the loss at the end is drawn in
@@ -60,7 +63,7 @@ class Landscape:
     schedule: Schedule = field(default_factory=lambda: Schedule(frames=5, spacing="linear"))
     loss: str = "pretraining"
     images: int = 32
-    measures: tuple[str, ...] = MEASURES
+    measures: tuple[str, ...] = OF_SURFACES
     normalisation: str = "goldstein"
     direction_seed: int = 0
     directions: int = 2
@@ -81,6 +84,9 @@ class Landscape:
             require_choice("measures", each, MEASURES)
         # one order, so that equal surveys have one key
         object.__setattr__(self, "measures", tuple(each for each in MEASURES if each in self.measures))
+        if "correction" in self.measures and not isinstance(self.training.method, RCMAE):
+            words = "must be without 'correction': the method is not RC-MAE, whose teacher corrects"
+            raise invalid_value("measures", self.measures, words)
         require_choice("normalisation", self.normalisation, CONVENTIONS)
         for name, low in _LEAST.items():
             require_integer(name, getattr(self, name), at_least=low)

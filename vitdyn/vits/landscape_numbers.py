@@ -1,8 +1,10 @@
-"""What is measured of a loss about a point of a training: numbers by name, each by one call of ``vitdyn.landscape``."""
+"""What is measured at a frame of a training: numbers by name, each by one call of ``vitdyn.landscape``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +19,12 @@ from vitdyn.landscape import (
     trace,
 )
 from vitdyn.landscape.neighbourhood import DISTANCES, NUMBERS
+from vitdyn.vits.correction import INPUTS, corrections
 from vitdyn.vits.landscape import NODES, Landscape
+from vitdyn.vits.learner import Learner
+from vitdyn.vits.loss_surface import SURFACES
 
-DIRECTION, LINE, PLACE, NODE = "direction", "line", "place", "node"
+DIRECTION, LINE, PLACE, NODE, SHOWN = "direction", "line", "place", "node", "inputs"
 TRACE_ERROR, TRACE_DRAWS = 0.05, 64
 Found = dict[str, Any]
 
@@ -32,10 +37,24 @@ class Variable(NamedTuple):
     axes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What a survey knows at a frame: what trains, after ``step`` steps, and the loss about its weights."""
+
+    spec: Landscape
+    step: int
+    learner: Learner
+
+    @cached_property
+    def surface(self) -> Surface:
+        """The loss, on images that stay."""
+        return SURFACES[self.spec.loss](self.spec.training, self.learner, images=self.spec.images)
+
+
 class Measure(NamedTuple):
     """Something that is done at a frame, and the variables that it gives."""
 
-    compute: Callable[[Landscape, Surface], Found]
+    compute: Callable[[Frame], Found]
     variables: dict[str, Variable]
 
 
@@ -51,17 +70,19 @@ def random_directions(spec: Landscape, surface: Surface, count: int) -> list[Vec
     return [near.random(surface, spec.training.seed, index) for index in range(count)]
 
 
-def measured(*names: str) -> Callable[[Landscape, Surface], Found]:
+def measured(*names: str) -> Callable[[Frame], Found]:
     """Return what finds numbers of the neighbourhood by their names."""
 
-    def compute(spec: Landscape, surface: Surface) -> Found:
-        return {name: neighbourhood(spec).measure(name, surface, spec.training.seed) for name in names}
+    def compute(frame: Frame) -> Found:
+        near, seed = neighbourhood(frame.spec), frame.spec.training.seed
+        return {name: near.measure(name, frame.surface, seed) for name in names}
 
     return compute
 
 
-def slope(spec: Landscape, surface: Surface) -> Found:
+def slope(frame: Frame) -> Found:
     """Return the loss, the norm of its gradient and that of the weights."""
+    surface = frame.surface
     return {
         "loss": surface.value(),
         "gradient_norm": surface.gradient().norm(),
@@ -69,13 +90,14 @@ def slope(spec: Landscape, surface: Surface) -> Found:
     }
 
 
-def curvature(spec: Landscape, surface: Surface) -> Found:
+def curvature(frame: Frame) -> Found:
     """Return the Hessian's spectral density, filled up with NaN and 0, its outermost eigenvalues and its trace.
 
     Lanczos finds the outermost eigenvalues in a few dozen products, to all digits where they stand apart, but not how
     often each comes: that needs the blocks of ``top_eigenvalues``, and more than ten times the products.
     """
-    hessian, seed = Hessian(surface), spec.training.seed
+    spec = frame.spec
+    hessian, seed = Hessian(frame.surface), spec.training.seed
     found = spectral_density(hessian, draws=spec.lanczos_draws, steps=spec.lanczos_steps, seed=seed)
     estimate = trace(hessian, relative_error=TRACE_ERROR, most_draws=TRACE_DRAWS, seed=seed)
     lowest, highest = found.bounds
@@ -90,10 +112,20 @@ def curvature(spec: Landscape, surface: Surface) -> Found:
     }
 
 
-def lines(spec: Landscape, surface: Surface) -> Found:
+def lines(frame: Frame) -> Found:
     """Return the loss along random directions, both ways."""
+    spec, surface = frame.spec, frame.surface
     along = random_directions(spec, surface, spec.directions)
     return {"line_loss": line_losses(surface, along, spec.half_width, spec.points)}
+
+
+def correction(frame: Frame) -> Found:
+    """Return how far what RC-MAE's teacher takes back points along its lag, and how much it is of it, by inputs."""
+    found = list(corrections(frame.spec.training, frame.learner, frame.step, frame.spec.images))
+    return {
+        "correction_cosine": [each.cosine for each in found],
+        "correction_strength": [each.strength for each in found],
+    }
 
 
 def _near(*names: str) -> Measure:
@@ -125,6 +157,13 @@ _MEASURES = {
     "lines": Measure(lines, {"line_loss": Variable("L", "loss along random directions", (LINE, PLACE))}),
     "rays": _near(*DISTANCES),
     "sharpness": _near("sharpness"),
+    "correction": Measure(
+        correction,
+        {
+            "correction_cosine": Variable("cos", "cosine of the correction with the teacher's lag", (SHOWN,)),
+            "correction_strength": Variable("", "norm of the correction over that of the lag", (SHOWN,)),
+        },
+    ),
 }
 
 
@@ -146,6 +185,7 @@ def axes_of(spec: Landscape) -> dict[str, list[Any]]:
         LINE: list(range(spec.directions)),
         PLACE: np.linspace(-spec.half_width, spec.half_width, spec.points).tolist(),
         NODE: list(range(NODES)),
+        SHOWN: list(INPUTS),
     }
 
 

@@ -25,9 +25,8 @@ from vitdyn.observables.labels import labelled_trajectory
 from vitdyn.trajectory import FORMULAS, Trajectory
 from vitdyn.vits.cost import estimate_seconds, units, units_of_measure, units_of_plane
 from vitdyn.vits.landscape import Landscape
-from vitdyn.vits.landscape_numbers import axes_of, measures_of, shape_of, variables_of
+from vitdyn.vits.landscape_numbers import Frame, axes_of, measures_of, shape_of, variables_of
 from vitdyn.vits.landscape_planes import draw_plane, is_plane, plane_variables
-from vitdyn.vits.loss_surface import SURFACES
 from vitdyn.vits.pretraining_loop import first_learner, single_threaded, train
 from vitdyn.vits.results import training_losses
 
@@ -94,29 +93,28 @@ class Survey:
         """Measure the frames, and draw the planes at the end, that are not there yet."""
         share, measures = units_of_measure(self.spec), measures_of(self.spec)
         advance(share * len(measures) * len(self.frames) + units_of_plane(self.spec) * len(self.planes))
-        for state in self.kept[len(self.frames) :]:
-            surface = self.surface(state)
-            found: dict[str, Any] = {"distance_to_end": self._distance_to_end(surface)}
+        for place in range(len(self.frames), len(self.kept)):
+            frame = self.frame(place)
+            found: dict[str, Any] = {"distance_to_end": self._distance_to_end(frame.surface)}
             for each in measures:
-                found |= each.compute(self.spec, surface)
+                found |= each.compute(frame)
                 advance(share)
             self.frames.append(
                 {name: torch.as_tensor(value, dtype=torch.float64).cpu() for name, value in found.items()}
             )
             self._save(path)
         for plane in self.spec.planes[len(self.planes) :]:
-            surface = self.surface(self.kept[-1])
+            surface = self.frame(-1).surface
             drawn = draw_plane(self.spec, surface, self._path(surface), plane)
             self.planes.append({name: value.cpu() for name, value in drawn.items()})
             advance(units_of_plane(self.spec))
             self._save(path)
 
-    def surface(self, state: State) -> Surface:
-        """Return the loss about what was kept."""
+    def frame(self, place: int) -> Frame:
+        """Return what was kept at a frame."""
         learner = deepcopy(self.learner)
-        learner.load_state_dict(state)
-        make = SURFACES[self.spec.loss]
-        return make(self.spec.training, learner, images=self.spec.images)
+        learner.load_state_dict(self.kept[place])
+        return Frame(self.spec, self.spec.steps[place], learner)
 
     def _path(self, surface: Surface) -> list[Tensor]:
         """Return what was kept as vectors of a surface."""

@@ -32,7 +32,7 @@ from vitdyn.plotting import FigureOptions
 from vitdyn.plotting.surfaces import draw_surfaces
 from vitdyn.vits import Landscape, SmallViT, estimate_seconds, survey
 from vitdyn.vits.cost import units
-from vitdyn.vits.landscape import MEASURES
+from vitdyn.vits.landscape import OF_SURFACES
 from vitdyn.vits.landscape_numbers import TRACE_DRAWS, TRACE_ERROR
 from vitdyn.vits.landscape_run import Survey
 from vitdyn.vits.loss_surface import fitted_classifier, loss_surface, probe_surface
@@ -43,7 +43,7 @@ END = Schedule(frames=2, spacing="linear")
 
 
 EVERYTHING = {
-    "measures": MEASURES,
+    "measures": OF_SURFACES,
     "normalisation": "layer",
     "direction_seed": 7,
     "directions": 1,
@@ -103,14 +103,14 @@ def test_a_frame_that_is_measured_is_not_measured_again(small, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         survey(spec, checkpoint=path, advance=Interrupt(8))
 
-    def counted(self, state):
-        asked.append(state)
-        return taken(self, state)
+    def counted(self, place):
+        asked.append(place)
+        return taken(self, place)
 
-    taken = Survey.surface
-    monkeypatch.setattr(Survey, "surface", counted)
+    taken = Survey.frame
+    monkeypatch.setattr(Survey, "frame", counted)
     survey(spec, checkpoint=path)
-    assert len(asked) == 1
+    assert asked == [1]
 
 
 CRAFTED = {
@@ -228,6 +228,7 @@ def test_landscapes_are_experiments(small, whole, tmp_path, capsys):
         ("images", {"images": 1}),
         ("measures", {"measures": ("hessian",)}),
         ("measures", {"measures": "section"}),
+        ("measures", {"measures": ("correction",)}),
         ("normalisation", {"normalisation": "filter"}),
         ("points", {"points": 4}),
         ("lanczos_steps", {"lanczos_steps": 200, "lanczos_draws": 3}),

@@ -3,11 +3,14 @@
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from vitdyn.vits import Pretraining
-from vitdyn.vits.correction import blended, correction_of, lagging, unlike
+from vitdyn.observables.schedule import Schedule
+from vitdyn.vits import Landscape, survey
+from vitdyn.vits.correction import INPUTS, blended, correction_of, followed, permuted
+from vitdyn.vits.loss_surface import frozen_batch
 from vitdyn.vits.methods import RCMAE
 from vitdyn.vits.pretraining_loop import Run, draw_batch, first_learner
 
@@ -52,17 +55,34 @@ def test_lag_and_gradient_are_those_of_training(tiny):
     torch.testing.assert_close(found.gradient, slopes[0] - slopes[1], rtol=1e-6, atol=1e-9)
 
 
-def test_a_run_gives_the_past_as_its_teacher_discounts_it(tiny, monkeypatch):
-    """A momentum that is another one at each step; plain descent of one rate."""
-    run = Run(tiny("rc-mae", momentum=0.5, steps=9, learning_rate=0.02, warmup=0.0), torch.device("cpu"))
-    run.learner.double()
-    run.optimizer = torch.optim.SGD([each for each in run.learner.parameters() if each.requires_grad])
-    monkeypatch.setattr(Pretraining, "rate", lambda spec, step: 0.02)  # in place of a schedule
-    batch = draw_batch(run.spec, run.spec.images.load(), 8)
-    for (step, learner, past), expected in zip(lagging(run, (1, 4)), (1, 4), strict=True):
-        found = correction_of(run.spec.method, learner, batch.plain, batch.noise(16))
-        assert step == expected
-        torch.testing.assert_close(found.lag, -0.02 * past.double(), rtol=1e-6, atol=1e-9)
+def test_a_survey_has_the_correction_at_the_lag_that_plain_descent_leaves(tiny):
+    """The momentum and the rate are others at each step; at the start the teacher is its student."""
+    training = tiny("rc-mae", momentum=0.5, optimizer="descent", learning_rate=0.02, weight_decay=0.0)
+    schedule = Schedule(frames=3, spacing="linear")
+    spec = Landscape(training=training, schedule=schedule, measures=("correction",), images=8)
+    found = survey(spec)
+    assert found.dataset["inputs"].values.tolist() == list(INPUTS)
+    for name in ("correction_cosine", "correction_strength"):
+        assert np.isnan(found[name][0]).all() and np.isfinite(found[name][1:]).all()
+    run, images = Run(training, torch.device("cpu")), training.images.load()
+    trained, past = [each for each in run.learner.parameters() if each.requires_grad], 0.0
+    for step in range(training.steps):
+        run.descend(draw_batch(training, images, step))
+        gradient = torch.cat([each.grad.flatten() for each in trained]).double()
+        following = draw_batch(training, images, step + 1)
+        past = following.momentum(0.5) * (past + training.rate(step) * gradient)
+        if step + 1 not in spec.steps:
+            continue
+        learner = followed(training, run.learner, step + 1)
+        frozen = frozen_batch(training, spec.images)
+        shown = {"others": frozen, "seen": draw_batch(training, images, step)}
+        here = found.dataset.isel(seed=0, frame=spec.steps.index(step + 1))
+        for name, batch in shown.items():
+            each = correction_of(training.method, learner, batch.plain, batch.noise(16))
+            # weights of single precision, of which the lag is a small difference
+            assert (each.lag + past).norm() < 1e-4 * past.norm()
+            assert here["correction_cosine"].sel(inputs=name) == pytest.approx(each.cosine)
+            assert here["correction_strength"].sel(inputs=name) == pytest.approx(each.strength)
 
 
 def test_the_linear_formula_is_of_first_order_in_the_rate(tiny):
@@ -83,7 +103,7 @@ def test_images_that_are_less_like_those_before(complaint):
         made = blended(images, similarity, draw)
         cosine = torch.nn.functional.cosine_similarity(images.flatten(1), made.flatten(1)).mean()
         assert float(cosine) == pytest.approx(similarity, abs=0.03)
-    patches, pixels = (unlike(images, 2, by, draw) for by in ("patches", "pixels"))
+    patches, pixels = (permuted(images, side, draw) for side in (2, 1))
     for made in (patches, pixels):
         assert torch.equal(made.flatten(1).sort().values, images.flatten(1).sort().values)
         assert not torch.equal(made, images)
@@ -92,8 +112,8 @@ def test_images_that_are_less_like_those_before(complaint):
         return {tuple(each.tolist()) for each in torch.nn.functional.unfold(given[:1], 2, stride=2)[0].T}
 
     assert cut(patches) == cut(images) != cut(pixels)
-    assert abs(float(unlike(images, 2, "noise", draw).std()) - float(images.std())) < 0.02
-    with complaint("by"):
-        unlike(images, 2, "rows", draw)
+    assert abs(float(blended(images, 0.0, draw).std()) - float(images.std())) < 0.02
+    with complaint("similarity"):
+        blended(images, 2.0, draw)
     with complaint("method"):
         correction_of(RCMAE, None, images, images)
