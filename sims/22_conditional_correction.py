@@ -4,8 +4,8 @@ The gradient of RC-MAE's second term beside the lag of its teacher, which under 
 sum of past gradients. Across (a) to (c): how like inputs are to those of training. On the theory's layer s is the inner
 product of their features with those that were seen; on small ViTs images are s x + √(1 − s²) noise. A linear student's
 cosine falls with s, and so does the layer's; on a ViT noise meets the correction that images meet, as do images with
-permuted patches or pixels (d). (e) The same along training. (f to h) Error of reconstruction without the second term
-and with it, whatever is trained beside it.
+permuted patches or pixels (d). (e) The cosine along training. (f to h) Error of reconstruction without the second
+term and with it, whatever is trained beside it.
 
 Claims: RCMAE-CORRECTION, and runs beside it.
 Run:    python sims/22_conditional_correction.py [--quick | --full] [--redraw]
@@ -101,7 +101,7 @@ def panels(scale: str, found: Mapping[tuple[Any, ...], Trajectory]) -> list[Pane
         words: found["gap-positive", words]["reconstruction_error"].isel(cluster=0) @ shares
         for words in ON_LAYER
     }
-    of_vit = {by: {words: joined(trained(by, words), "loss") for words in ON_VIT} for by in BY}
+    of_vit = {by: {words: joined(trained(by, words), "loss")[1:] for words in ON_VIT} for by in BY}
     return [
         *correction_panels(layers, vits, EARLY, 3 * VIT_STEPS[scale] // 5),
         error_panel("layer, Δ > 0", layer, scale="clock"),

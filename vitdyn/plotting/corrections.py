@@ -13,12 +13,13 @@ from vitdyn.observables import Observable, TeacherCorrection
 from vitdyn.plotting.questions import Panel, Series
 from vitdyn.plotting.style import BLACK, BLUE, GREEN, VERMILLION
 from vitdyn.trajectory import Trajectory
-from vitdyn.vits.correction import BLENDS, INPUTS
+from vitdyn.vits.correction import BLENDS
 from vitdyn.vits.landscape_numbers import SHOWN
 
 _LOOKS = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "^"), (BLACK, "D"))
 _LIKE = np.array(list(BLENDS.values()))
-_SAME = max(BLENDS, key=lambda name: BLENDS[name])
+_SAME, _NOISE = "others", "noise"
+_KINDS = ("seen", _SAME, "patches", "pixels", _NOISE)
 
 
 BY_LIKENESS = tuple(
@@ -68,13 +69,15 @@ def correction_panels(
     directions = {name: _at(each.cosine, None).to_numpy() for name, each in layers.items()}
     sizes = {f"{name}, early": _at(each.strength, early).to_numpy() for name, each in layers.items()}
     sizes |= {name: each.strength.sel({SHOWN: list(BLENDS)}).to_numpy() for name, each in seen.items()}
-    kinds = {f"{name}: cosine": each.cosine.to_numpy() for name, each in seen.items()}
-    for name, each in seen.items():
-        kinds[f"{name}: norm"] = (each.strength / each.strength.sel({SHOWN: _SAME})).to_numpy()
+    kinds = {f"{name}: cosine": each.cosine for name, each in seen.items()}
+    kinds |= {
+        f"{name}: norm": each.strength / each.strength.sel({SHOWN: _SAME}) for name, each in seen.items()
+    }
+    shown = {name: each.sel({SHOWN: list(_KINDS)}).to_numpy() for name, each in kinds.items()}
     along = {
-        f"{name}, {shown}": each.cosine.sel({SHOWN: shown}).transpose(FRAME, SEED)[1:]
+        f"{name}, {kind}": each.cosine.sel({SHOWN: kind}).transpose(FRAME, SEED)[1:]
         for name, each in vits.items()
-        for shown in (_SAME, min(BLENDS, key=lambda name: BLENDS[name]))
+        for kind in (_SAME, _NOISE)
     }
     steps = next(iter(along.values()))["step"].to_numpy()
     across, cosine = "s, likeness to what was seen", "cosine with θ − θ̄"
@@ -93,8 +96,8 @@ def correction_panels(
             title="ViT: other images",
             across="",
             up="cosine; norm over others'",
-            series=told_apart(kinds, np.arange(len(INPUTS))),
-            ticks=[(place, name.replace("s = ", "")) for place, name in enumerate(INPUTS)],
+            series=told_apart(shown, np.arange(len(_KINDS))),
+            ticks=list(enumerate(_KINDS)),
             limits=None,
         ),
         Panel(
