@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ _LOOKS = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "^"), (BLACK, "D"))
 _LIKE = np.array(list(BLENDS.values()))
 _SAME, _NOISE = "others", "noise"
 _KINDS = ("seen", _SAME, "patches", "pixels", _NOISE)
+_PLACES = np.arange(len(_KINDS))
+_COSINE = "cosine with θ − θ̄"
 
 
 BY_LIKENESS = tuple(
@@ -48,8 +51,9 @@ def joined(runs: Sequence[Trajectory], name: str) -> xr.DataArray:
 
 def of_layer(run: Trajectory) -> Reading:
     """Return what a run of the layer has recorded of the correction."""
-    places = range(len(BLENDS))
-    return Reading(*(xr.concat([run[f"{name}_{at}"] for at in places], SHOWN) for name in Reading._fields))
+    inputs = xr.DataArray(list(BLENDS), dims=SHOWN, name=SHOWN)
+    numbers = ([run[f"{name}_{place}"] for place in range(len(BLENDS))] for name in Reading._fields)
+    return Reading(*(xr.concat(each, inputs) for each in numbers))
 
 
 def of_vits(runs: Sequence[Trajectory]) -> Reading:
@@ -62,70 +66,68 @@ def correction_panels(
 ) -> list[Panel]:
     """Return the panels of layers and of ViTs by their names.
 
-    Layers have inputs in the order of ``BLENDS``. Their sizes are those at step ``early``, where areas are not learned
-    yet; ViTs are looked at at step ``late``.
+    A layer's cosine is that at the end, its size that at step ``early``, where areas are not learned yet; ViTs are
+    looked at at step ``late``.
     """
     seen = {name: Reading(*(_at(each, late) for each in reading)) for name, reading in vits.items()}
-    directions = {name: _at(each.cosine, None).to_numpy() for name, each in layers.items()}
-    sizes = {f"{name}, early": _at(each.strength, early).to_numpy() for name, each in layers.items()}
-    sizes |= {name: each.strength.sel({SHOWN: list(BLENDS)}).to_numpy() for name, each in seen.items()}
-    kinds = {f"{name}: cosine": each.cosine for name, each in seen.items()}
-    kinds |= {
-        f"{name}: norm": each.strength / each.strength.sel({SHOWN: _SAME}) for name, each in seen.items()
-    }
-    shown = {name: each.sel({SHOWN: list(_KINDS)}).to_numpy() for name, each in kinds.items()}
-    along = {
-        f"{name}, {kind}": each.cosine.sel({SHOWN: kind}).transpose(FRAME, SEED)[1:]
-        for name, each in vits.items()
-        for kind in (_SAME, _NOISE)
-    }
-    steps = next(iter(along.values()))["step"].to_numpy()
-    across, cosine = "s, likeness to what was seen", "cosine with θ − θ̄"
-    looks = {name: each.cosine.sel({SHOWN: list(BLENDS)}).to_numpy() for name, each in seen.items()}
+    sizes = {f"{name}, early": _at(each.strength, early) for name, each in layers.items()}
+    sizes |= {name: each.strength for name, each in seen.items()}
+    relative = {name: each / each.sel({SHOWN: _SAME}) for name, each in sizes.items()}
+    over = "norm over that at s = 1"
     return [
-        Panel(title="layer: direction", across=across, up=cosine, series=told_apart(directions, _LIKE)),
-        Panel(title="ViT: direction", across=across, up=cosine, series=told_apart(looks, _LIKE)),
-        Panel(
-            title="size",
-            across=across,
-            up="norm over that at s = 1",
-            series=told_apart({name: each / each[0] for name, each in sizes.items()}, _LIKE),
-            limits=None,
+        _by_likeness(
+            "layer: direction",
+            _COSINE,
+            {name: each.cosine.isel({FRAME: -1}) for name, each in layers.items()},
         ),
-        Panel(
-            title="ViT: other images",
-            across="",
-            up="cosine; norm over others'",
-            series=told_apart(shown, np.arange(len(_KINDS))),
-            ticks=list(enumerate(_KINDS)),
-            limits=None,
-        ),
-        Panel(
-            title="ViT: along training",
-            across="step",
-            up=cosine,
-            series=told_apart({name: each.to_numpy() for name, each in along.items()}, steps),
-            kind="curve",
-            limits=None,
-        ),
+        _by_likeness("ViT: direction", _COSINE, {name: each.cosine for name, each in seen.items()}),
+        replace(_by_likeness("size", over, relative), limits=None),
+        _other_images(seen),
+        _along_training(vits),
     ]
 
 
-def error_panel(title: str, errors: Mapping[str, xr.DataArray], *, scale: str = "linear") -> Panel:
-    """Return a panel of errors of reconstruction, (frame, seed), along training."""
-    steps = next(iter(errors.values()))["step"].to_numpy()
-    series = told_apart(
-        {name: each.transpose(FRAME, SEED).to_numpy() for name, each in errors.items()}, steps
-    )
+def _by_likeness(title: str, up: str, values: Mapping[str, xr.DataArray]) -> Panel:
+    series = told_apart({name: _by_inputs(each, tuple(BLENDS)) for name, each in values.items()}, _LIKE)
+    return Panel(title=title, across="s, likeness to what was seen", up=up, series=series)
+
+
+def _other_images(seen: Mapping[str, Reading]) -> Panel:
+    """Return a panel of images of the last step, others, and what these are made into."""
+    values = {f"{name}: cosine": each.cosine for name, each in seen.items()}
+    for name, each in seen.items():
+        values[f"{name}: norm"] = each.strength / each.strength.sel({SHOWN: _SAME})
     return Panel(
-        title=title,
-        across="step",
-        up="error of masked patches",
-        series=series,
-        kind="curve",
-        scale=scale,
+        title="ViT: other images",
+        across="",
+        up="cosine; norm over others'",
+        series=told_apart({name: _by_inputs(each, _KINDS) for name, each in values.items()}, _PLACES),
+        ticks=list(enumerate(_KINDS)),
         limits=None,
     )
+
+
+def _along_training(vits: Mapping[str, Reading]) -> Panel:
+    """Return a panel of the cosine by step; before the first the teacher is its student."""
+    cosines = {
+        f"{name}, {kind}": each.cosine.sel({SHOWN: kind}).isel({FRAME: slice(1, None)})
+        for name, each in vits.items()
+        for kind in (_SAME, _NOISE)
+    }
+    return _curves("ViT: along training", _COSINE, cosines)
+
+
+def error_panel(title: str, errors: Mapping[str, xr.DataArray], *, scale: str = "linear") -> Panel:
+    """Return a panel of errors of reconstruction, by frame and seed, along training."""
+    return replace(_curves(title, "error of masked patches", errors), scale=scale)
+
+
+def _curves(title: str, up: str, values: Mapping[str, xr.DataArray]) -> Panel:
+    steps = next(iter(values.values()))["step"].to_numpy()
+    series = told_apart(
+        {name: each.transpose(FRAME, SEED).to_numpy() for name, each in values.items()}, steps
+    )
+    return Panel(title=title, across="step", up=up, series=series, kind="curve", limits=None)
 
 
 def told_apart(values: Mapping[str, np.ndarray], x: np.ndarray) -> list[Series]:
@@ -136,7 +138,10 @@ def told_apart(values: Mapping[str, np.ndarray], x: np.ndarray) -> list[Series]:
     ]
 
 
-def _at(values: xr.DataArray, step: int | None) -> xr.DataArray:
-    """Return (inputs, seed) at the first frame from ``step`` on, or at the last."""
-    frame = -1 if step is None else min(int((values["step"] < step).sum()), values.sizes[FRAME] - 1)
-    return values.isel({FRAME: frame}).transpose(SHOWN, SEED)
+def _at(values: xr.DataArray, step: int) -> xr.DataArray:
+    """Return values at the first frame from ``step`` on, or at the last."""
+    return values.isel({FRAME: min(int((values["step"] < step).sum()), values.sizes[FRAME] - 1)})
+
+
+def _by_inputs(values: xr.DataArray, names: Sequence[str]) -> np.ndarray:
+    return values.sel({SHOWN: list(names)}).transpose(SHOWN, SEED).to_numpy()
