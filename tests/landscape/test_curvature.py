@@ -294,6 +294,14 @@ def once(loss):
     return trace(Hessian(Surface(lambda at: loss(Once.apply(at["w"])), {"w": torch.ones(2)})))
 
 
+def squares(at):
+    return Once.apply(at["w"])
+
+
+def once_summed(outputs):
+    return Once.apply(outputs).sum()
+
+
 def weight_normalised():
     """A module whose second derivative is wrong in torch."""
     module, inputs = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 1)), torch.ones(3, 2)
@@ -321,6 +329,8 @@ def test_what_has_no_curvature_is_refused_in_one_line(rng):
         ("has no second derivative", lambda: once(lambda square: square.sum())),
         ("has no second derivative", lambda: once(lambda square: square.square().sum())),
         ("has no second derivative", lambda: trace(Hessian(weight_normalised()))),
+        ("has no second derivative", lambda: trace(GaussNewton(squares, torch.sum, w))),
+        ("has no second derivative", lambda: trace(GaussNewton(lambda at: at["w"], once_summed, w))),
         ("of 5 eigenvalues converged", lambda: top_eigenvalues(gaps, 5, tolerance=1e-15, rounds=1)),
         ("by = 'size'", lambda: top_eigenvalues(bowl, 1, by="size")),
         ("square matrix", lambda: trace(torch.ones(2, 3))),

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitdyn._errors import invalid_value, require_callable, require_kind
-from vitdyn.landscape.surface import NO_SECOND, Surface, Tensors, Vector
+from vitdyn.landscape.surface import NO_SECOND, Surface, Tensors, Vector, require_twice_differentiable
 
 
 class Operator(Protocol):
@@ -147,10 +147,13 @@ class GaussNewton:
             if not isinstance(found, Tensor) or not found.requires_grad:
                 words = "must return one tensor, a differentiable function of the parameters"
                 raise invalid_value("outputs", type(found).__name__, words)
+            apart = found.detach().requires_grad_()
+            loss = self.loss(apart)
+            for each in (found, loss):
+                require_twice_differentiable(each)
             cotangent = torch.zeros_like(found, requires_grad=True)
             pulled = pulled_back(found, tuple(leaves.values()), cotangent, create_graph=True)
-            apart = found.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.loss(apart), apart, create_graph=True)
+            (slope,) = torch.autograd.grad(loss, apart, create_graph=True)
         return found, tuple(leaves.values()), cotangent, pulled, apart, slope
 
     def __matmul__(self, vector: Vector) -> Vector:

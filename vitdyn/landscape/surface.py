@@ -122,7 +122,7 @@ class Surface:
                 words = "must be a differentiable function of the parameters"
                 raise invalid_value("loss", loss.item(), words)
             if create_graph:
-                _require_twice_differentiable(loss)
+                require_twice_differentiable(loss, _WRONG)
             found = torch.autograd.grad(
                 loss, tuple(leaves.values()), create_graph=create_graph, allow_unused=True
             )
@@ -199,17 +199,20 @@ class _Recorded(_Passed):
             raise invalid_value("loss", f"{self.met} stop-gradients", _ALIKE)
 
 
-def _require_twice_differentiable(loss: Tensor) -> None:
-    """Raise where a loss passes through what has no second derivative, and torch would give a wrong one for it."""
+def require_twice_differentiable(value: Tensor, wrong: Sequence[str] = ()) -> None:
+    """Raise where a value passes through what is marked once_differentiable, or is one of ``wrong``.
+
+    torch would take what such an operation adds to the second derivative for 0, or for something else.
+    """
     seen: set[Any] = {None}
-    ahead: list[Any] = [loss.grad_fn]
+    ahead: list[Any] = [value.grad_fn]
     while ahead:
         node = ahead.pop()
         if node in seen:
             continue
         seen.add(node)
         backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
-        if getattr(backward, "__code__", None) is _ONCE or node.name() in _WRONG:
+        if getattr(backward, "__code__", None) is _ONCE or node.name() in wrong:
             raise invalid_value("loss", node.name(), NO_SECOND)
         ahead += [before for before, _ in node.next_functions]
 
