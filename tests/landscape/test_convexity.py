@@ -205,5 +205,7 @@ def test_what_has_no_convexity_or_sharpness_is_refused_in_one_line(quadratic, co
         first_inflection(surface, AXES[0] * torch.nan)
     with complaint("ball", "ball='absolute'"):
         sharpness(quadratic([1.0], -1.0), 0.1, ball="weight")
+    with complaint("ball", "divides by 1 + L = -1"):
+        sharpness(Surface(lambda at: at["w"].sum() - 2, {"w": torch.zeros(2)}), 0.1, ball="keskar")
     with complaint("radius", "(0, inf)"):
         sharpness(surface, 0.0)

@@ -77,6 +77,11 @@ class _Ball:
         if not self.scale.any():
             words = "has no extent where all weights are 0: take ball='absolute'"
             raise invalid_value("ball", ball, words)
+        if self.boxed and self.loss <= -1:
+            words = (
+                f"divides by 1 + L = {1 + self.loss:.3g}: add a constant to the loss, or take another ball"
+            )
+            raise invalid_value("ball", ball, words)
 
     def gradient(self, place: Vector) -> Vector:
         """Return the gradient in the ball's coordinates, 0 where it is not finite."""
