@@ -8,8 +8,8 @@ differs from that of the plane beneath it. --full: photographs too.
 
 Claims: none. What pictures cannot show is measured and judged by the claims on landscapes.
 Run:    python sims/23_surfaces.py [--quick | --full] [--redraw]
-Takes:  half a minute on two cores with --quick (60 steps: that it runs, no result), 1.5 minutes by default, 3 with
-        --full; it needs no GPU
+Takes:  20 seconds on two cores with --quick (60 steps: that it runs, no result), 40 by default, 2 minutes with --full;
+        it needs no GPU
 """
 
 from vitdyn._tables import text_table
@@ -23,7 +23,7 @@ from vitdyn.vits.methods import RCMAE, Method, Reconstruction, Supervised
 
 STEM = "23_surfaces"
 METHODS: dict[str, Method] = {"MAE": Reconstruction(), "RC-MAE": RCMAE(), "supervised": Supervised()}
-STEPS = {"MAE": 600, "RC-MAE": 600, "supervised": 300}
+STEPS = {"MAE": 300, "RC-MAE": 300, "supervised": 200}
 QUICK = {"MAE": 60, "RC-MAE": 60, "supervised": 60}
 
 
@@ -44,9 +44,8 @@ def surveys(images: ImageSet, vit: SmallViT, *, quick: bool = False) -> dict[str
         landscape = Landscape(
             training=training,
             schedule=Schedule(frames=13, spacing="linear"),
-            images=64,
             measures=(),
-            final_points=15 if quick else 31,
+            final_points=15 if quick else 21,
         )
         found[name] = Experiment(name=f"surface-{training.method_name}", training=landscape)
     return found

@@ -35,8 +35,8 @@ from vitdyn.plotting.style import BLUE, GREEN, ORANGE, VERMILLION
 from vitdyn.trajectory import Trajectory
 from vitdyn.vits import Digits, Photographs, methods
 
-RUNS = {"quick": (5, 80, 4), "full": (5, 240, 7)}
-"""Seeds, steps of a ViT, frames."""
+RUNS = {"quick": (3, 80, 3, 4), "full": (5, 240, 7, 8)}
+"""Seeds, steps of a ViT, frames, directions."""
 STUDENTS = {
     "masked reconstruction": (methods.Reconstruction(), BLUE),
     "RC-MAE": (methods.RCMAE(momentum=0.9), GREEN),
@@ -54,16 +54,15 @@ Case = tuple[str, str, int]
 
 def experiments(scale: str) -> dict[Case, Experiment]:
     """Return the runs: a ViT for each method and seed, a run of the layer for each objective."""
-    seeds, steps, frames = RUNS[scale]
+    seeds, steps, frames, directions = RUNS[scale]
     images, patch = (Photographs(), 8) if scale == "full" else (Digits(), SMALL.patch)
     vit = replace(SMALL, patch=patch)
+    sizes = {"images": images, "vit": vit, "steps": steps, "frames": frames, "directions": directions}
     found = {}
     for words, (method, _) in STUDENTS.items():
         loss = "reconstruction" if isinstance(method, methods.RCMAE) else "pretraining"
         for seed in range(seeds):
-            found["vit", words, seed] = surveyed(
-                method, seed, images=images, vit=vit, steps=steps, loss=loss, frames=frames
-            )
+            found["vit", words, seed] = surveyed(method, seed, loss=loss, **sizes)
     for kind, objectives, patches, numbers in (("reach", LAYERS, 36, (REACH,)), ("nu", TEACHERS, 12, NU)):
         for words, (objective, _) in objectives.items():
             training = on_layer(

@@ -48,7 +48,7 @@ FEW = {
     "VIT_STEPS": {"quick": 3},
     "IMAGES": {"quick": 4},
     "FRAMES": 2,
-    "RUNS": {"quick": (1, 3, 3)},
+    "RUNS": {"quick": (1, 3, 3, 2)},
     "objectives_by_name": lambda: objectives_by_name(("mae", "cl")),
     "ordered_runs": lambda *given, **options: ordered_runs(*given, **options)[::5],
 }

@@ -53,6 +53,7 @@ def surveyed(
     measures: tuple[str, ...] = ("lines",),
     loss: str = "pretraining",
     frames: int = 2,
+    directions: int = 8,
 ) -> Experiment:
     """Return the landscape of a small ViT's loss along a training."""
     training = Pretraining(method=method, images=images or Digits(), vit=vit, steps=steps, seed=seed)
@@ -61,7 +62,7 @@ def surveyed(
         schedule=Schedule(frames=frames, spacing="linear"),
         loss=loss,
         measures=measures,
-        directions=8,
+        directions=directions,
         points=PLACES,
         half_width=HALF_WIDTH,
     )
