@@ -29,7 +29,7 @@ class Correction:
     @property
     def cosine(self) -> float:
         """The cosine between the gradient and the lag; NaN where one is 0."""
-        return cosine(self.gradient, self.lag)
+        return _ratio(self.gradient @ self.lag, self.gradient.norm() * self.lag.norm())
 
     @property
     def strength(self) -> float:
@@ -78,11 +78,6 @@ def teacher_correction(
         (forward,) = torch.autograd.grad(back, free, lag, retain_graph=True)
         linear = _pulled(made, leaves, forward)
     return Correction(gradient=gradient, linear=linear, lag=_joined(lag))
-
-
-def cosine(first: Vector, second: Vector) -> float:
-    """Return the cosine between two vectors; NaN where one is 0."""
-    return _ratio(first @ second, first.norm() * second.norm())
 
 
 def _pulled(made: Tensor, leaves: tuple[Tensor, ...], by: Tensor) -> Float[Tensor, " parameter"]:
