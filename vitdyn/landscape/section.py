@@ -37,10 +37,10 @@ class Section:
     """The loss L(θ + a d_1 + b d_2) on a grid, as an ``xarray.Dataset``.
 
     Its variable ``loss`` has the axes ``first`` and, of two directions, ``second``, whose coordinates are the multiples
-    of the directions. With derivatives there are ``slope`` ⟨∇L, d_i⟩ (axis ``direction``) and ``curvature`` d_iᵀ H d_j
-    (axes ``direction`` and ``with_direction``). What decides the numbers stands in the attribute ``spec``: digests of
-    the point, of each direction and of the grid, the loss at θ, and how stop-gradients are meant; with them the
-    directions' lengths and the cosine between them.
+    of the directions; ``section["loss"].plot()`` draws it. With derivatives there are ``slope`` ⟨∇L, d_i⟩ (axis
+    ``direction``) and ``curvature`` d_iᵀ H d_j (axes ``direction`` and ``with_direction``). What decides the numbers
+    stands in the attribute ``spec``: digests of the point, of each direction and of the grid, the loss at θ, and how
+    stop-gradients are meant; with them the directions' lengths and the cosine between them.
     """
 
     dataset: xarray.Dataset
