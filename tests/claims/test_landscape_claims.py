@@ -3,7 +3,7 @@
 import pytest
 
 from vitdyn.claims import check, passes
-from vitdyn.claims.landscape import LANDSCAPE_MAE_SMOOTHER, LANDSCAPE_TEACHER_CONVEX
+from vitdyn.claims.landscape import LANDSCAPE_MAE_SMOOTHER, LANDSCAPE_TEACHER_CONVEX, LatentRegression
 from vitdyn.experiments import ResultStore
 
 
@@ -16,3 +16,8 @@ def test_it_holds_and_its_controls_are_refuted(claim, tmp_path):
     told = "\n".join(f"{each.case}: {each.status} {each.interval}" for each in verdicts)
     assert all(each.status == each.expected for each in verdicts), told
     assert passes(verdicts)
+
+
+def test_a_target_that_there_is_not_is_named(complaint):
+    with complaint("target", "must be one of global, local"):
+        LatentRegression(target="loca")
