@@ -34,7 +34,7 @@ from vitdyn.theory import contrastive_hessian, reconstruction_hessian
 from vitdyn.trajectory import Trajectory
 
 contrast, reconstruction = cache(contrastive_hessian), cache(reconstruction_hessian)
-SEEDS, SAMPLES = {"quick": 3, "full": 12}, 128
+SEEDS, SAMPLES = {"quick": 2, "full": 12}, 128
 LAYOUTS, PATH, BEYOND = SIZES["gap-positive"], 128, (1e4, 1e6)
 OBJECTIVES, CLUSTERS = {"MAE": MaskedReconstruction(), "CL": Contrastive()}, {"MAE": 1, "CL": 2}
 LATENTS, ONE = Uniform(), Constant(value=1.25)

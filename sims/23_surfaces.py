@@ -23,7 +23,7 @@ from vitdyn.vits.methods import RCMAE, Method, Reconstruction, Supervised
 
 STEM = "23_surfaces"
 METHODS: dict[str, Method] = {"MAE": Reconstruction(), "RC-MAE": RCMAE(), "supervised": Supervised()}
-STEPS = {"MAE": 300, "RC-MAE": 300, "supervised": 200}
+STEPS = {"MAE": 240, "RC-MAE": 240, "supervised": 160}
 QUICK = {"MAE": 60, "RC-MAE": 60, "supervised": 60}
 
 
@@ -43,9 +43,9 @@ def surveys(images: ImageSet, vit: SmallViT, *, quick: bool = False) -> dict[str
         training = Pretraining(method=method, images=images, vit=vit, steps=steps)
         landscape = Landscape(
             training=training,
-            schedule=Schedule(frames=13, spacing="linear"),
+            schedule=Schedule(frames=9, spacing="linear"),
             measures=(),
-            final_points=15 if quick else 21,
+            final_points=11 if quick else 17,
         )
         found[name] = Experiment(name=f"surface-{training.method_name}", training=landscape)
     return found
