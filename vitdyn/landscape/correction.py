@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import nan
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from vitdyn.landscape.operators import pulled_back
 from vitdyn.landscape.surface import Tensors, Vector
 
 
@@ -71,21 +71,13 @@ def teacher_correction(
             target = outputs({name: teacher[name].detach() for name in at})
     with torch.enable_grad():
         made = outputs(at)
-        gradient = _pulled(made, leaves, (made - target).detach())
+        gradient = pulled_back(made, leaves, (made - target).detach())
         # J v is the derivative of Jᵀu, which is linear in u, by u
         free = torch.zeros_like(made, requires_grad=True)
         back = torch.autograd.grad(made, leaves, free, create_graph=True, materialize_grads=True)
         (forward,) = torch.autograd.grad(back, free, lag, retain_graph=True)
-        linear = _pulled(made, leaves, forward)
-    return Correction(gradient=gradient, linear=linear, lag=_joined(lag))
-
-
-def _pulled(made: Tensor, leaves: tuple[Tensor, ...], by: Tensor) -> Float[Tensor, " parameter"]:
-    return _joined(torch.autograd.grad(made, leaves, by, retain_graph=True, materialize_grads=True))
-
-
-def _joined(parts: list[Tensor] | tuple[Tensor, ...]) -> Float[Tensor, " parameter"]:
-    return torch.cat([part.reshape(-1) for part in parts])
+        linear = pulled_back(made, leaves, forward)
+    return Correction(gradient=gradient, linear=linear, lag=torch.cat([part.reshape(-1) for part in lag]))
 
 
 def _ratio(above: Tensor, below: Tensor) -> float:

@@ -24,8 +24,6 @@ NUMBERS = {
 }
 """Symbol and meaning of each."""
 DISTANCES = ("convex_radius", "first_inflection")
-
-
 DOWNHILL = "downhill"
 
 

@@ -60,7 +60,23 @@ class Matrix:
         return self.entries @ _checked(vector, self)
 
 
-class Hessian:
+class _OfSurface:
+    """What all operators on the parameters of a ``surface`` are: of its dimension, and like its point."""
+
+    surface: Surface
+
+    @property
+    def dimension(self) -> int:
+        """How many parameters there are."""
+        return self.surface.dimension
+
+    @property
+    def like(self) -> Tensor:
+        """The point, whose precision and device the vectors have."""
+        return self.surface.point
+
+
+class Hessian(_OfSurface):
     """The Hessian H = ∂²L/∂θ² of a surface at its point, as the products H v.
 
     The graph of the gradient is made once and differentiated at each product: as many backward passes as products.
@@ -77,16 +93,6 @@ class Hessian:
         require_kind("surface", surface, Surface)
         self.surface = surface
 
-    @property
-    def dimension(self) -> int:
-        """How many parameters there are."""
-        return self.surface.dimension
-
-    @property
-    def like(self) -> Tensor:
-        """The point, whose precision and device the vectors have."""
-        return self.surface.point
-
     @cached_property
     def _gradient(self) -> tuple[Vector, tuple[Tensor, ...]]:
         with twice_differentiable():
@@ -102,7 +108,7 @@ class Hessian:
             return pulled_back(gradient, leaves, vector)
 
 
-class GaussNewton:
+class GaussNewton(_OfSurface):
     """The part Jᵀ (∂²ℓ/∂f²) J of the Hessian of ℓ(f(θ)), J = ∂f/∂θ: curvature of the loss of outputs alone.
 
     ``outputs`` takes tensors by name and returns f, one tensor of any shape; ``loss`` takes f and returns a number;
@@ -127,16 +133,6 @@ class GaussNewton:
         require_callable("loss", loss)
         self.outputs, self.loss = outputs, loss
         self.surface = Surface(lambda at: loss(outputs(at)), parameters)
-
-    @property
-    def dimension(self) -> int:
-        """How many parameters there are."""
-        return self.surface.dimension
-
-    @property
-    def like(self) -> Tensor:
-        """The point, whose precision and device the vectors have."""
-        return self.surface.point
 
     @cached_property
     def _graphs(self) -> tuple[Tensor, tuple[Tensor, ...], Tensor, Vector, Tensor, Tensor]:

@@ -99,4 +99,4 @@ def _mean(
             found = Estimate.of(draws)
             if len(draws) >= _LEAST_DRAWS and found.error <= relative_error * abs(found.value):
                 break
-    return Estimate.of(draws)
+    return found

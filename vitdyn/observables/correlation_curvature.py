@@ -39,7 +39,9 @@ class AlongCorrelation:
 
     def __call__(self, state: ModelState) -> Tensor:
         """Return the curvature of the one seed of a state, on its batch."""
-        surface, layout = loss_surface(state), state.batch.layout
+        # one graph for all directions that are recorded of a state
+        hessian, layout = state.shared(_hessian), state.batch.layout
+        surface = hessian.surface
         made = {name: torch.zeros_like(each) for name, each in surface.parameters.items()}
         if self.kind.endswith("keys"):
             made["position_position"] += torch.from_numpy(self._differences(layout)).to(surface.point)
@@ -47,7 +49,7 @@ class AlongCorrelation:
             made["feature_position"][self._raised(layout)] = 1
         direction = surface.vector(made)
         direction = direction / direction.norm()
-        return (direction @ (Hessian(surface) @ direction))[None]
+        return (direction @ (hessian @ direction))[None]
 
     def _raised(self, layout: PatchLayout) -> tuple[np.ndarray, ...]:
         """Return (query, cluster, area) of each correlation that is raised."""
@@ -68,6 +70,10 @@ class AlongCorrelation:
         member = (area == np.arange(layout.areas)[:, None]).astype(float)
         counts = np.maximum(allowed @ member.T, 1)
         return (drawn - (drawn @ member.T / counts) @ member) * allowed
+
+
+def _hessian(state: ModelState) -> Hessian:
+    return Hessian(loss_surface(state))
 
 
 CORRELATION_CURVATURES = tuple(

@@ -121,7 +121,7 @@ class Survey:
         return [surface.vector(each).to(surface.point) for each in self.kept]
 
     def _distance_to_end(self, surface: Surface) -> float:
-        return float((self._path(surface)[-1] - surface.point).norm())
+        return float((surface.vector(self.kept[-1]).to(surface.point) - surface.point).norm())
 
     def _save(self, path: Path | None) -> None:
         if path:
