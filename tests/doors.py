@@ -252,6 +252,7 @@ DOORS = {
 }
 REGIME, LAW = theory.Regime(patches=1e4, kappa_c=0.9, kappa_s=0.3), Uniform()
 WORDS = {"symbol": "T", "statement": "", "source": "", "note": ""}
+OF_MODELS = {"heads": 2, "hessian": theory.reconstruction_hessian(SIZES, LAW)}
 CONTRAST = {"distribution": LAW, "temperature": 1.0, "negatives": 8, "clusters": 2}
 OF_FAMILIES = {
     "sizes": SIZES,
@@ -302,6 +303,7 @@ DOORS |= {
                     **CONTRAST,
                     **OF_FAMILIES,
                     **OF_TEACHERS,
+                    **OF_MODELS,
                 }.get(name, parameter.default)
                 for name, parameter in inspect.signature(each).parameters.items()
             },

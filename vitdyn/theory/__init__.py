@@ -20,6 +20,14 @@ from vitdyn.theory.gradient_correction import (
     linear_correction,
     noise_ratio,
 )
+from vitdyn.theory.heads import (
+    disorder_size,
+    head_difference_growth,
+    head_difference_rates,
+    head_invariant,
+    one_head_twin,
+    parting_size,
+)
 from vitdyn.theory.hessian import (
     RowCorrelations,
     contrastive_hessian,
@@ -68,12 +76,13 @@ __all__ = [
     "Curvature", "Phase", "Prediction", "Rate", "Regime", "RowCorrelations", "SymmetryClass",
     "areas_log_amplitude", "centre_threshold", "class_temperature", "collapse_loss", "collapse_threshold",
     "contrastive_hessian", "contrastive_level", "contrastive_time", "critical_clusters",
-    "curvature_after", "discounts", "error_factor", "first_lead", "frozen_teacher_attention",
-    "global_area_time", "global_query_level", "largest_stable_step", "lead_of_loss", "linear_correction",
+    "curvature_after", "discounts", "disorder_size", "error_factor", "first_lead",
+    "frozen_teacher_attention", "global_area_time", "global_query_level", "head_difference_growth",
+    "head_difference_rates", "head_invariant", "largest_stable_step", "lead_of_loss", "linear_correction",
     "local_area_time", "local_area_time_bound", "lost_correlation_exponent", "mixture_threshold",
-    "noise_ratio", "own_area_curvature", "own_area_level", "own_cluster_share", "phase_one_level",
-    "phase_one_start", "phases", "position_correlation_exponent", "position_correlation_ratio",
-    "reconstruction_hessian", "reconstruction_hessian_at", "reconstruction_infimum",
-    "repulsion_threshold", "start_curvatures", "student_pace", "tail_exponent", "take_over_level",
-    "uniform_threshold",
+    "noise_ratio", "one_head_twin", "own_area_curvature", "own_area_level", "own_cluster_share",
+    "parting_size", "phase_one_level", "phase_one_start", "phases", "position_correlation_exponent",
+    "position_correlation_ratio", "reconstruction_hessian", "reconstruction_hessian_at",
+    "reconstruction_infimum", "repulsion_threshold", "start_curvatures", "student_pace", "tail_exponent",
+    "take_over_level", "uniform_threshold",
 ]  # fmt: skip
