@@ -1,7 +1,8 @@
 """Several heads, F = (1/H) Σ_h A^h z: the pace of equal heads, and whether differences between heads grow or fade.
 
-With L(Q_1, …, Q_H) = ℓ(mean of outputs), a second derivative between two heads acts on the mean output alone (ℓ''), one
-within a head has the residual's curvature besides. Differences δ, Σ_h δ_h = 0, leave the mean as it is to first order:
+With L(Q_1, …, Q_H) = ℓ(mean of outputs), a second derivative between two heads acts on the mean output alone (ℓ''),
+one within a head has the residual's curvature besides. Differences δ, Σ_h δ_h = 0, leave the mean as it is to first
+order:
 
     dδ/dt = −(1/H) R δ,   R = ∂²L − (Gauss–Newton part) of one head
 
@@ -53,8 +54,8 @@ def one_head_twin(heads: int, learning_rate: float, weight_decay: float = 0.0) -
 def head_difference_rates(hessian: Sequence[SymmetryClass], heads: int = 2) -> dict[str, float]:
     """Return the rates dδ/dt / δ of a difference between heads, by coordinate of the symmetric class of one row.
 
-    −(∂²L − Gauss–Newton)/H along each coordinate: positive where heads part, negative where they become copies. Exact to
-    first order in δ, for MAE and InfoNCE. ``hessian`` has the classes of ``reconstruction_hessian`` (at Q = 0),
+    −(∂²L − Gauss–Newton)/H along each coordinate: positive where heads part, negative where they become copies. Exact
+    to first order in δ, for MAE and InfoNCE. ``hessian`` has the classes of ``reconstruction_hessian`` (at Q = 0),
     ``reconstruction_hessian_at`` (along a trajectory) or ``contrastive_hessian``; times are η · steps.
 
     At Q = 0, to leading order, with ν = 1 − γ and m_4 = E z⁴: own area of a local query +γν m_4 P^{−(1−κ_s)}/H, global
@@ -76,9 +77,10 @@ def head_difference_rates(hessian: Sequence[SymmetryClass], heads: int = 2) -> d
 def head_difference_growth(attention: ArrayLike, start: ArrayLike) -> Float[np.ndarray, "*time"]:
     """Return δ(t)/δ(0) = A(1 − A)/(A_0(1 − A_0)) of a difference in the logit to an area with attention A, from A_0.
 
-    It holds in every phase at constant z while the other areas' attention is one weight, so for each area in its turn: own
-    areas and, in contrast, the global one grow by 1/(4 A_0) until A = 1/2 and become copies after; the correlation with
-    the global area, which falls in phase I, becomes a copy at once. The small-δ limit of ``head_invariant``. Source: ours.
+    It holds in every phase at constant z while the other areas' attention is one weight, so for each area in its
+    turn: own areas and, in contrast, the global one grow by 1/(4 A_0) until A = 1/2 and become copies after; the
+    correlation with the global area, which falls in phase I, becomes a copy at once. The small-δ limit of
+    ``head_invariant``. Source: ours.
 
     >>> vd.theory.head_difference_growth([0.1, 0.5, 0.99], 0.02).round(2)
     array([ 4.59, 12.76,  0.51])
@@ -93,9 +95,9 @@ def head_difference_growth(attention: ArrayLike, start: ArrayLike) -> Float[np.n
 def head_invariant(attention: ArrayLike) -> Float[np.ndarray, "*head"]:
     """Return Ψ = o − 1/o + 2 log o, o = A/(1 − A), whose difference between two heads is conserved, however large.
 
-    dφ_h/dt = (1/H) g z A_h(1 − A_h) with the same pull g for all heads, since it belongs to their mean: dΨ/dt = z² g/H.
-    In the tail 1/(1 − A_h) differ by constants while they grow, so heads end as copies. Constant z, one weight of all else.
-    In contrast the same holds of every query and head. Source: ours.
+    dφ_h/dt = (1/H) g z A_h(1 − A_h) with the same pull g for all heads, since it belongs to their mean: dΨ/dt = z²
+    g/H. In the tail 1/(1 − A_h) differ by constants while they grow, so heads end as copies. Constant z, one weight
+    of all else. In contrast the same holds of every query and head. Source: ours.
     """
     now = _attention("attention", attention)
     odds = now / (1 - now)
@@ -108,10 +110,10 @@ def parting_size(
 ) -> float:
     """Return the size σ of initial entries at which two heads' logits to an area differ by 1 at their farthest.
 
-        σ = 4 A_0 (1 − A_0)/√(2 (m_2 + 1/V)),   A_0 = (1 − γ)C/P,   V = (1 − γ)C visible keys, C without the query itself
+        σ = 4 A_0 (1 − A_0)/√(2 (m_2 + 1/V)),   A_0 = (1 − γ)C/P,   V = (1 − γ)C,  C without the query
 
-    ≍ P^{−(1−κ_s)} for a local area. Well below it heads are copies all along; above it they take the area one after the
-    other, and are copies again at the end. Linear in σ (``head_difference_growth`` at A = 1/2). Source: ours.
+    ≍ P^{−(1−κ_s)} for a local area. Well below it heads are copies all along; above it they take the area one after
+    the other, and are copies again at the end. Linear in σ (``head_difference_growth`` at A = 1/2). Source: ours.
 
     >>> sizes = vd.AreaSizes.from_exponents(1e4, kappa_c=0.9, kappa_s=0.3)
     >>> round(vd.theory.parting_size(sizes, vd.Constant(value=1.0)), 4)
@@ -126,9 +128,9 @@ def parting_size(
 def disorder_size(sizes: AreaSizes, distribution: Distribution) -> Prediction:
     """σ from which on initial disorder is as large as what is learned: [√(log N/2), √(2 log N)]/√m_2, N areas.
 
-    Of N random logits of size σ√m_2 the largest is σ√(2 m_2 log N). At the lower end it equals log N, the logit with which
-    an area takes over from equal ones; at the upper end a head's attention is condensed on one random area (the random
-    energy model's transition). Leading order in log N: a border of tens of per cent. Source: ours.
+    Of N random logits of size σ√m_2 the largest is σ√(2 m_2 log N). At the lower end it equals log N, the logit with
+    which an area takes over from equal ones; at the upper end a head's attention is condensed on one random area (the
+    random energy model's transition). Leading order in log N: a border of tens of per cent. Source: ours.
     """
     require_kind("sizes", sizes, AreaSizes)
     scale = sqrt(log(1 + sizes.local_areas) / distribution.second_moment)
