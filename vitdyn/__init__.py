@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Schedule, Training
     from vitdyn.dynamics.simulate import simulate, simulate_grid
     from vitdyn.experiments import Experiment, ResultStore, register, run
+    from vitdyn.models import Correlations, Model, OneLayer, Parameters, Transformer, area_attention
     from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
     from vitdyn.observables import RECORD, Observable, learned_regime, metric_observables
     from vitdyn.reduced import ExactReduction, MeanField, integrate
@@ -45,11 +46,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLAIMS", "RECORD", "Adam", "AreaSizes", "Beta", "Case", "Claim", "Constant", "Contrastive", "Control",
-    "Custom", "ExactReduction", "Experiment", "GradientDescent", "MaskedReconstruction", "MeanField", "Measurement",
-    "Mixture", "Momentum", "Objective", "Observable", "PatchGenerator", "PatchLayout",
-    "ResultStore", "Runtime", "Schedule", "Training", "Trajectory", "TruncatedNormal", "TwoPoint", "Uniform",
-    "check", "integrate", "landscape", "learned_regime", "losses", "metric_observables", "metrics", "objectives",
-    "observables", "orthonormal_basis", "over_seeds", "plot", "register", "run", "simulate", "simulate_grid", "theory",
+    "Correlations", "Custom", "ExactReduction", "Experiment", "GradientDescent", "MaskedReconstruction",
+    "MeanField", "Measurement", "Mixture", "Model", "Momentum", "Objective", "Observable", "OneLayer",
+    "Parameters", "PatchGenerator", "PatchLayout", "ResultStore", "Runtime", "Schedule", "Training", "Trajectory",
+    "Transformer", "TruncatedNormal", "TwoPoint", "Uniform", "area_attention", "check", "integrate", "landscape",
+    "learned_regime", "losses", "metric_observables", "metrics", "objectives", "observables", "orthonormal_basis",
+    "over_seeds", "plot", "register", "run", "simulate", "simulate_grid", "theory",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -17,6 +17,8 @@ PATCH = "patch"
 SAMPLE = "sample"
 STATISTIC = "statistic"
 TRAINING_STEP = "training_step"
+LAYER = "layer"
+HEAD = "head"
 
 STATISTICS = ("mean", "minimum", "maximum")
 GLOBAL_AREA = 0

@@ -40,7 +40,7 @@ class Registry(Mapping[str, Any]):
 
 
 def register(kind: Any, *, name: str | None = None) -> Any:
-    """Make an objective, a distribution of latents, an optimizer or an observable known by its name; return it.
+    """Make an objective, a model, a distribution of latents, an optimizer or an observable known by name; return it.
 
     JSON, result stores and the command line take it from then on (``vitdyn --module FILE.py run NAME``). An
     ``Observable`` is an object and has its name. Of a class the name is ``name``, or the class's own, or made of the
@@ -58,7 +58,7 @@ def register(kind: Any, *, name: str | None = None) -> Any:
     """
     table = next((table for table in _TABLES if table.takes(kind)), None)
     if table is None:
-        words = "must be an Observable, or the class of an objective, a distribution or an optimizer"
+        words = "must be an Observable, or the class of an objective, a distribution, an optimizer or a model"
         raise invalid_value("kind", kind, words)
     table.add(_name_of(kind, name, table) if isinstance(kind, type) else kind.name, kind)
     return kind

@@ -38,6 +38,7 @@ PURPOSES = (
     "objective",
     "directions",
     "curvature",
+    "model",
 )
 
 

@@ -31,7 +31,7 @@ class Frame:
         owners = ((None, objective),) * len(self.batch.seeds)
         state = ModelState(problem.correlations, objective, self.forward, 0, None, owners)
         content = problem.correlations.content_queries
-        self.declared = [each for each in RECORD if content or not each.needs_content_queries]
+        self.declared = [each for each in RECORD if content or each.needs != "content queries"]
         self.state, self.found = state, observe(state, self.declared)
 
     def cells(self):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from math import ceil, isqrt, sqrt
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,9 +115,36 @@ class PatchBatch:
         """Samples per seed."""
         return self.cluster.shape[1]
 
+    def map(
+        self, function: Callable[..., Tensor], *others: PatchBatch, seeds: tuple[int, ...] | None = None
+    ) -> PatchBatch:
+        """Return the batch of what ``function`` makes of each tensor, given with it the same one of each of ``others``.
+
+        ``seeds`` are those of the result where they are not the batch's own. Every tensor leads with seed and sample.
+        """
+        made: dict[str, Any] = {
+            each.name: function(part, *(getattr(other, each.name) for other in others))
+            for each in fields(self)
+            if isinstance(part := getattr(self, each.name), Tensor)
+        }
+        return replace(self, **made, seeds=self.seeds if seeds is None else seeds)
+
     def part(self, samples: slice) -> PatchBatch:
         """Return the batch of some of the samples."""
-        return replace(self, cluster=self.cluster[:, samples], latents=self.latents[:, samples])
+        return self.map(lambda tensor: tensor[:, samples])
+
+    @property
+    def contents_shape(self) -> tuple[int, int, int, int]:
+        """The shape of ``contents()``: seed, sample, patch, feature."""
+        layout = self.layout
+        return len(self.seeds), self.count, layout.patches, layout.clusters * layout.areas
+
+    def contents(self) -> Float[Tensor, "seed sample patch feature"]:
+        """Return the patches X_p in coordinates of feature space, (k, j): ``PatchGenerator.feature_count`` of them.
+
+        Memory: seeds · samples · P · F numbers.
+        """
+        return self.in_all_clusters((self.membership * self.latents[..., None]).mT)
 
     @cached_property
     def area(self) -> Int[Tensor, "seed sample patch"]:
@@ -160,6 +188,18 @@ class PatchBatch:
         place = torch.nn.functional.one_hot(self.cluster, self.layout.clusters).to(values)
         place = place.reshape(*place.shape[:2], *[1] * (values.ndim - 3), -1)
         return (place[..., :, None] * values[..., None, :]).flatten(-2)
+
+    def similarity(
+        self, one: Float[Tensor, "seed sample area"], other: Float[Tensor, "seed sample area"]
+    ) -> Float[Tensor, "seed sample sample"]:
+        """Return ⟨F_b, F'_c⟩ of vectors in the features of each sample's own cluster, orthogonal to those of others."""
+        products = torch.bmm(one, other.transpose(1, 2))
+        return products * self.same_cluster if self.layout.clusters > 1 else products
+
+    @property
+    def same_cluster(self) -> Bool[Tensor, "seed sample sample"]:
+        """Which samples are of the same cluster."""
+        return self.cluster[:, :, None] == self.cluster[:, None]
 
     def _times_latents(self, rows: Float[Tensor, "cluster area feature"]) -> Tensor:
         """Return for each patch its area's row times its latent."""
@@ -240,6 +280,11 @@ class PatchGenerator:
             raise invalid_value(
                 "latents", self.latents, f"must be a distribution: one of {known}, or Custom(...)"
             )
+
+    @property
+    def feature_count(self) -> int:
+        """F, the dimension of feature space: K · N orthonormal features."""
+        return self.layout.clusters * self.layout.areas
 
     @cached_property
     def _absent(self) -> Bool[np.ndarray, "cluster area"] | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitdyn._axes import AREA, CLUSTER, KEY, KEY_AREA, QUERY, SEED
 from vitdyn.dynamics.checkpoint import State
-from vitdyn.dynamics.grid import Replica
+from vitdyn.dynamics.grid import Replica, is_layer
 from vitdyn.dynamics.training import Training
 from vitdyn.observables.labels import labelled_trajectory
 from vitdyn.trajectory import Trajectory
@@ -75,7 +75,8 @@ def assemble(
     values = {name: frames[:, places] for name, frames in recorded.frames.items()}
     values |= {name: series[places] for name, series in recorded.series.items()}
     for name, block in recorded.final.items() if keep_final_state else ():
-        (axes, symbol), meaning = FINAL[name], f"{name} of every position at the end"
+        axes, symbol = _final_axes(name, block, training)
+        meaning = f"{name} of every position at the end" if symbol else f"{name} at the end"
         final[f"final_{name}"] = (axes, block[places], {"symbol": symbol, "long_name": meaning})
     steps = np.array(training.schedule.recorded_steps(training.steps))
     made_by = _made_by([recorded.parts[cell, seed] for seed in training.seed_numbers], training)
@@ -88,6 +89,13 @@ def assemble(
         others=final,
         attributes={"spec": spec, "device": device, "seconds": seconds, **made_by},
     )
+
+
+def _final_axes(name: str, block: np.ndarray, training: Training) -> tuple[tuple[str, ...], str]:
+    """Return axes and symbol of a block of Q; of another model's tensor axes that are numbered."""
+    if is_layer(training):
+        return FINAL[name]
+    return (SEED, *(f"{name}_{axis}" for axis in range(1, block.ndim))), ""
 
 
 def _made_by(parts: Sequence[Sequence[tuple[int, str, str]]], training: Training) -> dict[str, str]:

@@ -5,7 +5,7 @@ Samples come in the order of their clusters, which changes no distribution (they
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -90,9 +90,7 @@ class BatchSource:
         picks.sort(axis=1)  # the data set lies in the order of its clusters, and so does each minibatch
         rows = torch.arange(len(self.seeds), device=self.device)[:, None]
         columns = torch.from_numpy(picks).to(self.device)
-        return replace(
-            dataset, cluster=dataset.cluster[rows, columns], latents=dataset.latents[rows, columns]
-        )
+        return dataset.map(lambda tensor: tensor[rows, columns])
 
 
 def _require_batch(

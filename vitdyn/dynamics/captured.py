@@ -27,7 +27,7 @@ from vitdyn.dynamics.divergence import noted_bad_values
 from vitdyn.dynamics.gradient import Workspaces, loss_gradient
 from vitdyn.dynamics.group import Group
 from vitdyn.dynamics.optimizers import Adam, GradientDescent
-from vitdyn.kernels import Correlations
+from vitdyn.kernels import Parameters
 from vitdyn.kernels.plan import capturable_backend
 from vitdyn.objectives import Residual, hyperparameter
 from vitdyn.objectives.contract import closed_form_of
@@ -126,7 +126,7 @@ class CudaGraphStepper:
         ones = torch.ones(len(self.batches.seeds), device=self.batches.device)
         return ones * hyperparameter(self.group.rows.optimizer, lambda one: one.learning_rate, ones)
 
-    def _follow(self, gradient: Correlations) -> None:
+    def _follow(self, gradient: Parameters) -> None:
         """Let the optimizer take a step, and note in place who is not finite after it."""
         group = self.group
         group.rows.optimizer.step(group.correlations, gradient, group.optimizer, group.step)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.trajectory import Trajectory
 
 
@@ -37,7 +37,7 @@ class DivergenceError(ArithmeticError):
 
 
 def noted_bad_values(
-    correlations: Correlations, first_bad: Int[Tensor, " seed"], step: int | Tensor
+    correlations: Parameters, first_bad: Int[Tensor, " seed"], step: int | Tensor
 ) -> Int[Tensor, " seed"]:
     """Return ``first_bad`` with ``step`` for seeds that are not finite and were till now (−1), without waiting."""
     # on CPU one number a block tells the usual case; on a GPU to look at it would be to wait

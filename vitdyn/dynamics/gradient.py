@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
 from vitdyn.kernels import Correlations, Path, factored, plan_for
 from vitdyn.kernels.workspace import Workspace
-from vitdyn.models import area_attention
+from vitdyn.models import Model, OneLayer, Parameters, area_attention
+from vitdyn.models.model import CLOSED_FORMS
 from vitdyn.objectives import ForwardPass, MeanPooled, Objective, Residual
 from vitdyn.objectives import State as ObjectiveState
 from vitdyn.objectives.closed_form import Means
@@ -22,9 +25,14 @@ from vitdyn.objectives.contract import (
     attention_gradient,
     closed_form_of,
     has_state,
+    loss_of,
     mean_gradient_of,
 )
 from vitdyn.objectives.forward import Lazily
+from vitdyn.objectives.model_pass import model_pass
+
+LAYER = OneLayer()
+Weights = TypeVar("Weights", bound=Parameters)
 
 Gradients = tuple[Tensor | None, ...]
 """∂L/∂A of each view, (seed, sample, area, #query): a query axis of 1 stands for all, None for no dependence."""
@@ -47,26 +55,77 @@ Backward = Callable[[Gradients], Correlations]
 
 
 def forward_pass(
-    correlations: Correlations,
+    correlations: Parameters,
     batch: PatchBatch,
     views: Views,
     state: ObjectiveState,
     workspaces: Workspaces | None = None,
+    *,
+    model: Model = LAYER,
 ) -> ForwardPass:
-    """Return the area attention of the model on every view of a batch, for evaluation."""
+    """Return a batch seen through the model, for evaluation: of the layer with area attention on every view."""
+    if not isinstance(correlations, Correlations) or CLOSED_FORMS not in model.offers:
+        return model_pass(model, correlations, batch, views, state)
     attention, _ = _attend_to_views(correlations, batch, views, workspaces or Workspaces())
     return ForwardPass(batch, views, attention, state, _attender(batch, views))
 
 
 def loss_gradient(
-    correlations: Correlations,
+    correlations: Weights,
     objective: Objective,
     batch: PatchBatch,
     views: Views,
     state: ObjectiveState,
     workspaces: Workspaces | None = None,
+    *,
+    model: Model = LAYER,
+) -> tuple[Weights, ForwardPass]:
+    """Return the gradient of the loss with its weight decay, each seed by itself, and the forward pass.
+
+    Of the theory's layer by its kernels, of any other ``model`` by autograd of its outputs.
+    """
+    if isinstance(correlations, Correlations) and CLOSED_FORMS in model.offers:
+        found: Any = _layer_gradient(correlations, objective, batch, views, state, workspaces)
+    else:
+        found = _model_gradient(model, correlations, objective, batch, views, state)
+    return add_decay(objective, found[0], correlations), found[1]
+
+
+def _model_gradient(
+    model: Model,
+    parameters: Parameters,
+    objective: Objective,
+    batch: PatchBatch,
+    views: Views,
+    state: ObjectiveState,
+) -> tuple[Parameters, ForwardPass]:
+    # what the objective remembers it may read off the pass after the model has moved in place
+    kept = parameters.map(torch.clone) if has_state(objective) else parameters
+    leaves = kept.map(lambda block: block.detach().requires_grad_())
+    names = leaves.named()
+    with torch.enable_grad():
+        live = model_pass(model, leaves, batch, views, state)
+        total = loss_of(objective, live).sum()
+    if not total.requires_grad:
+        what = f"{type(model).__name__}.outputs"
+        raise invalid_value(
+            what, "a constant", "the loss must depend on the parameters by differentiable operations"
+        )
+    found = torch.autograd.grad(total, list(names.values()), materialize_grads=True)
+    gradient = parameters.rebuilt(dict(zip(names, found, strict=True)))
+    # the graph goes: a state's own parts are trained on outputs that are as they were
+    return gradient, live.detached()
+
+
+def _layer_gradient(
+    correlations: Correlations,
+    objective: Objective,
+    batch: PatchBatch,
+    views: Views,
+    state: ObjectiveState,
+    workspaces: Workspaces | None,
 ) -> tuple[Correlations, ForwardPass]:
-    """Return ∂/∂Q of the loss with its weight decay, each seed by itself, and the forward pass.
+    """Return the gradient by the kernels, without weight decay.
 
     On a fused path of the plan no attention lies in memory, and the forward pass makes it when it is asked for; with
     ``workspaces`` that must be before the correlations change (else ``RuntimeError``), unless the objective has a state
@@ -110,8 +169,7 @@ def loss_gradient(
         )
         parts.append(backward(gradients))
     # in place: the first part lies in scratch that is this call's own until the next
-    gradient = reduce(lambda total, part: total.map(Tensor.add_, part), parts)
-    return add_decay(objective, gradient, correlations), forward
+    return reduce(lambda total, part: total.map(Tensor.add_, part), parts), forward
 
 
 def _of_each_query(
@@ -157,11 +215,12 @@ def _versions(correlations: Correlations) -> list[int]:
     return [block._version for block in correlations.named().values()]
 
 
-def _attender(batch: PatchBatch, views: Views) -> Callable[[Correlations, int | None], Tensor]:
+def _attender(batch: PatchBatch, views: Views) -> Callable[[Parameters, int | None], Tensor]:
     # a loss asks for its teacher's, trained parts ask through the loss once more, and a centre after the step
     kept: dict[Hashable, tuple[Sequence[Tensor], Tensor, int]] = {}
 
-    def attend(correlations: Correlations, view: int | None) -> Tensor:
+    def attend(correlations: Parameters, view: int | None) -> Tensor:
+        assert isinstance(correlations, Correlations)
         blocks = tuple(correlations.named().values())
         key = view, *((id(block), block._version) for block in blocks)
         if key not in kept or kept[key][1]._version != kept[key][2]:  # or somebody wrote to it

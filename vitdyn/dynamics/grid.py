@@ -16,6 +16,7 @@ from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
 from vitdyn.kernels import Plan, plan_for
 from vitdyn.kernels.plan import capturable_backend
+from vitdyn.models.model import CLOSED_FORMS
 from vitdyn.objectives import MeanPooled, Objective, Residual
 from vitdyn.objectives.contract import closed_form_kinds, draws_views_jointly, has_decay, has_state
 from vitdyn.objectives.stacked import stack_key, stack_specs
@@ -90,6 +91,8 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
     objective, optimizer, layout = training.objective, training.resolved_optimizer, training.generator.layout
     dtype, distribution = PRECISIONS[training.precision], None
     keys = stack_key(objective), stack_key(optimizer)
+    if not is_layer(training):  # sums of torch depend on how many seeds there are
+        return None
     if None in keys or not draws_views_jointly(objective):
         return None
     if device.type == "cpu":
@@ -106,10 +109,23 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
     return layout, distribution, keys, recorded, counts, training.observables
 
 
+def is_layer(training: Training) -> bool:
+    """Return whether the theory's layer is trained, by its kernels; any other model by autograd of its outputs."""
+    return CLOSED_FORMS in training.model.offers
+
+
+def engine_of(training: Training, device: str) -> str:
+    """Return in words what computes a training's gradient."""
+    if is_layer(training):
+        return plan_of(training, device).name
+    by = torch.backends.cpu.get_cpu_capability() if device == "cpu" else device
+    return f"{training.model.describe()}, torch {by}"
+
+
 def is_capturable(training: Training) -> bool:
     """Return whether ``captured`` trains a cell: one residual, fresh samples, queries by position, our optimizer."""
     objective, generator = training.objective, training.generator
-    if training.content_queries or training.dataset_size is not None:
+    if training.content_queries or training.dataset_size is not None or not is_layer(training):
         return False
     if type(generator).sample is not PatchGenerator.sample or not draws_views_jointly(objective):
         return False
@@ -129,7 +145,7 @@ def batches_of_cells(cells: Sequence[Training], device: torch.device) -> list[tu
 
 
 def plan_of(training: Training, device: str) -> Plan:
-    """Return the plan of a training's gradient on a kind of device."""
+    """Return the plan of the gradient of a training of the theory's layer on a kind of device."""
     layout = training.generator.layout
     kinds = closed_form_kinds(training.objective, layout)
     return plan_for(

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from vitdyn.dynamics.checkpoint import State, rows_of_state
 from vitdyn.dynamics.grid import ReplicaBatch
+from vitdyn.dynamics.initial import first_parameters
 from vitdyn.dynamics.optimizers import first_state
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters, as_parameters
 from vitdyn.objectives import State as ObjectiveState
 from vitdyn.objectives.contract import first_state as first_objective_state
 
@@ -22,8 +23,8 @@ class Group:
     """The state of the seeds that train together."""
 
     rows: ReplicaBatch
-    correlations: Correlations
-    optimizer: dict[str, Correlations]
+    correlations: Parameters
+    optimizer: dict[str, Parameters]
     objective_state: ObjectiveState
     first_bad: Tensor
     series: dict[str, Tensor] = field(default_factory=dict)
@@ -52,8 +53,9 @@ class Group:
         """Return a group that goes on from a copy: the checkpointer may have to write the stored state once more."""
         device = rows.device
 
-        def copied(blocks: dict[str, Tensor]) -> Correlations:
-            return Correlations(**blocks).map(lambda block: block.to(device, copy=True))
+        def copied(blocks: dict[str, Tensor]) -> Parameters:
+            count = rows.common.generator.feature_count
+            return as_parameters(blocks, count).map(lambda block: block.to(device, copy=True))
 
         return cls(
             rows,
@@ -85,16 +87,10 @@ class Group:
         return Group.from_state(rows, rows_of_state(self.to_state(), places))
 
 
-def fresh_group(rows: ReplicaBatch, start: Correlations | None) -> Group:
+def fresh_group(rows: ReplicaBatch, start: Parameters | None) -> Group:
     """Return seeds that train together before their first step."""
     training = rows.common
-    correlations = Correlations.zeros(
-        training.generator.layout,
-        len(rows.rows),
-        content_queries=training.content_queries,
-        dtype=PRECISIONS[training.precision],
-        device=rows.device,
-    )
+    correlations = first_parameters(training, rows.seeds, rows.device)
     if start is not None:
         places = [training.seed_numbers.index(seed) for seed in rows.seeds]
         correlations = correlations.map(
@@ -111,7 +107,9 @@ def _empty_series(rows: ReplicaBatch) -> dict[str, Tensor]:
     training, series = rows.common, {}
     for each in training.recorded:
         if each.each_step:
-            seeds, *rest = each.shape(training.generator.layout, len(rows.rows), training.batch_size)
+            seeds, *rest = each.shape(
+                training.generator.layout, training.model, len(rows.rows), training.batch_size
+            )
             dtype = PRECISIONS[training.precision]
             series[each.name] = torch.full((seeds, training.steps, *rest), torch.nan, dtype=dtype)
     return series

@@ -80,11 +80,12 @@ class JointSource:
 
     def _draw(self, step: int, samples: int, purpose: str) -> tuple[PatchBatch, Views]:
         parts = [source.fresh(step, samples, purpose) for source in self._samples.sources]
-        cluster = self._samples.join([part.cluster for part in parts])
-        latents = self._samples.join([part.latents for part in parts])
+        batch = parts[0].map(
+            lambda *tensors: self._samples.join(list(tensors)), *parts[1:], seeds=self.rows.seeds
+        )
         views = zip(*(source.views(step, samples, purpose) for source in self._views.sources), strict=True)
         shown = tuple(self._views.join(list(view)) for view in views)
-        return PatchBatch(parts[0].layout, self.rows.seeds, cluster, latents), shown
+        return batch, shown
 
 
 def _view_key(training: Training) -> object:

@@ -11,14 +11,14 @@ import torch
 
 from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.gradient import Workspaces
-from vitdyn.dynamics.grid import ReplicaBatch, plan_of
+from vitdyn.dynamics.grid import ReplicaBatch, engine_of
 from vitdyn.dynamics.group import Group, fresh_group
 from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import concurrent_groups
 from vitdyn.dynamics.recorder import frame_of
 from vitdyn.dynamics.resources import machine_of
 from vitdyn.dynamics.steppers import stepper_of
-from vitdyn.kernels import Correlations
+from vitdyn.kernels import Parameters
 
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
 """How many steps a device does before the host asks it for a number, which on a GPU means to wait for it."""
@@ -56,7 +56,7 @@ class Loop:
     """
 
     groups: list[ReplicaBatch]
-    start: Correlations | None
+    start: Parameters | None
     checkpointer: Checkpointer
     bar: Any
     start_event: threading.Event = field(default_factory=threading.Event)
@@ -113,7 +113,7 @@ class Loop:
     def _initialise(self, index: int) -> Group:
         rows, state = self.groups[index], self.checkpointer.states.get(index)
         group = fresh_group(rows, self.start) if state is None else Group.from_state(rows, state)
-        here = plan_of(rows.common, rows.device.type).name, machine_of(rows.device)
+        here = engine_of(rows.common, rows.device.type), machine_of(rows.device)
         # noted at the start and where engine or machine has changed: the steps from there on have other last bits
         going_on = not group.parts or (group.step < rows.common.steps and group.parts[-1][1:] != here)
         if going_on:

@@ -10,7 +10,8 @@ import torch
 
 from vitdyn._errors import require_choice, require_kind
 from vitdyn._memory import machine_memory, require_fits
-from vitdyn.dynamics.grid import Replica, ReplicaBatch, batch_key, batches_of_cells, plan_of
+from vitdyn.dynamics.grid import Replica, ReplicaBatch, batch_key, batches_of_cells, is_layer, plan_of
+from vitdyn.dynamics.initial import parameter_count
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
 from vitdyn.kernels import Correlations
@@ -49,7 +50,10 @@ def _estimate(training: Training, device: str, samples: int, evaluation_samples:
     patches, areas = layout.patches, layout.areas
     blocks, carried = correlation_count(training), optimizer_arrays(training)
     views = training.objective.view_count
-    stored = plan_of(training, device).stored_numbers(samples, evaluation_samples, views)
+    if is_layer(training):
+        stored = plan_of(training, device).stored_numbers(samples, evaluation_samples, views)
+    else:
+        stored = training.model.stored_numbers(layout, max(views * samples, evaluation_samples))
     by_area, maps = FRAME_ARRAYS[device]
     frame = by_area * evaluation_samples * areas * patches + maps * patches**2
     copy = (1 + carried) * blocks
@@ -62,6 +66,8 @@ def _estimate(training: Training, device: str, samples: int, evaluation_samples:
 
 def correlation_count(training: Training) -> int:
     """Return how many numbers the correlations of a seed are."""
+    if not is_layer(training):
+        return parameter_count(training)
     layout = training.generator.layout
     patches, by_cluster = layout.patches, layout.areas * layout.clusters
     content = by_cluster * (patches + layout.areas) if training.content_queries else 0
@@ -83,7 +89,7 @@ def kept_memory(training: Training) -> int:
     layout = training.generator.layout
     frames = len(training.schedule.recorded_steps(training.steps))
     recorded = sum(
-        prod(each.shape(layout, 1, training.evaluation_samples))
+        prod(each.shape(layout, training.model, 1, training.evaluation_samples))
         * (training.steps if each.each_step else frames)
         for each in training.recorded
     )

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value, require_real
 from vitdyn._registry import Registry, class_with
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives import hyperparameter
 from vitdyn.objectives.stacked import add_scaled
 
-State = dict[str, Correlations]
+State = dict[str, Parameters]
 """What an optimizer carries from step to step, by name; every tensor has a leading seed axis."""
 
 
@@ -28,11 +28,11 @@ class Optimizer(Protocol):
         """η."""
         ...
 
-    def init(self, correlations: Correlations) -> State:
+    def init(self, correlations: Parameters) -> State:
         """Return the optimizer's state before the first step."""
         ...
 
-    def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
+    def step(self, correlations: Parameters, gradient: Parameters, state: State, count: int) -> None:
         """Change ``correlations`` and ``state`` in place; ``count`` is the number of steps done before."""
         ...
 
@@ -51,7 +51,7 @@ class _Optimizer:
     def _require(self, name: str, high: float = 1.0, **ends: bool) -> None:
         require_real(f"{type(self).__name__}.{name}", getattr(self, name), low=0.0, high=high, **ends)
 
-    def init(self, correlations: Correlations) -> State:
+    def init(self, correlations: Parameters) -> State:
         """Return the state before the first step: zeros."""
         return {name: correlations.map(torch.zeros_like) for name in self.carried}
 
@@ -69,7 +69,7 @@ class GradientDescent(_Optimizer):
 
     batchable_fields: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
-    def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
+    def step(self, correlations: Parameters, gradient: Parameters, state: State, count: int) -> None:
         """Take one step in place."""
         _move_along(correlations, gradient, self)
 
@@ -91,7 +91,7 @@ class Momentum(_Optimizer):
         super().__post_init__()
         self._require("momentum", open_high=True)
 
-    def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
+    def step(self, correlations: Parameters, gradient: Parameters, state: State, count: int) -> None:
         """Take one step in place."""
         velocity = state["velocity"]
         velocity.map(
@@ -127,7 +127,7 @@ class Adam(_Optimizer):
         self._require("beta2", open_high=True)
         self._require("epsilon", open_low=True)
 
-    def step(self, correlations: Correlations, gradient: Correlations, state: State, count: int) -> None:
+    def step(self, correlations: Parameters, gradient: Parameters, state: State, count: int) -> None:
         """Take one step in place."""
         time = count + 1
 
@@ -148,7 +148,7 @@ class Adam(_Optimizer):
 
 
 def _move_along(
-    correlations: Correlations, direction: Correlations, optimizer: GradientDescent | Momentum
+    correlations: Parameters, direction: Parameters, optimizer: GradientDescent | Momentum
 ) -> None:
     """Take the step Q ← Q − η · ``direction`` in place."""
     correlations.map(
@@ -159,18 +159,18 @@ def _move_along(
     )
 
 
-def first_state(optimizer: Optimizer, correlations: Correlations) -> State:
+def first_state(optimizer: Optimizer, correlations: Parameters) -> State:
     """Return an optimizer's state before the first step, in arrays of its own: the model moves in place."""
     state = optimizer.init(correlations)
-    if not isinstance(state, dict) or not all(isinstance(part, Correlations) for part in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(part, Parameters) for part in state.values()):
         raise invalid_value(
-            f"{type(optimizer).__name__}.init", state, "must return a dict of Correlations, {} for none"
+            f"{type(optimizer).__name__}.init", state, "must return a dict of Parameters, {} for none"
         )
     return {name: part.map(Tensor.clone) for name, part in state.items()}
 
 
 def step_in_place(
-    optimizer: Optimizer, correlations: Correlations, gradient: Correlations, state: State, count: int
+    optimizer: Optimizer, correlations: Parameters, gradient: Parameters, state: State, count: int
 ) -> None:
     """Take one step. Raises ``ValueError`` for an optimizer that returns what it should have changed in place."""
     returned: Any = optimizer.step(correlations, gradient, state, count)  # type: ignore[func-returns-value]

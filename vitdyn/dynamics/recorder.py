@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,7 @@ from vitdyn.dynamics.gradient import Workspaces, forward_pass, loss_gradient
 from vitdyn.dynamics.grid import ReplicaBatch
 from vitdyn.dynamics.group import Group
 from vitdyn.dynamics.joint_batches import JointSource
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives.forward import ForwardPass
 from vitdyn.observables import ModelState
 from vitdyn.observables.observable import observe
@@ -28,7 +26,7 @@ def frame_of(group: Group, source: JointSource, workspaces: Workspaces) -> dict[
             # a part is a copy: some sums depend on where in memory an array begins
             return tensor if whole else tensor[span].clone()
 
-        shown = replace(batch, seeds=own.seeds, cluster=take(batch.cluster), latents=take(batch.latents))
+        shown = batch.map(take, seeds=own.seeds)
         parameters = group.correlations.map(take)
         forward = forward_pass(
             parameters,
@@ -36,13 +34,14 @@ def frame_of(group: Group, source: JointSource, workspaces: Workspaces) -> dict[
             tuple(take(view) for view in views),
             {name: take(value) for name, value in group.objective_state.items()},
             workspaces,
+            model=rows.common.model,
         )
         state = _state(own, parameters, forward, group.step, None)
         parts.append(observe(state, [each for each in rows.common.recorded if not each.each_step]))
     return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 
-def record_step(group: Group, gradient: Correlations, forward: ForwardPass) -> None:
+def record_step(group: Group, gradient: Parameters, forward: ForwardPass) -> None:
     """Write into a group's ``series`` what is recorded at each step, before its correlations follow ``gradient``."""
     if group.series:
         state = _state(group.rows, group.correlations, forward, group.step, gradient)
@@ -53,14 +52,16 @@ def record_step(group: Group, gradient: Correlations, forward: ForwardPass) -> N
 
 def _state(
     rows: ReplicaBatch,
-    parameters: Correlations,
+    parameters: Parameters,
     forward: ForwardPass,
     step: int,
-    gradient: Correlations | None,
+    gradient: Parameters | None,
 ) -> ModelState:
-    def found() -> Correlations:
+    def found() -> Parameters:
         given = rows.objective, forward.batch, forward.views, forward.state
-        return loss_gradient(parameters, *given)[0] if gradient is None else gradient
+        if gradient is not None:
+            return gradient
+        return loss_gradient(parameters, *given, model=rows.common.model)[0]
 
     owners = tuple((training.generator, training.objective) for training in rows.trainings)
-    return ModelState(parameters, rows.objective, forward, step, found, owners)
+    return ModelState(parameters, rows.objective, forward, step, found, owners, rows.common.model)

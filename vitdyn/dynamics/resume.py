@@ -26,7 +26,7 @@ from vitdyn.dynamics.joint_batches import JointSource
 from vitdyn.dynamics.memory import split_cells
 from vitdyn.dynamics.recorder import frame_of
 from vitdyn.dynamics.training import Training
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Piece:
 
 def resume(
     cells: tuple[Training, ...],
-    start: Correlations | None,
+    start: Parameters | None,
     device: torch.device,
     limit_mib: float,
     checkpointer: Checkpointer,
@@ -135,7 +135,7 @@ def _pieces(
     return pieces
 
 
-def _require_fit(piece: Piece, rows: ReplicaBatch, start: Correlations | None) -> None:
+def _require_fit(piece: Piece, rows: ReplicaBatch, start: Parameters | None) -> None:
     """Raise unless a state is one that this run can have written: names, shapes, types, step, number of frames."""
     if piece.state is None:
         return

@@ -13,24 +13,26 @@ from vitdyn._specs import to_text, why_unnamed
 from vitdyn.dynamics.assemble import Recorded, assemble
 from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.divergence import DivergenceError
+from vitdyn.dynamics.grid import is_layer
+from vitdyn.dynamics.initial import first_parameters, require_trainable
 from vitdyn.dynamics.loop import Loop, train_all
 from vitdyn.dynamics.memory import require_memory, work_of
 from vitdyn.dynamics.resources import PRECISIONS, device_name
 from vitdyn.dynamics.resume import resume
 from vitdyn.dynamics.runtime import Runtime
 from vitdyn.dynamics.training import Training
-from vitdyn.models import Correlations
+from vitdyn.models import Correlations, Parameters
 from vitdyn.trajectory import FORMULAS, Trajectory
 
 
 def simulate(
     training: Training,
     *,
-    start: Correlations | None = None,
+    start: Parameters | None = None,
     checkpoint: str | Path | None = None,
     runtime: Runtime = Runtime(),
 ) -> Trajectory:
-    """Train the layer from Q = 0 (or from ``start``) by descent on the objective, for every seed.
+    """Train the model from its initial parameters (or from ``start``) by descent on the objective, for every seed.
 
     Frame 0 is the start, each frame is taken before the step of its number, and the last state is always a
     frame. No seed's numbers depend on the other seeds: the same specification on the same device gives the same bits.
@@ -90,7 +92,7 @@ def simulate_grid(
 
 def _simulate(
     cells: tuple[Training, ...],
-    start: Correlations | None,
+    start: Parameters | None,
     checkpoint: str | Path | Sequence[str | Path] | None,
     runtime: Runtime,
 ) -> tuple[Trajectory, ...]:
@@ -103,6 +105,8 @@ def _simulate(
         raise invalid_value("checkpoint", str(checkpoint), remedy)
     # before any work: a run that the system kills for memory an hour later says nothing of why
     require_memory(cells, runtime.place)
+    for cell in cells:
+        require_trainable(cell)
     given = {"memory_limit_mib": runtime.group_limit_mib, "start": _digest(start)}
     specs = [to_text({"training": cell} | given) for cell in cells]
     # a checkpoint is of one run of one set of formulas: its spec says more than the result's
@@ -123,7 +127,7 @@ def _simulate(
 
 
 def _train(
-    cells: tuple[Training, ...], start: Correlations | None, checkpointer: Checkpointer, runtime: Runtime
+    cells: tuple[Training, ...], start: Parameters | None, checkpointer: Checkpointer, runtime: Runtime
 ) -> dict[int, tuple[int, int]]:
     """Train all groups to their end, whose states the checkpointer has; return which cells diverged, and where."""
     groups = resume(cells, start, runtime.place, runtime.group_limit_mib, checkpointer, anew=runtime.anew)
@@ -172,13 +176,12 @@ def _files_of(checkpoint: str | Path | Sequence[str | Path] | None, cells: int) 
     return files
 
 
-def _check_start(start: Correlations, training: Training) -> None:
-    require_kind("start", start, Correlations)
+def _check_start(start: Parameters, training: Training) -> None:
+    require_kind("start", start, Correlations if is_layer(training) else Parameters)
     if start.seeds not in (1, len(training.seed_numbers)):
         remedy = f"must be 1 or {len(training.seed_numbers)}, one for each seed"
         raise invalid_value("start.seeds", start.seeds, remedy)
-    zeros = Correlations.zeros(training.generator.layout, 1, content_queries=training.content_queries)
-    wanted, given = zeros.named(), start.named()
+    wanted, given = first_parameters(training, training.seed_numbers[:1]).named(), start.named()
     if wanted.keys() != given.keys():
         raise invalid_value("start", sorted(given), f"must have the blocks {', '.join(wanted)}")
     for name, block in given.items():
@@ -190,7 +193,7 @@ def _check_start(start: Correlations, training: Training) -> None:
             raise invalid_value(f"start.{name}", "not finite", "must hold finite numbers")
 
 
-def _digest(start: Correlations | None) -> str | None:
+def _digest(start: Parameters | None) -> str | None:
     """Return a name for a given start, so that a checkpoint knows its own."""
     if start is None:
         return None

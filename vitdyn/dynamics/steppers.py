@@ -33,7 +33,9 @@ class EagerStepper:
         group, objective, optimizer = self.group, self.group.rows.objective, self.group.rows.optimizer
         for _ in range(count):
             given = *self.draw(group.step), group.objective_state, self.workspaces
-            gradient, forward = loss_gradient(group.correlations, objective, *given)
+            gradient, forward = loss_gradient(
+                group.correlations, objective, *given, model=self.group.rows.common.model
+            )
             record_step(group, gradient, forward)
             step_in_place(optimizer, group.correlations, gradient, group.optimizer, group.step)
             group.objective_state = next_state(objective, forward, group.correlations, group.step)

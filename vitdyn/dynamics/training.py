@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from numbers import Integral
 
 from vitdyn._errors import invalid_value, require_boolean, require_choice, require_integer, require_kind
+from vitdyn._specs import ADDED_LATER
 from vitdyn.data import PatchGenerator
 from vitdyn.dynamics.optimizers import OPTIMIZERS, GradientDescent, Optimizer
 from vitdyn.dynamics.resources import PRECISIONS
+from vitdyn.models import Model, OneLayer
+from vitdyn.models.model import CLOSED_FORMS, CONTENT_QUERIES
 from vitdyn.objectives import OBJECTIVES, Objective
 from vitdyn.observables import RECORD, Observable
 from vitdyn.observables.catalogue import as_observables
@@ -20,6 +23,8 @@ from vitdyn.seeds import counted_seeds
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """What is trained, and how: everything that decides a run's numbers but its device.
+
+    ``model`` is the theory's layer (``OneLayer``), a ``Transformer``, or a ``Model`` of your own.
 
     ``seeds`` is a count (seeds 0, 1, ...) or the seeds themselves. Each step draws ``batch_size`` samples per
     seed: fresh ones, or from a fixed data set of ``dataset_size``. ``optimizer`` None means gradient descent
@@ -44,6 +49,7 @@ class Training:
     observables: tuple[Observable | str, ...] = RECORD
     content_queries: bool = False
     precision: str = "float32"
+    model: Model = field(default=OneLayer(), metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         require_kind("generator", self.generator, PatchGenerator)
@@ -62,6 +68,13 @@ class Training:
         require_integer("evaluation_samples", self.evaluation_samples, at_least=1)
         require_choice("precision", self.precision, PRECISIONS)
         require_boolean("content_queries", self.content_queries)
+        require_kind("model", self.model, Model)
+        if self.content_queries and CLOSED_FORMS not in self.model.offers:
+            remedy = (
+                f"is of the theory's layer: {self.model.name} says by its own fields what its queries carry"
+            )
+            raise invalid_value("content_queries", True, remedy)
+        self.model.check(self.generator)
         self.schedule.recorded_steps(self.steps)  # raises where it does not fit
         # plain tuples, whatever was given: as JSON gives them back, so that both are one specification
         seeds = counted_seeds(self.seeds)
@@ -73,6 +86,11 @@ class Training:
                 remedy = f"must hold the {self.batch_size} samples of a batch"
                 raise invalid_value("dataset_size", self.dataset_size, remedy)
         object.__setattr__(self, "observables", as_observables("observables", self.observables))
+        for each in self.observables:
+            if isinstance(each, Observable) and each not in self.recorded and each not in RECORD:
+                raise invalid_value(
+                    "observables", each.name, f"needs {each.needs}, which {self.model.name} lacks"
+                )
         check_observables(self.recorded, self.generator.layout)
         self.objective.check(self.generator.layout, self.batch_size)
         self.objective.check(self.generator.layout, self.evaluation_samples)
@@ -84,9 +102,14 @@ class Training:
 
     @property
     def recorded(self) -> tuple[Observable, ...]:
-        """The observables that this model has: content queries have some of their own."""
+        """The observables that this model has, of the standard record: others are refused where it lacks them."""
         named = as_observables("observables", self.observables)
-        return tuple(each for each in named if self.content_queries or not each.needs_content_queries)
+        return tuple(each for each in named if not each.needs or each.needs in self.offers)
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """What there is of the model (``Model.offers``), content queries among it where they are trained."""
+        return self.model.offers | ({CONTENT_QUERIES} if self.content_queries else set())
 
     @property
     def resolved_optimizer(self) -> Optimizer:

@@ -15,6 +15,7 @@ from vitdyn._specs import from_text, to_text
 from vitdyn.data import DISTRIBUTIONS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import OPTIMIZERS, Runtime, Schedule, Training, simulate
 from vitdyn.experiments.identity import key_or_reason
+from vitdyn.models import MODELS
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.observables import Metric, MetricImages, Observable
 from vitdyn.reduced import ExactReduction, MeanField, descend, integrate
@@ -49,7 +50,7 @@ SPEC_KINDS = (
     Landscape,
     *Pretraining.kinds(),
 )
-"""What an experiment is made of, besides objectives, distributions and optimizers, to which others may add theirs."""
+"""What an experiment is made of, besides objectives, models, distributions and optimizers: others may add to those."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,13 @@ class Experiment:
             "experiment",
             text,
             cls,
-            (*SPEC_KINDS, *DISTRIBUTIONS.values(), *OBJECTIVES.values(), *OPTIMIZERS.values()),
+            (
+                *SPEC_KINDS,
+                *DISTRIBUTIONS.values(),
+                *OBJECTIVES.values(),
+                *OPTIMIZERS.values(),
+                *MODELS.values(),
+            ),
         )
 
 

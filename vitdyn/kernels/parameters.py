@@ -1,9 +1,10 @@
-"""The trained matrix Q of a batch of seeds, written in the basis of features and position codes."""
+"""What is trained: named tensors with an axis of seeds; of the theory's layer the matrix Q in the basis of features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -13,8 +14,72 @@ from vitdyn._errors import invalid_value
 from vitdyn.data import Basis, PatchLayout
 
 
-@dataclass(frozen=True)
-class Correlations:
+class Parameters:
+    """What is trained: named tensors, each with a leading axis of seeds, as attributes.
+
+    ``feature_count`` is F, the number of coordinates of the outputs that objectives read; a run sets it.
+
+    >>> parameters = vd.Parameters(query=torch.zeros(2, 3, 3), scale=torch.ones(2))
+    >>> parameters.map(torch.neg).scale
+    tensor([-1., -1.])
+    """
+
+    def __init__(self, *, feature_count: int | None = None, **blocks: Tensor) -> None:
+        vars(self).update(blocks, _feature_count=feature_count)
+
+    def __getattr__(self, name: str) -> Tensor:
+        raise AttributeError(f"{name!r} is no part of these parameters, which are {', '.join(self.named())}")
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}={tuple(block.shape)}" for name, block in self.named().items())
+        return f"{type(self).__name__}({shapes})"
+
+    @property
+    def feature_count(self) -> int:
+        """F, the number of coordinates of the outputs."""
+        found = vars(self).get("_feature_count")
+        if found is None:
+            raise invalid_value(
+                "Parameters.feature_count", None, "is that of a run: give it when you make them"
+            )
+        return int(found)
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor to read precision and device off."""
+        return next(iter(self.named().values()))
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds."""
+        return len(self.like)
+
+    def named(self) -> dict[str, Tensor]:
+        """Return the tensors by name."""
+        return {name: block for name, block in vars(self).items() if isinstance(block, Tensor)}
+
+    def rebuilt(self, blocks: Mapping[str, Tensor]) -> Self:
+        """Return parameters of the same kind made of other tensors."""
+        return type(self)(**blocks, feature_count=vars(self).get("_feature_count"))
+
+    def map(self, function: Callable[..., Tensor], *others: Parameters) -> Self:
+        """Return the results of ``function`` for each tensor, given with it the same one of each of ``others``."""
+        # By name: a block that one of them lacks is an error here, and not a neighbour's.
+        siblings = [other.named() for other in others]
+        return self.rebuilt(
+            {
+                name: function(block, *(other[name] for other in siblings))
+                for name, block in self.named().items()
+            }
+        )
+
+    def squared_norm(self) -> Float[Tensor, " seed"]:
+        """Return the sum of all squares, one value for each seed; for Q it is ‖Q‖², the basis being orthonormal."""
+        return torch.stack([block.square().flatten(1).sum(1) for block in self.named().values()]).sum(0)
+
+
+@dataclass(frozen=True, repr=False)
+class Correlations(Parameters):
     """The four blocks of Q, each an *attention correlation*; one leading seed axis.
 
     ===================  =================================  =====================================
@@ -86,25 +151,28 @@ class Correlations:
         return self.content_position is not None
 
     @property
-    def seeds(self) -> int:
-        """The number of seeds."""
-        return self.position_position.shape[0]
+    def like(self) -> Tensor:
+        """Υ."""
+        return self.position_position
 
-    def named(self) -> dict[str, Tensor]:
-        """Return the blocks that exist, by name."""
-        return {name: block for name, block in vars(self).items() if block is not None}
+    @property
+    def feature_count(self) -> int:
+        """K · N: outputs are sums of features."""
+        return self.feature_position.shape[2] * self.feature_position.shape[3]
 
-    def map(self, function: Callable[..., Tensor], *others: Correlations) -> Correlations:
-        """Return the results of ``function`` for each block, given with it the same block of each of ``others``."""
-        # By name: a block that one of them lacks is an error here, and not a neighbour's.
-        siblings = [other.named() for other in others]
-        return Correlations(
-            **{
-                name: function(block, *(other[name] for other in siblings))
-                for name, block in self.named().items()
-            }
-        )
+    def rebuilt(self, blocks: Mapping[str, Tensor]) -> Correlations:
+        """Return correlations made of other blocks."""
+        return Correlations(**blocks)
 
-    def squared_norm(self) -> Float[Tensor, " seed"]:
-        """Return ‖Q‖² (Frobenius), one value per seed: the basis is orthonormal, so the blocks' squares add."""
-        return torch.stack([block.square().flatten(1).sum(1) for block in self.named().values()]).sum(0)
+
+def as_parameters(blocks: Mapping[str, Tensor], feature_count: int | None = None) -> Parameters:
+    """Return parameters of these names: ``Correlations`` where they are the blocks of one Q, as kernels need them."""
+    named = (
+        {"feature_position", "position_position"}
+        <= blocks.keys()
+        <= {each.name for each in fields(Correlations)}
+    )
+    # those of several layers and heads may have the same names, and more axes
+    if named and blocks["position_position"].ndim == 3:
+        return Correlations(**blocks)
+    return Parameters(**blocks, feature_count=feature_count)

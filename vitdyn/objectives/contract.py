@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,13 +16,15 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch, PatchLayout
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives.closed_form import ClosedForm, MeanPooled, Means, Reduction, Residual
 from vitdyn.objectives.forward import ForwardPass, State, unchanged
 from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.stacked import add_scaled, hyperparameter, unstack
 from vitdyn.objectives.trained import optimizer_states, train_state
 from vitdyn.seeds import Streams
+
+Weights = TypeVar("Weights", bound=Parameters)
 
 
 def loss_of(objective: Objective, forward: ForwardPass) -> Float[Tensor, " seed"]:
@@ -33,17 +35,15 @@ def loss_of(objective: Objective, forward: ForwardPass) -> Float[Tensor, " seed"
 
 
 def lower_bound_of(objective: Objective, forward: ForwardPass) -> Float[Tensor, " seed"]:
-    """Return the lower bound of the loss; NaN where none is known of the loss that the objective has."""
-    if not objective.holds("lower_bound"):
+    """Return the lower bound of the loss; NaN where none is known of the loss or of the model."""
+    if not (forward.has_closed_forms and objective.holds("lower_bound")):
         return torch.full_like(forward.batch.latents[:, 0, 0], torch.nan)
     field = _named(objective, "lower_bound")
     with unchanged(field, forward) as lent:
         return _require_values(field, objective.lower_bound(lent), forward)
 
 
-def decay_of(
-    objective: Objective, correlations: Correlations, forward: ForwardPass
-) -> Float[Tensor, " seed"]:
+def decay_of(objective: Objective, correlations: Parameters, forward: ForwardPass) -> Float[Tensor, " seed"]:
     """Return the term of weight decay."""
     if not has_decay(objective):  # ‖Q‖² goes through all of Q
         return torch.zeros_like(forward.batch.latents[:, 0, 0])
@@ -156,7 +156,7 @@ def has_state(objective: Objective) -> bool:
     return _overrides(objective, "initial_state") or _overrides(objective, "update_state")
 
 
-def add_decay(objective: Objective, gradient: Correlations, correlations: Correlations) -> Correlations:
+def add_decay(objective: Objective, gradient: Weights, correlations: Weights) -> Weights:
     """Add the gradient of the objective's ``decay``: λQ, or by autograd for a class with a decay of its own."""
     if _overrides(objective, "decay"):
         leaves = correlations.map(lambda block: block.detach().requires_grad_())
@@ -166,7 +166,7 @@ def add_decay(objective: Objective, gradient: Correlations, correlations: Correl
         if not total.requires_grad:
             return gradient
         found = torch.autograd.grad(total, list(blocks.values()), materialize_grads=True)
-        return gradient.map(torch.add, Correlations(**dict(zip(blocks, found, strict=True))))
+        return gradient.map(torch.add, gradient.rebuilt(dict(zip(blocks, found, strict=True))))
     if not has_decay(objective):  # λ = 0 would cost a pass over Q at every step
         return gradient
 
@@ -181,14 +181,14 @@ def _overrides(objective: Objective, method: str) -> bool:
     return getattr(type(objective), method) is not getattr(Objective, method) or method in vars(objective)
 
 
-def first_state(objective: Objective, correlations: Correlations, seeds: tuple[int, ...]) -> State:
+def first_state(objective: Objective, correlations: Parameters, seeds: tuple[int, ...]) -> State:
     """Return the objective's state before the first step, in tensors that nothing else writes to."""
     found = objective.initial_state(correlations, Streams(seeds, "objective"))
     state = _owned(objective, "initial_state", found, {}, correlations.seeds)
     return {**state, **optimizer_states(objective, state)}
 
 
-def next_state(objective: Objective, forward: ForwardPass, correlations: Correlations, step: int) -> State:
+def next_state(objective: Objective, forward: ForwardPass, correlations: Parameters, step: int) -> State:
     """Return the state after a step, before which ``step`` were done, in tensors that nothing else writes to."""
     found = objective.update_state(forward, correlations)
     state = _owned(objective, "update_state", found, forward.state, correlations.seeds)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 
 State = Mapping[str, Tensor]
 """What an objective carries from step to step (teachers, centres, queues); a leading seed axis throughout."""
@@ -30,14 +30,17 @@ class ForwardPass:
     of a sample without masks.
     """
 
+    has_closed_forms: ClassVar[bool] = True
+    """Whether what objectives know of their loss, beside the loss, speaks of this model."""
+
     batch: PatchBatch
     views: tuple[Bool[Tensor, "seed sample patch"], ...]
     attention: Sequence[Float[Tensor, "seed sample area query"]]
     state: State
-    attend: Callable[[Correlations, int | None], Tensor]
+    attend: Callable[[Parameters, int | None], Tensor]
 
     def outputs(
-        self, view: int | None = 0, teacher: Correlations | None = None
+        self, view: int | None = 0, teacher: Parameters | None = None
     ) -> Float[Tensor, "seed sample query feature"]:
         """Return F_p = Σ_j z_j A_{p→j} v_j of the model, or of a teacher: differentiable in the model's attention.
 
@@ -46,22 +49,38 @@ class ForwardPass:
         return (self._attention(view, teacher) * self.batch.latents[..., None]).transpose(-1, -2)
 
     def mean_outputs(
-        self, view: int | None = 0, teacher: Correlations | None = None
+        self, view: int | None = 0, teacher: Parameters | None = None
     ) -> Float[Tensor, "seed sample feature"]:
         """Return F = (1/P) Σ_p F_p, the mean of ``outputs`` over queries, without making these."""
         return self._attention(view, teacher).mean(-1) * self.batch.latents
 
     def embeddings(
-        self, view: int | None = 0, teacher: Correlations | None = None
+        self, view: int | None = 0, teacher: Parameters | None = None
     ) -> Float[Tensor, "seed sample embedding"]:
         """Return ``mean_outputs`` in the features of all clusters, K · N coordinates (k, j)."""
-        return self.batch.in_all_clusters(self.mean_outputs(view, teacher))
+        return self.in_all_clusters(self.mean_outputs(view, teacher))
 
     def patch_embeddings(
-        self, view: int | None = 0, teacher: Correlations | None = None
+        self, view: int | None = 0, teacher: Parameters | None = None
     ) -> Float[Tensor, "seed sample query embedding"]:
         """Return ``outputs`` in the features of all clusters, K · N coordinates (k, j)."""
-        return self.batch.in_all_clusters(self.outputs(view, teacher))
+        return self.in_all_clusters(self.outputs(view, teacher))
+
+    def in_all_clusters(
+        self, values: Float[Tensor, "seed sample *rest feature"]
+    ) -> Float[Tensor, "seed sample *rest embedding"]:
+        """Place coordinates of ``outputs`` or ``patches`` where those of samples of all clusters compare."""
+        return self.batch.in_all_clusters(values)
+
+    def similarity(
+        self, one: Float[Tensor, "seed sample feature"], other: Float[Tensor, "seed sample feature"]
+    ) -> Float[Tensor, "seed sample sample"]:
+        """Return ⟨F_b, F'_c⟩ of two sets of ``mean_outputs``; features of different clusters are orthogonal."""
+        return self.batch.similarity(one, other)
+
+    def first_view(self) -> ForwardPass:
+        """Return the same forward pass as an objective of one view sees it."""
+        return replace(self, views=self.views[:1], attention=self.attention[:1])
 
     @cached_property
     def squared_errors(self) -> Float[Tensor, "seed sample query"]:
@@ -78,13 +97,14 @@ class ForwardPass:
         """Return the patches X_p = z_{a(p)} v_{a(p)} themselves, masked or not."""
         return (self.batch.membership * self.batch.latents[..., None]).transpose(-1, -2)
 
-    def _attention(self, view: int | None, teacher: Correlations | None) -> Tensor:
-        if view is None and teacher is not None:
-            return self.attend(teacher, None)
-        if view is None or view not in range(len(self.views)):
+    def _attention(self, view: int | None, teacher: Parameters | None) -> Tensor:
+        self._require_view(view, teacher)
+        return self.attention[view] if teacher is None else self.attend(teacher, view)  # type: ignore[index]
+
+    def _require_view(self, view: int | None, teacher: Parameters | None) -> None:
+        if not (view in range(len(self.views)) or (view is None and teacher is not None)):
             words = f"there are {len(self.views)}, as the view_count of the objective's class says"
             raise invalid_value("view", view, words)
-        return self.attention[view] if teacher is None else self.attend(teacher, view)
 
 
 class Lazily(Sequence[Tensor]):

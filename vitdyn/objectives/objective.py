@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch, PatchLayout
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives.closed_form import ClosedForm, Reduction
 from vitdyn.objectives.forms import Pieces, holds, pieces_of_forms, require_effective_fields
 from vitdyn.objectives.forward import ForwardPass, State
@@ -118,17 +118,17 @@ class Objective(ABC):
         """Return the loss as a sum of those for which order parameters close, None where it is no such sum."""
         return None
 
-    def decay(self, correlations: Correlations) -> Float[Tensor, " seed"]:
+    def decay(self, correlations: Parameters) -> Float[Tensor, " seed"]:
         """Return (λ/2)‖Q‖², the term of weight decay, one value per seed; training follows its gradient."""
         norm = correlations.squared_norm()
         return hyperparameter(self, lambda one: 0.5 * one.weight_decay, norm) * norm
 
-    def initial_state(self, correlations: Correlations, streams: Streams) -> State:
+    def initial_state(self, correlations: Parameters, streams: Streams) -> State:
         """Return what the objective carries before the first step, by name: a teacher, a queue, a predictor.
 
         What is random in it comes from ``streams``, one of numpy's generators for each seed (``streams.each()``).
         It is copied, so it may hold the model's own blocks; what is new has their precision and device by
-        ``.to(correlations.position_position)``. ``vitdyn.objectives.parts`` makes teachers, unit vectors and identity
+        ``.to(correlations.like)``. ``vitdyn.objectives.parts`` makes teachers, unit vectors and identity
         maps.
         """
         return {}
@@ -140,7 +140,7 @@ class Objective(ABC):
         """
         return {}
 
-    def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
+    def update_state(self, forward: ForwardPass, correlations: Parameters) -> State:
         """Return the state after a step that left the model at ``correlations``; it is copied, as in ``initial_state``.
 
         ``forward`` is the forward pass of that step, from before the model moved, with the state that the step had.

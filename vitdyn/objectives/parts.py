@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters, as_parameters
 from vitdyn.objectives.forward import State
 from vitdyn.objectives.stacked import add_scaled, hyperparameter
 from vitdyn.seeds import Streams
@@ -19,21 +19,21 @@ from vitdyn.seeds import Streams
 TEACHER = "teacher."
 
 
-def first_teacher(correlations: Correlations) -> State:
+def first_teacher(correlations: Parameters) -> State:
     """Return a teacher that is the model itself, before its first step."""
     blocks = {f"{TEACHER}{name}": block for name, block in correlations.named().items()}
     # counted here, and not by the host: a captured step must find it
-    return {**blocks, "teacher_steps": torch.zeros_like(correlations.position_position[:, 0, 0])}
+    return {**blocks, "teacher_steps": correlations.like.new_zeros(correlations.seeds)}
 
 
-def teacher_of(state: State) -> Correlations:
+def teacher_of(state: State) -> Parameters:
     """Return the teacher that a state carries."""
     blocks = {name: value for name, value in state.items() if name.startswith(TEACHER)}
-    return Correlations(**{name.removeprefix(TEACHER): block for name, block in blocks.items()})
+    return as_parameters({name.removeprefix(TEACHER): block for name, block in blocks.items()})
 
 
 def next_teacher(
-    state: State, correlations: Correlations, *, momentum: Any, steps: int = 0, period: int = 0
+    state: State, correlations: Parameters, *, momentum: Any, steps: int = 0, period: int = 0
 ) -> State:
     """Return the teacher after a step: θ̄ ← m θ̄ + (1 − m) θ, θ being the model after that step.
 
@@ -54,25 +54,25 @@ def next_teacher(
     return {**{f"{TEACHER}{name}": block for name, block in blocks.items()}, "teacher_steps": done + 1}
 
 
-def embedding_size(correlations: Correlations) -> int:
-    """Return K · N, the number of coordinates of ``forward.embeddings``."""
-    return correlations.feature_position.shape[2] * correlations.feature_position.shape[3]
+def embedding_size(correlations: Parameters) -> int:
+    """Return F, K · N on today's data: the number of coordinates of ``forward.embeddings``."""
+    return correlations.feature_count
 
 
-def identity_map(correlations: Correlations, streams: Streams) -> Float[Tensor, "seed embedding embedding"]:
+def identity_map(correlations: Parameters, streams: Streams) -> Float[Tensor, "seed embedding embedding"]:
     """Return the linear map that a projector or predictor starts from: the identity, for each seed."""
     size = embedding_size(correlations)
-    return torch.eye(size).to(correlations.position_position).repeat(len(streams.seeds), 1, 1)
+    return torch.eye(size).to(correlations.like).repeat(len(streams.seeds), 1, 1)
 
 
 def unit_vectors(
-    correlations: Correlations, streams: Streams, count: int
+    correlations: Parameters, streams: Streams, count: int
 ) -> Float[Tensor, "seed vector embedding"]:
     """Return random unit vectors of the space of embeddings, uniform on the sphere, each seed's from its own stream."""
     size = embedding_size(correlations)
     drawn = [torch.from_numpy(each.standard_normal((count, size))) for each in streams.each()]
     vectors = torch.nn.functional.normalize(torch.stack(drawn), dim=-1)
-    return vectors.to(correlations.position_position)
+    return vectors.to(correlations.like)
 
 
 def next_queue(

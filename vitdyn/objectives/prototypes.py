@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vitdyn._errors import invalid_value, require_integer, require_real
 from vitdyn.data import PatchLayout
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.parts import Descent, unit_vectors
@@ -39,12 +39,12 @@ class WithPrototypes(Objective):
             words = f"no balance gives each a sample: at most {samples}, the samples of a batch"
             raise invalid_value("prototypes", self.prototypes, words)
 
-    def initial_state(self, correlations: Correlations, streams: Streams) -> State:
+    def initial_state(self, correlations: Parameters, streams: Streams) -> State:
         """Return the prototypes."""
         carried = super().initial_state(correlations, streams)
         return {**carried, "prototypes": unit_vectors(correlations, streams, self.prototypes)}
 
-    def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
+    def update_state(self, forward: ForwardPass, correlations: Parameters) -> State:
         """Return the prototypes as they are: where they are trained, training moves them."""
         carried = super().update_state(forward, correlations)
         return {**carried, "prototypes": forward.state["prototypes"]}

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_integer, require_real
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.objective import Objective
 from vitdyn.objectives.parts import Descent, first_teacher, identity_map, next_teacher
@@ -35,11 +35,11 @@ class WithTeacher(Objective):
         require_real("momentum", self.momentum, low=0.0, high=1.0)
         require_integer("momentum_steps", self.momentum_steps, at_least=0)
 
-    def initial_state(self, correlations: Correlations, streams: Streams) -> State:
+    def initial_state(self, correlations: Parameters, streams: Streams) -> State:
         """Return the teacher: the model itself."""
         return {**super().initial_state(correlations, streams), **first_teacher(correlations)}
 
-    def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
+    def update_state(self, forward: ForwardPass, correlations: Parameters) -> State:
         """Return the teacher, a step nearer to the model."""
         momentum = hyperparameter(self, lambda one: one.momentum, forward.state["teacher_steps"])
         return next_teacher(forward.state, correlations, momentum=momentum, steps=self.momentum_steps)
@@ -58,7 +58,7 @@ class WithPredictor(Objective):
         """Raise unless the predictor's learning rate is a number of 0 or more."""
         require_real("predictor_rate", self.predictor_rate, low=0.0, high=1e6)
 
-    def initial_state(self, correlations: Correlations, streams: Streams) -> State:
+    def initial_state(self, correlations: Parameters, streams: Streams) -> State:
         """Return the predictor, the identity."""
         carried = super().initial_state(correlations, streams)
         return {**carried, "predictor": identity_map(correlations, streams)}

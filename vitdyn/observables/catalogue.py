@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vitdyn._errors import require_choice, require_kind, require_sequence
+from vitdyn.models.model import CORRELATIONS
 from vitdyn.observables.convexity import convexity_observables
 from vitdyn.observables.correction import TeacherCorrection
 from vitdyn.observables.correlation_curvature import CORRELATION_CURVATURES
@@ -21,6 +22,7 @@ CORRECTIONS = tuple(
         symbol=symbol,
         meaning=f"of RC-MAE's second term and the teacher's lag: {meaning}",
         may_be_missing=True,
+        needs=CORRELATIONS,
     )
     for number, symbol, meaning in (
         ("cosine", "cos(∇L_c, θ − θ̄)", "the cosine between gradient and lag"),

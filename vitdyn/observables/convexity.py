@@ -14,6 +14,7 @@ from vitdyn._axes import SEED
 from vitdyn._errors import require_choice, require_kind
 from vitdyn.landscape import Surface
 from vitdyn.landscape.neighbourhood import DISTANCES, NUMBERS, Neighbourhood
+from vitdyn.models.model import CORRELATIONS
 from vitdyn.observables.loss_surface import loss_surface
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.state import ModelState
@@ -70,6 +71,7 @@ def convexity_observables(measured: Neighbourhood = _USUAL) -> tuple[Observable,
             symbol=symbol,
             meaning=meaning,
             may_be_missing=True,
+            needs=CORRELATIONS,
         )
         for name, (symbol, meaning) in NUMBERS.items()
     )

@@ -77,8 +77,12 @@ def correction_of(state: ModelState, similarity: float = 1.0) -> Correction:
     def with_unseen(model: Correlations) -> Tensors:
         return {**model.named(), _UNSEEN: torch.zeros_like(model.feature_position)}
 
-    student, teacher = with_unseen(state.parameters), with_unseen(teacher_of(forward.state))
-    behind = blended(teacher)
+    teacher = teacher_of(forward.state)
+    assert isinstance(teacher, Correlations)
+    student, teacher_tensors = with_unseen(state.correlations), with_unseen(teacher)
+    behind = blended(teacher_tensors)
     with torch.no_grad():
         target = reconstructed(behind, behind)[1]
-    return teacher_correction(lambda at: reconstructed(blended(at), behind)[0], student, teacher, target)
+    return teacher_correction(
+        lambda at: reconstructed(blended(at), behind)[0], student, teacher_tensors, target
+    )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value
 from vitdyn.landscape import Surface, Tensors
-from vitdyn.models import Correlations, area_attention
+from vitdyn.models import Correlations, Parameters, area_attention
 from vitdyn.objectives.contract import decay_of, loss_of
 from vitdyn.objectives.forward import ForwardPass
 from vitdyn.observables.state import ModelState
@@ -48,7 +48,8 @@ def _in_precision(forward: ForwardPass, dtype: torch.dtype) -> ForwardPass:
         name: each.to(dtype) if each.is_floating_point() else each for name, each in forward.state.items()
     }
 
-    def attend(correlations: Correlations, view: int | None) -> Tensor:
+    def attend(correlations: Parameters, view: int | None) -> Tensor:
+        assert isinstance(correlations, Correlations)
         visible = torch.ones_like(forward.views[0]) if view is None else forward.views[view]
         return area_attention(correlations, batch, visible)
 

@@ -35,6 +35,7 @@ from vitdyn.metrics import (
     ridge_r_squared,
 )
 from vitdyn.models import Correlations
+from vitdyn.models.model import CORRELATIONS
 from vitdyn.models.reference import attend
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.representation import image_representation, patch_representation
@@ -72,7 +73,7 @@ class MetricImages:
     def __call__(self, state: ModelState) -> MeasuredModel:
         """Return the models of a state, seen through these images."""
         generator, _ = state.owners[0]
-        return MeasuredModel(self, state.parameters, generator, state.batch.seeds)
+        return MeasuredModel(self, state.correlations, generator, state.batch.seeds)
 
     def draw(
         self, generator: PatchGenerator, seeds: tuple[int, ...], like: Tensor, images: int, views: int
@@ -270,7 +271,14 @@ def metric_observables(
         symbol, meaning, _ = _METRICS[name]
         compute = Metric(name=name, images=images)
         found.append(
-            Observable(name=name, compute=compute, symbol=symbol, meaning=meaning, may_be_missing=True)
+            Observable(
+                name=name,
+                compute=compute,
+                symbol=symbol,
+                meaning=meaning,
+                may_be_missing=True,
+                needs=CORRELATIONS,
+            )
         )
     return tuple(found)
 

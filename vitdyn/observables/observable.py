@@ -13,8 +13,10 @@ from vitdyn._axes import (
     AREA,
     CLUSTER,
     FRAME,
+    HEAD,
     KEY,
     KEY_AREA,
+    LAYER,
     PATCH,
     QUERY,
     QUERY_AREA,
@@ -29,12 +31,15 @@ from vitdyn._errors import (
     invalid_value,
     require_boolean,
     require_callable,
+    require_choice,
     require_kind,
     require_sequence,
 )
 from vitdyn._registry import Registry
 from vitdyn._specs import encode
 from vitdyn.data import PatchLayout
+from vitdyn.models import Model
+from vitdyn.models.model import ATTENTION_MAPS, CONTENT_QUERIES, CORRELATIONS
 from vitdyn.observables.state import ModelState
 
 OBSERVABLES = Registry("observable", lambda entry: isinstance(entry, Observable), {})
@@ -51,14 +56,15 @@ class Observable:
     ``compute(state)`` returns a tensor of real numbers with the axes ``axes``, of which the first is "seed"; its
     ``vitdyn.observables.ModelState`` offers the parameters, the batch, area attention, outputs, the loss and its
     gradient. Known axes are seed, cluster, area, query_area, key_area, statistic (mean, minimum, maximum), patch,
-    query, key and sample; any other has its values in ``coordinates``. A trajectory holds the observable under its
-    ``name``, with ``frame`` before the other axes, or ``training_step`` behind the seed where it is recorded at
-    ``each_step``.
+    query, key, sample, layer and head; any other has its values in ``coordinates``. A trajectory holds the
+    observable under its ``name``, with ``frame`` before the other axes, or ``training_step`` behind the seed where it
+    is recorded at ``each_step``.
 
     A value that does not exist is NaN: declare then ``may_be_missing``, else NaN at the first frame is an error. An
     observable is computed one seed at a time, so that no seed's bits depend on its neighbours, unless it is
     ``seed_independent``: promised to give each seed in a batch the very bits that it has alone. One that
-    ``needs_content_queries`` is left out of other runs. ``compute`` may be any frozen object that can be called; its
+    ``needs`` something of the model ("attention maps", "correlations", "content queries": ``Model.offers``) exists for
+    models that offer it alone. ``compute`` may be any frozen object that can be called; its
     own ``check(layout)``, if it has one, is called before a run begins.
 
     Raises ``ValueError`` for a bad field.
@@ -82,7 +88,7 @@ class Observable:
     each_step: bool = False
     may_be_missing: bool = False
     seed_independent: bool = False
-    needs_content_queries: bool = False
+    needs: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -96,8 +102,9 @@ class Observable:
             raise invalid_value(f"{self.name}.compute", self.compute, "must be a function or a frozen object")
         for text in ("symbol", "meaning"):
             require_kind(f"{self.name}.{text}", getattr(self, text), str)
-        for flag in ("each_step", "may_be_missing", "seed_independent", "needs_content_queries"):
+        for flag in ("each_step", "may_be_missing", "seed_independent"):
             require_boolean(f"{self.name}.{flag}", getattr(self, flag))
+        require_choice(f"{self.name}.needs", self.needs, ("", ATTENTION_MAPS, CORRELATIONS, CONTENT_QUERIES))
         self._take_axes()
 
     def _take_axes(self) -> None:
@@ -148,9 +155,9 @@ class Observable:
         """What a trajectory says of it."""
         return {"symbol": self.symbol, "long_name": self.meaning}
 
-    def shape(self, layout: PatchLayout, seeds: int, samples: int) -> tuple[int, ...]:
+    def shape(self, layout: PatchLayout, model: Model, seeds: int, samples: int) -> tuple[int, ...]:
         """Return the shape of what ``compute`` must give."""
-        sizes = _sizes(layout) | {SEED: seeds, SAMPLE: samples}
+        sizes = _sizes(layout) | {SEED: seeds, SAMPLE: samples, LAYER: model.layers, HEAD: model.heads}
         sizes |= {axis: len(values) for axis, values in self.coordinates.items()}
         return tuple(sizes[axis] for axis in self.axes)
 
@@ -163,7 +170,7 @@ class Observable:
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _checked(self, found: Any, state: ModelState) -> Tensor:
-        shape = self.shape(state.batch.layout, len(state.owners), state.batch.count)
+        shape = self.shape(state.batch.layout, state.model, len(state.owners), state.batch.count)
         what = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
         if not isinstance(found, Tensor) or tuple(found.shape) != shape or not found.is_floating_point():
             raise invalid_value(
@@ -187,7 +194,8 @@ def _sizes(layout: PatchLayout | None) -> dict[str, int]:
     patches, areas, clusters = (layout.patches, layout.areas, layout.clusters) if layout else (0, 0, 0)
     by_area = dict.fromkeys((AREA, QUERY_AREA, KEY_AREA), areas)
     by_patch = dict.fromkeys((PATCH, QUERY, KEY), patches)
-    return {**by_area, **by_patch, CLUSTER: clusters, STATISTIC: len(STATISTICS), SEED: 0, SAMPLE: 0}
+    others = {CLUSTER: clusters, STATISTIC: len(STATISTICS), SEED: 0, SAMPLE: 0, LAYER: 0, HEAD: 0}
+    return {**by_area, **by_patch, **others}
 
 
 def check_observables(observables: Sequence[Observable], layout: PatchLayout) -> None:

@@ -18,6 +18,8 @@ from torch import Tensor
 from vitdyn._axes import AREA, CLUSTER, KEY_AREA, QUERY_AREA, SEED, STATISTIC
 from vitdyn._errors import invalid_value
 from vitdyn.metrics import top_key_concentration
+from vitdyn.models import Correlations
+from vitdyn.models.model import ATTENTION_MAPS, CONTENT_QUERIES, CORRELATIONS
 from vitdyn.objectives.contract import loss_queries_of, lower_bound_of
 from vitdyn.observables.area_kernels import sum_samples
 from vitdyn.observables.by_area import over_pairs, over_positions
@@ -43,15 +45,16 @@ class _ByArea(NamedTuple):
 def _by_area(state: ModelState) -> _ByArea:
     """Summarise all that a query position has a number for, in one pass over the positions."""
     layout, parameters = state.batch.layout, state.parameters
-    attention, own, error = _sample_means(state).split((layout.areas, 1, 1), 2)
-    itself = parameters.position_position.diagonal(dim1=1, dim2=2)[:, None, :, None]
-    rows = [
-        parameters.feature_position.permute(0, 2, 1, 3),
-        itself.expand(-1, layout.clusters, -1, -1),
-        attention.transpose(2, 3),
-        own.transpose(2, 3),
-        error.transpose(2, 3),
-    ]
+    rows = [_sample_means(state).transpose(2, 3)]
+    if isinstance(parameters, Correlations):
+        itself = parameters.position_position.diagonal(dim1=1, dim2=2)[:, None, :, None]
+        rows = [
+            parameters.feature_position.permute(0, 2, 1, 3),
+            itself.expand(-1, layout.clusters, -1, -1),
+            *rows,
+        ]
+    else:  # no other model has these, and nobody asks for them
+        rows = [rows[0].new_full((*rows[0].shape[:3], layout.areas + 1), nan), *rows]
     found = over_positions(torch.cat(rows, -1), layout).split((layout.areas, 1, layout.areas, 1, 1), 3)
     phi, attention = (of_keys.masked_fill(_lacking(state)[:, None, :, None], nan) for of_keys in found[0:3:2])
     return _ByArea(phi, found[1].squeeze(3), attention, found[3].squeeze(3), found[4][..., 0, 0])
@@ -73,7 +76,7 @@ def _sample_means(state: ModelState) -> Float[Tensor, "seed cluster row query"]:
 
 def _sums(state: ModelState, counted: Bool[Tensor, "seed sample query"]) -> tuple[Tensor, Tensor]:
     """Return what ``sum_samples`` sums, and the numbers of samples."""
-    attention, batch = state.attention[0], state.batch
+    attention, batch = _attention_of(state), state.batch
     seeds, _, areas, queries = attention.shape
     sums = attention.new_zeros(seeds, batch.layout.clusters, areas + 2, queries)
     number = attention.new_zeros(seeds, batch.layout.clusters, 3, queries)
@@ -87,7 +90,7 @@ def _sums(state: ModelState, counted: Bool[Tensor, "seed sample query"]) -> tupl
 
 def sums_by_torch(state: ModelState, counted: Bool[Tensor, "seed sample query"]) -> tuple[Tensor, Tensor]:
     """Return what ``sum_samples`` sums, and the numbers of samples, by torch."""
-    batch, attention, area = state.batch, state.attention[0], state.batch.area[:, :, None]
+    batch, attention, area = state.batch, _attention_of(state), state.batch.area[:, :, None]
     shows_own = batch.own_area_visible(state.views[0]) & counted
     weights = torch.stack([counted, shows_own, state.masks[0]], 2).to(attention)
     rows = [
@@ -103,21 +106,28 @@ def sums_by_torch(state: ModelState, counted: Bool[Tensor, "seed sample query"])
     return sums[:, :, :-3], sums[:, :, -3:]
 
 
+def _attention_of(state: ModelState) -> Float[Tensor, "seed sample area query"]:
+    """Return area attention on the first view; zeros for a model without maps, whose error alone is recorded."""
+    if ATTENTION_MAPS in state.model.offers:
+        return state.attention[0]
+    return state.batch.latents[..., None].new_zeros(*state.batch.latents.shape, state.batch.layout.patches)
+
+
 def _lacking(state: ModelState) -> Bool[Tensor, "cluster area"]:
     sizes = torch.from_numpy(state.batch.layout.sizes)
-    return (sizes == 0).to(state.parameters.position_position.device)
+    return (sizes == 0).to(state.parameters.like.device)
 
 
 def _content_position(state: ModelState) -> Tensor:
     """Return the summary of Ψ over key positions, NaN for a feature that its cluster lacks."""
-    psi = state.parameters.content_position
+    psi = state.correlations.content_position
     assert psi is not None
     by_key = psi.transpose(2, 3).masked_fill(_lacking(state)[:, None], nan)
     return over_positions(by_key, state.batch.layout).transpose(2, 3)
 
 
 def _content_content(state: ModelState) -> Tensor:
-    xi, lacking = state.parameters.content_content, _lacking(state)
+    xi, lacking = state.correlations.content_content, _lacking(state)
     assert xi is not None
     return xi.masked_fill(lacking[:, :, None] | lacking[:, None], nan)
 
@@ -127,7 +137,7 @@ def _top_key_concentration(state: ModelState) -> Tensor:
     count = state.batch.count
     # samples lie in the order of their clusters, so that first and last are of different ones
     few = torch.linspace(0, count - 1, min(_FEW_SAMPLES, count)).long()
-    if state.parameters.content_queries:
+    if not isinstance(state.parameters, Correlations) or state.parameters.content_queries:
         scores = torch.cat([state.maps(slice(one, one + 1)).mean(2) for one in few.tolist()], 1)
     else:
         scores = _key_scores(state, few.to(state.batch.cluster.device))
@@ -141,14 +151,14 @@ def _key_scores(state: ModelState, few: Int[Tensor, " sample"]) -> Float[Tensor,
     With E_pq = exp(Υ_pq − max_r Υ_pr) for all samples, and a slot for each area and one for masked patches, the weight
     of a key is E_pq X_{p,slot(q)}: two products with P · slots numbers in place of maps of P · P (``attention``).
     """
-    batch, upsilon = state.batch, state.parameters.position_position
+    batch, upsilon = state.batch, state.correlations.position_position
     areas, patches = batch.layout.areas, batch.layout.patches
     exp_logits = torch.sub(upsilon, upsilon.amax(-1, keepdim=True)).exp_()
     slot = batch.area[:, few].where(state.views[0][:, few], areas)[:, :, None]
     in_slot = upsilon.new_zeros(len(upsilon), len(few), areas + 1, patches).scatter_(2, slot, 1.0)
     sums = torch.bmm(in_slot.flatten(1, 2), exp_logits.mT).unflatten(1, (len(few), areas + 1))
     seeds = torch.arange(len(upsilon), device=upsilon.device)[:, None]
-    phi = state.parameters.feature_position[seeds, :, batch.cluster[:, few]].mT
+    phi = state.correlations.feature_position[seeds, :, batch.cluster[:, few]].mT
     logits = torch.nn.functional.pad(phi * batch.latents[:, few, :, None], (0, 0, 0, 1))
     logits = logits.masked_fill_(sums == 0, -inf)  # an empty slot sets no scale
     weights = (logits - logits.amax(2, keepdim=True)).exp_()
@@ -201,22 +211,35 @@ def _standard(
 _PAIR, _QUERY = (CLUSTER, QUERY_AREA, KEY_AREA, STATISTIC), (CLUSTER, QUERY_AREA, STATISTIC)
 
 RECORD: tuple[Observable, ...] = (
-    _standard("feature_position", _PAIR, "Φ", "feature-position correlation, over query positions"),
+    _standard(
+        "feature_position",
+        _PAIR,
+        "Φ",
+        "feature-position correlation, over query positions",
+        needs=CORRELATIONS,
+    ),
     _standard(
         "position_position",
         _PAIR,
         "Υ",
         "position-position correlation, over pairs of distinct positions",
-        lambda state: over_pairs(state.parameters.position_position, state.batch.layout),
+        lambda state: over_pairs(state.correlations.position_position, state.batch.layout),
+        needs=CORRELATIONS,
     ),
-    _standard("position_position_self", _QUERY, "Υ_self", "correlation of a position with itself"),
+    _standard(
+        "position_position_self",
+        _QUERY,
+        "Υ_self",
+        "correlation of a position with itself",
+        needs=CORRELATIONS,
+    ),
     _standard(
         "content_position",
         (CLUSTER, AREA, KEY_AREA, STATISTIC),
         "Ψ",
         "query feature, key position",
         _content_position,
-        needs_content_queries=True,
+        needs=CONTENT_QUERIES,
     ),
     _standard(
         "content_content",
@@ -224,19 +247,21 @@ RECORD: tuple[Observable, ...] = (
         "Ξ",
         "query feature, key feature",
         _content_content,
-        needs_content_queries=True,
+        needs=CONTENT_QUERIES,
     ),
     _standard(
         "area_attention",
         _PAIR,
         "A",
         "attention to the visible patches of an area: each query's mean over samples, then over queries",
+        needs=ATTENTION_MAPS,
     ),
     _standard(
         "own_area_attention",
         _QUERY,
         "A_own",
         "attention to the query's own area, over samples that show some of it",
+        needs=ATTENTION_MAPS,
     ),
     _standard(
         "reconstruction_error",
@@ -252,6 +277,7 @@ RECORD: tuple[Observable, ...] = (
         "D",
         "mean of the ten largest key scores of an attention map; lower is more diverse",
         _top_key_concentration,
+        needs=ATTENTION_MAPS,
     ),
 )
 """What a run records unless it is told otherwise."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -11,14 +11,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch, PatchGenerator
-from vitdyn.models import Correlations, area_attention
-from vitdyn.models.reference import attend
+from vitdyn.models import Correlations, Model, OneLayer, Parameters, area_attention
 from vitdyn.objectives import Objective
 from vitdyn.objectives.contract import decay_of, loss_of
 from vitdyn.objectives.forward import ForwardPass, Lazily
+from vitdyn.objectives.model_pass import model_pass
 
 Made = TypeVar("Made")
+LAYER = OneLayer()
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,13 @@ class ModelState:
     ``owners`` has the generator and the objective of each seed; ``objective`` stands for those of all.
     """
 
-    parameters: Correlations
+    parameters: Parameters
     objective: Objective
     forward: ForwardPass
     step: int
-    find_gradient: Callable[[], Correlations] = field(repr=False)
+    find_gradient: Callable[[], Parameters] = field(repr=False)
     owners: tuple[tuple[PatchGenerator, Objective], ...] = field(repr=False)
+    model: Model = LAYER
     _shared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -65,6 +68,15 @@ class ModelState:
         """The model's outputs F_p on each view, in coordinates along the features of the sample's own cluster."""
         return Lazily(len(self.views), self.forward.outputs)
 
+    @property
+    def correlations(self) -> Correlations:
+        """The blocks of Q. Raises ``ValueError`` for a model that has others: declare ``needs="correlations"``."""
+        if not isinstance(self.parameters, Correlations):
+            raise invalid_value(
+                "model", self.model.name, "has no correlations Φ and Υ: read state.parameters"
+            )
+        return self.parameters
+
     @cached_property
     def loss(self) -> Float[Tensor, " seed"]:
         """The objective on this batch, with its weight decay."""
@@ -72,13 +84,22 @@ class ModelState:
         return loss_of(self.objective, self.forward) + decay
 
     @cached_property
-    def gradient(self) -> Correlations:
-        """∂loss/∂Q on this batch, block by block."""
+    def gradient(self) -> Parameters:
+        """∂loss/∂Q, or in whatever parameters the model has, on this batch, block by block."""
         return self.find_gradient()
 
     def maps(self, samples: slice, view: int = 0) -> Float[Tensor, "seed sample query key"]:
-        """Return whole attention maps of some samples. Memory: seeds · samples · P · P numbers; take a few."""
-        return attend(self.parameters, self.batch.part(samples), self.views[view][:, samples])
+        """Return attention maps of some samples: of the last layer, mean over its heads.
+
+        Memory: seeds · samples · P · P numbers, times layers and heads; take a few.
+        """
+        return self.head_maps(samples, view)[:, :, -1].mean(2)
+
+    def head_maps(self, samples: slice, view: int = 0) -> Float[Tensor, "seed sample layer head query key"]:
+        """Return the attention maps of every layer and head of some samples."""
+        return self.model.attention_maps(
+            self.parameters, self.batch.part(samples), self.views[view][:, samples]
+        )
 
     def shared(self, make: Callable[[ModelState], Made]) -> Made:
         """Return ``make(state)``, computed once for all observables that ask for it."""
@@ -99,13 +120,17 @@ class ModelState:
             return tensor[row : row + 1].clone()
 
         forward, seed = self.forward, self.batch.seeds[row : row + 1]
-        batch = replace(
-            self.batch, seeds=seed, cluster=own(self.batch.cluster), latents=own(self.batch.latents)
-        )
+        batch = self.batch.map(own, seeds=seed)
         views = tuple(own(view) for view in self.views)
+        if not forward.has_closed_forms:
+            carried = {name: own(value) for name, value in forward.state.items()}
+            return self._seen_again(
+                row, model_pass(self.model, self.parameters.map(own), batch, views, carried)
+            )
 
         @torch.no_grad()
-        def attend_to(correlations: Correlations, view: int | None) -> Tensor:
+        def attend_to(correlations: Parameters, view: int | None) -> Tensor:
+            assert isinstance(correlations, Correlations)
             visible = torch.ones_like(views[0]) if view is None else views[view]
             return area_attention(correlations, batch, visible)
 
@@ -117,12 +142,20 @@ class ModelState:
             {name: own(value) for name, value in forward.state.items()},
             attend_to,
         )
-        generator, objective = self.owners[row]
+        return self._seen_again(row, seen)
+
+    def _seen_again(self, row: int, seen: ForwardPass) -> ModelState:
+        """Return the state of one seed, by what it is seen through."""
+
+        def own(tensor: Tensor) -> Tensor:
+            return tensor[row : row + 1].clone()
+
         return ModelState(
             self.parameters.map(own),
-            objective,
+            self.owners[row][1],
             seen,
             self.step,
             lambda: self.gradient.map(own),
-            ((generator, objective),),
+            (self.owners[row],),
+            self.model,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_real
@@ -50,7 +50,7 @@ class Contrastive(TwoViews):
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the InfoNCE term, averaged over the samples."""
-        logits = self._logits(forward.batch, forward.mean_outputs(0), forward.mean_outputs(1))
+        logits = self._logits(forward, forward.mean_outputs(0), forward.mean_outputs(1))
         return diagonal_cross_entropy(logits).mean(1)
 
     def closed_form(self, batch: PatchBatch) -> MeanPooled:
@@ -64,7 +64,7 @@ class Contrastive(TwoViews):
             slope = torch.softmax(self._logits(batch, anchor, target), -1)
             slope.diagonal(dim1=1, dim2=2).sub_(1)  # ∂/∂s_bc of −log softmax: π_c − 1{c = b}
             if batch.layout.clusters > 1:
-                slope.mul_(_same_cluster(batch))
+                slope.mul_(batch.same_cluster)
             own = torch.bmm(slope, target)
             # τ and B divide at the end, in a pass over (sample, area) and not over (sample, sample)
             rate = hyperparameter(self, lambda one: 1 / (one.temperature * batch.count), own)
@@ -91,17 +91,10 @@ class Contrastive(TwoViews):
 
     def _logits(
         self,
-        batch: PatchBatch,
+        seen: ForwardPass | PatchBatch,
         anchor: Float[Tensor, "seed sample feature"],
         target: Float[Tensor, "seed sample feature"],
     ) -> Float[Tensor, "seed sample sample"]:
-        """Return s_bc/τ; features of different clusters are orthogonal."""
-        similarity = torch.bmm(anchor, target.detach().transpose(1, 2))  # the stop-gradient
-        if batch.layout.clusters > 1:  # coordinate j is another feature in another cluster
-            similarity = similarity * _same_cluster(batch)
+        """Return s_bc/τ."""
+        similarity = seen.similarity(anchor, target.detach())  # the stop-gradient
         return similarity / hyperparameter(self, lambda one: one.temperature, similarity)
-
-
-def _same_cluster(batch: PatchBatch) -> Bool[Tensor, "seed sample sample"]:
-    """Return which samples are of the same cluster."""
-    return batch.cluster[:, :, None] == batch.cluster[:, None]

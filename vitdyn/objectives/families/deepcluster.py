@@ -13,7 +13,7 @@ from torch import Tensor
 from vitdyn._errors import invalid_value, require_integer, require_real
 from vitdyn.data import PatchLayout
 from vitdyn.losses import deepcluster, nearest, spherical_k_means
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.parts import next_queue, unit_vectors
 from vitdyn.objectives.stacked import hyperparameter
@@ -57,7 +57,7 @@ class DeepCluster(TwoViews):
             raise invalid_value("prototypes", self.prototypes, f"must be at most memory, {self.memory}")
         require_real("temperature", self.temperature, low=0.0, high=1e6, open_low=True)
 
-    def initial_state(self, correlations: Correlations, streams: Streams) -> State:
+    def initial_state(self, correlations: Parameters, streams: Streams) -> State:
         """Return random unit vectors, the places in the memory where k-means starts, and a count of steps."""
         drawn = unit_vectors(correlations, streams, self.memory + self.prototypes)
         picks = [each.permutation(self.memory)[: self.prototypes] for each in streams.each()]
@@ -78,7 +78,7 @@ class DeepCluster(TwoViews):
         )
         return 0.5 * (first + second)
 
-    def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
+    def update_state(self, forward: ForwardPass, correlations: Parameters) -> State:
         """Return the memory with this step's outputs at its front, and the centroids, found anew where it is time."""
         state, steps = forward.state, forward.state["steps"] + 1
         memory = next_queue(state["memory"], forward.embeddings())

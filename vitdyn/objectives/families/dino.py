@@ -12,7 +12,7 @@ from torch import Tensor
 from vitdyn._errors import require_real
 from vitdyn.data import PatchLayout
 from vitdyn.losses import dino, next_centre
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.parts import embedding_size, teacher_of
 from vitdyn.objectives.stacked import hyperparameter
@@ -55,12 +55,12 @@ class DINO(TwoViews, WithTeacher):
         for name in ("student_temperature", "teacher_temperature"):
             require_real(name, getattr(self, name), low=0.0, high=1e6, open_low=True)
 
-    def initial_state(self, correlations: Correlations, streams: Streams) -> State:
+    def initial_state(self, correlations: Parameters, streams: Streams) -> State:
         """Return the teacher, the model itself, and the centre, 0."""
         centre = torch.zeros(len(streams.seeds), embedding_size(correlations))
         return {
             **super().initial_state(correlations, streams),
-            "centre": centre.to(correlations.position_position),
+            "centre": centre.to(correlations.like),
         }
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
@@ -74,7 +74,7 @@ class DINO(TwoViews, WithTeacher):
             teacher_temperature=hyperparameter(self, lambda one: one.teacher_temperature, students[0]),
         )
 
-    def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
+    def update_state(self, forward: ForwardPass, correlations: Parameters) -> State:
         """Return the teacher, a step nearer to the model, and the centre, a step nearer to this batch's mean."""
         centre = forward.state["centre"]
         momentum = hyperparameter(self, lambda one: one.centre_momentum, centre)

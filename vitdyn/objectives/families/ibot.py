@@ -12,7 +12,7 @@ from torch import Tensor
 from vitdyn._errors import require_real
 from vitdyn.data import PatchLayout
 from vitdyn.losses import ibot, next_centre
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.parts import embedding_size, teacher_of
 from vitdyn.objectives.stacked import hyperparameter
@@ -59,11 +59,9 @@ class IBOT(TwoViews, WithTeacher):
         for name in ("student_temperature", "teacher_temperature"):
             require_real(name, getattr(self, name), low=0.0, high=1e6, open_low=True)
 
-    def initial_state(self, correlations: Correlations, streams: Streams) -> State:
+    def initial_state(self, correlations: Parameters, streams: Streams) -> State:
         """Return the teacher, the model itself, and both centres, 0."""
-        zero = torch.zeros(len(streams.seeds), embedding_size(correlations)).to(
-            correlations.position_position
-        )
+        zero = torch.zeros(len(streams.seeds), embedding_size(correlations)).to(correlations.like)
         return {**super().initial_state(correlations, streams), "centre": zero, "patch_centre": zero}
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
@@ -84,7 +82,7 @@ class IBOT(TwoViews, WithTeacher):
             weight=hyperparameter(self, lambda one: one.weight, state["centre"][:, None]),
         )
 
-    def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
+    def update_state(self, forward: ForwardPass, correlations: Parameters) -> State:
         """Return the teacher, a step nearer to the model, and the centres, a step nearer to this batch's means."""
         taught, state = self._taught(forward), dict(super().update_state(forward, correlations))
         momentum = hyperparameter(self, lambda one: one.centre_momentum, forward.state["centre"])

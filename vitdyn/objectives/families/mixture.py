@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -66,7 +66,7 @@ class Mixture(TwoViews):
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L, averaged over the samples."""
-        return self._mix(forward, self.reconstruction.loss(_first_view(forward)), self.contrast.loss(forward))
+        return self._mix(forward, self.reconstruction.loss(forward.first_view()), self.contrast.loss(forward))
 
     def closed_form(self, batch: PatchBatch) -> ClosedForm | None:
         """Return (1 − λ)/m of the residual plus λ of the gradient of contrast; None where a part has no such form."""
@@ -94,12 +94,12 @@ class Mixture(TwoViews):
 
     def lower_bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the mixture of the two bounds: no model attains both where 0 < λ < 1."""
-        rebuilt = lower_bound_of(self.reconstruction, _first_view(forward))
+        rebuilt = lower_bound_of(self.reconstruction, forward.first_view())
         return self._mix(forward, rebuilt, lower_bound_of(self.contrast, forward))
 
     def loss_queries(self, forward: ForwardPass) -> Bool[Tensor, "seed sample query"]:
         """Return the masked patches of the first view: the queries that both terms train."""
-        return self.reconstruction.loss_queries(_first_view(forward))
+        return self.reconstruction.loss_queries(forward.first_view())
 
     def default_learning_rate(self, layout: PatchLayout) -> float:
         """Return 4 P K: both terms divide the gradient of one position by P, the draw of a cluster by K."""
@@ -112,8 +112,3 @@ class Mixture(TwoViews):
         patches = forward.batch.layout.patches
         masked = hyperparameter(self, lambda one: masked_count(patches, one.mask_ratio), rebuilt)
         return torch.lerp(rebuilt / masked, contrasted, self._weight(rebuilt))
-
-
-def _first_view(forward: ForwardPass) -> ForwardPass:
-    """Return the same forward pass as an objective of one view sees it."""
-    return replace(forward, views=forward.views[:1], attention=forward.attention[:1])

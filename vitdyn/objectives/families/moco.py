@@ -12,7 +12,7 @@ from torch import Tensor
 from vitdyn._errors import require_boolean, require_integer, require_real
 from vitdyn.data import PatchLayout
 from vitdyn.losses import moco_v2, moco_v3, unit_vectors
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.parts import next_queue, teacher_of
 from vitdyn.objectives.parts import unit_vectors as random_unit_vectors
@@ -66,7 +66,7 @@ class MoCo(TwoViews, WithPredictor, WithTeacher):
         first, second = (moco_v3(queries[view], self._key(forward, 1 - view), **options) for view in (0, 1))
         return first + second
 
-    def initial_state(self, correlations: Correlations, streams: Streams) -> State:
+    def initial_state(self, correlations: Parameters, streams: Streams) -> State:
         """Return a teacher that is the model, and, where asked for, the predictor and a queue of random directions."""
         state = dict(super().initial_state(correlations, streams))
         if not self.predictor:
@@ -79,7 +79,7 @@ class MoCo(TwoViews, WithPredictor, WithTeacher):
         """Return how the predictor is trained, where there is one."""
         return super().optimizers() if self.predictor else {}
 
-    def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
+    def update_state(self, forward: ForwardPass, correlations: Parameters) -> State:
         """Return the teacher after its step, and the queue with this step's keys at its front."""
         state = dict(super().update_state(forward, correlations))
         if self.queue:

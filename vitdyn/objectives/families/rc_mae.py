@@ -11,7 +11,7 @@ from torch import Tensor
 from vitdyn._errors import invalid_value, require_choice, require_integer, require_real
 from vitdyn.losses import rc_mae
 from vitdyn.losses.hybrid import TEACHER_SEES
-from vitdyn.models import Correlations
+from vitdyn.models import Parameters
 from vitdyn.objectives.forward import ForwardPass, State
 from vitdyn.objectives.masked import MaskedPatches, masked_patches, unreachable
 from vitdyn.objectives.parts import next_teacher, teacher_of
@@ -64,7 +64,7 @@ class RCMAE(MaskedPatches, WithTeacher):
             words = "needs two samples or more in a batch: take a larger batch_size"
             raise invalid_value("teacher_sees", self.teacher_sees, words)
         # samples of different clusters have different features: they compare in the coordinates of all
-        student, teacher = map(forward.batch.in_all_clusters, (student, teacher))
+        student, teacher = map(forward.in_all_clusters, (student, teacher))
         return student, teacher.roll(1, 1)
 
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
@@ -72,7 +72,7 @@ class RCMAE(MaskedPatches, WithTeacher):
         student, teacher = self.reconstructed(forward)
         patches, masked = forward.patches(), ~forward.views[0]
         if self.teacher_sees == "permuted":
-            patches = forward.batch.in_all_clusters(patches)
+            patches = forward.in_all_clusters(patches)
         both = rc_mae(student, teacher, patches, masked, weight=self.weight, normalise=False)
         return both * (student.shape[-1] / 2)
 
@@ -80,7 +80,7 @@ class RCMAE(MaskedPatches, WithTeacher):
         """Return that of masked reconstruction: the second term is not negative."""
         return 0.5 * unreachable(forward, 2) / masked_patches(forward)
 
-    def update_state(self, forward: ForwardPass, correlations: Correlations) -> State:
+    def update_state(self, forward: ForwardPass, correlations: Parameters) -> State:
         """Return the teacher, a step nearer to the model."""
         schedule = {"steps": self.momentum_steps, "period": self.epoch_steps}
         return next_teacher(forward.state, correlations, momentum=self.momentum, **schedule)

@@ -1,0 +1,132 @@
+"""One batch seen through any model: outputs in coordinates of feature space, made when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vitdyn._errors import invalid_value
+from vitdyn.data import PatchBatch
+from vitdyn.models import Model, Parameters, area_attention_of
+from vitdyn.objectives.forward import ForwardPass, Lazily, State
+
+Views = tuple[Bool[Tensor, "seed sample patch"], ...]
+
+
+@dataclass(frozen=True)
+class ModelPass(ForwardPass):
+    """A batch seen through a model other than the theory's layer.
+
+    ``outputs`` and ``patches`` have the F coordinates of ``batch.contents()``, so that those of samples of all clusters
+    compare. ``attention`` is the area attention of the last layer, mean over its heads. All are differentiable in the
+    parameters that the pass was made with.
+    """
+
+    has_closed_forms: ClassVar[bool] = False
+
+    see: Callable[[Parameters | None, int | None], Tensor] = field(kw_only=True)
+
+    def outputs(
+        self, view: int | None = 0, teacher: Parameters | None = None
+    ) -> Float[Tensor, "seed sample query feature"]:
+        """Return F_p of the model, or of a teacher, in the coordinates of feature space."""
+        self._require_view(view, teacher)
+        return self.see(teacher, view)
+
+    def mean_outputs(
+        self, view: int | None = 0, teacher: Parameters | None = None
+    ) -> Float[Tensor, "seed sample feature"]:
+        """Return F = (1/P) Σ_p F_p."""
+        return self.outputs(view, teacher).mean(2)
+
+    def in_all_clusters(self, values: Tensor) -> Tensor:
+        """Return the values: their coordinates are those of all clusters."""
+        return values
+
+    def similarity(
+        self, one: Float[Tensor, "seed sample feature"], other: Float[Tensor, "seed sample feature"]
+    ) -> Float[Tensor, "seed sample sample"]:
+        """Return ⟨F_b, F'_c⟩ of two sets of ``mean_outputs``."""
+        return torch.bmm(one, other.transpose(1, 2))
+
+    def first_view(self) -> ForwardPass:
+        """Return the same forward pass as an objective of one view sees it."""
+        return replace(self, views=self.views[:1], attention=Lazily(1, lambda _: self.attention[0]))
+
+    @cached_property
+    def squared_errors(self) -> Float[Tensor, "seed sample query"]:
+        """‖F_p − X_p‖² of every query on the first view, masked or not, over all coordinates."""
+        return (self.outputs() - self.patches()).square().sum(-1)
+
+    def detached(self) -> ModelPass:
+        """Return the pass with the outputs that were asked for so far, and no way back to the parameters.
+
+        What was not asked for is made again without one.
+        """
+        seen = dict[int, Tensor]()
+
+        def see(teacher: Parameters | None, view: int | None) -> Tensor:
+            with torch.no_grad():
+                if teacher is not None or view is None:
+                    return self.see(teacher, view)
+                return seen.setdefault(view, self.see(None, view).detach())
+
+        def attention(view: int) -> Tensor:
+            with torch.no_grad():
+                return self.attention[view].detach()
+
+        return ModelPass(
+            self.batch, self.views, Lazily(len(self.views), attention), self.state, self.attend, see=see
+        )
+
+    def patches(self) -> Float[Tensor, "seed sample patch feature"]:
+        """Return the patches X_p themselves, masked or not."""
+        return self.batch.contents()
+
+
+def model_pass(
+    model: Model, parameters: Parameters, batch: PatchBatch, views: Views, state: State
+) -> ModelPass:
+    """Return a batch seen through a model; outputs and attention are made once, when they are asked for."""
+
+    def visible(view: int | None) -> Tensor:
+        return torch.ones_like(views[0]) if view is None else views[view]
+
+    def area_attention(own: Parameters, view: int | None) -> Tensor:
+        maps = model.attention_maps(own, batch, visible(view))[:, :, -1].mean(2)
+        return area_attention_of(maps, batch, visible(view))
+
+    def attend(own: Parameters, view: int | None) -> Tensor:
+        with torch.no_grad():
+            return area_attention(own, view)
+
+    made = Lazily(len(views), lambda view: checked_outputs(model, parameters, batch, views[view]))
+
+    def see(teacher: Parameters | None, view: int | None) -> Tensor:
+        if teacher is None:
+            return made[view]
+        with torch.no_grad():
+            return checked_outputs(model, teacher, batch, visible(view))
+
+    attention = Lazily(len(views), lambda view: area_attention(parameters, view))
+    return ModelPass(batch, views, attention, state, attend, see=see)
+
+
+def checked_outputs(
+    model: Model, parameters: Parameters, batch: PatchBatch, visible: Tensor
+) -> Float[Tensor, "seed sample query feature"]:
+    """Return a model's outputs in feature space. Raises ``ValueError`` unless they are what a model must give."""
+    found, shape = model.outputs(parameters, batch, visible), tuple(batch.contents_shape)
+    what = f"{type(model).__name__}.outputs"
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        raise invalid_value(what, type(found).__name__, "must be a tensor of real numbers")
+    if found.ndim != 4 or tuple(found.shape[:3]) != shape[:3] or found.shape[3] < shape[3]:
+        words = f"must have the shape {shape}: seed, sample, query, feature, or more coordinates than these"
+        raise invalid_value(f"{what}.shape", tuple(found.shape), words)
+    return found[..., : shape[3]]
