@@ -40,6 +40,13 @@ from vitdyn.theory.masked_prediction import (
     lead_of_loss,
     student_pace,
 )
+from vitdyn.theory.perturbed_data import (
+    coherence_levels,
+    noise_detection_limit,
+    noise_levels,
+    noisy_attention,
+    start_drives,
+)
 from vitdyn.theory.predictions import (
     Prediction,
     collapse_loss,
@@ -74,15 +81,16 @@ from vitdyn.theory.spectrum import areas_log_amplitude
 
 __all__ = [
     "Curvature", "Phase", "Prediction", "Rate", "Regime", "RowCorrelations", "SymmetryClass",
-    "areas_log_amplitude", "centre_threshold", "class_temperature", "collapse_loss", "collapse_threshold",
-    "contrastive_hessian", "contrastive_level", "contrastive_time", "critical_clusters",
-    "curvature_after", "discounts", "disorder_size", "error_factor", "first_lead",
+    "areas_log_amplitude", "centre_threshold", "class_temperature", "coherence_levels", "collapse_loss",
+    "collapse_threshold", "contrastive_hessian", "contrastive_level", "contrastive_time",
+    "critical_clusters", "curvature_after", "discounts", "disorder_size", "error_factor", "first_lead",
     "frozen_teacher_attention", "global_area_time", "global_query_level", "head_difference_growth",
     "head_difference_rates", "head_invariant", "largest_stable_step", "lead_of_loss", "linear_correction",
     "local_area_time", "local_area_time_bound", "lost_correlation_exponent", "mixture_threshold",
-    "noise_ratio", "one_head_twin", "own_area_curvature", "own_area_level", "own_cluster_share",
-    "parting_size", "phase_one_level", "phase_one_start", "phases", "position_correlation_exponent",
-    "position_correlation_ratio", "reconstruction_hessian", "reconstruction_hessian_at",
-    "reconstruction_infimum", "repulsion_threshold", "start_curvatures", "student_pace", "tail_exponent",
+    "noise_detection_limit", "noise_levels", "noise_ratio", "noisy_attention", "one_head_twin",
+    "own_area_curvature", "own_area_level", "own_cluster_share", "parting_size", "phase_one_level",
+    "phase_one_start", "phases", "position_correlation_exponent", "position_correlation_ratio",
+    "reconstruction_hessian", "reconstruction_hessian_at", "reconstruction_infimum",
+    "repulsion_threshold", "start_curvatures", "start_drives", "student_pace", "tail_exponent",
     "take_over_level", "uniform_threshold",
 ]  # fmt: skip
