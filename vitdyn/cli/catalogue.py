@@ -79,6 +79,7 @@ def metrics() -> tuple[Entry, ...]:
     # dicts of name: (symbol, meaning, ...)
     tables: Any = (
         _Sources("observables", "metrics.py").assigned["_METRICS"],
+        _Sources("observables", "by_head.py").assigned["_BY_HEAD"],
         _Sources("observables", "curvature.py").assigned["_CURVATURE"],
         _Sources("landscape", "neighbourhood.py").assigned["NUMBERS"],
     )

@@ -4,6 +4,7 @@
 'effective number of directions that separate images, not masks'
 """
 
+from vitdyn.observables.by_head import BY_HEAD
 from vitdyn.observables.catalogue import METRICS
 from vitdyn.observables.correction import TeacherCorrection
 from vitdyn.observables.learned import (
@@ -22,6 +23,7 @@ from vitdyn.observables.standard import RECORD
 from vitdyn.observables.state import ModelState
 
 __all__ = [
+    "BY_HEAD",
     "METRICS",
     "OBSERVABLES",
     "RECORD",

@@ -7,6 +7,7 @@ from typing import Any
 
 from vitdyn._errors import require_choice, require_kind, require_sequence
 from vitdyn.models.model import CORRELATIONS
+from vitdyn.observables.by_head import BY_HEAD
 from vitdyn.observables.convexity import convexity_observables
 from vitdyn.observables.correction import TeacherCorrection
 from vitdyn.observables.correlation_curvature import CORRELATION_CURVATURES
@@ -44,6 +45,7 @@ _LISTED = (
     *CORRELATION_CURVATURES,
     *METRICS.values(),
     *LANDSCAPE.values(),
+    *BY_HEAD.values(),
 )
 OBSERVABLES.own.update({each.name: each for each in _LISTED})
 
