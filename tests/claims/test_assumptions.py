@@ -11,6 +11,7 @@ from vitdyn.claims.flows import flow
 from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout, TruncatedNormal, Uniform
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
+from vitdyn.models import Transformer
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.vits import Landscape
 
@@ -52,6 +53,8 @@ CHANGES = (
     lambda spec: SIMULATION,
     lambda spec: flow(1e4, 0.9, 0.3, MaskedReconstruction()).training,
     with_fields(dataset_size=64),
+    with_fields(observables=("loss",)),
+    with_fields(model=Transformer()),
     with_fields(content_queries=True),
     with_fields(content_queries=False),
     with_fields(position_correlations=True, clusters=1),

@@ -11,6 +11,7 @@ import numpy as np
 from vitdyn.claims.claim import Assumption, Case
 from vitdyn.data import AreaSizes, Distribution
 from vitdyn.dynamics import Training
+from vitdyn.models.model import CLOSED_FORMS
 from vitdyn.reduced import ExactReduction, MeanField
 
 Spec = Training | MeanField | ExactReduction
@@ -53,11 +54,18 @@ FULL_SIMULATION = every_run("Full simulation.", lambda spec: isinstance(spec, Tr
 MEAN_FIELD = every_run("Mean field.", lambda spec: isinstance(spec, MeanField))
 # A flow has no data set: its batches are as fresh as can be.
 FRESH_BATCHES = every_run("Fresh batches.", lambda spec: getattr(spec, "dataset_size", None) is None)
-POSITION_QUERIES = every_run(
-    "Queries are positions alone.", lambda spec: not getattr(spec, "content_queries", False)
-)
-CONTENT_QUERIES = every_run(
-    "Queries hold contents too.", lambda spec: getattr(spec, "content_queries", False)
+
+
+def _holds_contents(spec: Spec) -> bool:
+    """Return whether queries hold contents: of a flow never, of the layer as the run says, else as its model does."""
+    return any(getattr(each, "content_queries", False) for each in (spec, getattr(spec, "model", None)))
+
+
+POSITION_QUERIES = every_run("Queries are positions alone.", lambda spec: not _holds_contents(spec))
+CONTENT_QUERIES = every_run("Queries hold contents too.", _holds_contents)
+THEORYS_LAYER = every_run(
+    "The model is the theory's layer.",
+    lambda spec: not isinstance(spec, Training) or CLOSED_FORMS in spec.offers,
 )
 LATENTS_BOUNDED = every_run("Latents are bounded away from 0.", lambda spec: distribution_of(spec).low > 0)
 # A full simulation always moves Υ; a mean field may hold it at 0.
@@ -176,10 +184,10 @@ CONTRAST_FIRST = Assumption(
 
 
 def recording(*names: str) -> Assumption:
-    """Return the assumption that every run records these metrics."""
+    """Return the assumption that every run records these observables: it names them, and its model has them."""
 
     def met(spec: Spec) -> bool:
-        recorded = {each.name for each in getattr(spec, "observables", ())}
+        recorded = {each.name for each in getattr(spec, "recorded", ())}
         return recorded.issuperset(names)
 
     return every_run(f"Recorded: {', '.join(names)}.", met)

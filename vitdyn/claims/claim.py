@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isinf, isnan
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from vitdyn._errors import as_tuple, invalid_value, require_callable, require_kind, require_real
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
+from vitdyn.models import Model, OneLayer
 from vitdyn.reduced import ExactReduction, MeanField
 from vitdyn.trajectory import Trajectory
 from vitdyn.vits import Landscape
@@ -76,9 +77,22 @@ class Case:
 
     @property
     def basis(self) -> str:
-        """What its runs are: full simulation, exact reduction, mean field, small ViTs, or several of these."""
+        """What its runs are: full simulation, exact reduction, mean field, small ViTs, or several of these.
+
+        Of what model, where that is not the theory's layer.
+        """
         kinds = {type(run.training) for run in self.runs}
-        return " and ".join(words for kind, words in BASES.items() if kind in kinds)
+        words = " and ".join(words for kind, words in BASES.items() if kind in kinds)
+        models = (run.training.model for run in self.runs if isinstance(run.training, Training))
+        others = dict.fromkeys(model.describe() for model in models if model != OneLayer())
+        return f"{words} of {' and '.join(others)}" if others else words
+
+    def on(self, model: Model) -> Self:
+        """Return the case with ``model`` trained in place of its simulations' own, on the same data and seeds.
+
+        Raises ``ValueError`` where a run is no simulation, or cannot be one of that model.
+        """
+        return replace(self, runs=tuple(_with_model(run, model) for run in self.runs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +197,32 @@ class Claim:
         for name in ("predicted", "measure", "cases", "controls", *["latest"] * (self.latest is not None)):
             require_callable(f"Claim.{name}", getattr(self, name))
 
+    def on(self, model: Model) -> Claim:
+        """Return the claim as it is judged on another model: that model is trained in its cases and its controls.
+
+        Statement, data, seeds, prediction and margins stay, and verdicts name the model (``Verdict.basis``). Raises
+        ``ValueError`` where the claim says nothing of the model: it is judged on the mean field, or reads what the
+        model lacks.
+
+        >>> claim = next(claim for claim in vd.CLAIMS if claim.id == "MAE-AREA")
+        >>> claim.on(vd.Transformer(heads=4)).cases("quick")[0].basis
+        'full simulation of transformer, heads=4'
+        """
+        require_kind("model", model, Model)
+        moved = replace(
+            self,
+            cases=lambda scale: tuple(case.on(model) for case in self.cases(scale)),
+            controls=lambda scale: tuple(case.on(model) for case in self.controls(scale)),
+        )
+        try:
+            every = (*moved.cases("quick"), *moved.controls("quick"))
+            unmet = next(filter(None, map(moved.unmet, every)), "")
+        except ValueError as error:
+            unmet = str(error)
+        if unmet:
+            raise invalid_value("claim", self.id, f"is not judged on {model.describe()}: {unmet}")
+        return moved
+
     @property
     def assumed(self) -> str:
         """The assumptions as sentences."""
@@ -262,6 +302,14 @@ class Verdict:
 def short(value: float) -> str:
     """Return a number with four decimals, or with four digits where these would hide it."""
     return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 10_000 else f"{value:.4g}"
+
+
+def _with_model(run: Experiment, model: Model) -> Experiment:
+    """Return a simulation in which another model is trained, under a name of its own."""
+    if not isinstance(run.training, Training):
+        basis = BASES[type(run.training)]
+        raise invalid_value("run", run.name, f"is no simulation, which alone has a model, but {basis}")
+    return Experiment(name=f"{run.name}-{model.name}", training=replace(run.training, model=model))
 
 
 def moved(

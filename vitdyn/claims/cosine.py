@@ -149,7 +149,9 @@ _ON_SIMULATIONS = (
     assume.POSITION_QUERIES,
     assume.LATENTS_BOUNDED,
     _COMPARED,
+    _COSINES,
 )
+_FIRST_MOVES = (*_ON_SIMULATIONS, _MOVES_FIRST, assume.recording("feature_position"))
 
 COSINE_THRESHOLD = Claim(
     id="COSINE-THRESHOLD",
@@ -158,7 +160,7 @@ COSINE_THRESHOLD = Claim(
     "more than 1 + (1/q* − 1) e^{1/τ} clusters.",
     source="vitdyn's own",
     note="claims.md#cosine-threshold",
-    assumptions=(*_ON_SIMULATIONS, assume.GAP_POSITIVE, _COSINES, _MOVES_FIRST, _AS_OFTEN),
+    assumptions=(*_FIRST_MOVES, assume.GAP_POSITIVE, _AS_OFTEN),
     surrogate=f"The q at which φ_1 after {_FIRST_STEPS} steps is 0, by a line through runs of three q, P = 256, "
     "κ = (0.9, 0.4): alignment and uniformity over their weight at γ = 0.5 and 0.25, K = 1, and SimCLR over τ at K = "
     f"8; within {_MARGIN} of q*. The control takes inner products.",
@@ -201,7 +203,7 @@ COSINE_GAP = Claim(
     "it then turns away.",
     source="vitdyn's own",
     note="claims.md#cosine-gap",
-    assumptions=(*_ON_SIMULATIONS, assume.ONE_RUN, assume.GAP_NEGATIVE, _COSINES, _AT_MOST_ONE, _MOVES_FIRST),
+    assumptions=(*_FIRST_MOVES, assume.ONE_RUN, assume.GAP_NEGATIVE, _AT_MOST_ONE),
     surrogate=f"φ_1 after {_FIRST_STEPS} steps of SimCLR, K = 1, P = 256, κ = (0.6, 0.5), above 0 by a 99.9 % interval "
     "over seeds. Controls: Δ = 0.4; alignment and uniformity at their usual weight, which repel by q = 2 > q*.",
     symbol="φ_1",
@@ -241,7 +243,13 @@ COSINE_SPREAD = Claim(
     "the global area: it ends with its attention spread over areas, most of it not on the global one.",
     source="vitdyn's own; the opposite of what Huang et al. (2025), as recalled, say of contrast without cosines",
     note="claims.md#cosine-spread",
-    assumptions=(*_ON_SIMULATIONS, assume.ONE_RUN, assume.GAP_POSITIVE, _COSINES, _REPELLED),
+    assumptions=(
+        *_ON_SIMULATIONS,
+        assume.ONE_RUN,
+        assume.GAP_POSITIVE,
+        _REPELLED,
+        assume.recording("area_attention"),
+    ),
     surrogate="Attention of local queries to the global area at the end of 200 steps (full: 400, and MoCo v3 too), "
     "P = 144, κ = (0.9, 0.4), K = 2, τ = 0.25: below 1/2 by a 99.9 % interval over seeds. Controls: inner products in "
     "the place of cosines; τ = 1 with K = 8.",

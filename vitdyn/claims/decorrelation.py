@@ -77,6 +77,7 @@ BARLOW_SCALE = Claim(
         _ONE_CLUSTER,
         _EXACT,
         _CHEAP,
+        assume.recording("area_attention"),
     ),
     surrogate="Attention of local queries to the global area after 200 steps (full: 600), P = 144, κ = (0.9, 0.4), λ = "
     "0.005: above 0.95 by a 99.9 % interval over seeds. Controls: 1e-5 added to each variance, as the authors' code "

@@ -92,7 +92,7 @@ MAE_AREA = Claim(
     "global, comes to give that area most of its attention, at either sign of the information gap.",
     source="Huang et al. (2025), theorem on MAE, as recalled; the finite check is ours",
     note="claims.md#mae-area",
-    assumptions=_ON_SIMULATIONS,
+    assumptions=(*_ON_SIMULATIONS, assume.recording("own_area_attention")),
     surrogate="1 − A_{p→a(p)} → 0 as P and time grow, read as: after 400 steps at P = 256 the position that attends "
     "least to its own area still gives it more than the margin, in the mean over samples that hide the patch and show "
     "some of its area; the expected value over seeds, by a 99.9 % interval. One P shows a level and no limit.",
@@ -113,7 +113,7 @@ CL_GLOBAL = Claim(
     "attention to the global area, patches of local areas too, at either sign of the information gap.",
     source="Huang et al. (2025), theorem on CL, as recalled; the finite check is ours",
     note="claims.md#cl-global",
-    assumptions=(*_ON_SIMULATIONS, assume.ENOUGH_CLUSTERS),
+    assumptions=(*_ON_SIMULATIONS, assume.ENOUGH_CLUSTERS, assume.recording("area_attention")),
     surrogate="A_{p→1} → 1 as P and time grow, read as: after 400 steps at P = 256, with two and with three clusters, "
     "the position that attends least to the global area still gives it more than the margin, in the mean over samples; "
     "the expected value over seeds, by a 99.9 % interval. One P shows a level and no limit: with two clusters the mean "

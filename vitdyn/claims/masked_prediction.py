@@ -80,6 +80,7 @@ _ON_SIMULATIONS = (
     assume.LATENTS_BOUNDED,
     assume.THEORYS_RANGE,
 )
+_OWN_ATTENTION = assume.recording("own_area_attention")
 
 
 def _momentum(spec: assume.Spec) -> float:
@@ -168,6 +169,7 @@ MIM_ORDER = Claim(
         _KNOWN_LOSS,
         assume.global_exponent(0.5005, 0.7),
         assume.patches_at_least(256),
+        assume.recording("feature_position"),
     ),
     surrogate="log(|φ_1|/φ_a)/log P over all local queries after one step from Q = 0 at P = 256, two clusters, "
     f"Δ = −0.1 and 0.2: within {_LEAD_MARGIN} of the exponent of the leading order with its constant, by a 99.9 % "
@@ -213,7 +215,7 @@ BEIT_TEMPERATURE = Claim(
     "attention.",
     source="vitdyn's notes, heuristic",
     note="claims.md#beit-temperature",
-    assumptions=(*_ON_SIMULATIONS, _COLD),
+    assumptions=(*_ON_SIMULATIONS, _COLD, _OWN_ATTENTION),
     surrogate=f"Attention of local queries to their own area after T = {_STEPS} steps at P = 64, τ = τ*/10, Δ = 0.4 "
     "and −0.3: below 1/2, by a 99.9 % interval over seeds. Controls: τ = 5τ*.",
     symbol="A_own",
@@ -248,7 +250,7 @@ RCMAE_FROZEN = Claim(
     "of their attention and no more; with one that follows they end where masked reconstruction does.",
     source="vitdyn's notes",
     note="claims.md#rcmae-frozen",
-    assumptions=(*_ON_SIMULATIONS, _STAYS, _at_least(_STEPS)),
+    assumptions=(*_ON_SIMULATIONS, _STAYS, _at_least(_STEPS), _OWN_ATTENTION),
     surrogate=f"Attention of local queries to their own area after {_STEPS} steps at P = 64 and a quarter of the "
     f"default rate, momentum 1, γ_c = 1 (Δ = 0.4 and −0.3) and 3 (0.4): within {_LEVEL_MARGIN} of the formula, by a "
     "99.9 % interval over seeds. Controls: momentum 0.9; the level moved by twice the margin.",
@@ -274,7 +276,7 @@ SELF_TARGETS = Claim(
     "no local area: with data2vec and I-JEPA every query comes to attend to the global area, at either sign of Δ.",
     source="vitdyn's notes; the first drift to leading order, the end heuristic",
     note="claims.md#self-targets",
-    assumptions=(*_ON_SIMULATIONS, _FOLLOWS, _at_least(100)),
+    assumptions=(*_ON_SIMULATIONS, _FOLLOWS, _at_least(100), assume.recording("area_attention")),
     surrogate=f"Least attention of any position to the global area after {_STEPS} (data2vec) or 120 steps at P = 64, "
     f"momentum 0.9, Δ = 0.4 and −0.3: above {_SHARE}, by a 99.9 % interval over seeds. Controls: a teacher that stays "
     "at Q = 0; RC-MAE, whose targets are patches too.",
@@ -318,7 +320,7 @@ D2V_TEACHER = Claim(
     "lacks its own patch, which the teacher sees, and makes up for it once in each life of the teacher.",
     source="vitdyn's notes, heuristic",
     note="claims.md#d2v-teacher",
-    assumptions=(*_ON_SIMULATIONS, assume.GAP_NEGATIVE, _SLOW, _RAW, _at_least(1000)),
+    assumptions=(*_ON_SIMULATIONS, assume.GAP_NEGATIVE, _SLOW, _RAW, _at_least(1000), _OWN_ATTENTION),
     surrogate="Attention of local queries to their own area after 1000 steps at P = 32, momentum 0.98, Δ = −0.3: above "
     f"{_SHARE}, by a 99.9 % interval over seeds. Controls: momentum 0.8; (full) targets that are layer-normalised.",
     symbol="A_own",

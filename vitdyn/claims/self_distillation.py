@@ -140,6 +140,7 @@ _ASSUMED = (
     assume.LATENTS_BOUNDED,
     assume.MASKS_OF_HALF,
     _CENTRED,
+    assume.recording("loss", "area_attention", "own_area_attention"),
 )
 
 

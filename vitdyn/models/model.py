@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from dataclasses import fields
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -72,8 +73,12 @@ class Model(ABC):
         return 4 * samples * layout.patches**2
 
     def describe(self) -> str:
-        """Return what the model is, in a few words."""
-        return self.name
+        """Return what the model is, in a few words: its name, and the fields that are not at their defaults."""
+        own: Any = self
+        told = ((each, getattr(self, each.name)) for each in fields(own))
+        return ", ".join(
+            [self.name, *(f"{each.name}={value!r}" for each, value in told if value != each.default)]
+        )
 
 
 def area_attention_of(
