@@ -252,7 +252,13 @@ DOORS = {
 }
 REGIME, LAW = theory.Regime(patches=1e4, kappa_c=0.9, kappa_s=0.3), Uniform()
 WORDS = {"symbol": "T", "statement": "", "source": "", "note": ""}
-OF_MODELS = {"heads": 2, "noise": 0.1, "hessian": theory.reconstruction_hessian(SIZES, LAW)}
+OF_MODELS = {
+    "heads": 2,
+    "noise": 0.1,
+    "logit": 1.0,
+    "similarity": 1.0,
+    "hessian": theory.reconstruction_hessian(SIZES, LAW),
+}
 CONTRAST = {"distribution": LAW, "temperature": 1.0, "negatives": 8, "clusters": 2}
 OF_FAMILIES = {
     "sizes": SIZES,

@@ -15,11 +15,11 @@ from math import inf, log, sqrt
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import invalid_value, require_choice, require_integer, require_kind, require_real
+from vitdyn._errors import require_choice, require_real
 from vitdyn.data import AreaSizes, Distribution
 from vitdyn.theory.predictions import OURS, Prediction
+from vitdyn.theory.query_at_start import QueryAtStart, require_start
 from vitdyn.theory.regime import Regime, checked
-from vitdyn.theory.visible_counts import Polynomial, UniformMasks, latent_moments
 
 OBJECTIVES = ("reconstruction", "contrast")
 NAMES = ("own", "global", "other")
@@ -123,10 +123,10 @@ def noisy_attention(
     >>> {area: round(each, 2) for area, each in noisy_attention(sizes, vd.Constant(value=1.0), 0.2).items()}
     {'local': 0.75, 'global': 0.96}
     """
-    _check(sizes, mask_ratio, clusters)
+    require_start(sizes, mask_ratio, clusters)
     require_real("noise", noise, low=0.0, high=1e12)
     shown = (1 - mask_ratio) * sizes.patches / (sizes.patches - 1)
-    spread = clusters * (1 + sizes.local_areas) * noise / distribution.second_moment / shown
+    spread = _features(sizes, clusters) * noise / distribution.second_moment / shown
     areas = {"local": sizes.local_size, "global": sizes.global_size}
     return {name: (size - 1) / (size - 1 + spread) for name, size in areas.items()}
 
@@ -147,81 +147,46 @@ def noise_detection_limit(regime: Regime, distribution: Distribution) -> Predict
     return Prediction(symbol="s", low=low, high=high, statement=words, source=OURS, note=note)
 
 
-def _check(sizes: AreaSizes, mask_ratio: float, clusters: int) -> None:
-    require_kind("sizes", sizes, AreaSizes)
-    require_real("mask_ratio", mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
-    require_integer("clusters", clusters, at_least=1, at_most=10**15)
-    if sizes.local_areas < 2 or sizes.local_size < 2:
-        words = "must have two local areas or more, of two patches or more"
-        raise invalid_value("sizes", (sizes.local_areas, sizes.local_size), words)
-
-
 def _parts(
     sizes: AreaSizes, distribution: Distribution, objective: str, mask_ratio: float, clusters: int
 ) -> tuple[Parts, Float[np.ndarray, " area"]]:
     """Return the drives' parts along v_j of one sample's cluster, and how many areas are alike."""
     require_choice("objective", objective, OBJECTIVES)
-    _check(sizes, mask_ratio, clusters)
+    require_start(sizes, mask_ratio, clusters)
     make = _reconstruction if objective == "reconstruction" else _contrast
-    parts = make(sizes, latent_moments(distribution), Fraction(mask_ratio), clusters)
-    return parts, np.array([1.0, 1.0, sizes.local_areas - 1])
+    return make(sizes, distribution, mask_ratio, clusters), np.array([1.0, 1.0, sizes.local_areas - 1])
 
 
-def _reconstruction(sizes: AreaSizes, moments: tuple[Fraction, ...], gamma: Fraction, clusters: int) -> Parts:
-    P, size, first = (Fraction(each) for each in (sizes.patches, sizes.local_size, sizes.global_size))
-    local, shown = (P - first) / size, 1 - gamma
-    masks = UniformMasks(shown * P, P - 1, (size - 1, first), local - 1, size, moments)
-    (own, wide), V, z = Polynomial.variables(2)
-    content = [z * V * (1 / P) for V, z in (own, wide, (V, z))]
-    pulls = [own[1] * own[1] + -1 * own[1] * content[0], -1 * wide[1] * content[1], -1 * z * content[2]]
-    latents = [own[1], wide[1], z]
-    total = content[0] + content[1] + content[2].total()
-    missed = own[1] - total
-    A = [each * (1 / P) for each in (own[0], wide[0], V)]
-    mean = A[0] * pulls[0] + A[1] * pulls[1] + (A[2] * pulls[2]).total()
-    signal = [x * (g - mean) for x, g in zip(content, pulls, strict=True)]
-    coherent = [x * missed * (z - total) for x, z in zip(content, latents, strict=True)]
-    features = Fraction(clusters) * (1 + local)
-    kept = shown * (1 - 1 / P)
-    damped = [x * -((features + 1) * gamma / P + kept) for x in content]
-    noisy = [own[1] * kept + damped[0], *damped[1:]]
-    return _means((signal, coherent, noisy), masks, local - 1, gamma)
+def _reconstruction(sizes: AreaSizes, distribution: Distribution, gamma: float, clusters: int) -> Parts:
+    query = QueryAtStart.masked(sizes, distribution, gamma)
+    z, content = query.z, query.content
+    pulls = [-z * x for z, x in zip(z, content, strict=True)]
+    pulls[0] = pulls[0] + z[0] * z[0]
+    total = query.total(content)
+    coherent = [x * (z[0] - total) * (each - total) for x, each in zip(content, z, strict=True)]
+    kept = (1 - gamma) * (1 - 1 / sizes.patches)
+    damped = (_features(sizes, clusters) + 1) * gamma / sizes.patches + kept
+    own = np.array([kept * distribution.mean, 0.0, 0.0])
+    noisy = own - damped * query.means(content)
+    return gamma * np.array([query.means(query.drives(pulls)), query.means(coherent), noisy])
 
 
-def _contrast(sizes: AreaSizes, moments: tuple[Fraction, ...], gamma: Fraction, clusters: int) -> Parts:
-    P, size, first = (Fraction(each) for each in (sizes.patches, sizes.local_size, sizes.global_size))
-    local, shown = (P - first) / size, 1 - gamma
-    masks = UniformMasks(shown * P, P, (first,), local, size, moments)
-    ((wide_V, wide_z),), V, z = Polynomial.variables(1)
-    A, latents = [wide_V * (1 / P), V * (1 / P)], [wide_z, z]
-    content = [each * z for each, z in zip(A, latents, strict=True)]
-    total = content[0] + content[1].total()
+def _contrast(sizes: AreaSizes, distribution: Distribution, gamma: float, clusters: int) -> Parts:
+    query = QueryAtStart.pooled(sizes, distribution, gamma)
+    z, content, mean = query.z, query.content, query.masks.moments[1]
     # a second view is linear in its counts: their mean stands for them
-    second = [shown * first / P, shown * size / P]
-    pulls = [z * (z - moments[1] / clusters) * a for z, a in zip(latents, second, strict=True)]
-    mean = A[0] * pulls[0] + (A[1] * pulls[1]).total()
-    signal = [x * (h - mean) for x, h in zip(content, pulls, strict=True)]
-    more = (wide_z - moments[1]) * second[0] + ((z - moments[1]) * second[1]).total()
-    coherent = [x * more * (z - total) for x, z in zip(content, latents, strict=True)]
-    features = Fraction(clusters) * (1 + local)
-    noisy = [x * (shown * gamma * (features + 1) / P) for x in content]
-    wide, other = _means((signal, coherent, noisy), masks, local, Fraction(1)).T
+    second = [Fraction((1 - gamma) * size / sizes.patches) for size in (sizes.global_size, sizes.local_size)]
+    pulls = [z * (z - mean / clusters) * a for z, a in zip(z, second, strict=True)]
+    more = query.total([(z - mean) * a for z, a in zip(z, second, strict=True)])
+    coherent = [x * more * (z - query.total(content)) for x, z in zip(content, z, strict=True)]
+    noisy = (1 - gamma) * gamma * (_features(sizes, clusters) + 1) / sizes.patches * query.means(content)
+    wide, other = np.array([query.means(query.drives(pulls)), query.means(coherent), noisy]).T
     return np.array([other, wide, other]).T
 
 
-def _means(
-    rows: tuple[list[Polynomial], ...], masks: UniformMasks, others: Fraction, share: Fraction
-) -> Parts:
-    """Return expectations: of single areas, and of one among ``others`` that are alike."""
-    return np.array(
-        [
-            [
-                *(float(share * masks.mean(each)) for each in single),
-                float(share * masks.mean(last.total()) / others),
-            ]
-            for *single, last in rows
-        ]
-    )
+def _features(sizes: AreaSizes, clusters: int) -> float:
+    """Return d = K N, the coordinates of feature space."""
+    return clusters * (1 + sizes.local_areas)
 
 
 def _levels(powers: Float[np.ndarray, "power area"], high: float) -> dict[str, float]:
