@@ -10,6 +10,7 @@ from vitdyn import plotting
 from vitdyn.experiments.inspection import patch_area_attention
 from vitdyn.plotting import FigureOptions, gap_words
 from vitdyn.plotting.arguments import checked
+from vitdyn.plotting.by_head import attention_by_head
 from vitdyn.plotting.heads import draw_heads
 from vitdyn.plotting.learned import draw_learning, draw_orderings
 from vitdyn.plotting.photograph_gaps import draw_photograph_gaps
@@ -23,7 +24,7 @@ NONSENSE = (None, 3, -1.5, "x", b"x", float("nan"), object(), np.zeros((2, 2)), 
 DOORS = [
     *(
         getattr(plotting, name)
-        for name in ("draw_data", "draw_dynamics", "draw_photographs", "draw_verdicts")
+        for name in ("draw_by_head", "draw_data", "draw_dynamics", "draw_photographs", "draw_verdicts")
     ),
     *(getattr(plotting, name) for name in ("flow_page", "save_figure", "summary_page", "verdict_table")),
     *(plotting.claim_page, plotting.write_claim_page),
@@ -37,7 +38,7 @@ DOORS = [
         read_curves,
     ),
     *(read_maps, draw_collapse, draw_exponents, draw_photograph_gaps, draw_practice, draw_panels),
-    *(final_attention, table_of_ends, patch_area_attention),
+    *(final_attention, table_of_ends, patch_area_attention, attention_by_head),
     *(estimate_seconds, finding_table, findings, value_table),
 ]
 

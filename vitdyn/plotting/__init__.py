@@ -7,6 +7,7 @@
 """
 
 from vitdyn.plotting.areas import draw_data
+from vitdyn.plotting.by_head import draw_by_head
 from vitdyn.plotting.claim_figure import draw_verdicts
 from vitdyn.plotting.claim_page import claim_page, write_claim_page
 from vitdyn.plotting.drawing import Drawing, save_figure
@@ -22,6 +23,7 @@ __all__ = [
     "FigureOptions",
     "Photograph",
     "claim_page",
+    "draw_by_head",
     "draw_data",
     "draw_dynamics",
     "draw_photographs",
