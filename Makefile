@@ -2,17 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+COMPILED := $(VENV)/.compiled
 
 .PHONY: figures test coverage check lint bench clean
 
-figures: $(READY)
+figures: $(COMPILED)
 	$(VENV)/bin/vitdyn figures --out figures --results results
 
-test: $(READY)
+test: $(COMPILED)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
 # to count lines takes as long again as the tests
-coverage: $(READY)
+coverage: $(COMPILED)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 check: $(READY)
@@ -37,6 +38,10 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $(READY)
+
+$(COMPILED): $(READY) tests/compile_kernels.py $(wildcard vitdyn/data/*.py vitdyn/kernels/cpu/*.py vitdyn/observables/*.py)
+	$(VENV)/bin/python tests/compile_kernels.py
+	touch $(COMPILED)
 
 clean:
 	rm -rf $(VENV) figures results
