@@ -192,7 +192,7 @@ def test_what_cannot_be_registered(complaint):
             return forward.outputs().sum((1, 2, 3))
 
     for kind, field, remedy in (
-        (np.ndarray, "kind", "an objective, a distribution or an optimizer"),
+        (np.ndarray, "kind", "a distribution, an optimizer or a model"),
         (Plain(), "kind", "the class of an objective"),
         (Plain, "kind", "must be a dataclass"),
         (type("Same", (vd.MaskedReconstruction,), {}), "name", "is that of MaskedReconstruction"),

@@ -74,14 +74,14 @@ def stop_after(monkeypatch):
     def arrange(count, error):
         done = []
 
-        def counted(*given):
+        def counted(*given, **model):
             done.append(None)
             if len(done) == count:
                 if callable(error) and not isinstance(error, type):
                     error()
                 else:
                     raise error
-            return loss_gradient(*given)
+            return loss_gradient(*given, **model)
 
         monkeypatch.setattr("vitdyn.dynamics.steppers.loss_gradient", counted)
         return done

@@ -19,6 +19,7 @@ class Parameters:
 
     ``feature_count`` is F, the number of coordinates of the outputs that objectives read; a run sets it.
 
+    >>> import torch
     >>> parameters = vd.Parameters(query=torch.zeros(2, 3, 3), scale=torch.ones(2))
     >>> parameters.map(torch.neg).scale
     tensor([-1., -1.])
@@ -91,6 +92,10 @@ class Correlations(Parameters):
 
     The first two alone are a model whose queries carry their position only. Features of two clusters
     never meet in one image, so Ξ is kept within each cluster.
+
+    >>> layout = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5)
+    >>> vd.Correlations.zeros(layout, seeds=2)
+    Correlations(feature_position=(2, 16, 1, 3), position_position=(2, 16, 16))
     """
 
     feature_position: Float[Tensor, "seed query cluster area"]

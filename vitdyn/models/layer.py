@@ -34,6 +34,13 @@ def area_attention(
     A query or a sample that meets a number which is not finite has NaN. Raises ``ValueError`` where shapes do not fit
     the layout, a cluster is none of its clusters, or ``visible`` is neither 0 nor 1. Source: vitdyn's notes,
     ``gradients.md``.
+
+    >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
+    >>> batch = generator.sample(1, seeds=[0])
+    >>> import torch
+    >>> everything = torch.ones(1, 1, 16, dtype=torch.bool)
+    >>> vd.area_attention(vd.Correlations.zeros(generator.layout, seeds=1), batch, everything)[0, 0, :, 0]
+    tensor([0.5000, 0.2500, 0.2500], dtype=torch.float64)
     """
     check_batch(correlations, batch, visible)
     if correlations.content_queries or batch.latents.requires_grad:

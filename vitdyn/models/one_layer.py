@@ -22,6 +22,9 @@ class OneLayer(Model):
 
     attn_{p→q} = softmax_q(t_pᵀ Q t_q), F_p = Σ_q attn_{p→q} x_q. ``Training.content_queries`` says whether queries
     carry content. Its gradients are those of ``vitdyn/kernels``, by the closed forms of objectives where they have one.
+
+    >>> "closed forms" in vd.OneLayer().offers
+    True
     """
 
     name: ClassVar[str] = "one-layer"
