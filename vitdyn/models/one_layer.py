@@ -13,6 +13,7 @@ from vitdyn.kernels import Correlations, Parameters
 from vitdyn.models.layer import area_attention
 from vitdyn.models.model import ATTENTION_MAPS, CLOSED_FORMS, CORRELATIONS, Model
 from vitdyn.models.reference import attend
+from vitdyn.models.transformer import Transformer
 from vitdyn.seeds import Streams
 
 
@@ -48,3 +49,7 @@ class OneLayer(Model):
         """Return the maps of its one head."""
         assert isinstance(parameters, Correlations)
         return attend(parameters, batch, visible)[:, :, None, None]
+
+    def plain(self, *, content_queries: bool = False) -> Transformer:
+        """Return the same layer written plainly: slower, and for data that the kernels do not know."""
+        return Transformer(content_queries=content_queries)

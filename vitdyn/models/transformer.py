@@ -2,78 +2,235 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import sqrt
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import gelu, layer_norm
 
-from vitdyn._errors import require_integer, require_real
+from vitdyn._errors import invalid_value, require_boolean, require_choice, require_integer, require_real
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.kernels import Parameters, as_parameters
 from vitdyn.models.model import ATTENTION_MAPS, Model
 from vitdyn.seeds import Streams
 
+VALUES = ("identity", "scalar", "matrix", "projections")
+POSITIONS = ("logits", "stream")
+EPSILON = 1e-5
+"""What the norm adds to a variance, as torch does."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer(Model):
-    """A Transformer on patch data, each head with a merged matrix Q as in the theory.
+    """A Transformer on patch data whose every part beyond the theory's layer is a field, off by default.
 
-    Per layer, with contents x_p (0 for a masked patch) and position codes e_p,
+    The stream starts as the contents, s_p = u_p X_p in F coordinates of feature space. A layer takes the tokens
+    c_p = norm(s_p) with the position codes e_p, and with H heads
 
-        attn^h_{p→q} = softmax_q( (Φ^h_p · x_q + Υ^h_pq) / τ ),   F_p = (1/H) Σ_h Σ_q attn^h_{p→q} x_q
+        attn^h_{p→q} = softmax_q( ℓ^h_{pq} / τ ),   s_p ← [s_p +] (1/H) Σ_h Σ_q attn^h_{p→q} V^h c_q,
+        ℓ^h_{pq} = Υ^h_{pq} + Φ^h_p · c_q  [+ c_p · (Ψ^h_q + Ξ^h c_q)],   then [s_p ← s_p + W_2 gelu(W_1 norm(s_p))]
 
-    Parameters are drawn from N(0, σ²), σ = ``initial_scale``. One head at σ = 0 is ``OneLayer``.
+    where ``content_queries`` adds Ψ and Ξ, ``residual`` the stream itself and ``mlp`` = its hidden width the last step.
+    Maps sum over all keys, masked ones too: their content is 0 in the first layer, and what they gathered later.
+
+    ``key_dimension`` D factors the logits instead: (W_Q t_p) · (W_K t_q), D/H coordinates a head, of the tokens t = (c,
+    e), or of e alone in queries without content. ``positions`` = "stream" puts the codes into the stream besides, P
+    coordinates after the first F, where values move them: e is then what the stream holds of it.
+
+    ``values`` are V = 1 ("identity"), one trained number a coordinate ("scalar") or all ("matrix"), which start at
+    ``value_scale`` · 1, or W_O W_V by D/H coordinates ("projections"); of projections the heads' sum counts, not the
+    mean. With norm, MLP, positions in the stream, content queries and τ = √(D/H) that is a ViT without biases, its norm
+    without weights, and without a last norm.
+
+    At the start logits' parameters are from N(0, ``initial_scale``²); W_V, W_O and W_1 from N(0, 1/inputs); W_2 is 0.
+    One head at 0 is ``OneLayer``; heads that start equal stay so.
+
+    >>> layout = vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5)
+    >>> two = vd.Transformer(layers=2, heads=4, residual=True, initial_scale=0.1)
+    >>> data = vd.PatchGenerator(layout=layout)
+    >>> training = vd.Training(generator=data, objective=vd.Contrastive(), model=two, steps=2)
+    >>> vd.simulate(training)["final_position_position"].shape  # (seed, layer, head, query, key)
+    (8, 2, 4, 16, 16)
     """
 
     name: ClassVar[str] = "transformer"
     offers: ClassVar[frozenset[str]] = frozenset({ATTENTION_MAPS})
 
-    heads: int = 1
     layers: int = 1
+    heads: int = 1
+    values: str = "identity"
+    residual: bool = False
+    mlp: int = 0
+    norm: bool = False
     temperature: float = 1.0
+    content_queries: bool = False
+    key_dimension: int | None = None
+    positions: str = "logits"
     initial_scale: float = 0.0
+    value_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        require_integer("heads", self.heads, at_least=1)
+        for name, least in (("layers", 1), ("heads", 1), ("mlp", 0)):
+            require_integer(name, getattr(self, name), at_least=least)
+        for name in ("residual", "norm", "content_queries"):
+            require_boolean(name, getattr(self, name))
+        require_choice("values", self.values, VALUES)
+        require_choice("positions", self.positions, POSITIONS)
         require_real("temperature", self.temperature, low=0.0, high=1e6, open_low=True)
         require_real("initial_scale", self.initial_scale, low=0.0, high=1e6)
+        require_real("value_scale", self.value_scale, low=-1e6, high=1e6)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Raise ``ValueError`` for fields that do not go together, or that another one makes idle."""
+        if self.key_dimension is not None:
+            require_integer("key_dimension", self.key_dimension, at_least=1)
+            if self.key_dimension % self.heads:
+                raise invalid_value(
+                    "key_dimension", self.key_dimension, f"must be a multiple of the {self.heads} heads"
+                )
+            if not self.initial_scale:
+                words = (
+                    "queries and keys that both start at 0 stay there: give a positive one with key_dimension"
+                )
+                raise invalid_value("initial_scale", self.initial_scale, words)
+        elif self.values == "projections":
+            raise invalid_value(
+                "key_dimension", None, "projections need it: their width, of all heads together"
+            )
+        if self.mlp and not self.residual:
+            raise invalid_value("mlp", self.mlp, "adds to a residual stream: give residual=True, or 0")
+        if self.value_scale != 1.0 and self.values not in ("scalar", "matrix"):
+            raise invalid_value("value_scale", self.value_scale, 'is where values "scalar" or "matrix" start')
 
     def initial(self, generator: PatchGenerator, streams: Streams, like: Tensor) -> Parameters:
-        """Return Φ (seed, head, query, feature) and Υ (seed, head, query, key), each seed's from its own stream."""
-        patches, scale = generator.layout.patches, self.initial_scale
-        shapes = {
-            "feature_position": (self.heads, patches, generator.feature_count),
-            "position_position": (self.heads, patches, patches),
-        }
-        drawn = [
-            {name: torch.from_numpy(each.standard_normal(shape)) for name, shape in shapes.items()}
-            for each in streams.each()
+        """Return the start of each seed from its own stream: (seed, layer, ...), then (head, ...) but for the MLP."""
+        shapes = self._shapes(generator.layout.patches, generator.feature_count)
+        each = [
+            {name: self._start(name, shape, own) for name, shape in shapes.items()} for own in streams.each()
         ]
         return as_parameters(
-            {name: (scale * torch.stack([one[name] for one in drawn])).to(like) for name in shapes}
+            {name: torch.from_numpy(np.stack([one[name] for one in each])).to(like) for name in shapes}
         )
+
+    def _shapes(self, patches: int, features: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each tensor of a layer, with the layers in front."""
+        width = features + patches * (self.positions == "stream")
+        own: dict[str, tuple[int, ...]]
+        if self.key_dimension is None:
+            own = {"feature_position": (patches, features), "position_position": (patches, patches)}
+            if self.content_queries:
+                own |= {"content_position": (features, patches), "content_content": (features, features)}
+        else:
+            part = self.key_dimension // self.heads
+            own = {"query_position": (patches, part), "key_position": (patches, part)}
+            own |= {"query_content": (features, part)} if self.content_queries else {}
+            own |= {"key_content": (features, part)}
+        if self.values == "projections":
+            own |= {"value": (width, part), "output": (part, width)}
+        elif self.values != "identity":
+            own |= {"value": (width, width) if self.values == "matrix" else (width,)}
+        shapes: dict[str, tuple[int, ...]]
+        shapes = {name: (self.layers, self.heads, *shape) for name, shape in own.items()}
+        if self.mlp:
+            shapes |= {"mlp_in": (self.layers, width, self.mlp), "mlp_out": (self.layers, self.mlp, width)}
+        return shapes
+
+    def _start(self, name: str, shape: tuple[int, ...], stream: np.random.Generator) -> np.ndarray:
+        """Return one seed's tensor before the first step."""
+        if name == "mlp_out":
+            return np.zeros(shape)
+        if name == "value" and self.values != "projections":
+            ones = np.eye(shape[-1]) if self.values == "matrix" else np.ones(shape[-1])
+            return np.broadcast_to(self.value_scale * ones, shape)
+        if name == "output":  # all heads add up
+            scale = 1 / sqrt(shape[1] * shape[2])
+        else:
+            scale = 1 / sqrt(shape[-2]) if name in ("value", "mlp_in") else self.initial_scale
+        return scale * stream.standard_normal(shape) if scale else np.zeros(shape)
 
     def outputs(
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
     ) -> Float[Tensor, "seed sample query feature"]:
-        """Return F_p, the mean over heads."""
-        maps, content = self._attend(parameters, batch, visible)
-        return maps.mean(2) @ content
+        """Return the stream after the last layer: F coordinates, and P of positions where it carries them."""
+        stream = torch.empty(0)
+        for _, stream in self._layers(parameters, batch, visible):  # noqa: B007  (the last one counts)
+            pass
+        return stream
 
     def attention_maps(
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
     ) -> Float[Tensor, "seed sample layer head query key"]:
         """Return the maps of every layer and head."""
-        return self._attend(parameters, batch, visible)[0][:, :, None]
+        return torch.stack([maps for maps, _ in self._layers(parameters, batch, visible)], 2)
 
     def stored_numbers(self, layout: PatchLayout, samples: int) -> int:
         """Return about how many numbers a seed keeps for the gradient of one view of so many samples."""
-        return 4 * self.heads * samples * layout.patches**2
+        return (self.layers + 2) * self.heads * samples * layout.patches**2
 
-    def _attend(self, parameters: Parameters, batch: PatchBatch, visible: Tensor) -> tuple[Tensor, Tensor]:
-        content = batch.contents().to(parameters.like) * visible[..., None].to(parameters.like)
-        logits = torch.einsum("shpf,sbqf->sbhpq", parameters.feature_position, content)
-        logits = logits + parameters.position_position[:, None]
-        return torch.softmax(logits / self.temperature, -1), content
+    def _layers(
+        self, parameters: Parameters, batch: PatchBatch, visible: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the maps of each layer and the stream after it."""
+        like = parameters.like
+        stream = batch.contents().to(like) * visible[..., None].to(like)
+        features = stream.shape[-1]
+        if self.positions == "stream":
+            codes = torch.eye(stream.shape[2], dtype=like.dtype, device=like.device)
+            stream = torch.cat([stream, codes.expand(*stream.shape[:2], -1, -1)], -1)
+        for layer in range(self.layers):
+            own = parameters.map(lambda block, layer=layer: block[:, layer])
+            tokens = self._norm(stream)
+            maps = torch.softmax(self._logits(own, tokens, features), -1)
+            moved = self._move(own, maps, tokens)
+            stream = stream + moved if self.residual else moved
+            if self.mlp:
+                hidden = gelu(self._norm(stream) @ own.mlp_in[:, None])
+                stream = stream + hidden @ own.mlp_out[:, None]
+            yield maps, stream
+
+    def _norm(self, stream: Tensor) -> Tensor:
+        return layer_norm(stream, stream.shape[-1:], eps=EPSILON) if self.norm else stream
+
+    def _logits(
+        self, own: Parameters, tokens: Float[Tensor, "seed sample patch coordinate"], features: int
+    ) -> Float[Tensor, "seed sample head query key"]:
+        """Return ℓ/τ of one layer."""
+        blocks = {name: block[:, None] for name, block in own.named().items()}  # for all samples
+        content, place = tokens[:, :, None, :, :features], tokens[:, :, None, :, features:]
+        shared = self.positions == "logits"
+
+        def read(by_place: str, by_content: str | None) -> Tensor:
+            """Return what tokens read off a block of positions, and off one of contents: e_p reads row p."""
+            # the same for all samples, and no product, until values move e
+            found = blocks[by_place] if shared else place @ blocks[by_place]
+            return found if by_content is None else found + content @ blocks[by_content]
+
+        asks = self.content_queries
+        if self.key_dimension is None:
+            logits = read("feature_position", "content_content" if asks else None) @ content.mT
+            offsets = read("position_position", "content_position" if asks else None)
+            logits += offsets if shared else offsets @ place.mT  # in place: a map is what takes memory
+        else:
+            logits = (
+                read("query_position", "query_content" if asks else None)
+                @ read("key_position", "key_content").mT
+            )
+        return logits if self.temperature == 1.0 else logits.div_(self.temperature)
+
+    def _move(self, own: Parameters, maps: Tensor, tokens: Tensor) -> Tensor:
+        """Return Σ_q attn_{p→q} V c_q, the mean over heads; of projections the sum."""
+        seen = tokens[:, :, None]
+        if self.values == "projections":
+            return (maps @ (seen @ own.value[:, None]) @ own.output[:, None]).sum(2)
+        moved = maps @ seen  # V acts on the sum over keys, once a query
+        if self.values == "matrix":
+            moved = moved @ own.value[:, None]
+        elif self.values == "scalar":
+            moved = moved * own.value[:, None, :, None]
+        return moved.mean(2)
