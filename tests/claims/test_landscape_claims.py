@@ -1,10 +1,22 @@
 """Loss landscapes, judged at the quick scale with their own seeds: each claim with its controls."""
 
 import pytest
+import torch
 
 from vitdyn.claims import check, passes
-from vitdyn.claims.landscape import LANDSCAPE_MAE_SMOOTHER, LANDSCAPE_TEACHER_CONVEX, LatentRegression
+from vitdyn.claims.landscape import (
+    LANDSCAPE_MAE_SMOOTHER,
+    LANDSCAPE_TEACHER_CONVEX,
+    LatentRegression,
+    blocks_of_queries,
+    on_layer,
+)
+from vitdyn.dynamics import simulate
 from vitdyn.experiments import ResultStore
+from vitdyn.landscape import Hessian, dense
+from vitdyn.objectives import RCMAE
+from vitdyn.observables import Observable
+from vitdyn.observables.loss_surface import loss_surface
 
 
 @pytest.mark.verdict
@@ -21,3 +33,17 @@ def test_it_holds_and_its_controls_are_refuted(claim, tmp_path):
 def test_a_target_that_there_is_not_is_named(complaint):
     with complaint("target", "must be one of global, local"):
         LatentRegression(target="loca")
+
+
+@pytest.mark.parametrize("teacher_sees", ["same", "permuted"])
+def test_blocks_of_queries_have_the_eigenvalues_of_the_whole_hessian(teacher_sees):
+    def off(state):
+        hessian = Hessian(loss_surface(state))
+        whole = torch.linalg.eigvalsh(dense(hessian))
+        parts = torch.linalg.eigvalsh(blocks_of_queries(hessian)).flatten().sort().values
+        return ((parts - whole).abs().max() / whole.abs().max())[None]
+
+    kind = Observable(name="off", compute=off, meaning="what the blocks leave out")
+    objective = RCMAE(momentum=0.9, teacher_sees=teacher_sees)
+    run = simulate(on_layer(objective, patches=12, steps=4, seeds=1, observables=(kind,)))
+    assert run.final["off"].item() < 1e-10
