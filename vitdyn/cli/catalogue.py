@@ -80,6 +80,7 @@ def metrics() -> tuple[Entry, ...]:
     tables: Any = (
         _Sources("observables", "metrics.py").assigned["_METRICS"],
         _Sources("observables", "by_head.py").assigned["_BY_HEAD"],
+        _Sources("observables", "by_depth.py").assigned["_BY_DEPTH"],
         _Sources("observables", "curvature.py").assigned["_CURVATURE"],
         _Sources("landscape", "neighbourhood.py").assigned["NUMBERS"],
     )

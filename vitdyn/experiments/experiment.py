@@ -17,7 +17,7 @@ from vitdyn.dynamics import OPTIMIZERS, Runtime, Schedule, Training, simulate
 from vitdyn.experiments.identity import key_or_reason
 from vitdyn.models import MODELS
 from vitdyn.objectives import OBJECTIVES
-from vitdyn.observables import Metric, MetricImages, Observable
+from vitdyn.observables import DepthMetric, Metric, MetricImages, Observable
 from vitdyn.reduced import ExactReduction, MeanField, descend, integrate
 from vitdyn.trajectory import FORMULAS, Trajectory
 from vitdyn.vits import Landscape, Pretraining, pretrain, survey
@@ -41,6 +41,7 @@ SPEC_KINDS = (
     Custom,
     Schedule,
     Metric,
+    DepthMetric,
     MetricImages,
     Observable,
     Training,

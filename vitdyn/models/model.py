@@ -18,16 +18,17 @@ ATTENTION_MAPS = "attention maps"
 CORRELATIONS = "correlations"
 CONTENT_QUERIES = "content queries"
 CLOSED_FORMS = "closed forms"
+STREAMS = "streams"
 
 
 class Model(ABC):
     """A model on patch data: a frozen dataclass whose fields are its architecture.
 
     A subclass gives ``initial`` and ``outputs``; ``attention_maps`` too where it has any.
-    ``offers`` says what else there is of it: "attention maps"; "correlations", the blocks Φ and Υ that the standard
-    record summarises, and "content queries", Ψ and Ξ; "closed forms": the gradients, lower bounds and reductions that
-    objectives know, which speak of the theory's layer. Training differentiates the outputs of any other model by
-    autograd, all seeds in one batch.
+    ``offers`` says what else there is of it: "attention maps"; "streams", what each layer hands on; "correlations", the
+    blocks Φ and Υ that the standard record summarises, and "content queries", Ψ and Ξ; "closed forms": the gradients,
+    lower bounds and reductions that objectives know, which speak of the theory's layer. Training differentiates the
+    outputs of any other model by autograd, all seeds in one batch.
 
     ``layers`` and ``heads`` are the axes of its maps. ``name`` is what the command line and JSON call it
     once it is registered.
@@ -83,6 +84,12 @@ class Model(ABC):
         raise invalid_value(
             "model", self, f"has no attention maps: give {type(self).__name__}.attention_maps"
         )
+
+    def streams(
+        self, parameters: Parameters, batch: PatchBatch, visible: Tensor
+    ) -> Float[Tensor, "seed sample layer query coordinate"]:
+        """Return what each layer hands to the next, the last one's outputs included, in coordinates of the model's."""
+        raise invalid_value("model", self, f"has no streams: give {type(self).__name__}.streams")
 
     def check(self, generator: PatchGenerator) -> None:  # noqa: B027  (most models can be made for any data)
         """Raise ``ValueError`` where the model cannot be made for such data."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.kernels import Correlations, Parameters
 from vitdyn.models.layer import area_attention
-from vitdyn.models.model import ATTENTION_MAPS, CLOSED_FORMS, CORRELATIONS, Model
+from vitdyn.models.model import ATTENTION_MAPS, CLOSED_FORMS, CORRELATIONS, STREAMS, Model
 from vitdyn.models.reference import attend
 from vitdyn.models.transformer import Transformer
 from vitdyn.seeds import Streams
@@ -29,7 +29,7 @@ class OneLayer(Model):
     """
 
     name: ClassVar[str] = "one-layer"
-    offers: ClassVar[frozenset[str]] = frozenset({ATTENTION_MAPS, CORRELATIONS, CLOSED_FORMS})
+    offers: ClassVar[frozenset[str]] = frozenset({ATTENTION_MAPS, CORRELATIONS, CLOSED_FORMS, STREAMS})
 
     def initial(self, generator: PatchGenerator, streams: Streams, like: Tensor) -> Correlations:
         """Return Q = 0."""
@@ -49,6 +49,12 @@ class OneLayer(Model):
         """Return the maps of its one head."""
         assert isinstance(parameters, Correlations)
         return attend(parameters, batch, visible)[:, :, None, None]
+
+    def streams(
+        self, parameters: Parameters, batch: PatchBatch, visible: Tensor
+    ) -> Float[Tensor, "seed sample layer query feature"]:
+        """Return the outputs, of the one layer."""
+        return self.outputs(parameters, batch, visible)[:, :, None]
 
     def plain(self, *, content_queries: bool = False) -> Transformer:
         """Return the same layer written plainly: slower, and for data that the kernels do not know."""

@@ -16,7 +16,7 @@ from torch.nn.functional import gelu, layer_norm
 from vitdyn._errors import invalid_value, require_boolean, require_choice, require_integer, require_real
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.kernels import Parameters, as_parameters
-from vitdyn.models.model import ATTENTION_MAPS, Model
+from vitdyn.models.model import ATTENTION_MAPS, STREAMS, Model
 from vitdyn.seeds import Streams
 
 VALUES = ("identity", "scalar", "matrix", "projections")
@@ -59,7 +59,7 @@ class Transformer(Model):
     """
 
     name: ClassVar[str] = "transformer"
-    offers: ClassVar[frozenset[str]] = frozenset({ATTENTION_MAPS})
+    offers: ClassVar[frozenset[str]] = frozenset({ATTENTION_MAPS, STREAMS})
 
     layers: int = 1
     heads: int = 1
@@ -168,6 +168,12 @@ class Transformer(Model):
     ) -> Float[Tensor, "seed sample layer head query key"]:
         """Return the maps of every layer and head."""
         return torch.stack([maps for maps, _ in self._layers(parameters, batch, visible)], 2)
+
+    def streams(
+        self, parameters: Parameters, batch: PatchBatch, visible: Tensor
+    ) -> Float[Tensor, "seed sample layer query coordinate"]:
+        """Return the stream after every layer."""
+        return torch.stack([stream for _, stream in self._layers(parameters, batch, visible)], 2)
 
     def stored_numbers(self, layout: PatchLayout, samples: int) -> int:
         """Return about how many numbers a seed keeps for the gradient of one view of so many samples."""

@@ -4,8 +4,9 @@
 'effective number of directions that separate images, not masks'
 """
 
+from vitdyn.observables.by_depth import DepthMetric, depth_observables
 from vitdyn.observables.by_head import BY_HEAD
-from vitdyn.observables.catalogue import METRICS
+from vitdyn.observables.catalogue import BY_DEPTH, METRICS
 from vitdyn.observables.correction import TeacherCorrection
 from vitdyn.observables.learned import (
     attention_moved,
@@ -23,10 +24,12 @@ from vitdyn.observables.standard import RECORD
 from vitdyn.observables.state import ModelState
 
 __all__ = [
+    "BY_DEPTH",
     "BY_HEAD",
     "METRICS",
     "OBSERVABLES",
     "RECORD",
+    "DepthMetric",
     "Metric",
     "MetricImages",
     "ModelState",
@@ -34,6 +37,7 @@ __all__ = [
     "Schedule",
     "TeacherCorrection",
     "attention_moved",
+    "depth_observables",
     "image_representation",
     "learned_regime",
     "least_global_attention",

@@ -7,6 +7,7 @@ from typing import Any
 
 from vitdyn._errors import require_choice, require_kind, require_sequence
 from vitdyn.models.model import CORRELATIONS
+from vitdyn.observables.by_depth import depth_observables
 from vitdyn.observables.by_head import BY_HEAD
 from vitdyn.observables.convexity import convexity_observables
 from vitdyn.observables.correction import TeacherCorrection
@@ -35,6 +36,9 @@ CORRECTIONS = tuple(
 METRICS: dict[str, Observable] = {each.name: each for each in metric_observables()}
 """The metrics of the field, on the default images."""
 
+BY_DEPTH: dict[str, Observable] = {each.name: each for each in depth_observables()}
+"""The metrics of the field by layer and head, on the default images."""
+
 LANDSCAPE: dict[str, Observable] = CURVATURE | {each.name: each for each in convexity_observables()}
 """Numbers of the loss's landscape about the parameters."""
 
@@ -46,6 +50,7 @@ _LISTED = (
     *METRICS.values(),
     *LANDSCAPE.values(),
     *BY_HEAD.values(),
+    *BY_DEPTH.values(),
 )
 OBSERVABLES.own.update({each.name: each for each in _LISTED})
 

@@ -1,4 +1,4 @@
-"""The metrics of the field along a run of the theory's model: of its attention maps and its representations."""
+"""The metrics of the field along a run: of a model's attention maps and of its representations."""
 
 from __future__ import annotations
 
@@ -34,12 +34,11 @@ from vitdyn.metrics import (
     rank_me,
     ridge_r_squared,
 )
-from vitdyn.models import Correlations
-from vitdyn.models.model import CORRELATIONS
-from vitdyn.models.reference import attend
+from vitdyn.models import Model, Parameters
+from vitdyn.models.model import ATTENTION_MAPS
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.representation import image_representation, patch_representation
-from vitdyn.observables.state import ModelState
+from vitdyn.observables.state import LAYER, ModelState
 from vitdyn.seeds import Streams
 
 _FREQUENCIES = "cl-vs-mim"
@@ -73,7 +72,7 @@ class MetricImages:
     def __call__(self, state: ModelState) -> MeasuredModel:
         """Return the models of a state, seen through these images."""
         generator, _ = state.owners[0]
-        return MeasuredModel(self, state.correlations, generator, state.batch.seeds)
+        return MeasuredModel(self, state.parameters, generator, state.batch.seeds, state.model)
 
     def draw(
         self, generator: PatchGenerator, seeds: tuple[int, ...], like: Tensor, images: int, views: int
@@ -100,13 +99,13 @@ class MeasuredModel:
     """Models seen through the images of their metrics; maps and representations are made when first asked for."""
 
     images: MetricImages
-    parameters: Correlations
+    parameters: Parameters
     generator: PatchGenerator
     seeds: tuple[int, ...]
+    model: Model = LAYER
 
     def _draw(self, images: int, views: int) -> tuple[PatchBatch, Tensor]:
-        like = self.parameters.position_position
-        return self.images.draw(self.generator, self.seeds, like, images, views)
+        return self.images.draw(self.generator, self.seeds, self.parameters.like, images, views)
 
     @cached_property
     def _few(self) -> tuple[PatchBatch, Tensor]:
@@ -122,19 +121,27 @@ class MeasuredModel:
         return self.generator.layout.grid or (1, 1)
 
     @cached_property
-    def maps(self) -> Float[Tensor, "seed image query key"]:
+    def maps(self) -> Float[Tensor, "seed image layer head query key"]:
         """The attention maps of ``maps`` images."""
-        return attend(self.parameters, *self._few)
+        return self.model.attention_maps(self.parameters, *self._few)
+
+    def of_maps(self, measure: Callable[[Tensor], Tensor]) -> Float[Tensor, "seed layer head"]:
+        """Return the mean over images of a metric of maps."""
+        return of_finite(measure, self.maps).mean(1)
+
+    def of_last_maps(self, measure: Callable[[Tensor], Tensor]) -> Float[Tensor, " seed"]:
+        """Return the mean over images, and over the heads of the last layer, of a metric of maps."""
+        return of_finite(measure, self.maps[:, :, -1]).flatten(1).mean(1)
 
     @cached_property
     def tokens(self) -> Float[Tensor, "seed image patch feature"]:
         """F_p on the images of the maps."""
-        return patch_representation(self.parameters, *self._few)
+        return patch_representation(self.parameters, *self._few, self.model)
 
     @cached_property
     def features(self) -> Float[Tensor, "seed image view feature"]:
         """F of each view of each image."""
-        found = image_representation(self.parameters, *self._many).to(torch.float64)
+        found = image_representation(self.parameters, *self._many, self.model).to(torch.float64)
         return found.unflatten(1, (self.images.objects, self.images.views))
 
     @cached_property
@@ -143,28 +150,39 @@ class MeasuredModel:
         drawn = self._many[0].cluster[0, :: self.images.views]
         return [drawn == cluster for cluster in range(self.generator.layout.clusters)]
 
+    @cached_property
+    def streams(self) -> Float[Tensor, "seed image layer patch coordinate"]:
+        """What each layer hands on, on the images of the maps."""
+        return self.model.streams(self.parameters, *self._few)
+
+    @cached_property
+    def is_finite(self) -> Bool[Tensor, " seed"]:
+        """Of which seeds all parameters are finite."""
+        blocks = self.parameters.named().values()
+        return torch.stack([block.flatten(1).isfinite().all(1) for block in blocks]).all(0)
+
     def over_groups(self, measure: Callable[[Tensor], Tensor]) -> Float[Tensor, " seed"]:
         """Return the mean of a metric of views over the groups of images that are compared."""
         groups = self.clusters if self.images.within_cluster else [torch.ones_like(self.clusters[0])]
-        return torch.stack([_of_finite(measure, self.features[:, group]) for group in groups]).mean(0)
+        return torch.stack([of_finite(measure, self.features[:, group]) for group in groups]).mean(0)
 
     @cached_property
     def r_squared(self) -> Float[Tensor, "seed cluster"]:
         """R² of least squares from F of one view to the latents of a cluster's areas: global area, mean over local."""
         latents = self._many[0].latents[:, :: self.images.views].to(torch.float64)
         told = [
-            _of_finite(_r_squared, self.features[:, group, 0], latents[:, group, : int((sizes > 0).sum())])
+            of_finite(_r_squared, self.features[:, group, 0], latents[:, group, : int((sizes > 0).sum())])
             for group, sizes in zip(self.clusters, self.generator.layout.sizes, strict=True)
         ]
         return torch.stack([torch.stack([each[:, 0], each[:, 1:].mean(1)], -1) for each in told]).mean(0)
 
 
 def _distance(seen: MeasuredModel) -> Tensor:
-    return _of_finite(lambda maps: attention_distance(maps, seen.grid).value, seen.maps).mean(1)
+    return seen.of_last_maps(lambda maps: attention_distance(maps, seen.grid).value)
 
 
 def _frequency(seen: MeasuredModel) -> Tensor:
-    return _of_finite(lambda tokens: _highest_frequency(tokens, seen.grid), seen.tokens).mean(1)
+    return of_finite(lambda tokens: highest_frequency(tokens, seen.grid), seen.tokens).mean(1)
 
 
 _METRICS: dict[str, tuple[str, str, Callable[[MeasuredModel], Tensor]]] = {
@@ -172,17 +190,17 @@ _METRICS: dict[str, tuple[str, str, Callable[[MeasuredModel], Tensor]]] = {
     "mutual_information": (
         "NMI",
         "normalised mutual information of query and key",
-        lambda seen: _of_finite(lambda maps: mutual_information(maps).value, seen.maps).mean(1),
+        lambda seen: seen.of_last_maps(lambda maps: mutual_information(maps).value),
     ),
     "attention_entropy": (
         "H",
         "mean entropy of a query's attention, in nats",
-        lambda seen: _of_finite(lambda maps: attention_entropy(maps).value, seen.maps).mean(1),
+        lambda seen: seen.of_last_maps(lambda maps: attention_entropy(maps).value),
     ),
     "token_similarity": (
         "cos",
         "mean cosine of F_p and F_q, p ≠ q, of one image",
-        lambda seen: _of_finite(lambda tokens: homogeneity(tokens, over="token").value, seen.tokens).mean(1),
+        lambda seen: of_finite(lambda tokens: homogeneity(tokens, over="token").value, seen.tokens).mean(1),
     ),
     "high_frequency": (
         "Δ log amp",
@@ -211,6 +229,7 @@ _METRICS: dict[str, tuple[str, str, Callable[[MeasuredModel], Tensor]]] = {
     ),
 }
 """Symbol, meaning and formula of each metric."""
+_OF_MAPS = ("attention_distance", "mutual_information", "attention_entropy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,10 +250,8 @@ class Metric:
 
     def of(self, seen: MeasuredModel) -> Float[Tensor, " seed"]:
         """Return the metric of models."""
-        blocks = seen.parameters.named().values()
-        sound = torch.stack([block.flatten(1).isfinite().all(1) for block in blocks]).all(0)
         with torch.no_grad():
-            return _METRICS[self.name][2](seen).where(sound, nan)
+            return _METRICS[self.name][2](seen).where(seen.is_finite, nan)
 
     def check(self, layout: PatchLayout) -> None:
         """Raise ``ValueError`` where the metric does not exist on such a layout."""
@@ -258,7 +275,8 @@ def metric_observables(
     ``attention_distance`` and ``high_frequency`` (convention cl-vs-mim) need a layout on a grid; ``lidar`` (convention
     exact) takes the masks of an image as its views, ``rank_me`` (exact) all views together; ``local_r_squared`` and
     ``global_r_squared`` are R² of least squares fitted on two thirds of a cluster's images and tested on the rest.
-    A frame costs objects · views forward passes, and ``maps`` maps, which are in memory at once.
+    Of maps the metrics are means over the heads of the last layer, each head's by itself. A frame costs objects · views
+    forward passes, and ``maps`` images' maps, which are in memory at once.
 
     >>> [each.name for each in vd.metric_observables(["lidar", "rank_me"])]
     ['lidar', 'rank_me']
@@ -277,28 +295,29 @@ def metric_observables(
                 symbol=symbol,
                 meaning=meaning,
                 may_be_missing=True,
-                needs=CORRELATIONS,
+                needs=ATTENTION_MAPS if name in _OF_MAPS else "",
             )
         )
     return tuple(found)
 
 
-def _of_finite(measure: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
+def of_finite(measure: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
     """Return a metric of arrays (seed, ...), and NaN for a seed of which they are not finite."""
     if all(isfinite(array.sum()) for array in arrays):
         return measure(*arrays)
     sound = torch.stack([array.flatten(1).isfinite().all(1) for array in arrays]).all(0)
     # 0 in the place of what is not finite: decompositions raise on NaN, for all seeds at once
-    taken = (array.where(_along(sound, array), 0.0) for array in arrays)
+    taken = (array.where(along(sound, array), 0.0) for array in arrays)
     found = measure(*taken)
-    return found.where(_along(sound, found), nan)
+    return found.where(along(sound, found), nan)
 
 
-def _along(seeds: Bool[Tensor, " seed"], array: Tensor) -> Tensor:
+def along(seeds: Bool[Tensor, " seed"], array: Tensor) -> Tensor:
+    """Return numbers of seeds in a shape that goes with an array of these seeds."""
     return seeds.reshape(-1, *[1] * (array.ndim - 1))
 
 
-def _highest_frequency(
+def highest_frequency(
     tokens: Float[Tensor, "seed image patch feature"], grid: tuple[int, int]
 ) -> Float[Tensor, "seed image"]:
     """Return the relative log amplitude of images, each over the coordinates of its own areas: others are 0."""
