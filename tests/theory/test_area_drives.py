@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from vitdyn.data import AreaSizes, PatchLayout, TwoPoint
-from vitdyn.theory import competitor_gap, contrast_drives, reconstruction_drives, start_drives
+from vitdyn.data import AreaSizes, Constant, PatchLayout, TwoPoint
+from vitdyn.theory import (
+    competitor_gap,
+    contrast_drives,
+    discriminating_size_ratio,
+    reconstruction_drives,
+    start_drives,
+)
 
 LAYOUT, LATENTS = PatchLayout.from_sizes([2, 4, 3]), TwoPoint(low=0.7, high=1.3, probability_high=0.25)
+LAYOUT_OF_TWO = PatchLayout.from_sizes([2, 4, 3], clusters=2)
 AREA, HIDDEN = torch.tensor([0, 0, 1, 1, 1, 1, 2, 2, 2]), 4 / 9
 
 
@@ -52,6 +59,38 @@ def test_contrast_at_vanishing_similarity():
     assert contrast_drives(two, LATENTS, HIDDEN)[1, 2] == 0.0
 
 
+def test_contrast_of_unequal_clusters_that_share_a_feature():
+    """Two clusters with the probabilities 0.3 and 0.7: features (shared, private, private) and (shared, others)."""
+    weights, places = (0.3, 0.7), ([0, 1, 2], [0, 3, 4])
+    negative = torch.zeros(5, dtype=torch.float64)
+    for part, place in zip(weights, places, strict=True):
+        negative[place] += (
+            part * LATENTS.mean * 5 / 9 * torch.tensor([2.0, 4.0, 3.0], dtype=torch.float64) / 9
+        )
+    expected = np.zeros((2, 3))
+    for cluster, (part, place) in enumerate(zip(weights, places, strict=True)):
+
+        def loss(F, X, shown, _, place=place):
+            return -(F.mean(1) * (5 / 9 * X.mean(1) - negative[place])).sum(-1)
+
+        expected[cluster] = part * slopes(loss)[0] * 9
+    expected[:, 0] = expected[:, 0].sum()
+    found = contrast_drives(LAYOUT_OF_TWO, LATENTS, HIDDEN, probabilities=weights, shared_areas=[0])
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_a_shared_feature_loses_to_a_private_one_of_a_like_size():
+    """From the ratio of sizes on at which both have one drive; at constant latents always."""
+    ratio = discriminating_size_ratio(LATENTS)
+    for factor, ahead in ((0.8, False), (1.25, True)):
+        wide = round(40 * factor * ratio)
+        layout = PatchLayout.from_sizes([wide, *[40] * 200], clusters=2)
+        drives = contrast_drives(layout, LATENTS, 0.5, shared_areas=[0])[0]
+        assert (drives[0] > drives[1]) == ahead
+    drives = contrast_drives(layout, Constant(value=1.0), 0.5, shared_areas=[0])[0]
+    assert drives[0] < 0 < drives[1] and discriminating_size_ratio(Constant(value=1.0)) == np.inf
+
+
 @pytest.mark.parametrize(
     ("sizes", "dropped"),
     [
@@ -80,6 +119,9 @@ def test_complaints(complaint):
         ("layout", lambda: reconstruction_drives(None, LATENTS)),
         ("distribution", lambda: contrast_drives(LAYOUT, None)),
         ("mask_ratio", lambda: contrast_drives(LAYOUT, LATENTS, 1.0)),
+        ("probabilities", lambda: contrast_drives(LAYOUT, LATENTS, probabilities=[0.5, 0.5])),
+        ("shared_areas", lambda: contrast_drives(LAYOUT, LATENTS, shared_areas=[3])),
+        ("probability", lambda: discriminating_size_ratio(LATENTS, 0.0)),
         ("other_size", lambda: competitor_gap(4.0, 65.0, 64.0)),
     ):
         with complaint(field):

@@ -6,7 +6,12 @@
 0.7
 """
 
-from vitdyn.theory.area_drives import competitor_gap, contrast_drives, reconstruction_drives
+from vitdyn.theory.area_drives import (
+    competitor_gap,
+    contrast_drives,
+    discriminating_size_ratio,
+    reconstruction_drives,
+)
 from vitdyn.theory.contrast_scale import contrast_scale_limit, contrast_scale_time, contrast_value_at
 from vitdyn.theory.cosine import critical_clusters, own_cluster_share, repulsion_threshold
 from vitdyn.theory.curvature import (
@@ -87,13 +92,13 @@ __all__ = [
     "areas_log_amplitude", "centre_threshold", "class_temperature", "coherence_levels", "collapse_loss",
     "collapse_threshold", "competitor_gap", "contrast_drives", "contrast_scale_limit",
     "contrast_scale_time", "contrast_value_at", "contrastive_hessian", "contrastive_level",
-    "contrastive_time", "critical_clusters", "curvature_after", "discounts", "disorder_size",
-    "error_factor", "first_lead", "frozen_teacher_attention", "global_area_time", "global_query_level",
-    "head_difference_growth", "head_difference_rates", "head_invariant", "largest_stable_step",
-    "lead_of_loss", "linear_correction", "local_area_time", "local_area_time_bound",
-    "lost_correlation_exponent", "mixture_threshold", "noise_detection_limit", "noise_levels",
-    "noise_ratio", "noisy_attention", "one_head_twin", "own_area_curvature", "own_area_level",
-    "own_cluster_share", "parting_size", "phase_one_level", "phase_one_start", "phases",
+    "contrastive_time", "critical_clusters", "curvature_after", "discounts", "discriminating_size_ratio",
+    "disorder_size", "error_factor", "first_lead", "frozen_teacher_attention", "global_area_time",
+    "global_query_level", "head_difference_growth", "head_difference_rates", "head_invariant",
+    "largest_stable_step", "lead_of_loss", "linear_correction", "local_area_time",
+    "local_area_time_bound", "lost_correlation_exponent", "mixture_threshold", "noise_detection_limit",
+    "noise_levels", "noise_ratio", "noisy_attention", "one_head_twin", "own_area_curvature",
+    "own_area_level", "own_cluster_share", "parting_size", "phase_one_level", "phase_one_start", "phases",
     "position_correlation_exponent", "position_correlation_ratio", "reconstruction_drives",
     "reconstruction_hessian", "reconstruction_hessian_at", "reconstruction_infimum",
     "repulsion_threshold", "start_curvatures", "start_drives", "student_pace", "tail_exponent",

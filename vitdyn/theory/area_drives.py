@@ -5,12 +5,15 @@ Exact, by the first three moments of visible counts under uniform masks. Derived
 
 from __future__ import annotations
 
-from math import log
+from collections.abc import Sequence
+from math import inf, log, sqrt
+from numbers import Integral
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
 
-from vitdyn._errors import require_integer, require_real
+from vitdyn._errors import as_numbers, as_tuple, invalid_value, require_integer, require_real
 from vitdyn.data import Distribution, PatchLayout
 from vitdyn.data.masking import masked_count
 from vitdyn.theory.regime import checked
@@ -55,28 +58,65 @@ def reconstruction_drives(
 
 @checked
 def contrast_drives(
-    layout: PatchLayout, distribution: Distribution, mask_ratio: float = 0.5
+    layout: PatchLayout,
+    distribution: Distribution,
+    mask_ratio: float = 0.5,
+    *,
+    probabilities: ArrayLike | None = None,
+    shared_areas: Sequence[int] = (),
 ) -> Float[np.ndarray, "cluster area"]:
-    """Return dφ_j/dt at Q = 0 of every query to area j under contrast at vanishing similarity, in units of κ/P.
+    """Return dφ_{k,j}/dt at Q = 0 of every query under contrast at vanishing similarity, in units of κ/P.
 
-    To leading order ν² C_j/(KP²) (c C_j − c' Σ_i C_i²/P) with c = m_3 − m_1m_2/K and c' = m_1(m_2 − m_1²/K): the
-    largest area leads, whichever it is, and only areas above c'/c of the mean Σ C_i²/P rise. Equal ones tie: what is
-    left to chance is which of them takes all. Independent views. Exact. Source: ours.
+    ``probabilities`` π_k of clusters, alike unless given; areas in ``shared_areas`` have one feature in all clusters,
+    and one φ: their rows are equal. With f_{k,j} the mean of that feature in the other view of all samples, m_1 π_k
+    νC_j/P of a private one and m_1 νC_j/P of a shared one, the pull is h = z (z νC_j/P − f). To leading order
+
+        private  ν² π_k C_j/P² ((m_3 − π_k m_1m_2) C_j − c̄),    shared  ν² C_1/P² ((m_3 − m_1m_2) C_1 − c̄)
+
+    c̄ = νm_1 Σ_i (m_2 − m_1² π_i) C_i²/P, π_i = 1 for shared ones. The largest private area leads, whichever it is;
+    what is shared counts by the variance of its latents alone. Areas that tie leave it to chance which takes all.
+    Independent views. Exact. Source: ours.
 
     >>> drives = vd.theory.contrast_drives(vd.PatchLayout.from_sizes([4, 24, 8], clusters=2), vd.Constant(value=1.0))
     >>> int(drives[0].argmax())
     1
     """
-    m, hidden, P, K = _moments(distribution), _masked(layout, mask_ratio), layout.patches, layout.clusters
+    m, hidden, P = _moments(distribution), _masked(layout, mask_ratio), layout.patches
+    weights, shared = _weights(layout, probabilities), _shared(layout, shared_areas)
+    pull = (P - hidden) / P * layout.sizes / P  # the other view's share, its counts at their means
+    negative = np.where(shared, weights @ pull, weights[:, None] * pull)
     found = np.zeros(layout.sizes.shape)
     for cluster, sizes in enumerate(layout.sizes.astype(float)):
         first, second, _ = _counts(sizes, P - hidden, P)
-        pull = (P - hidden) / P * sizes / P  # the other view's share, its counts at their means
-        same, mixed = m[3] - m[1] * m[2] / K, m[1] * (m[2] - m[1] ** 2 / K)
-        weights = np.full(second.shape, mixed)
-        np.fill_diagonal(weights, same)
-        found[cluster] = (same * pull * first / P - (weights * second) @ pull / P**2) / K
-    return found
+        own = m[3] * pull[cluster] - m[1] * m[2] * negative[cluster]
+        others = np.tile(m[1] * (m[2] * pull[cluster] - m[1] ** 2 * negative[cluster]), (len(sizes), 1))
+        np.fill_diagonal(others, own)
+        found[cluster] = weights[cluster] * (own * first / P - (others * second).sum(1) / P**2)
+    return np.where(shared, found.sum(0), found)
+
+
+@checked
+def discriminating_size_ratio(
+    distribution: Distribution, probability: float = 0.5, *, mask_ratio: float = 0.5
+) -> float:
+    """Return the C_1/C_s below which contrast drives local areas' private features faster than a shared global one.
+
+    The larger root r of r (r c_1 − c̄) = π (c_s − c̄) with π the cluster's ``probability``, c_1 = m_3 − m_1m_2, c_s =
+    m_3 − π m_1m_2, c̄ = (1 − γ) m_1 (m_2 − π m_1²), about c̄/c_1; inf at constant latents, where a shared feature
+    cannot help and its correlation falls. Neither temperature nor the number of negatives enters to first order.
+    Leading order at Q = 0, for C_1 ≪ P. Source: ours.
+
+    >>> round(vd.theory.discriminating_size_ratio(vd.Uniform(low=1.0, high=1.5)), 1)
+    10.1
+    """
+    require_real("probability", probability, low=0.0, high=1.0, open_low=True)
+    require_real("mask_ratio", mask_ratio, low=0.0, high=1.0, open_low=True, open_high=True)
+    _, mean, second, third = _moments(distribution)
+    shared, private = third - mean * second, third - probability * mean * second
+    if shared <= 1e-12 * third:
+        return inf
+    lost = (1 - mask_ratio) * mean * (second - probability * mean**2)
+    return (lost + sqrt(lost**2 + 4 * shared * probability * (private - lost))) / (2 * shared)
 
 
 def competitor_gap(own_size: float, other_size: float, patches: float) -> float:
@@ -96,6 +136,24 @@ def competitor_gap(own_size: float, other_size: float, patches: float) -> float:
 
 def _moments(distribution: Distribution) -> tuple[float, ...]:
     return tuple(map(float, latent_moments(distribution, 3)))
+
+
+def _weights(layout: PatchLayout, probabilities: ArrayLike | None) -> Float[np.ndarray, " cluster"]:
+    if probabilities is None:
+        return np.full(layout.clusters, 1 / layout.clusters)
+    weights = as_numbers("probabilities", probabilities)
+    if len(weights) != layout.clusters or not (weights > 0).all() or abs(weights.sum() - 1) > 1e-9:
+        words = f"must be {layout.clusters} positive numbers, one a cluster, that add up to 1"
+        raise invalid_value("probabilities", weights.tolist(), words)
+    return weights
+
+
+def _shared(layout: PatchLayout, areas: Sequence[int]) -> Bool[np.ndarray, " area"]:
+    shared = np.zeros(layout.areas, bool)
+    for area in as_tuple("shared_areas", areas, Integral):
+        require_integer("shared_areas", area, at_least=0, at_most=layout.areas - 1)
+        shared[area] = True
+    return shared
 
 
 def _masked(layout: PatchLayout, mask_ratio: float) -> int:
