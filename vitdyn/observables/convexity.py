@@ -1,4 +1,4 @@
-"""How convex and how sharp the loss of the theory's layer is along a run."""
+"""How convex and how sharp the loss of a model is along a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from vitdyn._axes import SEED
 from vitdyn._errors import require_choice, require_kind
 from vitdyn.landscape import Surface
 from vitdyn.landscape.neighbourhood import DISTANCES, NUMBERS, Neighbourhood
-from vitdyn.models.model import CORRELATIONS
 from vitdyn.observables.loss_surface import loss_surface
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.state import ModelState
@@ -71,7 +70,6 @@ def convexity_observables(measured: Neighbourhood = _USUAL) -> tuple[Observable,
             symbol=symbol,
             meaning=meaning,
             may_be_missing=True,
-            needs=CORRELATIONS,
         )
         for name, (symbol, meaning) in NUMBERS.items()
     )

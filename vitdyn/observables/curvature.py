@@ -1,4 +1,4 @@
-"""Curvature of the objective along a run of the theory's layer: numbers of its Hessian at each frame."""
+"""Curvature of the objective along a run: numbers of its Hessian at each frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from vitdyn._errors import require_choice
 from vitdyn.landscape import ConvergenceError, Hessian, Matrix, Operator, dense, top_eigenvalues, trace
 from vitdyn.landscape.products import DENSE
-from vitdyn.models.model import CORRELATIONS
 from vitdyn.observables.convexity import finite_loss_surface
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.state import ModelState
@@ -76,7 +75,6 @@ CURVATURE: dict[str, Observable] = {
         symbol=symbol,
         meaning=meaning,
         may_be_missing=True,
-        needs=CORRELATIONS,
     )
     for name, (symbol, meaning, _) in _CURVATURE.items()
 }

@@ -1,7 +1,8 @@
-"""The loss of the theory's layer as a function of its correlations, about one state of a run."""
+"""The loss of a model as a function of its parameters, about one state of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -12,15 +13,17 @@ from vitdyn.landscape import Surface, Tensors
 from vitdyn.models import Correlations, Parameters, area_attention
 from vitdyn.objectives.contract import decay_of, loss_of
 from vitdyn.objectives.forward import ForwardPass
+from vitdyn.objectives.model_pass import model_pass
 from vitdyn.observables.state import ModelState
 
 
 def loss_surface(
     state: ModelState, *, stopped: str = "frozen", dtype: torch.dtype = torch.float64
 ) -> Surface:
-    """Return the objective, weight decay included, on a state's batch and masks as a function of Q of its one seed.
+    """Return the objective, weight decay included, on a state's batch and masks as a function of its one seed's model.
 
-    Parameters are the blocks of Q without their axis of seeds; their rows are queries, and count as filters. The loss
+    Parameters are the model's tensors without their axis of seeds. Of the theory's layer they are the blocks of Q,
+    whose rows are queries, and count as filters; of a ``Transformer`` the first axis is that of layers. The loss
     is evaluated in ``dtype``, whatever the run's precision. What the objective carries (a teacher, a centre) stays as
     it is in the state. Both derivatives are exact; ``stopped`` is that of ``vitdyn.landscape.Surface``.
 
@@ -29,28 +32,38 @@ def loss_surface(
     if state.parameters.seeds != 1:
         words = "must be of one seed: take one of state.of_seeds"
         raise invalid_value("state", f"{state.parameters.seeds} seeds", words)
-    objective, forward = state.objective, _in_precision(state.forward, dtype)
+    objective, see = state.objective, _seen_in(state, dtype)
 
     def loss(tensors: Tensors) -> Tensor:
-        correlations = Correlations(**{name: each[None] for name, each in tensors.items()})
-        attention = tuple(area_attention(correlations, forward.batch, view) for view in forward.views)
-        seen = replace(forward, attention=attention)
-        return (loss_of(objective, seen) + decay_of(objective, correlations, seen))[0]
+        parameters = state.parameters.rebuilt({name: each[None] for name, each in tensors.items()})
+        seen = see(parameters)
+        return (loss_of(objective, seen) + decay_of(objective, parameters, seen))[0]
 
     blocks = {name: block[0].to(dtype) for name, block in state.parameters.named().items()}
     return Surface(loss, blocks, stopped=stopped)
 
 
-def _in_precision(forward: ForwardPass, dtype: torch.dtype) -> ForwardPass:
-    """Return a forward pass whose batch, carried state and attention to a teacher are of a precision."""
-    batch = replace(forward.batch, latents=forward.batch.latents.to(dtype))
-    carried = {
-        name: each.to(dtype) if each.is_floating_point() else each for name, each in forward.state.items()
-    }
+def _seen_in(state: ModelState, dtype: torch.dtype) -> Callable[[Parameters], ForwardPass]:
+    """Return what sees a state's batch and views, in a precision, through other parameters of its model."""
+
+    def cast(each: Tensor) -> Tensor:
+        return each.to(dtype) if each.is_floating_point() else each
+
+    forward, batch = state.forward, state.batch.map(cast)
+    carried = {name: cast(each) for name, each in forward.state.items()}
+    if not forward.has_closed_forms:
+        return lambda parameters: model_pass(state.model, parameters, batch, forward.views, carried)
 
     def attend(correlations: Parameters, view: int | None) -> Tensor:
         assert isinstance(correlations, Correlations)
         visible = torch.ones_like(forward.views[0]) if view is None else forward.views[view]
         return area_attention(correlations, batch, visible)
 
-    return replace(forward, batch=batch, state=carried, attend=attend)
+    kept = replace(forward, batch=batch, state=carried, attend=attend)
+
+    def see(correlations: Parameters) -> ForwardPass:
+        assert isinstance(correlations, Correlations)
+        attention = tuple(area_attention(correlations, batch, view) for view in forward.views)
+        return replace(kept, attention=attention)
+
+    return see
