@@ -39,8 +39,9 @@ PURPOSES = (
     "directions",
     "curvature",
     "model",
+    *(f"{family}noise" for family in ("", "data set ", "evaluation ", "metrics ")),
 )
-
+"""What streams are drawn for; one that is added stands last, so that the keys of the others stay."""
 
 _EACH_ONCE = "must name at least one seed, and each once"
 

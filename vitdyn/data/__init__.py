@@ -3,7 +3,10 @@
 Importable on its own: nothing here knows attention, training or any theory of them.
 """
 
+from vitdyn.data.basis import Basis, orthonormal_basis
 from vitdyn.data.exponents import information_gap
+from vitdyn.data.features import Features
+from vitdyn.data.generator import PatchGenerator
 from vitdyn.data.latents import (
     DISTRIBUTIONS,
     Beta,
@@ -15,7 +18,7 @@ from vitdyn.data.latents import (
     Uniform,
 )
 from vitdyn.data.layout import PatchLayout
-from vitdyn.data.patches import Basis, PatchBatch, PatchGenerator, orthonormal_basis
+from vitdyn.data.patches import PatchBatch
 from vitdyn.data.sizes import AreaSizes
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "Constant",
     "Custom",
     "Distribution",
+    "Features",
     "PatchBatch",
     "PatchGenerator",
     "PatchLayout",

@@ -111,7 +111,7 @@ def batch_key(training: Training, device: torch.device) -> Hashable | None:
 
 def is_layer(training: Training) -> bool:
     """Return whether the theory's layer is trained, by its kernels; any other model by autograd of its outputs."""
-    return CLOSED_FORMS in training.model.offers
+    return CLOSED_FORMS in training.trained_model.offers
 
 
 def engine_of(training: Training, device: str) -> str:
@@ -119,7 +119,7 @@ def engine_of(training: Training, device: str) -> str:
     if is_layer(training):
         return plan_of(training, device).name
     by = torch.backends.cpu.get_cpu_capability() if device == "cpu" else device
-    return f"{training.model.describe()}, torch {by}"
+    return f"{training.trained_model.describe()}, torch {by}"
 
 
 def is_capturable(training: Training) -> bool:
@@ -127,7 +127,8 @@ def is_capturable(training: Training) -> bool:
     objective, generator = training.objective, training.generator
     if training.content_queries or training.dataset_size is not None or not is_layer(training):
         return False
-    if type(generator).sample is not PatchGenerator.sample or not draws_views_jointly(objective):
+    own = type(generator).sample is not PatchGenerator.sample or generator.departures
+    if own or not draws_views_jointly(objective):
         return False
     if stack_key(objective) is None or stack_key(training.resolved_optimizer) is None:
         return False

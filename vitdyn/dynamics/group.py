@@ -108,7 +108,7 @@ def _empty_series(rows: ReplicaBatch) -> dict[str, Tensor]:
     for each in training.recorded:
         if each.each_step:
             seeds, *rest = each.shape(
-                training.generator.layout, training.model, len(rows.rows), training.batch_size
+                training.generator.layout, training.trained_model, len(rows.rows), training.batch_size
             )
             dtype = PRECISIONS[training.precision]
             series[each.name] = torch.full((seeds, training.steps, *rest), torch.nan, dtype=dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ def first_parameters(
 
     Raises ``ValueError`` for a model that returns something else than parameters with an axis of seeds.
     """
-    generator, model = training.generator, training.model
+    generator, model = training.generator, training.trained_model
     like = torch.empty(0, dtype=PRECISIONS[training.precision], device=device)
     if training.content_queries:
         kind: Any = {"content_queries": True, "dtype": like.dtype, "device": like.device}
@@ -53,6 +54,17 @@ def _one(training: Training) -> Parameters:
     return first_parameters(training, training.seed_numbers[:1])
 
 
+def warn_of_twin(training: Training) -> None:
+    """Warn in one line where the theory's layer is trained by its plain twin."""
+    model, twin = training.model, training.trained_model
+    if twin is not model:
+        field = training.generator.beyond_layer
+        words = (
+            f"the kernels of {model.name} are exact without generator.{field}; {twin.name} trains it, slower"
+        )
+        warnings.warn(words, RuntimeWarning, stacklevel=4)
+
+
 def require_trainable(training: Training) -> None:
     """Raise ``ValueError`` where a model and an objective do not go together, by a step's loss on a few samples.
 
@@ -63,7 +75,8 @@ def require_trainable(training: Training) -> None:
     from vitdyn.dynamics.gradient import loss_gradient
     from vitdyn.objectives.contract import first_state
 
-    if CLOSED_FORMS in training.model.offers:
+    model = training.trained_model
+    if CLOSED_FORMS in model.offers:
         return
     seeds, samples = training.seed_numbers[:1], min(4, training.batch_size)
     device = torch.device("cpu")
@@ -73,7 +86,7 @@ def require_trainable(training: Training) -> None:
     parameters = _one(training)
     state = first_state(training.objective, parameters, seeds)
     batch, views = source.training(0, None)
-    loss_gradient(parameters, training.objective, batch, views, state, model=training.model)
+    loss_gradient(parameters, training.objective, batch, views, state, model=model)
 
 
 def named_shapes(parameters: Parameters) -> dict[str, tuple[int, ...]]:

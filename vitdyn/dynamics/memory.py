@@ -53,14 +53,13 @@ def _estimate(training: Training, device: str, samples: int, evaluation_samples:
     if is_layer(training):
         stored = plan_of(training, device).stored_numbers(samples, evaluation_samples, views)
     else:
-        stored = training.model.stored_numbers(layout, max(views * samples, evaluation_samples))
+        stored = training.trained_model.stored_numbers(layout, max(views * samples, evaluation_samples))
     by_area, maps = FRAME_ARRAYS[device]
     frame = by_area * evaluation_samples * areas * patches + maps * patches**2
     copy = (1 + carried) * blocks
     numbers = (2 + carried) * blocks + stored + max(frame, copy)
     masks = 2 * views * samples * patches
-    # clusters, and latents in float64 and in the run's own precision
-    drawn = (samples + dataset) * (8 + 12 * areas)
+    drawn = (samples + dataset) * training.generator.bytes_per_sample
     return numbers * _bytes(training) + masks + drawn
 
 
@@ -89,7 +88,7 @@ def kept_memory(training: Training) -> int:
     layout = training.generator.layout
     frames = len(training.schedule.recorded_steps(training.steps))
     recorded = sum(
-        prod(each.shape(layout, training.model, 1, training.evaluation_samples))
+        prod(each.shape(layout, training.trained_model, 1, training.evaluation_samples))
         * (training.steps if each.each_step else frames)
         for each in training.recorded
     )

@@ -34,7 +34,7 @@ def frame_of(group: Group, source: JointSource, workspaces: Workspaces) -> dict[
             tuple(take(view) for view in views),
             {name: take(value) for name, value in group.objective_state.items()},
             workspaces,
-            model=rows.common.model,
+            model=rows.common.trained_model,
         )
         state = _state(own, parameters, forward, group.step, None)
         parts.append(observe(state, [each for each in rows.common.recorded if not each.each_step]))
@@ -61,7 +61,7 @@ def _state(
         given = rows.objective, forward.batch, forward.views, forward.state
         if gradient is not None:
             return gradient
-        return loss_gradient(parameters, *given, model=rows.common.model)[0]
+        return loss_gradient(parameters, *given, model=rows.common.trained_model)[0]
 
     owners = tuple((training.generator, training.objective) for training in rows.trainings)
-    return ModelState(parameters, rows.objective, forward, step, found, owners, rows.common.model)
+    return ModelState(parameters, rows.objective, forward, step, found, owners, rows.common.trained_model)

@@ -14,7 +14,7 @@ from vitdyn.dynamics.assemble import Recorded, assemble
 from vitdyn.dynamics.checkpoint import Checkpointer
 from vitdyn.dynamics.divergence import DivergenceError
 from vitdyn.dynamics.grid import is_layer
-from vitdyn.dynamics.initial import first_parameters, require_trainable
+from vitdyn.dynamics.initial import first_parameters, require_trainable, warn_of_twin
 from vitdyn.dynamics.loop import Loop, train_all
 from vitdyn.dynamics.memory import require_memory, work_of
 from vitdyn.dynamics.resources import PRECISIONS, device_name
@@ -107,6 +107,7 @@ def _simulate(
     require_memory(cells, runtime.place)
     for cell in cells:
         require_trainable(cell)
+        warn_of_twin(cell)
     given = {"memory_limit_mib": runtime.group_limit_mib, "start": _digest(start)}
     specs = [to_text({"training": cell} | given) for cell in cells]
     # a checkpoint is of one run of one set of formulas: its spec says more than the result's

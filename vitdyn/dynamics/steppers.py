@@ -34,7 +34,7 @@ class EagerStepper:
         for _ in range(count):
             given = *self.draw(group.step), group.objective_state, self.workspaces
             gradient, forward = loss_gradient(
-                group.correlations, objective, *given, model=self.group.rows.common.model
+                group.correlations, objective, *given, model=self.group.rows.common.trained_model
             )
             record_step(group, gradient, forward)
             step_in_place(optimizer, group.correlations, gradient, group.optimizer, group.step)
@@ -48,7 +48,7 @@ def stepper_of(group: Group, source: JointSource, workspaces: Workspaces) -> Eag
     rows, training = group.rows, group.rows.common
     fixed = training.dataset_size is not None
     # only what vitdyn itself draws is drawn on a device: a user's code for data or views runs on the host
-    own = type(training.generator).sample is not PatchGenerator.sample
+    own = type(training.generator).sample is not PatchGenerator.sample or training.generator.departures
     if rows.device.type == "cpu" or fixed or own or not draws_views_jointly(training.objective):
         return EagerStepper(group, source.training, workspaces)
     kind = training.batch_size, PRECISIONS[training.precision], rows.device

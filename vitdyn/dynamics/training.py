@@ -24,7 +24,8 @@ from vitdyn.seeds import counted_seeds
 class Training:
     """What is trained, and how: everything that decides a run's numbers but its device.
 
-    ``model`` is the theory's layer (``OneLayer``), a ``Transformer``, or a ``Model`` of your own.
+    ``model`` is the theory's layer (``OneLayer``), a ``Transformer``, or a ``Model`` of your own. Where the data go
+    beyond the layer's kernels (``PatchGenerator.beyond_layer``), ``trained_model`` is the layer written plainly.
 
     ``seeds`` is a count (seeds 0, 1, ...) or the seeds themselves. Each step draws ``batch_size`` samples per
     seed: fresh ones, or from a fixed data set of ``dataset_size``. ``optimizer`` None means gradient descent
@@ -74,7 +75,10 @@ class Training:
                 f"is of the theory's layer: {self.model.name} says by its own fields what its queries carry"
             )
             raise invalid_value("content_queries", True, remedy)
-        self.model.check(self.generator)
+        beyond = self.generator.beyond_layer
+        if self.content_queries and beyond is not None:
+            raise invalid_value("content_queries", True, f"is not trained on data with {beyond}")
+        self.trained_model.check(self.generator)
         self.schedule.recorded_steps(self.steps)  # raises where it does not fit
         # plain tuples, whatever was given: as JSON gives them back, so that both are one specification
         seeds = counted_seeds(self.seeds)
@@ -89,7 +93,7 @@ class Training:
         for each in self.observables:
             if isinstance(each, Observable) and each not in self.recorded and each not in RECORD:
                 raise invalid_value(
-                    "observables", each.name, f"needs {each.needs}, which {self.model.name} lacks"
+                    "observables", each.name, f"needs {each.needs}, which {self.trained_model.name} lacks"
                 )
         check_observables(self.recorded, self.generator.layout)
         self.objective.check(self.generator.layout, self.batch_size)
@@ -101,6 +105,13 @@ class Training:
         return counted_seeds(self.seeds)
 
     @property
+    def trained_model(self) -> Model:
+        """The model that runs: ``model``, or the theory's layer written plainly where data go beyond its kernels."""
+        if isinstance(self.model, OneLayer) and self.generator.beyond_layer is not None:
+            return self.model.plain()
+        return self.model
+
+    @property
     def recorded(self) -> tuple[Observable, ...]:
         """The observables that this model has, of the standard record: others are refused where it lacks them."""
         named = as_observables("observables", self.observables)
@@ -109,7 +120,7 @@ class Training:
     @property
     def offers(self) -> frozenset[str]:
         """What there is of the model (``Model.offers``), content queries among it where they are trained."""
-        return self.model.offers | ({CONTENT_QUERIES} if self.content_queries else set())
+        return self.trained_model.offers | ({CONTENT_QUERIES} if self.content_queries else set())
 
     @property
     def resolved_optimizer(self) -> Optimizer:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitdyn.data import PatchBatch
 from vitdyn.kernels.backend import Backend
+from vitdyn.kernels.inputs import require_layers_data
 from vitdyn.kernels.parameters import Correlations
 from vitdyn.kernels.plan import backend_for
 from vitdyn.kernels.workspace import Workspace
@@ -65,6 +66,7 @@ def residual_gradient(
 
 def _detached(parameters: Correlations, batch: PatchBatch) -> tuple[Backend, Correlations, PatchBatch]:
     """Return the backend with the blocks of queries by position and the batch, without a graph."""
+    require_layers_data(batch)
     # content blocks go too: whoever comes here asks for queries by position
     phi, upsilon = parameters.feature_position, parameters.position_position
     if parameters.content_queries or phi.requires_grad or upsilon.requires_grad:

@@ -17,6 +17,7 @@ def check_batch(correlations: Correlations, batch: PatchBatch, visible: Tensor) 
     """Raise ``ValueError`` unless a batch fits its layout: shapes, clusters that there are, views of 0 and 1."""
     require_kind("correlations", correlations, Correlations)
     require_kind("batch", batch, PatchBatch)
+    require_layers_data(batch)
     layout, latents, cluster = batch.layout, batch.latents, batch.cluster
     require_kind("layout", layout, PatchLayout)
     for field, tensor, axes in (("latents", latents, 3), ("cluster", cluster, 2), ("visible", visible, 3)):
@@ -44,6 +45,13 @@ def check_batch(correlations: Correlations, batch: PatchBatch, visible: Tensor) 
             raise invalid_value(
                 f"{name}.shape", tuple(tensor.shape), f"must be {shape} for this layout and batch"
             )
+
+
+def require_layers_data(batch: PatchBatch) -> None:
+    """Raise ``ValueError`` for a batch with more than latents of orthonormal features in fixed areas."""
+    if batch.beyond_layer is not None:
+        remedy = "the layer's kernels do not know such data: take its plain twin, OneLayer().plain()"
+        raise invalid_value("batch", batch.beyond_layer, remedy)
 
 
 def not_finite(correlations: Correlations, latents: Tensor) -> Bool[Tensor, "seed sample query"] | None:
