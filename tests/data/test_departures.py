@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vitdyn._specs import to_text
-from vitdyn.data import PatchGenerator, PatchLayout, Uniform, orthonormal_basis
+from vitdyn.data import PatchGenerator, PatchLayout, orthonormal_basis
 from vitdyn.dynamics import Training, simulate
 from vitdyn.experiments import Experiment
 from vitdyn.models import Correlations, OneLayer, Transformer, area_attention
@@ -169,10 +169,12 @@ class TestTraining:
         assert np.isnan(found["excess_loss"]).all()
         assert "feature_position" not in found.dataset
 
-    def test_noise_of_no_size_is_the_layer(self):
+    @pytest.mark.parametrize("content_queries", [False, True])
+    def test_noise_of_no_size_is_the_layer(self, content_queries):
         """The twin on data next to the theory's follows the layer: no path in between has other data."""
         given = {"objective": Contrastive(), "steps": 20, "seeds": 2, "precision": "float64"}
-        plain = simulate(Training(generator=PatchGenerator(layout=EQUAL, latents=Uniform()), **given))
+        given |= {"content_queries": content_queries}
+        plain = simulate(Training(generator=PatchGenerator(layout=EQUAL), **given))
         with pytest.warns(RuntimeWarning):
             near = simulate(Training(generator=PatchGenerator(layout=EQUAL, noise=1e-13), **given))
         np.testing.assert_allclose(near["area_attention"], plain["area_attention"], rtol=0, atol=1e-10)

@@ -25,7 +25,7 @@ def first_parameters(
     """
     generator, model = training.generator, training.trained_model
     like = torch.empty(0, dtype=PRECISIONS[training.precision], device=device)
-    if training.content_queries:
+    if training.content_queries and CLOSED_FORMS in model.offers:
         kind: Any = {"content_queries": True, "dtype": like.dtype, "device": like.device}
         return Correlations.zeros(generator.layout, len(seeds), **kind)
     found = model.initial(generator, Streams(seeds, "model"), like)

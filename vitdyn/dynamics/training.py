@@ -75,9 +75,6 @@ class Training:
                 f"is of the theory's layer: {self.model.name} says by its own fields what its queries carry"
             )
             raise invalid_value("content_queries", True, remedy)
-        beyond = self.generator.beyond_layer
-        if self.content_queries and beyond is not None:
-            raise invalid_value("content_queries", True, f"is not trained on data with {beyond}")
         self.trained_model.check(self.generator)
         self.schedule.recorded_steps(self.steps)  # raises where it does not fit
         # plain tuples, whatever was given: as JSON gives them back, so that both are one specification
@@ -108,7 +105,7 @@ class Training:
     def trained_model(self) -> Model:
         """The model that runs: ``model``, or the theory's layer written plainly where data go beyond its kernels."""
         if isinstance(self.model, OneLayer) and self.generator.beyond_layer is not None:
-            return self.model.plain()
+            return self.model.plain(content_queries=self.content_queries)
         return self.model
 
     @property
@@ -120,7 +117,9 @@ class Training:
     @property
     def offers(self) -> frozenset[str]:
         """What there is of the model (``Model.offers``), content queries among it where they are trained."""
-        return self.trained_model.offers | ({CONTENT_QUERIES} if self.content_queries else set())
+        offered = self.trained_model.offers
+        asked = self.content_queries and CLOSED_FORMS in offered  # its plain twin has them in other blocks
+        return offered | ({CONTENT_QUERIES} if asked else set())
 
     @property
     def resolved_optimizer(self) -> Optimizer:

@@ -35,10 +35,6 @@ class OneLayer(Model):
         """Return Q = 0."""
         return Correlations.zeros(generator.layout, len(streams.seeds), dtype=like.dtype, device=like.device)
 
-    def plain(self) -> Model:
-        """Return the same model written plainly, for data that the kernels cannot evaluate exactly: slower."""
-        return Transformer()
-
     def outputs(
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
     ) -> Float[Tensor, "seed sample query feature"]:
