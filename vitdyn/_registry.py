@@ -75,12 +75,16 @@ def _name_of(kind: Any, name: str | None, table: Registry) -> str:
             words = "must have a default, which the command line offers"
             raise invalid_value(f"{title}.{field.name}", None, words)
     own = getattr(kind, "name", None)  # a parent's too: it is taken, which tells that the class needs its own
-    hyphened = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", title).lower()
-    found = name or (own if isinstance(own, str) else hyphened)
+    found = name or (own if isinstance(own, str) else hyphened(title))
     if not isinstance(found, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", found):
         words = "must be made of small letters and digits, with single hyphens between"
         raise invalid_value("name", found, words)
     return found
+
+
+def hyphened(title: str) -> str:
+    """Return the name of a class in small letters: ``HeavyTail`` is ``heavy-tail``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", title).lower()
 
 
 def added(what: str) -> dict[str, Any]:

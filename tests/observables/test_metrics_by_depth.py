@@ -115,7 +115,7 @@ class Blind(vd.Transformer):
 
 @pytest.mark.parametrize("name", ["attention_entropy", "head_attention_entropy", "stream_rank"])
 def test_what_a_model_lacks_is_refused_before_work_starts(name, complaint):
-    with complaint("observables", "which transformer lacks"):
+    with complaint("observables", "which blind lacks"):
         vd.Training(generator=GENERATOR, objective=vd.Contrastive(), model=Blind(), observables=(name,))
     vd.Training(generator=GENERATOR, objective=vd.Contrastive(), model=Blind(), observables=("lidar",))
 

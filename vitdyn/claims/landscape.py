@@ -26,7 +26,7 @@ from vitdyn.landscape import (
     line_losses,
     normalised,
 )
-from vitdyn.models.model import CORRELATIONS
+from vitdyn.models.model import CLOSED_FORMS
 from vitdyn.objectives import RCMAE as LayerRCMAE  # noqa: N811  (a class, in capitals)
 from vitdyn.objectives import ForwardPass, MaskedReconstruction, Objective
 from vitdyn.observables import Observable, Schedule
@@ -117,7 +117,7 @@ REACH = Observable(
     symbol="r_c",
     meaning="how far second differences of the loss are not negative along random directions",
     may_be_missing=True,
-    needs=CORRELATIONS,
+    needs=CLOSED_FORMS,
 )
 
 
@@ -295,7 +295,7 @@ NU = tuple(
         compute=NegativeCurvature(own=name == "negative_curvature"),
         meaning=meaning,
         may_be_missing=True,
-        needs=CORRELATIONS,
+        needs=CLOSED_FORMS,
     )
     for name, meaning in NU_MEANINGS.items()
 )

@@ -94,7 +94,10 @@ def fresh_group(rows: ReplicaBatch, start: Parameters | None) -> Group:
     if start is not None:
         places = [training.seed_numbers.index(seed) for seed in rows.seeds]
         correlations = correlations.map(
-            lambda zero, given: zero + given.detach()[places if len(given) > 1 else [0]].to(zero), start
+            lambda own, given: (
+                given.detach()[places if len(given) > 1 else [0]].to(own).expand_as(own).clone()
+            ),
+            start,
         )
     unset = torch.full((len(rows.rows),), -1, device=rows.device)
     objective_state = first_objective_state(rows.objective, correlations, rows.seeds)

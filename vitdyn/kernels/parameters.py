@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitdyn._errors import invalid_value
+from vitdyn._errors import invalid_value, require_kind
 from vitdyn.data import Basis, PatchLayout
 
 
@@ -108,6 +108,17 @@ class Correlations(Parameters):
             raise invalid_value(
                 "content_content", None, "content queries need both content blocks, position queries neither"
             )
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> Correlations:
+        """Return the blocks of Q among a model's parameters. Raises ``ValueError`` where Φ or Υ is not there."""
+        if isinstance(parameters, Correlations):
+            return parameters
+        require_kind("correlations", parameters, Parameters)
+        named, names = parameters.named(), [each.name for each in fields(cls)]
+        if lacks := [name for name in names[:2] if name not in named]:
+            raise invalid_value("parameters", parameters, f"must have {' and '.join(lacks)}, blocks of Q")
+        return cls(**{name: named[name] for name in names if name in named})
 
     @classmethod
     def zeros(

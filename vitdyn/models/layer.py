@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn.data import PatchBatch
-from vitdyn.kernels import Correlations, Path, factored, plan_for
+from vitdyn.kernels import Correlations, Parameters, Path, factored, plan_for
 from vitdyn.kernels.autograd_path import autograd_attention
 from vitdyn.kernels.inputs import check_batch, not_finite
 
 
 def area_attention(
-    correlations: Correlations, batch: PatchBatch, visible: Tensor
+    correlations: Parameters, batch: PatchBatch, visible: Tensor
 ) -> Float[Tensor, "seed sample area query"]:
     """Return how much each position attends to the visible patches of each area.
 
@@ -26,6 +26,8 @@ def area_attention(
     equation is in ``kernels/README.md``). The result is exact. Value and gradient each cost two matrix products of
     P·P·samples multiplications, and no array of (sample, query, key) is made, but for content queries and second
     derivatives of few samples. Rows need not add up to 1: the rest goes to masked patches.
+
+    ``correlations`` are the blocks of Q, among other parameters where a model has more.
 
     ``visible`` (seed, sample, patch) is true or 1 where a patch is visible. The result can be differentiated twice in
     the correlations. It is safe from overflow at any size of Φ; entries of one row of Υ may differ by up to about 60 in
@@ -42,6 +44,7 @@ def area_attention(
     >>> vd.area_attention(vd.Correlations.zeros(generator.layout, seeds=1), batch, everything)[0, 0, :, 0]
     tensor([0.5000, 0.2500, 0.2500], dtype=torch.float64)
     """
+    correlations = Correlations.of(correlations)
     check_batch(correlations, batch, visible)
     if correlations.content_queries or batch.latents.requires_grad:
         found = autograd_attention(correlations, batch, visible)

@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import fields, is_dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import invalid_value
+from vitdyn._registry import hyphened
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.kernels import Parameters
 from vitdyn.seeds import Streams
 
+AREA_ATTENTION = "area attention"
 ATTENTION_MAPS = "attention maps"
 CORRELATIONS = "correlations"
 CONTENT_QUERIES = "content queries"
-CLOSED_FORMS = "closed forms"
 STREAMS = "streams"
+CLOSED_FORMS = "closed forms"
+OFFERS = AREA_ATTENTION, ATTENTION_MAPS, CORRELATIONS, CONTENT_QUERIES, STREAMS, CLOSED_FORMS
 
 
+@dataclass(frozen=True, kw_only=True)
 class Model(ABC):
     """A model on patch data: a frozen dataclass whose fields are its architecture.
 
-    A subclass gives ``initial`` and ``outputs``; ``attention_maps`` too where it has any.
-    ``offers`` says what else there is of it: "attention maps"; "streams", what each layer hands on; "correlations", the
-    blocks Φ and Υ that the standard record summarises, and "content queries", Ψ and Ξ; "closed forms": the gradients,
-    lower bounds and reductions that objectives know, which speak of the theory's layer. Training differentiates the
-    outputs of any other model by autograd, all seeds in one batch.
+    A subclass gives ``initial`` and ``outputs``; ``attention_maps`` too where it has any, or ``area_attention`` alone.
+    Training differentiates the outputs by autograd, all seeds in one batch. ``layers`` and ``heads`` are the axes of
+    its maps. ``name``, that of the class in small letters unless it is given, is what the command line calls it once it
+    is registered.
 
-    ``layers`` and ``heads`` are the axes of its maps. ``name`` is what the command line and JSON call it
-    once it is registered.
+    ``offers`` says what else there is of it: "area attention", "attention maps" and "streams" (what each layer hands
+    on), as far as the class defines them; "correlations", where its parameters hold the blocks Φ and Υ that the
+    standard record summarises (a class of your own that has them says so), and "content queries", Ψ and Ξ; "closed
+    forms": the gradients, lower bounds and reductions that objectives know. These speak of the theory's layer alone,
+    and no subclass inherits them.
 
     Here every patch is reconstructed by one trained mixture of the visible ones, the same in all samples:
 
     >>> import torch
     >>> class Mixing(vd.Model):
-    ...     name = "mixing"
     ...     def initial(self, generator, streams, like):
     ...         patches = generator.layout.patches
     ...         return vd.Parameters(weights=like.new_zeros(len(streams.seeds), patches, patches))
@@ -51,12 +56,31 @@ class Model(ABC):
     >>> loss = vd.simulate(training)["loss"]
     >>> bool((loss[-1] < loss[0]).all())
     True
+    >>> Mixing.name, sorted(Mixing.offers)
+    ('mixing', [])
     """
 
     name: ClassVar[str]
     offers: ClassVar[frozenset[str]] = frozenset()
-    layers: int = 1
-    heads: int = 1
+    layers, heads = 1, 1
+
+    def __init_subclass__(cls, *, has_closed_forms: bool = False) -> None:
+        super().__init_subclass__()
+        own, offered = vars(cls), {*cls.offers} - {CLOSED_FORMS}
+        if "name" not in own:
+            cls.name = hyphened(cls.__name__)
+        # what a parent has is not of the attention and the outputs that are the class's own
+        if "area_attention" in own:
+            offered = (offered | {AREA_ATTENTION}) - {ATTENTION_MAPS}
+        if "attention_maps" in own:
+            offered |= {AREA_ATTENTION, ATTENTION_MAPS}
+            if "area_attention" not in own:
+                cls.area_attention = Model.area_attention  # type: ignore[method-assign]
+        if "outputs" in own:
+            offered -= {STREAMS}
+        if "streams" in own:
+            offered |= {STREAMS}
+        cls.offers = frozenset(offered | ({CLOSED_FORMS} if has_closed_forms else set()))
 
     @abstractmethod
     def initial(self, generator: PatchGenerator, streams: Streams, like: Tensor) -> Parameters:
@@ -81,9 +105,15 @@ class Model(ABC):
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
     ) -> Float[Tensor, "seed sample layer head query key"]:
         """Return whole attention maps; rows are distributions over keys. Memory: P² numbers a map."""
-        raise invalid_value(
-            "model", self, f"has no attention maps: give {type(self).__name__}.attention_maps"
-        )
+        words = f"has no attention: give {type(self).__name__}.attention_maps, or area_attention alone"
+        raise invalid_value("model", self, words)
+
+    def area_attention(
+        self, parameters: Parameters, batch: PatchBatch, visible: Tensor
+    ) -> Float[Tensor, "seed sample area query"]:
+        """Return A_{p→j}, attention to the visible patches of each area: of the last layer's maps, mean over heads."""
+        maps = self.attention_maps(parameters, batch, visible)
+        return area_attention_of(maps[:, :, -1].mean(2), batch, visible)
 
     def streams(
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
@@ -100,8 +130,7 @@ class Model(ABC):
 
     def describe(self) -> str:
         """Return what the model is, in a few words: its name, and the fields that are not at their defaults."""
-        own: Any = self
-        told = ((each, getattr(self, each.name)) for each in (fields(own) if is_dataclass(own) else ()))
+        told = ((each, getattr(self, each.name)) for each in fields(self))
         return ", ".join(
             [self.name, *(f"{each.name}={value!r}" for each, value in told if value != each.default)]
         )

@@ -16,7 +16,7 @@ from torch.nn.functional import gelu, layer_norm
 from vitdyn._errors import invalid_value, require_boolean, require_choice, require_integer, require_real
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
 from vitdyn.kernels import Parameters, as_parameters
-from vitdyn.models.model import ATTENTION_MAPS, STREAMS, Model
+from vitdyn.models.model import Model
 from vitdyn.seeds import Streams
 
 VALUES = ("identity", "scalar", "matrix", "projections")
@@ -59,7 +59,6 @@ class Transformer(Model):
     """
 
     name: ClassVar[str] = "transformer"
-    offers: ClassVar[frozenset[str]] = frozenset({ATTENTION_MAPS, STREAMS})
 
     layers: int = 1
     heads: int = 1

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch
-from vitdyn.models import Model, Parameters, area_attention_of
+from vitdyn.models import Model, Parameters
 from vitdyn.objectives.forward import ForwardPass, Lazily, State
 
 Views = tuple[Bool[Tensor, "seed sample patch"], ...]
@@ -24,8 +24,8 @@ class ModelPass(ForwardPass):
     """A batch seen through a model other than the theory's layer.
 
     ``outputs`` and ``patches`` have the F coordinates of ``batch.contents()``, so that those of samples of all clusters
-    compare. ``attention`` is the area attention of the last layer, mean over its heads. All are differentiable in the
-    parameters that the pass was made with.
+    compare. ``attention`` is the model's area attention. All are differentiable in the parameters
+    of the pass.
     """
 
     has_closed_forms: ClassVar[bool] = False
@@ -99,8 +99,7 @@ def model_pass(
         return torch.ones_like(views[0]) if view is None else views[view]
 
     def area_attention(own: Parameters, view: int | None) -> Tensor:
-        maps = model.attention_maps(own, batch, visible(view))[:, :, -1].mean(2)
-        return area_attention_of(maps, batch, visible(view))
+        return model.area_attention(own, batch, visible(view))
 
     def attend(own: Parameters, view: int | None) -> Tensor:
         with torch.no_grad():

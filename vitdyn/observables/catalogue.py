@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vitdyn._errors import require_choice, require_kind, require_sequence
-from vitdyn.models.model import CORRELATIONS
+from vitdyn.models.model import CLOSED_FORMS
 from vitdyn.observables.by_depth import depth_observables
 from vitdyn.observables.by_head import BY_HEAD
 from vitdyn.observables.convexity import convexity_observables
@@ -24,7 +24,7 @@ CORRECTIONS = tuple(
         symbol=symbol,
         meaning=f"of RC-MAE's second term and the teacher's lag: {meaning}",
         may_be_missing=True,
-        needs=CORRELATIONS,
+        needs=CLOSED_FORMS,
     )
     for number, symbol, meaning in (
         ("cosine", "cos(∇L_c, θ − θ̄)", "the cosine between gradient and lag"),

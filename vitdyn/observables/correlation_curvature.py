@@ -11,7 +11,7 @@ from torch import Tensor
 from vitdyn._axes import GLOBAL_AREA
 from vitdyn.data import PatchLayout
 from vitdyn.landscape import Hessian
-from vitdyn.models.model import CORRELATIONS
+from vitdyn.models.model import CLOSED_FORMS
 from vitdyn.observables.loss_surface import loss_surface
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.state import ModelState
@@ -83,7 +83,7 @@ CORRELATION_CURVATURES = tuple(
         compute=AlongCorrelation(kind),
         symbol="∂²L/∂Υ²" if kind.endswith("keys") else "∂²L/∂φ²",
         meaning=f"curvature of the loss along {words}",
-        needs=CORRELATIONS,
+        needs=CLOSED_FORMS,
     )
     for kind, words in DIRECTIONS.items()
 )

@@ -36,10 +36,10 @@ from vitdyn._errors import (
     require_sequence,
 )
 from vitdyn._registry import Registry
-from vitdyn._specs import encode
+from vitdyn._specs import ADDED_LATER, encode
 from vitdyn.data import PatchLayout
 from vitdyn.models import Model
-from vitdyn.models.model import ATTENTION_MAPS, CONTENT_QUERIES, CORRELATIONS, STREAMS
+from vitdyn.models.model import OFFERS
 from vitdyn.observables.state import ModelState
 
 OBSERVABLES = Registry("observable", lambda entry: isinstance(entry, Observable), {})
@@ -63,9 +63,9 @@ class Observable:
     A value that does not exist is NaN: declare then ``may_be_missing``, else NaN at the first frame is an error. An
     observable is computed one seed at a time, so that no seed's bits depend on its neighbours, unless it is
     ``seed_independent``: promised to give each seed in a batch the very bits that it has alone. One that
-    ``needs`` something of the model ("attention maps", "correlations", "content queries", "streams": ``Model.offers``)
-    exists for models that offer it alone. ``compute`` may be any frozen object that can be called; its own
-    ``check(layout)``, if it has one, is called before a run begins.
+    ``needs`` something of the model ("area attention", "correlations", ...: ``Model.offers``) exists for models that
+    offer it alone. ``compute`` may be any frozen object that can be called; its
+    own ``check(layout)``, if it has one, is called before a run begins.
 
     Raises ``ValueError`` for a bad field.
 
@@ -88,7 +88,7 @@ class Observable:
     each_step: bool = False
     may_be_missing: bool = False
     seed_independent: bool = False
-    needs: str = ""
+    needs: str = field(default="", metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -104,8 +104,7 @@ class Observable:
             require_kind(f"{self.name}.{text}", getattr(self, text), str)
         for flag in ("each_step", "may_be_missing", "seed_independent"):
             require_boolean(f"{self.name}.{flag}", getattr(self, flag))
-        known = ("", ATTENTION_MAPS, CORRELATIONS, CONTENT_QUERIES, STREAMS)
-        require_choice(f"{self.name}.needs", self.needs, known)
+        require_choice(f"{self.name}.needs", self.needs, ("", *OFFERS))
         self._take_axes()
 
     def _take_axes(self) -> None:

@@ -18,8 +18,13 @@ from torch import Tensor
 from vitdyn._axes import AREA, CLUSTER, KEY_AREA, QUERY_AREA, SEED, STATISTIC
 from vitdyn._errors import invalid_value
 from vitdyn.metrics import top_key_concentration
-from vitdyn.models import Correlations
-from vitdyn.models.model import ATTENTION_MAPS, CONTENT_QUERIES, CORRELATIONS
+from vitdyn.models.model import (
+    AREA_ATTENTION,
+    ATTENTION_MAPS,
+    CLOSED_FORMS,
+    CONTENT_QUERIES,
+    CORRELATIONS,
+)
 from vitdyn.objectives.contract import loss_queries_of, lower_bound_of
 from vitdyn.observables.area_kernels import sum_samples
 from vitdyn.observables.by_area import over_pairs, over_positions
@@ -44,12 +49,13 @@ class _ByArea(NamedTuple):
 
 def _by_area(state: ModelState) -> _ByArea:
     """Summarise all that a query position has a number for, in one pass over the positions."""
-    layout, parameters = state.batch.layout, state.parameters
+    layout = state.batch.layout
     rows = [_sample_means(state).transpose(2, 3)]
-    if isinstance(parameters, Correlations):
-        itself = parameters.position_position.diagonal(dim1=1, dim2=2)[:, None, :, None]
+    if CORRELATIONS in state.model.offers:
+        correlations = state.correlations
+        itself = correlations.position_position.diagonal(dim1=1, dim2=2)[:, None, :, None]
         rows = [
-            parameters.feature_position.permute(0, 2, 1, 3),
+            correlations.feature_position.permute(0, 2, 1, 3),
             itself.expand(-1, layout.clusters, -1, -1),
             *rows,
         ]
@@ -107,8 +113,8 @@ def sums_by_torch(state: ModelState, counted: Bool[Tensor, "seed sample query"])
 
 
 def _attention_of(state: ModelState) -> Float[Tensor, "seed sample area query"]:
-    """Return area attention on the first view; zeros for a model without maps, whose error alone is recorded."""
-    if ATTENTION_MAPS in state.model.offers:
+    """Return area attention on the first view; zeros for a model without any, whose error alone is recorded."""
+    if AREA_ATTENTION in state.model.offers:
         return state.attention[0]
     return state.batch.latents[..., None].new_zeros(*state.batch.latents.shape, state.batch.layout.patches)
 
@@ -137,7 +143,7 @@ def _top_key_concentration(state: ModelState) -> Tensor:
     count = state.batch.count
     # samples lie in the order of their clusters, so that first and last are of different ones
     few = torch.linspace(0, count - 1, min(_FEW_SAMPLES, count)).long()
-    if not isinstance(state.parameters, Correlations) or state.parameters.content_queries:
+    if CLOSED_FORMS not in state.model.offers or state.correlations.content_queries:
         scores = torch.cat([state.maps(slice(one, one + 1)).mean(2) for one in few.tolist()], 1)
     else:
         scores = _key_scores(state, few.to(state.batch.cluster.device))
@@ -254,14 +260,14 @@ RECORD: tuple[Observable, ...] = (
         _PAIR,
         "A",
         "attention to the visible patches of an area: each query's mean over samples, then over queries",
-        needs=ATTENTION_MAPS,
+        needs=AREA_ATTENTION,
     ),
     _standard(
         "own_area_attention",
         _QUERY,
         "A_own",
         "attention to the query's own area, over samples that show some of it",
-        needs=ATTENTION_MAPS,
+        needs=AREA_ATTENTION,
     ),
     _standard(
         "reconstruction_error",

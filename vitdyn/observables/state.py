@@ -14,6 +14,7 @@ from torch import Tensor
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.models import Correlations, Model, OneLayer, Parameters, area_attention
+from vitdyn.models.model import CORRELATIONS
 from vitdyn.objectives import Objective
 from vitdyn.objectives.contract import decay_of, loss_of
 from vitdyn.objectives.forward import ForwardPass, Lazily
@@ -70,12 +71,12 @@ class ModelState:
 
     @property
     def correlations(self) -> Correlations:
-        """The blocks of Q. Raises ``ValueError`` for a model that has others: declare ``needs="correlations"``."""
-        if not isinstance(self.parameters, Correlations):
+        """The blocks of Q. Raises ``ValueError`` for a model without them: declare ``needs="correlations"``."""
+        if CORRELATIONS not in self.model.offers:
             raise invalid_value(
                 "model", self.model.name, "has no correlations Φ and Υ: read state.parameters"
             )
-        return self.parameters
+        return Correlations.of(self.parameters)
 
     @cached_property
     def loss(self) -> Float[Tensor, " seed"]:
