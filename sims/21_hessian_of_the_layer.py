@@ -65,10 +65,10 @@ def experiments(scale: str) -> dict[tuple[str, int], Experiment]:
                 name=f"curvature-{name.lower()}-{patches}",
                 training=Training(
                     generator=PatchGenerator(layout=layout, latents=LATENTS if patches else ONE), objective=objective,
-                    steps=1 if patches else round(LENGTH[name] / STEP[name]), seeds=SEEDS[scale], precision="float64",
+                    steps=0 if patches else round(LENGTH[name] / STEP[name]), seeds=SEEDS[scale], precision="float64",
                     evaluation_samples=SAMPLES, optimizer=GradientDescent(learning_rate=STEP[name] * unit),
                     observables=(*(f"{kind}_curvature" for kind in kinds), *(() if patches else RECORD)),
-                    schedule=Schedule(frames=2 if patches else 28)))  # fmt: skip
+                    schedule=Schedule(frames=28)))  # fmt: skip
     return made
 
 

@@ -114,7 +114,7 @@ def _at_start(
     gap: str, name: str, scale: str, *, patches: int = 64, objective: Objective | None = None
 ) -> Case:
     made = objective or MaskedReconstruction()
-    fields = {"steps": 1, "schedule": Schedule(frames=2), "evaluation_samples": 2 * _SAMPLES}
+    fields = {"steps": 0, "evaluation_samples": 2 * _SAMPLES}
     run = _run(SIZES[gap][patches], made, Uniform(), f"{name}_curvature", scale, **fields)
     return Case(name=f"{made.name}, {name.replace('_', ' ')}, {gap}, P = {patches}", runs=(run,))
 
