@@ -109,49 +109,51 @@ class Transformer(Model):
 
     def initial(self, generator: PatchGenerator, streams: Streams, like: Tensor) -> Parameters:
         """Return the start of each seed from its own stream: (seed, layer, ...), then (head, ...) but for the MLP."""
-        shapes = self._shapes(generator.layout.patches, generator.feature_count)
-        each = [
-            {name: self._start(name, shape, own) for name, shape in shapes.items()} for own in streams.each()
-        ]
-        return as_parameters(
-            {name: torch.from_numpy(np.stack([one[name] for one in each])).to(like) for name in shapes}
+        sizes = generator.layout.patches, generator.feature_count
+        seeds = [self._draw(*sizes, stream) for stream in streams.each()]
+        blocks = {name: np.stack([one[name] for one in seeds]) for name in seeds[0]}
+        return as_parameters({name: torch.from_numpy(block).to(like) for name, block in blocks.items()})
+
+    def _draw(self, patches: int, features: int, stream: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return one seed's parameters before the first step."""
+        width, part = (
+            features + patches * (self.positions == "stream"),
+            (self.key_dimension or 0) // self.heads,
         )
 
-    def _shapes(self, patches: int, features: int) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each tensor of a layer, with the layers in front."""
-        width = features + patches * (self.positions == "stream")
-        own: dict[str, tuple[int, ...]]
-        if self.key_dimension is None:
-            own = {"feature_position": (patches, features), "position_position": (patches, patches)}
-            if self.content_queries:
-                own |= {"content_position": (features, patches), "content_content": (features, features)}
-        else:
-            part = self.key_dimension // self.heads
-            own = {"query_position": (patches, part), "key_position": (patches, part)}
-            own |= {"query_content": (features, part)} if self.content_queries else {}
-            own |= {"key_content": (features, part)}
-        if self.values == "projections":
-            own |= {"value": (width, part), "output": (part, width)}
-        elif self.values != "identity":
-            own |= {"value": (width, width) if self.values == "matrix" else (width,)}
-        shapes: dict[str, tuple[int, ...]]
-        shapes = {name: (self.layers, self.heads, *shape) for name, shape in own.items()}
-        if self.mlp:
-            shapes |= {"mlp_in": (self.layers, width, self.mlp), "mlp_out": (self.layers, self.mlp, width)}
-        return shapes
+        def normal(scale: float, *shape: int) -> np.ndarray:
+            return (
+                scale * stream.standard_normal((self.layers, *shape))
+                if scale
+                else np.zeros((self.layers, *shape))
+            )
 
-    def _start(self, name: str, shape: tuple[int, ...], stream: np.random.Generator) -> np.ndarray:
-        """Return one seed's tensor before the first step."""
-        if name == "mlp_out":
-            return np.zeros(shape)
-        if name == "value" and self.values != "projections":
-            ones = np.eye(shape[-1]) if self.values == "matrix" else np.ones(shape[-1])
-            return np.broadcast_to(self.value_scale * ones, shape)
-        if name == "output":  # all heads add up
-            scale = 1 / sqrt(shape[1] * shape[2])
+        shapes = self._logit_shapes(patches, features, part)
+        drawn = {name: normal(self.initial_scale, self.heads, *shape) for name, shape in shapes.items()}
+        if self.values == "projections":
+            drawn["value"] = normal(1 / sqrt(width), self.heads, width, part)
+            drawn["output"] = normal(1 / sqrt(self.heads * part), self.heads, part, width)
+        elif self.values != "identity":
+            one = np.eye(width) if self.values == "matrix" else np.ones(width)
+            drawn["value"] = np.broadcast_to(self.value_scale * one, (self.layers, self.heads, *one.shape))
+        if self.mlp:
+            drawn["mlp_in"] = normal(1 / sqrt(width), width, self.mlp)
+            drawn["mlp_out"] = normal(0.0, self.mlp, width)
+        return drawn
+
+    def _logit_shapes(self, patches: int, features: int, part: int) -> dict[str, tuple[int, int]]:
+        """Return the shapes of what makes a head's logits: blocks of Q, or W_Q and W_K by what they read."""
+        if self.key_dimension is None:
+            shapes = {"feature_position": (patches, features), "position_position": (patches, patches)}
+            more = {"content_position": (features, patches), "content_content": (features, features)}
         else:
-            scale = 1 / sqrt(shape[-2]) if name in ("value", "mlp_in") else self.initial_scale
-        return scale * stream.standard_normal(shape) if scale else np.zeros(shape)
+            shapes = {
+                "query_position": (patches, part),
+                "key_position": (patches, part),
+                "key_content": (features, part),
+            }
+            more = {"query_content": (features, part)}
+        return shapes | more if self.content_queries else shapes
 
     def outputs(
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
@@ -166,7 +168,9 @@ class Transformer(Model):
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
     ) -> Float[Tensor, "seed sample layer head query key"]:
         """Return the maps of every layer and head."""
-        return torch.stack([maps for maps, _ in self._layers(parameters, batch, visible)], 2)
+        return torch.stack([maps for maps, _ in self._layers(parameters, batch, visible)], 1).permute(
+            0, 3, 1, 2, 4, 5
+        )
 
     def streams(
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
@@ -180,62 +184,63 @@ class Transformer(Model):
 
     def _layers(
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the maps of each layer and the stream after it."""
+    ) -> Iterator[tuple[Float[Tensor, "seed head sample query key"], Tensor]]:
+        """Yield the maps of each layer and the stream after it.
+
+        Heads lead samples: torch's sums over samples are then the same work for every head, and equal heads keep equal
+        bits. With heads inside, sums round otherwise where vectors end than elsewhere.
+        """
         like = parameters.like
         stream = batch.contents().to(like) * visible[..., None].to(like)
         features = stream.shape[-1]
         if self.positions == "stream":
             codes = torch.eye(stream.shape[2], dtype=like.dtype, device=like.device)
             stream = torch.cat([stream, codes.expand(*stream.shape[:2], -1, -1)], -1)
+        # unbound at once: as slices each would have a gradient of the size of all
+        blocks = {name: block.unbind(1) for name, block in parameters.named().items()}
         for layer in range(self.layers):
-            own = parameters.map(lambda block, layer=layer: block[:, layer])
+            own = {name: block[layer] for name, block in blocks.items()}
             tokens = self._norm(stream)
             maps = torch.softmax(self._logits(own, tokens, features), -1)
             moved = self._move(own, maps, tokens)
             stream = stream + moved if self.residual else moved
             if self.mlp:
-                hidden = gelu(self._norm(stream) @ own.mlp_in[:, None])
-                stream = stream + hidden @ own.mlp_out[:, None]
+                stream = stream + gelu(self._norm(stream) @ own["mlp_in"][:, None]) @ own["mlp_out"][:, None]
             yield maps, stream
 
     def _norm(self, stream: Tensor) -> Tensor:
         return layer_norm(stream, stream.shape[-1:], eps=EPSILON) if self.norm else stream
 
     def _logits(
-        self, own: Parameters, tokens: Float[Tensor, "seed sample patch coordinate"], features: int
-    ) -> Float[Tensor, "seed sample head query key"]:
+        self, own: dict[str, Tensor], tokens: Float[Tensor, "seed sample patch coordinate"], features: int
+    ) -> Float[Tensor, "seed head sample query key"]:
         """Return ℓ/τ of one layer."""
-        blocks = {name: block[:, None] for name, block in own.named().items()}  # for all samples
-        content, place = tokens[:, :, None, :, :features], tokens[:, :, None, :, features:]
+        content, place = tokens[:, None, ..., :features], tokens[:, None, ..., features:]
         shared = self.positions == "logits"
 
-        def read(by_place: str, by_content: str | None) -> Tensor:
-            """Return what tokens read off a block of positions, and off one of contents: e_p reads row p."""
-            # the same for all samples, and no product, until values move e
-            found = blocks[by_place] if shared else place @ blocks[by_place]
-            return found if by_content is None else found + content @ blocks[by_content]
+        def read(by_place: str, by_content: str) -> Tensor:
+            """Return what tokens read off a block by their positions, and off one by their contents if it is there."""
+            # e_p reads row p: one reading for all samples, and no product, until values move e
+            block = own[by_place][:, :, None]
+            found = block if shared else place @ block
+            return found + content @ own[by_content][:, :, None] if by_content in own else found
 
-        asks = self.content_queries
         if self.key_dimension is None:
-            logits = read("feature_position", "content_content" if asks else None) @ content.mT
-            offsets = read("position_position", "content_position" if asks else None)
-            logits += offsets if shared else offsets @ place.mT  # in place: a map is what takes memory
+            logits = read("feature_position", "content_content") @ content.mT
+            offsets = read("position_position", "content_position")
+            logits += offsets if shared else offsets @ place.mT  # in place: maps are what takes memory
         else:
-            logits = (
-                read("query_position", "query_content" if asks else None)
-                @ read("key_position", "key_content").mT
-            )
+            logits = read("query_position", "query_content") @ read("key_position", "key_content").mT
         return logits if self.temperature == 1.0 else logits.div_(self.temperature)
 
-    def _move(self, own: Parameters, maps: Tensor, tokens: Tensor) -> Tensor:
+    def _move(self, own: dict[str, Tensor], maps: Tensor, tokens: Tensor) -> Tensor:
         """Return Σ_q attn_{p→q} V c_q, the mean over heads; of projections the sum."""
-        seen = tokens[:, :, None]
+        seen = tokens[:, None]
         if self.values == "projections":
-            return (maps @ (seen @ own.value[:, None]) @ own.output[:, None]).sum(2)
+            return (maps @ (seen @ own["value"][:, :, None]) @ own["output"][:, :, None]).sum(1)
         moved = maps @ seen  # V acts on the sum over keys, once a query
         if self.values == "matrix":
-            moved = moved @ own.value[:, None]
+            moved = moved @ own["value"][:, :, None]
         elif self.values == "scalar":
-            moved = moved * own.value[:, None, :, None]
-        return moved.mean(2)
+            moved = moved * own["value"][:, :, None, None]
+        return moved.mean(1)
