@@ -7,7 +7,7 @@ COMPILED := $(VENV)/.compiled
 .PHONY: figures test coverage check lint bench clean
 
 figures: $(COMPILED)
-	$(VENV)/bin/vitdyn figures --out figures --results results
+	$(VENV)/bin/vitdyn figures --out figures --results results $(FIGURES)
 
 test: $(COMPILED)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup

@@ -385,9 +385,10 @@ def test_figures_runs_each_script_in_order_and_stops_at_a_failure(tmp_path, capf
     ):
         (tmp_path / name).write_text(body)
     before = sys.argv
-    assert cli.main(["figures", "--sims", str(tmp_path), "--out", "o", "--results", "r", "--quick"]) == 3
+    asked = ["--out", "o", "--results", "r", "--quick", "--workers", "1"]
+    assert cli.main(["figures", "--sims", str(tmp_path), *asked]) == 3
     printed = capfd.readouterr().out
-    assert "first __main__ --quick --out o --results r\n" in printed
+    assert "first __main__ --quick --workers 1 --out o --results r\n" in printed
     assert "third" not in printed
     (tmp_path / "1_a.py").write_text("raise SystemExit('1_a.py: no')")
     assert cli.main(["figures", "--sims", str(tmp_path)]) == 1

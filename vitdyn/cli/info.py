@@ -51,6 +51,8 @@ class Figures:
     """Draw from kept runs; never simulate."""
     anew: bool = False
     """Make kept results and checkpoints again that cannot be used."""
+    workers: int | None = None
+    """How many processes train small Vision Transformers side by side; one to a core where it is left out."""
 
     def __call__(self) -> int:
         """Run the scripts one by one."""
@@ -61,6 +63,7 @@ class Figures:
             )
         asked = {"--quick": self.quick, "--redraw": self.redraw, "--anew": self.anew}
         flags = [flag for flag, wanted in asked.items() if wanted]
+        flags += [] if self.workers is None else ["--workers", str(self.workers)]
         places = ["--out", str(self.out), "--results", str(self.results)]
         for script in scripts:
             print(f"== {script}", flush=True)

@@ -35,6 +35,8 @@ class FigureOptions:
     """Folder where runs are kept."""
     anew: bool = False
     """Make kept results and checkpoints again that cannot be used."""
+    workers: int | None = None
+    """How many processes train small Vision Transformers side by side; one to a core where it is left out."""
 
     def __post_init__(self) -> None:
         for name in ("quick", "full", "redraw"):
@@ -52,7 +54,8 @@ class FigureOptions:
     @property
     def store(self) -> ResultStore:
         """Where the script gets its trajectories."""
-        return ResultStore(self.results, redraw=self.redraw, runtime=Runtime(progress=True, anew=self.anew))
+        runtime = Runtime(progress=True, anew=self.anew)
+        return ResultStore(self.results, redraw=self.redraw, runtime=runtime, workers=self.workers)
 
 
 Options = TypeVar("Options", bound=FigureOptions)
