@@ -22,7 +22,7 @@ from vitdyn.theory import (
 SIZES = AreaSizes(patches=7.0, global_size=3.0, local_size=2.0)
 AREA, QUERY, CLUSTERS = torch.tensor([0, 0, 0, 1, 1, 2, 2]), 3, 2
 LATENTS = TwoPoint(low=0.7, high=1.3, probability_high=0.25)
-COHERENCE, NOISE = 0.3, 0.2
+COHERENCE, NOISE = 0.3, 0.4
 LEVELS = {"noise": NOISE, "coherence": COHERENCE, "mask_ratio": 3 / 7, "clusters": CLUSTERS}
 
 
@@ -43,7 +43,7 @@ def samples():
 
 def with_noise(patches):
     """The corners ±√n s of n coordinates: with equal weights they have all moments of the noise up to the third."""
-    corners = (NOISE * patches.numel()) ** 0.5 * torch.eye(patches.numel(), dtype=torch.float64)
+    corners = NOISE * patches.numel() ** 0.5 * torch.eye(patches.numel(), dtype=torch.float64)
     return patches + torch.cat([corners, -corners]).reshape(-1, *patches.shape)
 
 
@@ -115,7 +115,7 @@ def test_the_least_costly_attention():
     """½ z² (1 − A)² + ½ d s² A²/V, on a grid."""
     sizes, noise = AreaSizes(patches=100.0, global_size=60.0, local_size=8.0), 0.3
     A, seen = np.linspace(0, 1, 100_001), 0.5 * 100 / 99 * 7
-    cost = 1.2**2 * (1 - A) ** 2 + 2 * 6 * noise * A**2 / seen
+    cost = 1.2**2 * (1 - A) ** 2 + 2 * 6 * noise**2 * A**2 / seen
     found = noisy_attention(sizes, Constant(value=1.2), noise, clusters=2)
     assert found["local"] == pytest.approx(A[cost.argmin()], abs=1e-5)
     limit = noise_detection_limit(Regime(patches=1e4, kappa_c=0.9, kappa_s=0.25), Constant(value=1.2))

@@ -1,7 +1,7 @@
 """Noise on patches and features that are not orthogonal: drives at Q = 0, exactly, and the levels that reverse them.
 
-Patches X_q = z_j v_j + n_q in the d = K N coordinates of feature space; noise n_q of variance s² a coordinate, the
-same in both views and in the target; ⟨v_i, v_j⟩ = c for i ≠ j, of one cluster or two. With F = (1/P) Σ_{q visible}
+Patches X_q = z_j v_j + n_q in the d = K N coordinates of feature space; noise n_q of standard deviation s in each, the same
+in both views and in the target; ⟨v_i, v_j⟩ = c for i ≠ j, of one cluster or two. With F = (1/P) Σ_{q visible}
 X_q a query's row of Φ moves along −∂L/∂Φ_p = E[(1/P) Σ_{q visible} X_q ⟨X_q − F, r⟩], r = X_p − F for reconstruction
 and, at vanishing similarity, κ(F'' − E F^b)/P for contrast. The drive of area i is its part along v_i: a polynomial
 in counts and latents, linear in s² and of second degree in c. Derived in the notes, beyond_one_layer.md.
@@ -40,7 +40,7 @@ def start_drives(
 ) -> dict[str, float]:
     """Return dφ/dt at Q = 0 of a local query, φ_i = ⟨Φ_p, v_i⟩ to its own, the global and any other local area.
 
-    ``noise`` is the variance s² of a coordinate, ``coherence`` c. Reconstruction: of a query masked in a share γ of
+    ``noise`` is s, ``coherence`` c, as ``PatchGenerator`` has them. Reconstruction: of a query masked in a share γ of
     the samples. Contrast: independent views, in units of κ/P with κ = M/((M + 1) τ), M negatives; own and other are
     alike. Exact at any sizes for noise that is symmetric about 0. Source: ours.
 
@@ -55,11 +55,11 @@ def start_drives(
     True
     False
     """
-    require_real("noise", noise, low=0.0, high=1e12)
+    require_real("noise", noise, low=0.0, high=1e6)
     require_real("coherence", coherence, low=0.0, high=1.0)
     parts, counts = _parts(sizes, distribution, objective, mask_ratio, clusters)
     signal, coherent, noisy = parts
-    along = (1 - coherence) * signal + coherence * coherent + noise * noisy
+    along = (1 - coherence) * signal + coherence * coherent + noise**2 * noisy
     drives = (1 - coherence) / clusters * along + coherence * float(counts @ along)
     return dict(zip(NAMES, map(float, drives), strict=True))
 
@@ -73,13 +73,13 @@ def noise_levels(
     mask_ratio: float = 0.5,
     clusters: int = 1,
 ) -> dict[str, float]:
-    """Return the variances s² at which drives at Q = 0 reverse: "own below global", "own sign" and "global sign".
+    """Return the noise s at which drives at Q = 0 reverse: "own below global", "own sign" and "global sign".
 
     0 where the order or the sign is so without noise, inf where no noise brings it about. For reconstruction all of
     them are inf (or 0, if so at once): noise on visible keys *raises* a query's drive to its own area. Source: ours.
     """
     (signal, _, noisy), _ = _parts(sizes, distribution, objective, mask_ratio, clusters)
-    return _levels(np.array([signal, noisy]), high=inf)
+    return {name: sqrt(each) for name, each in _levels(np.array([signal, noisy]), high=inf).items()}
 
 
 @checked
@@ -120,13 +120,13 @@ def noisy_attention(
     means, and attention that does not choose among keys by their noise. Source: ours.
 
     >>> sizes = vd.AreaSizes(patches=100.0, global_size=60.0, local_size=8.0)
-    >>> {area: round(each, 2) for area, each in noisy_attention(sizes, vd.Constant(value=1.0), 0.2).items()}
-    {'local': 0.75, 'global': 0.96}
+    >>> {area: round(each, 2) for area, each in noisy_attention(sizes, vd.Constant(value=1.0), 0.45).items()}
+    {'local': 0.74, 'global': 0.96}
     """
     require_start(sizes, mask_ratio, clusters)
-    require_real("noise", noise, low=0.0, high=1e12)
+    require_real("noise", noise, low=0.0, high=1e6)
     shown = (1 - mask_ratio) * sizes.patches / (sizes.patches - 1)
-    spread = _features(sizes, clusters) * noise / distribution.second_moment / shown
+    spread = _features(sizes, clusters) * noise**2 / distribution.second_moment / shown
     areas = {"local": sizes.local_size, "global": sizes.global_size}
     return {name: (size - 1) / (size - 1 + spread) for name, size in areas.items()}
 
