@@ -1,10 +1,10 @@
 """Noise on patches and features that are not orthogonal: drives at Q = 0, exactly, and the levels that reverse them.
 
-Patches X_q = z_j v_j + n_q in the d = K N coordinates of feature space; noise n_q of standard deviation s in each, the same
-in both views and in the target; ⟨v_i, v_j⟩ = c for i ≠ j, of one cluster or two. With F = (1/P) Σ_{q visible}
-X_q a query's row of Φ moves along −∂L/∂Φ_p = E[(1/P) Σ_{q visible} X_q ⟨X_q − F, r⟩], r = X_p − F for reconstruction
-and, at vanishing similarity, κ(F'' − E F^b)/P for contrast. The drive of area i is its part along v_i: a polynomial
-in counts and latents, linear in s² and of second degree in c. Derived in the notes, beyond_one_layer.md.
+Patches X_q = z_j v_j + n_q in the d = K N coordinates of feature space; noise n_q of standard deviation s in each,
+the same in both views and in the target; ⟨v_i, v_j⟩ = c for i ≠ j, of one cluster or two. With F = (1/P) Σ_{q
+visible} X_q a query's row of Φ moves along −∂L/∂Φ_p = E[(1/P) Σ_{q visible} X_q ⟨X_q − F, r⟩], r = X_p − F for
+reconstruction and, at vanishing similarity, κ(F'' − E F^b)/P for contrast. The drive of area i is its part along v_i:
+a polynomial in counts and latents, linear in s² and of second degree in c. Derived in the notes, beyond_one_layer.md.
 """
 
 from __future__ import annotations
