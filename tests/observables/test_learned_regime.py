@@ -116,6 +116,13 @@ def test_a_regime_is_final_once_its_attention_has_come_to_rest():
     assert not learned_regime(trajectory(end, times=(0.0, 51.0, 100.0)))[0].is_final
 
 
+def test_without_correlations_nobody_knows_that_what_has_not_moved_will_not():
+    whole = trajectory(START, rows(LOCAL))
+    bare = Trajectory(whole.dataset.drop_vars("feature_position"))
+    assert [str(each) for each in learned_regime(whole)] == ["unmoved", "local"]
+    assert [str(each) for each in learned_regime(bare)] == ["unmoved, still moving", "local"]
+
+
 def test_what_has_not_moved_yet_is_final_only_if_its_correlations_rest():
     phi = (0.0, 1.0, 1.04), (0.0, 1.0, 2.0), (0.0, 0.0, 0.0)
     assert [str(each) for each in learned_regime(trajectory(*[START] * 3, phi=phi))] == [

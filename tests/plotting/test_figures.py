@@ -1,6 +1,7 @@
 """Figures: what is drawn is what the trajectory holds, and the same drawing gives the same bytes. Exact."""
 
 import csv
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from vitdyn.data import PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics import Schedule, Training, simulate
+from vitdyn.models import Transformer
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.plotting import (
     Column,
@@ -158,6 +160,7 @@ def test_phases_are_marked_only_in_their_order():
         {"objective": "mae", "clusters": 2, "content_queries": True},
         {"objective": "cl", "clusters": 1, "content_queries": True, "seeds": 1},
         {"objective": "mae", "clusters": 1, "steps": 0},
+        {"objective": "cl", "clusters": 1, "model": Transformer(heads=2, initial_scale=0.5)},
     ],
     ids=str,
 )
@@ -184,6 +187,16 @@ def test_every_run_has_a_summary_page(options):
     np.testing.assert_array_equal(drawn, expected)
     assert {row["panel"] for row in rows} == set("abcdef")
     assert any(row["series"].startswith("Ψ") for row in rows) == options.get("content_queries", False)
+
+
+def test_a_page_says_what_was_not_recorded_and_which_model_ran():
+    model = Transformer(heads=2, initial_scale=0.5)
+    run = simulate(replace(tiny(steps=2, model=model), observables=("loss", "reconstruction_error")))
+    page = summary_page(run)
+    shown = [text.get_text() for axes in page.figure.axes for text in axes.texts]
+    assert shown.count("not recorded: area attention") == 2 and len(shown) == 4
+    words = " ".join(text.get_text() for part in page.figure.subfigs for text in part.texts)
+    assert "What a Transformer learned" in words and "heads 2" in words
 
 
 def test_the_page_says_what_was_run():

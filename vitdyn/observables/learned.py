@@ -83,8 +83,10 @@ def learned_regime(
 
     Attention moves by ½ Σ_j |ΔA_j|, masked patches counted as one area more, in the mean over local areas. A regime is
     final if no more than ``settled`` of it moved from the second quarter of the run's time to the second half, each in
-    the mean over its frames; an "unmoved" one, if Φ, too, changed by no more than that part of its size. Without a
-    frame in the second quarter no regime is called final.
+    the mean over its frames; an "unmoved" one, if Φ, too, changed by no more than that part of its size, and never of a
+    model without Φ, whose move may yet come. Without a frame in the second quarter no regime is called final.
+
+    Of a model of several layers and heads this is what the last layer's heads attend to in their mean.
 
     Pooled outputs F = Σ_j z_j Ā_j v_j of two clusters are orthogonal, and z_j is positive: they can only be alike where
     Ā vanishes. Collapse onto one direction within a cluster is attention to one area, "global" or "other".
@@ -167,12 +169,15 @@ def _is_settled(
     before = (time > time[-1] / 4) & ~late
     if not before.any():
         return np.zeros(len(has_moved), dtype=bool)
-    phi = trajectory["feature_position"].sel(statistic="mean").to_numpy()
-    change = np.abs(phi[late].mean(0) - phi[before].mean(0)), settled * np.abs(phi[-1])
-    growth, allowed = (np.nan_to_num(each).reshape(len(has_moved), -1).max(-1) for each in change)
+    rests = np.zeros(len(has_moved), dtype=bool)
+    if "feature_position" in trajectory.dataset:
+        phi = trajectory["feature_position"].sel(statistic="mean").to_numpy()
+        change = np.abs(phi[late].mean(0) - phi[before].mean(0)), settled * np.abs(phi[-1])
+        growth, allowed = (np.nan_to_num(each).reshape(len(has_moved), -1).max(-1) for each in change)
+        rests = growth <= allowed
     # means over frames: each frame has an evaluation batch of its own, whose masks move attention by chance
     moves = _distance(attention[late].mean(0), attention[before].mean(0))
-    return (moves <= settled) & (has_moved | (growth <= allowed))
+    return (moves <= settled) & (has_moved | rests)
 
 
 def _kinds(attention: Float[np.ndarray, "seed cluster query_area key_area"], share: float) -> np.ndarray:
