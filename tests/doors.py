@@ -253,6 +253,7 @@ DOORS = {
 REGIME, LAW = theory.Regime(patches=1e4, kappa_c=0.9, kappa_s=0.3), Uniform()
 WORDS = {"symbol": "T", "statement": "", "source": "", "note": ""}
 OF_MODELS = {
+    "share": 0.25,
     "heads": 2,
     "noise": 0.1,
     "logit": 1.0,

@@ -81,6 +81,7 @@ def metrics() -> tuple[Entry, ...]:
         _Sources("observables", "metrics.py").assigned["_METRICS"],
         _Sources("observables", "by_head.py").assigned["_BY_HEAD"],
         _Sources("observables", "by_depth.py").assigned["_BY_DEPTH"],
+        _Sources("observables", "layer_roles.py").assigned["_ROLES"],
         _Sources("observables", "curvature.py").assigned["_CURVATURE"],
         _Sources("landscape", "neighbourhood.py").assigned["NUMBERS"],
     )

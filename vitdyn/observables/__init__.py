@@ -8,6 +8,7 @@ from vitdyn.observables.by_depth import DepthMetric, depth_observables
 from vitdyn.observables.by_head import BY_HEAD
 from vitdyn.observables.catalogue import BY_DEPTH, METRICS
 from vitdyn.observables.correction import TeacherCorrection
+from vitdyn.observables.layer_roles import LAYER_ROLES
 from vitdyn.observables.learned import (
     attention_moved,
     learned_regime,
@@ -26,6 +27,7 @@ from vitdyn.observables.state import ModelState
 __all__ = [
     "BY_DEPTH",
     "BY_HEAD",
+    "LAYER_ROLES",
     "METRICS",
     "OBSERVABLES",
     "RECORD",

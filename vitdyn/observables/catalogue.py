@@ -13,6 +13,7 @@ from vitdyn.observables.convexity import convexity_observables
 from vitdyn.observables.correction import TeacherCorrection
 from vitdyn.observables.correlation_curvature import CORRELATION_CURVATURES
 from vitdyn.observables.curvature import CURVATURE
+from vitdyn.observables.layer_roles import LAYER_ROLES
 from vitdyn.observables.metrics import metric_observables
 from vitdyn.observables.observable import OBSERVABLES, Observable
 from vitdyn.observables.standard import GRADIENT_NORMS, RECORD
@@ -50,6 +51,7 @@ _LISTED = (
     *METRICS.values(),
     *LANDSCAPE.values(),
     *BY_HEAD.values(),
+    *LAYER_ROLES.values(),
     *BY_DEPTH.values(),
 )
 OBSERVABLES.own.update({each.name: each for each in _LISTED})

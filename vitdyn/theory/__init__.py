@@ -20,7 +20,7 @@ from vitdyn.theory.curvature import (
     own_area_curvature,
     start_curvatures,
 )
-from vitdyn.theory.depth import depth_drives, layer_share
+from vitdyn.theory.depth import contrast_rises, depth_drives, layer_share
 from vitdyn.theory.gradient_correction import (
     discounts,
     error_factor,
@@ -91,18 +91,18 @@ from vitdyn.theory.values import uniform_values, value_moments, value_start_rate
 __all__ = [
     "Curvature", "Phase", "Prediction", "Rate", "Regime", "RowCorrelations", "SymmetryClass",
     "areas_log_amplitude", "centre_threshold", "class_temperature", "coherence_levels", "collapse_loss",
-    "collapse_threshold", "competitor_gap", "contrast_drives", "contrast_scale_limit",
+    "collapse_threshold", "competitor_gap", "contrast_drives", "contrast_rises", "contrast_scale_limit",
     "contrast_scale_time", "contrast_value_at", "contrastive_hessian", "contrastive_level",
     "contrastive_time", "critical_clusters", "curvature_after", "depth_drives", "discounts",
-    "discriminating_size_ratio", "disorder_size", "error_factor", "first_lead",
-    "frozen_teacher_attention", "global_area_time", "global_query_level", "head_difference_growth",
-    "head_difference_rates", "head_invariant", "largest_stable_step", "layer_share", "lead_of_loss",
-    "linear_correction", "local_area_time", "local_area_time_bound", "lost_correlation_exponent",
-    "mixture_threshold", "noise_detection_limit", "noise_levels", "noise_ratio", "noisy_attention",
-    "one_head_twin", "own_area_curvature", "own_area_level", "own_cluster_share", "parting_size",
-    "phase_one_level", "phase_one_start", "phases", "position_correlation_exponent",
-    "position_correlation_ratio", "reconstruction_drives", "reconstruction_hessian",
-    "reconstruction_hessian_at", "reconstruction_infimum", "repulsion_threshold", "start_curvatures",
-    "start_drives", "student_pace", "tail_exponent", "take_over_level", "uniform_threshold",
-    "uniform_values", "value_moments", "value_start_rates",
+    "discriminating_size_ratio", "disorder_size", "error_factor", "first_lead", "frozen_teacher_attention",
+    "global_area_time", "global_query_level", "head_difference_growth", "head_difference_rates",
+    "head_invariant", "largest_stable_step", "layer_share", "lead_of_loss", "linear_correction",
+    "local_area_time", "local_area_time_bound", "lost_correlation_exponent", "mixture_threshold",
+    "noise_detection_limit", "noise_levels", "noise_ratio", "noisy_attention", "one_head_twin",
+    "own_area_curvature", "own_area_level", "own_cluster_share", "parting_size", "phase_one_level",
+    "phase_one_start", "phases", "position_correlation_exponent", "position_correlation_ratio",
+    "reconstruction_drives", "reconstruction_hessian", "reconstruction_hessian_at",
+    "reconstruction_infimum", "repulsion_threshold", "start_curvatures", "start_drives", "student_pace",
+    "tail_exponent", "take_over_level", "uniform_threshold", "uniform_values", "value_moments",
+    "value_start_rates",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import require_choice, require_integer
+from vitdyn._errors import require_choice, require_integer, require_real
 from vitdyn.data import AreaSizes, Distribution
 from vitdyn.theory.perturbed_data import NAMES, OBJECTIVES, start_drives
 from vitdyn.theory.query_at_start import QueryAtStart, require_start
@@ -75,6 +75,25 @@ def layer_share(layers: int) -> float:
     """
     require_integer("layers", layers, at_least=1, at_most=10**6)
     return float(2 ** (1 / layers) - 1)
+
+
+@checked
+def contrast_rises(layers: int, share: float, *, left_out: bool = False) -> Float[np.ndarray, " layer"]:
+    """Return by how much contrast's similarity falls, in units of z², where layer ℓ is as at Q = 0, or is left out.
+
+    Where all layers have come to attend to the visible global area, its coordinate in the mean output is 2^L − 1 + ρ of
+    z, ρ = νC_1/P its ``share`` at Q = 0. It lacks 2^{L−ℓ}(1 − ρ) where layer ℓ attends uniformly, and 2^{L−1} where ℓ
+    is left out, whichever it is. To leading order at a high temperature the loss rises in proportion. Source: ours.
+
+    >>> vd.theory.contrast_rises(2, 0.25).round(2)
+    array([7.5 , 4.31])
+    """
+    require_integer("layers", layers, at_least=1, at_most=64)
+    require_real("share", share, low=0.0, high=1.0, open_low=True, open_high=True)
+    above = 2.0 ** np.arange(layers - 1, -1, -1)
+    whole = above.sum() + share
+    lacking = np.full(layers, above[0]) if left_out else above * (1 - share)
+    return whole**2 - (whole - lacking) ** 2
 
 
 def _of_its_own_output(
