@@ -16,6 +16,7 @@ from vitdyn.claims.claim import (
 from vitdyn.claims.contrast import CL_LOCAL_LOST, CL_LOSS, CL_TIME, HYBRID_THRESHOLD
 from vitdyn.claims.cosine import COSINE_GAP, COSINE_SPREAD, COSINE_THRESHOLD
 from vitdyn.claims.decorrelation import BARLOW_SCALE
+from vitdyn.claims.depth import DEPTH_AREA, DEPTH_FIRST, DEPTH_GLOBAL, DEPTH_ORDER
 from vitdyn.claims.finite_size import CL_SYMMETRY, SYMMETRY
 from vitdyn.claims.gradient_correction import RCMAE_CORRECTION
 from vitdyn.claims.judgement import over_seeds
@@ -91,6 +92,10 @@ CLAIMS: tuple[Claim, ...] = (
     LIDAR_ORDER,
     LANDSCAPE_MAE_SMOOTHER,
     LANDSCAPE_TEACHER_CONVEX,
+    DEPTH_AREA,
+    DEPTH_GLOBAL,
+    DEPTH_ORDER,
+    DEPTH_FIRST,
 )
 """All claims, in the order in which they are reported."""
 
