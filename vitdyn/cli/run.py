@@ -36,7 +36,7 @@ class RunOptions(DataOptions):
     learning_rate: float | None = None
     """η; left out, the objective's own choice for gradient descent (divided by 10 for momentum, 0.05 for adam)."""
     metrics: tuple[str, ...] = ()
-    """Observables to record too, by name, as ``vitdyn info`` lists them: attention_distance, mutual_information,
+    """Observables to record too, by name, as ``vitdyn list`` has them: attention_distance, mutual_information,
     attention_entropy, token_similarity, high_frequency, lidar, rank_me, local_r_squared, global_r_squared; by layer and
     head head_own_attention, head_global_attention, query_homogeneity, head_diversity and others."""
     arrangement: str = "scattered"
