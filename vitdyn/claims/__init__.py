@@ -48,6 +48,7 @@ from vitdyn.claims.representations import (
     PARK_MIXTURE,
 )
 from vitdyn.claims.self_distillation import DINO_CENTRE, DINO_UNIFORM, IBOT_LOCAL
+from vitdyn.claims.sizes import SIZES_AREA, SIZES_LARGEST, SIZES_LEAD
 
 CLAIMS: tuple[Claim, ...] = (
     MAE_AREA,
@@ -96,6 +97,9 @@ CLAIMS: tuple[Claim, ...] = (
     DEPTH_GLOBAL,
     DEPTH_ORDER,
     DEPTH_FIRST,
+    SIZES_LARGEST,
+    SIZES_AREA,
+    SIZES_LEAD,
 )
 """All claims, in the order in which they are reported."""
 
