@@ -82,7 +82,8 @@ def shrink(module, monkeypatch):
         schedule = experiment.training.schedule
         if schedule.spacing == "explicit":
             schedule = Schedule(spacing="explicit", steps=STEPS)
-        small = {"steps": max(STEPS), "seeds": 2, "batch_size": 4, "evaluation_samples": 8}
+        steps = min(max(STEPS), experiment.training.steps)
+        small = {"steps": steps, "seeds": 2, "batch_size": 4, "evaluation_samples": 8}
         training = replace(experiment.training, schedule=schedule, **small)
         return replace(
             experiment,
@@ -102,6 +103,7 @@ def shrink(module, monkeypatch):
     monkeypatch.setattr("vitdyn.experiments.side_by_side.number_of_workers", lambda *_, **__: 1)
     monkeypatch.setattr("vitdyn.claims.representations.ORDERED_STEPS", STEPS)
     monkeypatch.setattr(module, "ORDERED_STEPS", STEPS, raising=False)
+    monkeypatch.setattr("vitdyn.claims.landscape.PLACES", 5)
 
 
 def options_of(module, folder, **flags):
