@@ -75,7 +75,7 @@ def test_contrast_of_unequal_clusters_that_share_a_feature():
 
         expected[cluster] = part * slopes(loss)[0] * 9
     expected[:, 0] = expected[:, 0].sum()
-    found = contrast_drives(LAYOUT_OF_TWO, LATENTS, HIDDEN, probabilities=weights, shared_areas=[0])
+    found = contrast_drives(LAYOUT_OF_TWO, LATENTS, HIDDEN, cluster_probabilities=weights, shared_areas=[0])
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
@@ -119,7 +119,7 @@ def test_complaints(complaint):
         ("layout", lambda: reconstruction_drives(None, LATENTS)),
         ("distribution", lambda: contrast_drives(LAYOUT, None)),
         ("mask_ratio", lambda: contrast_drives(LAYOUT, LATENTS, 1.0)),
-        ("probabilities", lambda: contrast_drives(LAYOUT, LATENTS, probabilities=[0.5, 0.5])),
+        ("cluster_probabilities", lambda: contrast_drives(LAYOUT, LATENTS, cluster_probabilities=[0.5, 0.5])),
         ("shared_areas", lambda: contrast_drives(LAYOUT, LATENTS, shared_areas=[3])),
         ("probability", lambda: discriminating_size_ratio(LATENTS, 0.0)),
         ("other_size", lambda: competitor_gap(4.0, 65.0, 64.0)),

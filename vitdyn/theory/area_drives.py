@@ -62,12 +62,12 @@ def contrast_drives(
     distribution: Distribution,
     mask_ratio: float = 0.5,
     *,
-    probabilities: ArrayLike | None = None,
+    cluster_probabilities: ArrayLike | None = None,
     shared_areas: Sequence[int] = (),
 ) -> Float[np.ndarray, "cluster area"]:
     """Return dφ_{k,j}/dt at Q = 0 of every query under contrast at vanishing similarity, in units of κ/P.
 
-    ``probabilities`` π_k of clusters, alike unless given; areas in ``shared_areas`` have one feature in all clusters,
+    ``cluster_probabilities`` π_k are alike unless given; areas in ``shared_areas`` have one feature in all clusters,
     and one φ: their rows are equal. With f_{k,j} the mean of that feature in the other view of all samples, m_1 π_k
     νC_j/P of a private one and m_1 νC_j/P of a shared one, the pull is h = z (z νC_j/P − f). To leading order
 
@@ -82,7 +82,7 @@ def contrast_drives(
     1
     """
     m, hidden, P = _moments(distribution), _masked(layout, mask_ratio), layout.patches
-    weights, shared = _weights(layout, probabilities), _shared(layout, shared_areas)
+    weights, shared = _weights(layout, cluster_probabilities), _shared(layout, shared_areas)
     pull = (P - hidden) / P * layout.sizes / P  # the other view's share, its counts at their means
     negative = np.where(shared, weights @ pull, weights[:, None] * pull)
     found = np.zeros(layout.sizes.shape)
@@ -141,10 +141,10 @@ def _moments(distribution: Distribution) -> tuple[float, ...]:
 def _weights(layout: PatchLayout, probabilities: ArrayLike | None) -> Float[np.ndarray, " cluster"]:
     if probabilities is None:
         return np.full(layout.clusters, 1 / layout.clusters)
-    weights = as_numbers("probabilities", probabilities)
+    weights = as_numbers("cluster_probabilities", probabilities)
     if len(weights) != layout.clusters or not (weights > 0).all() or abs(weights.sum() - 1) > 1e-9:
         words = f"must be {layout.clusters} positive numbers, one a cluster, that add up to 1"
-        raise invalid_value("probabilities", weights.tolist(), words)
+        raise invalid_value("cluster_probabilities", weights.tolist(), words)
     return weights
 
 

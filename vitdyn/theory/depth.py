@@ -67,8 +67,8 @@ def layer_share(layers: int) -> float:
     """Return 2^{1/L} − 1, the own-area attention of each of L layers when they have found the area together.
 
     Layers that attend to it by A each hold (1 + A)^L − 1 of the feature, which is all of it at 1. As they have one
-    drive they arrive together. A heuristic: counts at their means, equal layers, no attention to masked keys. Source:
-    ours.
+    drive they arrive together. A heuristic: counts at their means, equal layers, no attention to masked keys. Refuted
+    by runs, in which the last layer takes all of it (DEPTH-AREA). Source: ours.
 
     >>> [round(vd.theory.layer_share(layers), 2) for layers in (1, 2, 3, 4)]
     [1.0, 0.41, 0.26, 0.19]
@@ -81,9 +81,10 @@ def layer_share(layers: int) -> float:
 def contrast_rises(layers: int, share: float, *, left_out: bool = False) -> Float[np.ndarray, " layer"]:
     """Return by how much contrast's similarity falls, in units of z², where layer ℓ is as at Q = 0, or is left out.
 
-    Where all layers have come to attend to the visible global area, its coordinate in the mean output is 2^L − 1 + ρ of
-    z, ρ = νC_1/P its ``share`` at Q = 0. It lacks 2^{L−ℓ}(1 − ρ) where layer ℓ attends uniformly, and 2^{L−1} where ℓ
-    is left out, whichever it is. To leading order at a high temperature the loss rises in proportion. Source: ours.
+    Where all layers have come to attend to the visible global area, its coordinate in the mean output is 2^L − 1 + ρ
+    of z, ρ = νC_1/P its ``share`` at Q = 0. It lacks 2^{L−ℓ}(1 − ρ) where layer ℓ attends uniformly, and 2^{L−1}
+    where ℓ is left out, whichever it is. To leading order at a high temperature the loss rises in proportion. Source:
+    ours.
 
     >>> vd.theory.contrast_rises(2, 0.25).round(2)
     array([7.5 , 4.31])
