@@ -19,6 +19,8 @@ def test_the_code_runs(tmp_path, monkeypatch):
     assert (loss[-1] < 0.5 * loss[0]).all()
     assert space["watched"]["spread"].dims == ("frame", "seed")
     assert [verdict.status for verdict in space["verdicts"]] == ["SUPPORTED", "REFUTED"]
+    assert [verdict.status for verdict in space["scaled_verdicts"]] == ["SUPPORTED", "REFUTED"]
+    assert (space["values"].argmax("gains_1") % 5 == 0).all()
 
 
 def test_its_links_and_its_picture_are_there():
