@@ -71,7 +71,7 @@ def _name_of(kind: Any, name: str | None, table: Registry) -> str:
         words = "must be a dataclass(frozen=True, kw_only=True): its fields are its specification"
         raise invalid_value("kind", kind, words)
     for field in fields(kind):
-        if table.what == "objective" and field.default is MISSING:
+        if table.what in ("objective", "model") and field.default is MISSING:
             words = "must have a default, which the command line offers"
             raise invalid_value(f"{title}.{field.name}", None, words)
     own = getattr(kind, "name", None)  # a parent's too: it is taken, which tells that the class needs its own

@@ -1,7 +1,7 @@
 """The command line: ``vitdyn list | run | flow | reduce | families | check | inspect | figures | env``.
 
 Training dynamics of self-supervised Vision Transformers: theory as running, checked simulation. ``--module FILE.py``
-imports a file of yours first, which may ``register`` objectives, distributions, optimizers and observables.
+imports a file of yours first, which may ``register`` objectives, models, distributions, optimizers and observables.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from vitdyn.cli.families import Families
 from vitdyn.cli.flow import Flow, FlowOptions, follow
 from vitdyn.cli.info import Env, Figures, List
 from vitdyn.cli.inspect import Inspect
+from vitdyn.cli.model import named_model, with_model
 from vitdyn.cli.modules import import_modules, split_modules
 from vitdyn.cli.objective import commands
 from vitdyn.cli.reduce import Reduce, ReduceOptions, descend_reduced
@@ -55,8 +56,13 @@ def _parse(given: list[str], modules: list[str]) -> Callable[[], int]:
         require_choice("command", given[0], COMMANDS)
         # Made for the command that is asked for alone: its options are read off the sources of all
         # objectives.
+        if given[0] == "check":
+            offered = {**COMMANDS, "check": with_model(Check, named_model(given), [RunOptions])}
         if given[0] in BY_OBJECTIVE:
-            offered, program, given = commands(*BY_OBJECTIVE[given[0]]), f"vitdyn {given[0]}", given[1:]
+            options, carry_out = BY_OBJECTIVE[given[0]]
+            if options is RunOptions:
+                options = with_model(options, named_model(given), [Check])
+            offered, program, given = commands(options, carry_out), f"vitdyn {given[0]}", given[1:]
             if given and not given[0].startswith("-"):
                 require_choice("objective", given[0], offered)
     with one_line_where_wrong(program, given):

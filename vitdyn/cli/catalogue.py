@@ -74,6 +74,11 @@ def optimizers() -> tuple[Entry, ...]:
     return _by_name(_Sources("dynamics", "optimizers.py"), "OPTIMIZERS", added("optimizer"))
 
 
+def models() -> tuple[Entry, ...]:
+    """Describe the models."""
+    return _by_name(_Sources("models"), "MODELS", added("model"))
+
+
 def metrics() -> tuple[Entry, ...]:
     """Describe what ``--metrics`` takes: the metrics of the field, of the landscape, and the user's own observables."""
     # dicts of name: (symbol, meaning, ...)

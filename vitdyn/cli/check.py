@@ -10,6 +10,7 @@ from typing import Any
 
 from vitdyn._errors import invalid_value, require_choice
 from vitdyn._tables import text_table
+from vitdyn.cli.model import LAYER, model_of
 
 UNDECIDED = 3
 """Exit status of a check that refutes nothing and does not support everything."""
@@ -28,6 +29,9 @@ class Check:
     """The small version of each case (eight seeds in place of 32 for the limits of training)."""
     claims: tuple[str, ...] = ()
     """Ids of the claims to check; all where none is named."""
+    model: str = LAYER
+    """Model to judge the claims on: one-layer (the theory's), transformer, or your ``--module``'s. Its fields are
+    options too. Claims that say nothing of it, of the mean field or of what it lacks, are left out."""
     seed: int = 0
     """Root seed: another one gives every simulation other random streams."""
     results: Path = Path("results")
@@ -58,6 +62,8 @@ class Check:
         if self.json and self.html and self.json.resolve() == self.html.resolve():
             raise invalid_value("json", str(self.json), "is the file of the page too: name another")
         chosen = [claim for claim in CLAIMS if not self.claims or claim.id in self.claims]
+        if self.model != LAYER:
+            chosen = _on(model_of(self), chosen, named=bool(self.claims))
         store = ResultStore(self.results, runtime=runtime)
         verdicts = check(chosen, store, scale="quick" if self.quick else "full", seed=self.seed)
         print(_verdict_table(verdicts))
@@ -69,6 +75,19 @@ class Check:
 
             print(f"page     {write_claim_page(self.html, chosen, verdicts)}")
         return 0 if passes(verdicts) else 1 if contradicted(verdicts) else UNDECIDED
+
+
+def _on(model: Any, claims: Any, *, named: bool) -> list[Any]:
+    """Return claims as judged on a model. One that is not judged on it is told of, and an error where it was named."""
+    found = []
+    for claim in claims:
+        try:
+            found.append(claim.on(model))
+        except ValueError as error:
+            if named:
+                raise
+            print(error)
+    return found
 
 
 def _verdict_table(verdicts: Any) -> str:

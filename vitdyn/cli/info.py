@@ -13,7 +13,7 @@ from vitdyn.cli import catalogue
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """List what there is: objectives by family, distributions, optimizers, metrics, claims."""
+    """List what there is: objectives by family, models, distributions, optimizers, metrics, claims."""
 
     def __call__(self) -> int:
         """Print the lists."""
@@ -23,6 +23,7 @@ class List:
             f"objectives: {family}": [each for each in objectives if each.family == family]
             for family in families
         } | {
+            "models": catalogue.models(),
             "distributions of the latents": catalogue.distributions(),
             "optimizers": catalogue.optimizers(),
             "metrics": catalogue.metrics(),

@@ -12,6 +12,7 @@ from typing import Any
 from vitdyn._errors import invalid_value, require_choice, require_integer
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
+from vitdyn.cli.model import LAYER, model_of
 from vitdyn.cli.objective import DataOptions, distribution_of, result_file
 
 
@@ -21,6 +22,9 @@ class RunOptions(DataOptions):
 
     patches: int = 256
     """P, the number of positions."""
+    model: str = LAYER
+    """Model: one-layer (the theory's), transformer, or your ``--module``'s. Its fields are options too, which
+    this help has beside ``--model transformer``: ``--heads``, ``--layers`` and others."""
     clusters: int = 2
     """K, clusters of images, each with its own partition. With one, contrast cannot tell samples by it."""
     seeds: int = 8
@@ -74,7 +78,8 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     runtime = Runtime(
         device=options.device, progress=True, keep_final_state=options.keep_final_state, anew=options.anew
     )
-    experiment = Experiment(name=objective.name, training=training)
+    named = objective.name if options.model == LAYER else f"{objective.name}-{options.model}"
+    experiment = Experiment(name=named, training=training)
     # Refuses a run that does not fit before any file is touched.
     expected = estimate_cost(experiment, device=options.device)
     path = result_file(experiment, options.out)
@@ -83,8 +88,9 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
     print(f"{options.seeds} seeds x {options.steps} steps: {when}{expected.mebibytes:.0f} MiB")
     trajectory = run(experiment, out=path, runtime=runtime)
     picture = save_figure(summary_page(trajectory), path.with_suffix(""))
-    regimes = Counter(map(str, learned_regime(trajectory))).items()
-    print(f"learned  {'; '.join(f'{name}: {count} of {options.seeds} seeds' for name, count in regimes)}")
+    if "area_attention" in trajectory.dataset:
+        regimes = Counter(map(str, learned_regime(trajectory))).items()
+        print(f"learned  {'; '.join(f'{name}: {count} of {options.seeds} seeds' for name, count in regimes)}")
     if options.metrics:
         print(_metric_table(trajectory, options.metrics))
     print(f"result   {path}\npicture  {picture}")
@@ -121,6 +127,7 @@ def _training(objective: Any, options: RunOptions) -> Any:
         observables=(*RECORD, *as_observables("metrics", options.metrics)),
         content_queries=options.content_queries,
         precision=options.precision,
+        model=model_of(options),
     )
 
 

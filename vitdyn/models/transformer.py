@@ -61,17 +61,29 @@ class Transformer(Model):
     name: ClassVar[str] = "transformer"
 
     layers: int = 1
+    """Layers of attention."""
     heads: int = 1
+    """Heads of a layer, each with a matrix Q of its own."""
     values: str = "identity"
+    """Value matrix of a head: identity, scalar (a number a coordinate), matrix, or projections (W_O W_V)."""
     residual: bool = False
+    """Add the stream to what attention gives."""
     mlp: int = 0
+    """Hidden width of an MLP behind each attention; 0 is none."""
     norm: bool = False
+    """Normalise the stream before attention and MLP."""
     temperature: float = 1.0
+    """τ, which divides the logits of attention."""
     content_queries: bool = False
+    """Let queries carry content too (Ψ and Ξ are trained)."""
     key_dimension: int | None = None
+    """Width of queries and keys of all heads together, Q = W_Qᵀ W_K; left out, each Q is trained whole."""
     positions: str = "logits"
+    """Where position codes enter: logits, or the stream too."""
     initial_scale: float = 0.0
+    """Standard deviation of the logits' parameters at the start."""
     value_scale: float = 1.0
+    """Where scalar and matrix values start, times the identity."""
 
     def __post_init__(self) -> None:
         for name, least in (("layers", 1), ("heads", 1), ("mlp", 0)):

@@ -80,8 +80,8 @@ def describe_run(trajectory: Trajectory) -> list[str]:
         model = f"{_name(training['model'])} ({_fields(training['model'])})"
     attributes, count = trajectory.dataset.attrs, trajectory.dataset.sizes["seed"]
     return [
-        f"{layout.describe()}; latents {distribution['kind']} ({_fields(distribution)})",
-        f"{objective['kind']} ({_fields(objective)}); {optimizer['kind']} ({_fields(optimizer)}), "
+        f"{layout.describe()}; latents {_name(distribution)} ({_fields(distribution)})",
+        f"{_name(objective)} ({_fields(objective)}); {_name(optimizer)} ({_fields(optimizer)}), "
         f"{training['steps']} steps, {training['batch_size']} samples a step from {source}; {model}",
         f"{count} {'seed' if count == 1 else 'seeds'}, {training['precision']} on {attributes['device']}, "
         f"{attributes['seconds']:.0f} s; {attributes['versions'].split()[0].replace('=', ' ')}",
@@ -103,7 +103,7 @@ def _name(spec: dict[str, Any]) -> str:
 
 
 def _write_head(head: SubFigure, trajectory: Trajectory) -> None:
-    kind = trajectory.spec["training"]["objective"]["kind"]
+    kind = _name(trajectory.spec["training"]["objective"])
     words = "".join(f" {letter}" if letter.isupper() else letter for letter in kind).strip().lower()
     model = trajectory.spec["training"].get("model")
     who = f"a {_name(model)}" if model else "one layer"
