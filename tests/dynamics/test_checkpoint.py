@@ -19,6 +19,7 @@ from vitdyn.dynamics.checkpoint import Checkpointer, read_checkpoint, write_chec
 from vitdyn.dynamics.resources import machine_name
 from vitdyn.kernels import Correlations
 from vitdyn.kernels.plan import backend_name
+from vitdyn.models import Transformer
 from vitdyn.trajectory import Trajectory
 
 CPU = torch.device("cpu")
@@ -44,8 +45,12 @@ def stored(path):
         {"objective": "cl", "optimizer": Adam(learning_rate=0.1)},
         {"optimizer": Momentum(learning_rate=0.5), "dataset_size": 8, "precision": "float32"},
         {"objective": "cl", "content_queries": True},
+        {
+            "model": Transformer(layers=2, heads=2, residual=True, initial_scale=0.1),
+            "optimizer": Adam(learning_rate=0.1),
+        },
     ],
-    ids=["mae", "cl-adam", "momentum-data-set", "content"],
+    ids=["mae", "cl-adam", "momentum-data-set", "content", "transformer"],
 )
 def test_k_and_m_steps_equal_k_plus_m(count, changes, path, make_training, identical, stop_after):
     training = make_training(**changes)

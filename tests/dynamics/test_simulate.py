@@ -303,6 +303,7 @@ torch.set_num_threads(1)
 from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import Adam, Runtime, Schedule, Training, simulate
 from vitdyn.dynamics.memory import estimate_memory
+from vitdyn.models import Transformer
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 
 def run(patches, samples, objective, seeds, **options):
@@ -314,6 +315,12 @@ def run(patches, samples, objective, seeds, **options):
 
 OBJECTIVES = {"mae": MaskedReconstruction(), "cl": Contrastive()}
 OPTIONS = {"plain": {}, "adam": {"optimizer": Adam(learning_rate=0.1)}, "content": {"content_queries": True}}
+SMALL = {"optimizer": Adam(learning_rate=1e-3)}
+OPTIONS["heads"] = SMALL | {"model": Transformer(layers=2, heads=3, residual=True, initial_scale=0.1)}
+OPTIONS["vit"] = SMALL | {"model": Transformer(
+    layers=2, heads=2, values="projections", residual=True, mlp=64, norm=True, content_queries=True, key_dimension=32,
+    positions="stream", initial_scale=0.1,
+)}
 
 def status(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) * 1024
@@ -328,7 +335,7 @@ for case in sys.argv[1:]:
 """
 MEASURED = (
     "mae 512 64 plain", "mae 1024 16 plain", "mae 1024 16 adam", "cl 1024 32 plain", "cl 512 16 content",
-    "cl 256 16 content", "mae 2048 16 plain",
+    "cl 256 16 content", "mae 2048 16 plain", "mae 256 64 heads", "cl 256 32 heads", "mae 256 4 heads", "cl 256 16 vit",
 )  # fmt: skip
 """Objective, patches, samples and what else is asked for."""
 

@@ -124,9 +124,9 @@ class Model(ABC):
     def check(self, generator: PatchGenerator) -> None:  # noqa: B027  (most models can be made for any data)
         """Raise ``ValueError`` where the model cannot be made for such data."""
 
-    def stored_numbers(self, layout: PatchLayout, samples: int) -> int:
-        """Return about how many numbers a seed keeps for the gradient of one view of so many samples."""
-        return 4 * samples * layout.patches**2
+    def stored_numbers(self, layout: PatchLayout, samples: int, views: int = 1) -> int:
+        """Return about how many numbers a seed keeps for the gradient of so many views, or, of none, for all maps."""
+        return (2 + 2 * views) * samples * layout.patches**2
 
     def describe(self) -> str:
         """Return what the model is, in a few words: its name, and the fields that are not at their defaults."""

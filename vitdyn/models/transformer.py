@@ -190,9 +190,21 @@ class Transformer(Model):
         """Return the stream after every layer."""
         return torch.stack([stream for _, stream in self._layers(parameters, batch, visible)], 2)
 
-    def stored_numbers(self, layout: PatchLayout, samples: int) -> int:
-        """Return about how many numbers a seed keeps for the gradient of one view of so many samples."""
-        return (self.layers + 2) * self.heads * samples * layout.patches**2
+    def stored_numbers(self, layout: PatchLayout, samples: int, views: int = 1) -> int:
+        """Return about how many numbers a seed keeps for the gradient of so many views, or, of none, for all maps.
+
+        A layer keeps the map of each head and, of a stream that holds positions, what each head reads off it; while one
+        layer is gone back through there are two more of each.
+        """
+        patches, features = layout.patches, layout.clusters * layout.areas
+        in_stream = self.positions == "stream"
+        width = features + patches * in_stream
+        # torch copies what heads share where it multiplies by something that they do not
+        read = self.heads * width * ((5 if self.key_dimension is None else 3) + 2 * (self.values == "matrix"))
+        layer = self.heads * patches + read + (4 * width + 2 * self.mlp) * (self.mlp > 0)
+        kept = views * self.layers * layer + 2 * self.heads * patches
+        kept = kept if views else 2 * self.layers * self.heads * patches  # as they are made, and side by side
+        return samples * patches * (kept + 2 * self.heads * width * in_stream)
 
     def _layers(
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
