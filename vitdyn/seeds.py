@@ -39,7 +39,11 @@ PURPOSES = (
     "directions",
     "curvature",
     "model",
-    *(f"{family}noise" for family in ("", "data set ", "evaluation ", "metrics ")),
+    *(
+        f"{family}{what}"
+        for what in ("noise", "variants", "shifts", "common latents", "latent links", "signs")
+        for family in ("", "data set ", "evaluation ", "metrics ")
+    ),
 )
 """What streams are drawn for; one that is added stands last, so that the keys of the others stay."""
 

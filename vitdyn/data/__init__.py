@@ -5,7 +5,7 @@ Importable on its own: nothing here knows attention, training or any theory of t
 
 from vitdyn.data.basis import Basis, orthonormal_basis
 from vitdyn.data.exponents import information_gap
-from vitdyn.data.features import Features
+from vitdyn.data.features import Features, shared_features
 from vitdyn.data.generator import PatchGenerator
 from vitdyn.data.latents import (
     DISTRIBUTIONS,
@@ -38,4 +38,5 @@ __all__ = [
     "Uniform",
     "information_gap",
     "orthonormal_basis",
+    "shared_features",
 ]

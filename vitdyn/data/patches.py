@@ -18,6 +18,9 @@ from vitdyn.data.basis import Basis, orthonormal_rows
 from vitdyn.data.features import Features
 from vitdyn.data.layout import PatchLayout
 
+_BEYOND_LAYER = ("noise", "features", "area_feature", "layout_position")
+"""Tensors of a batch, and more, of which kernels of the theory's layer know nothing."""
+
 
 @dataclass(frozen=True)
 class PatchBatch:
@@ -25,7 +28,9 @@ class PatchBatch:
 
     ``cluster`` (seed, sample): k. ``latents`` (seed, sample, area): z_j of the sample's own cluster, 0 for areas that
     it does not have. What data beyond the theory's have besides is None in these: ``features``, where they are not
-    the K · N orthonormal ones; ``noise`` (seed, sample, patch, feature), added to the patches.
+    the K · N orthonormal ones; ``area_feature`` (seed, sample, area), by its number the feature that an area shows,
+    where it is not (k, j); ``layout_position`` (seed, sample, patch), the position of the layout whose area a patch
+    has, where it is not its own; ``noise`` (seed, sample, patch, feature), added to the patches.
     """
 
     layout: PatchLayout
@@ -33,6 +38,8 @@ class PatchBatch:
     cluster: Int[Tensor, "seed sample"]
     latents: Float[Tensor, "seed sample area"]
     features: Features | None = None
+    area_feature: Int[Tensor, "seed sample area"] | None = None
+    layout_position: Int[Tensor, "seed sample patch"] | None = None
     noise: Float[Tensor, "seed sample patch feature"] | None = None
 
     @property
@@ -61,7 +68,7 @@ class PatchBatch:
     @property
     def beyond_layer(self) -> str | None:
         """The first part of the batch of which kernels of the theory's layer know nothing, None without one."""
-        return next((name for name in ("noise", "features") if getattr(self, name) is not None), None)
+        return next((name for name in _BEYOND_LAYER if getattr(self, name) is not None), None)
 
     @property
     def contents_shape(self) -> tuple[int, int, int, int]:
@@ -83,8 +90,17 @@ class PatchBatch:
     @cached_property
     def area(self) -> Int[Tensor, "seed sample patch"]:
         """The area index of each patch."""
-        table = torch.tensor(self.layout.area_of_patch, device=self.cluster.device)
-        return table[self.cluster]
+        table = torch.tensor(self.layout.area_of_patch, device=self.cluster.device)[self.cluster]
+        return table if self.layout_position is None else table.gather(2, self.layout_position)
+
+    def in_layout_order(
+        self, values: Float[Tensor, "seed sample *rest patch"]
+    ) -> Float[Tensor, "seed sample *rest position"]:
+        """Return values of patches or queries in the order of the layout's positions, from which areas may move."""
+        if self.layout_position is None:
+            return values
+        order = self.layout_position.argsort(2).reshape(*values.shape[:2], *[1] * (values.ndim - 3), -1)
+        return values.gather(-1, order.expand(values.shape))
 
     @property
     def patch_latent(self) -> Float[Tensor, "seed sample patch"]:
@@ -95,6 +111,9 @@ class PatchBatch:
     def membership(self) -> Float[Tensor, "#seed #sample area patch"]:
         """1 where a patch lies in an area of its sample's cluster, else 0; one matrix for all samples where K = 1."""
         member = _membership_table(self.layout, self.latents)
+        if self.layout_position is not None:
+            member = member[self.cluster]
+            return member.gather(3, self.layout_position[:, :, None].expand_as(member))
         return member[None] if self.layout.clusters == 1 else member[self.cluster]
 
     @property
@@ -104,7 +123,7 @@ class PatchBatch:
 
     def visible_count(self, visible: Tensor) -> Float[Tensor, "seed sample area"]:
         """Return how many patches of each area a view shows."""
-        table = _membership_table(self.layout, self.latents)
+        table, visible = _membership_table(self.layout, self.latents), self.in_layout_order(visible)
         # whole numbers are exact in any order: one product for all clusters, of which each sample takes its own
         counts = (visible.to(self.latents) @ table.flatten(0, 1).T).unflatten(2, table.shape[:2])
         return counts.gather(2, self.cluster[..., None, None].expand(-1, -1, 1, table.shape[1])).squeeze(2)
@@ -137,12 +156,29 @@ class PatchBatch:
 
     @property
     def patch_feature(self) -> Int[Tensor, "seed sample patch"]:
-        """The index of the feature that each patch shows."""
+        """The number of the feature that each patch shows."""
+        if self.area_feature is not None:
+            return self.area_feature.gather(2, self.area)
         return self.cluster[..., None] * self.layout.areas + self.area
 
     def _times_latents(self, rows: Float[Tensor, "feature coordinate"]) -> Tensor:
         """Return for each patch its feature's row times its latent."""
         return self.patch_latent[..., None] * rows.to(self.latents)[self.patch_feature]
+
+    @property
+    def shown_features(self) -> Bool[Tensor, " feature"]:
+        """Which features some cluster shows: not (k, j) of an area that cluster k lacks."""
+        if self.features is not None:
+            return torch.ones(self.features.count, dtype=torch.bool, device=self.cluster.device)
+        return torch.from_numpy(self.layout.sizes > 0).flatten().to(self.cluster.device)
+
+    def along_features(
+        self, values: Float[Tensor, "seed sample *rest coordinate"]
+    ) -> Float[Tensor, "seed sample *rest feature"]:
+        """Return inner products with all features, of vectors in the coordinates of ``contents``."""
+        if self.features is None:
+            return values
+        return values @ _vectors(self.features, values.dtype, values.device).mT
 
     def patches(self, basis: Basis) -> Float[Tensor, "seed sample patch feature"]:
         """Return the dense patches X_p = z_j v_{k,j} for p in area j of the sample's cluster k.
@@ -150,7 +186,7 @@ class PatchBatch:
         Position codes are not added. Memory: seeds · samples · P · d numbers. Raises ``ValueError`` for data with more
         than that, whose coordinates are ``contents``.
         """
-        if self.beyond_layer is not None:
+        if self.beyond_layer not in (None, "layout_position"):
             remedy = "is more than features of a basis: take the coordinates contents()"
             raise invalid_value("batch", self.beyond_layer, remedy)
         return self._times_latents(basis.features.flatten(0, 1))
@@ -172,9 +208,10 @@ class PatchBatch:
             raise invalid_value(
                 "layout.grid", None, f"{patches} patches fill no square: give the layout a grid"
             )
-        exists = torch.from_numpy(self.layout.sizes > 0).flatten()
-        if self.beyond_layer is not None:
-            exists = torch.ones(self.contents_shape[3], dtype=torch.bool)
+        # noise has all coordinates
+        exists = (
+            self.shown_features.cpu() if self.noise is None else torch.ones(self.contents_shape[3]).bool()
+        )
         pixels, count = channels * patch_size**2, int(exists.sum())
         if pixels < count:
             least = ceil(sqrt(count / channels))
@@ -183,7 +220,7 @@ class PatchBatch:
             )
         dictionary = torch.zeros(len(exists), pixels, dtype=torch.float64)
         dictionary[exists] = orthonormal_rows(count, pixels, seed)
-        if self.beyond_layer is None:
+        if self.beyond_layer in (None, "layout_position"):
             blocks = self._times_latents(dictionary)
         else:
             blocks = self.contents() @ dictionary.to(self.latents)

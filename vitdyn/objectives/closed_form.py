@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import nan
 
 from jaxtyping import Float
 from torch import Tensor
+
+from vitdyn.data import PatchBatch
 
 Means = Sequence[Float[Tensor, "seed sample area"]]
 """Ā_j = (1/P) Σ_p A_{p→j} of each view."""
@@ -70,3 +73,8 @@ class Reduction:
     temperature: float = 1.0
     per_masked_patch: bool = False
     all_queries: bool = False
+
+
+def unless_signed(batch: PatchBatch, bound: Float[Tensor, " seed"]) -> Float[Tensor, " seed"]:
+    """Return a lower bound that asks for latents of at least 0, and NaN for a seed that has others."""
+    return bound.where((batch.latents >= 0).flatten(1).all(1), nan)

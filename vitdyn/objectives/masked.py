@@ -32,10 +32,10 @@ class MaskedPatches(Objective):
 
 
 def unreachable(forward: ForwardPass, power: int) -> Float[Tensor, " seed"]:
-    """Return the sum of z_a to a power over the patches of wholly masked areas, which no model reconstructs."""
+    """Return the sum of |z_a| to a power over the patches of wholly masked areas, which no model reconstructs."""
     batch = forward.batch
     # an area with a visible patch has a key to attend to, so its patches can be reproduced exactly
-    lost = (batch.visible_count(forward.views[0]) == 0) * batch.area_sizes * batch.latents.pow(power)
+    lost = (batch.visible_count(forward.views[0]) == 0) * batch.area_sizes * batch.latents.abs().pow(power)
     return lost.sum((1, 2))
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, nan
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -21,7 +23,6 @@ from vitdyn._errors import (
     require_sequence,
 )
 from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
-from vitdyn.data.latents import draw_of_streams
 from vitdyn.data.masking import draw_visible, masked_count
 from vitdyn.metrics import (
     attention_distance,
@@ -80,17 +81,12 @@ class MetricImages:
         """Draw images for each seed, as many of each cluster, repeat each ``views`` times, and draw all masks."""
         layout = generator.layout
         # as many of each cluster, not drawn: LiDAR and R² of a cluster need enough images of it
-        cluster = torch.arange(images) * layout.clusters // images
-        exists = torch.from_numpy(layout.sizes > 0)[cluster]
-        shape, masked = (images, layout.areas), masked_count(layout.patches, self.mask_ratio)
-        latents = draw_of_streams(generator.latents, Streams(seeds, "metrics latents"), shape)
+        cluster = np.tile(np.arange(images) * layout.clusters // images, (len(seeds), 1))
+        kind: Any = {"dtype": like.dtype, "device": like.device}
+        drawn = generator.of_clusters(cluster, seeds, purpose="metrics ", **kind)
+        masked = masked_count(layout.patches, self.mask_ratio)
         shown = draw_visible(Streams(seeds, "metrics masks"), images * views, layout.patches, masked)
-        batch = PatchBatch(
-            layout,
-            seeds,
-            cluster.expand(len(seeds), -1).repeat_interleave(views, 1).to(like.device),
-            (torch.from_numpy(latents) * exists).repeat_interleave(views, 1).to(like),
-        )
+        batch = drawn.map(lambda part: part.repeat_interleave(views, 1))
         return batch, torch.from_numpy(shown).to(like.device)
 
 

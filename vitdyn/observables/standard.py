@@ -87,7 +87,7 @@ def _sums(state: ModelState, counted: Bool[Tensor, "seed sample query"]) -> tupl
     sums = attention.new_zeros(seeds, batch.layout.clusters, areas + 2, queries)
     number = attention.new_zeros(seeds, batch.layout.clusters, 3, queries)
     given = attention, state.forward.squared_errors, counted, state.views[0]
-    arrays = [each.detach().contiguous().numpy() for each in given]
+    arrays = [batch.in_layout_order(each.detach()).contiguous().numpy() for each in given]
     sum_samples(
         *arrays, batch.layout.area_of_patch, batch.cluster.contiguous().numpy(), sums.numpy(), number.numpy()
     )
@@ -105,7 +105,7 @@ def sums_by_torch(state: ModelState, counted: Bool[Tensor, "seed sample query"])
         state.forward.squared_errors[:, :, None] * weights[:, :, 2:],
         weights,
     ]
-    values = torch.cat(rows, 2)
+    values = batch.in_layout_order(torch.cat(rows, 2))
     # not ``index_add_``, which adds in whatever order on a GPU
     drawn = [(batch.cluster == k)[..., None, None] for k in range(batch.layout.clusters)]
     sums = torch.stack([(values * own).sum(1) for own in drawn], 1)

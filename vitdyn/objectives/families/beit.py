@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from vitdyn._errors import require_real
 from vitdyn.data import PatchLayout
 from vitdyn.losses import beit
 from vitdyn.losses.masked import masked_mean
+from vitdyn.objectives.closed_form import unless_signed
 from vitdyn.objectives.forward import ForwardPass
 from vitdyn.objectives.masked import MaskedPatches
 
@@ -41,26 +42,22 @@ class BEiT(MaskedPatches):
     def loss(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return L."""
         batch, outputs = forward.batch, forward.patch_embeddings()
-        logits = outputs / self.temperature
+        logits = batch.along_features(outputs) / self.temperature
         # no class for a feature that a cluster lacks
-        logits = logits.masked_fill(~_features(batch.layout, logits).flatten(), -torch.inf)
-        token = batch.cluster[..., None] * batch.layout.areas + batch.area
-        return beit(logits, token, ~forward.views[0])
+        logits = logits.masked_fill(~batch.shown_features, -torch.inf)
+        return beit(logits, batch.patch_feature, ~forward.views[0])
 
     def lower_bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the infimum of L: the own logit at z_a/τ, all others at 0; all at 0 where the area is wholly masked.
 
-        It is approached by attention to the own area alone, or to masked patches, of every masked patch.
+        It is approached by attention to the own area alone, or to masked patches, of every masked patch. NaN where
+        latents have signs: one below 0 takes its class from what it is attended to.
         """
         batch, visible = forward.batch, forward.views[0]
         own = batch.patch_latent * batch.own_area_visible(visible) / self.temperature
-        others = _features(batch.layout, own).sum() - 1
-        return masked_mean(torch.log1p(others * torch.exp(-own)), ~visible)
+        others = batch.shown_features.sum() - 1
+        return unless_signed(batch, masked_mean(torch.log1p(others * torch.exp(-own)), ~visible))
 
     def default_learning_rate(self, layout: PatchLayout) -> float:
         """Return 4 P K τ: the gradient has a factor 1/τ."""
         return super().default_learning_rate(layout) * self.temperature
-
-
-def _features(layout: PatchLayout, like: Tensor) -> Bool[Tensor, "cluster area"]:
-    return torch.from_numpy(layout.sizes > 0).to(like.device)

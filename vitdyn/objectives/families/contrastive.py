@@ -12,7 +12,7 @@ from torch import Tensor
 from vitdyn._errors import require_real
 from vitdyn.data import PatchBatch, PatchLayout
 from vitdyn.losses import diagonal_cross_entropy
-from vitdyn.objectives.closed_form import MeanPooled, Means, Reduction
+from vitdyn.objectives.closed_form import MeanPooled, Means, Reduction, unless_signed
 from vitdyn.objectives.forward import ForwardPass
 from vitdyn.objectives.stacked import hyperparameter
 from vitdyn.objectives.two_views import TwoViews
@@ -79,11 +79,13 @@ class Contrastive(TwoViews):
     def lower_bound(self, forward: ForwardPass) -> Float[Tensor, " seed"]:
         """Return the mean of log(1 + (B − 1) e^{−max_j z_j² / τ}): all similarity at its bounds.
 
-        Not attained where negatives come from a sample's own cluster, whose similarity is positive.
+        Not attained where negatives come from a sample's own cluster, whose similarity is positive. NaN where latents
+        have signs, and similarities too.
         """
         strongest = forward.batch.latents.amax(-1).square()
         temperature = hyperparameter(self, lambda one: one.temperature, strongest)
-        return torch.log1p((forward.batch.count - 1) * torch.exp(-strongest / temperature)).mean(1)
+        bound = torch.log1p((forward.batch.count - 1) * torch.exp(-strongest / temperature)).mean(1)
+        return unless_signed(forward.batch, bound)
 
     def default_learning_rate(self, layout: PatchLayout) -> float:
         """Return 4 P K: mean pooling divides the gradient of one position by P, the draw of a cluster by K."""
