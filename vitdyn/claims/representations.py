@@ -213,8 +213,9 @@ PARK_FREQUENCY = Claim(
 
 
 def mixture_runs(gap: str, scale: str, weights: tuple[float, ...]) -> tuple[Experiment, ...]:
-    """Return runs of the mixture at several weights λ, all on one clock."""
-    return tuple(measured_run(Mixture(weight=weight), gap, scale) for weight in weights)
+    """Return runs of the mixture at several weights λ, all on one clock, measured at their ends."""
+    ends = Schedule(frames=2)
+    return tuple(measured_run(Mixture(weight=weight), gap, scale, schedule=ends) for weight in weights)
 
 
 def _between(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
