@@ -47,7 +47,7 @@ class Figures:
     results: Path = Path("results")
     """Folder where runs are kept."""
     quick: bool = False
-    """The small version of each figure, which is the default too."""
+    """The small version of each figure, which is the default of most."""
     redraw: bool = False
     """Draw from kept runs; never simulate."""
     anew: bool = False

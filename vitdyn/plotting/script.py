@@ -24,7 +24,7 @@ class FigureOptions:
     """Options of a figure script."""
 
     quick: bool = False
-    """The small version, which is the default too."""
+    """The small version, which is the default of most."""
     full: bool = False
     """The large version."""
     redraw: bool = False

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vitdyn.metrics import grid_positions
+from vitdyn.plotting import FigureOptions
 from vitdyn.plotting.methods import draw_methods
 from vitdyn.plotting.practice import PANELS, draw_practice
 from vitdyn.vits import (
@@ -190,10 +191,11 @@ def test_a_single_seed_is_drawn_without_a_band(invented, complaint):
 def test_the_script_of_the_findings_trains_prints_draws_and_redraws(tiny, load, run_twice):
     module = load("17_real_images")
     whole = module.runs
-    assert [len(specs) for specs in whole("full").values()] == [25, 25, 25]
+    assert [len(specs) for specs in whole(FigureOptions(full=True)).values()] == [25, 25, 25]
+    assert [len(specs) for specs in whole(FigureOptions(quick=True)).values()] == [10]
 
-    def few(scale):
-        (specs,) = whole(scale).values()
+    def few(options):
+        (specs,) = whole(options).values()
         assert [each.method_name for each in specs[:5]] == list(module.STEPS)
         chosen = [each for each in specs if each.seed == 0]
         shrunk = [tiny(each.method_name, seed=each.seed, steps=min(each.steps, 2)) for each in chosen]
