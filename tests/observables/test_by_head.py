@@ -159,6 +159,26 @@ def test_the_layer_has_the_numbers_of_the_standard_record(objective, content, ma
     assert found["head_diversity"].isnan().all() and found["head_specialisation"].isnan().all()
 
 
+def test_where_areas_move_queries_are_positions_of_the_layout():
+    """As they are to the standard record: it takes the same attention, of one layer and head."""
+    data = vd.PatchGenerator(
+        layout=vd.PatchLayout.from_sizes([[4, 3, 2], [5, 3, 1]], grid=(3, 3)), largest_shift=2
+    )
+    found = vd.simulate(
+        vd.Training(
+            generator=data, objective=MAE, model=vd.Transformer(initial_scale=1.0), steps=0, seeds=2,
+            evaluation_samples=6, precision="float64",
+            observables=("area_attention", "own_area_attention", "head_area_attention", "head_own_attention"),
+        )
+    )  # fmt: skip
+    for name, of_head in (
+        ("area_attention", "head_area_attention"),
+        ("own_area_attention", "head_own_attention"),
+    ):
+        expected = found[name].sel(statistic="mean").to_numpy()
+        np.testing.assert_allclose(found[of_head][:, :, 0, 0], expected, rtol=0, atol=1e-12)
+
+
 def test_samples_are_taken_a_few_at_a_time_alike(layered, monkeypatch):
     _, state = layered(MAE)
     whole = observe(state, BY_HEAD.values())

@@ -66,9 +66,11 @@ def _heads(state: ModelState) -> _Heads:
     for start in range(0, batch.count, size):
         few = slice(start, start + size)
         maps = state.head_maps(few)
-        attention = area_attention_of(maps, batch.part(few), view[:, few])
-        by_area = torch.einsum("sbiq,sblhjq->sblhij", every.weight[:, few], attention)
-        own = torch.einsum("sbiq,sblhiq->sblhi", shows_own.weight[:, few], attention)
+        part = batch.part(few)
+        attention = area_attention_of(maps, part, view[:, few])
+        in_order = part.in_layout_order(attention)
+        by_area = torch.einsum("sbiq,sblhjq->sblhij", every.weight[:, few], in_order)
+        own = torch.einsum("sbiq,sblhiq->sblhi", shows_own.weight[:, few], in_order)
         parts = [
             torch.einsum("sbk,sblhij->slhkij", drawn[:, few], by_area),
             torch.einsum("sbk,sblhi->slhki", drawn[:, few], own),
@@ -89,9 +91,9 @@ def _heads(state: ModelState) -> _Heads:
 def _weighing(batch: PatchBatch, counted: Bool[Tensor, "seed sample query"], like: Tensor) -> _Weighing:
     """Weigh samples so that each query has its own mean over those that count it, and an area's queries weigh alike.
 
-    A query is of the area that it lies in, sample by sample: nothing is asked of the layout.
+    Where areas move, a query is what stands at one position of the layout, as it is to the standard record.
     """
-    here = batch.membership.to(like) * counted[:, :, None].to(like)
+    here = batch.in_layout_order(batch.membership.to(like) * counted[:, :, None].to(like))
     drawn = torch.nn.functional.one_hot(batch.cluster, batch.layout.clusters).to(like)
     samples = torch.einsum("sbk,sbiq->skiq", drawn, here)
     queries = (samples > 0).sum(-1, keepdim=True)
