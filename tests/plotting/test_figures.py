@@ -191,12 +191,14 @@ def test_every_run_has_a_summary_page(options):
 
 def test_a_page_says_what_was_not_recorded_and_which_model_ran():
     model = Transformer(heads=2, initial_scale=0.5)
-    run = simulate(replace(tiny(steps=2, model=model), observables=("loss", "reconstruction_error")))
+    asked = tiny(steps=2, model=model)
+    noisy = replace(asked.generator, noise=0.1)
+    run = simulate(replace(asked, generator=noisy, observables=("loss", "reconstruction_error")))
     page = summary_page(run)
     shown = [text.get_text() for axes in page.figure.axes for text in axes.texts]
     assert shown.count("not recorded: area attention") == 2 and len(shown) == 4
     words = " ".join(text.get_text() for part in page.figure.subfigs for text in part.texts)
-    assert "What a Transformer learned" in words and "heads 2" in words
+    assert "What a Transformer learned" in words and "heads 2" in words and "; noise 0.1" in words
 
 
 def test_the_page_says_what_was_run():

@@ -78,9 +78,11 @@ def describe_run(trajectory: Trajectory) -> list[str]:
     model = "queries carry content" if training["content_queries"] else "queries carry their position only"
     if "model" in training:
         model = f"{_name(training['model'])} ({_fields(training['model'])})"
+    departures = _fields({name: each for name, each in training["generator"].items() if name != "latents"})
+    beyond = f"; {departures}" if departures else ""
     attributes, count = trajectory.dataset.attrs, trajectory.dataset.sizes["seed"]
     return [
-        f"{layout.describe()}; latents {_name(distribution)} ({_fields(distribution)})",
+        f"{layout.describe()}; latents {_name(distribution)} ({_fields(distribution)}){beyond}",
         f"{_name(objective)} ({_fields(objective)}); {_name(optimizer)} ({_fields(optimizer)}), "
         f"{training['steps']} steps, {training['batch_size']} samples a step from {source}; {model}",
         f"{count} {'seed' if count == 1 else 'seeds'}, {training['precision']} on {attributes['device']}, "
