@@ -198,6 +198,7 @@ def test_a_page_says_what_was_not_recorded_and_which_model_ran():
     shown = [text.get_text() for axes in page.figure.axes for text in axes.texts]
     assert shown.count("not recorded: area attention") == 2 and len(shown) == 4
     words = " ".join(text.get_text() for part in page.figure.subfigs for text in part.texts)
+    words = " ".join(words.split())
     assert "What a Transformer learned" in words and "heads 2" in words and "; noise 0.1" in words
 
 
