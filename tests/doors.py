@@ -18,6 +18,7 @@ from vitdyn.data import (
     TwoPoint,
     Uniform,
     orthonormal_basis,
+    shared_features,
 )
 from vitdyn.data.masking import draw_view_pair, draw_visible, masked_count
 from vitdyn.dynamics import (
@@ -146,7 +147,21 @@ DOORS = {
     "Beta": (Beta, {"low": 1.0, "high": 1.5, "alpha": 2.0, "beta": 2.0}),
     "Constant": (Constant, {"value": 1.0}),
     "Custom": (Custom, {"draw": lambda generator, shape: np.ones(shape), "low": 1.0, "high": 1.0}),
-    "PatchGenerator": (PatchGenerator, {"layout": LAYOUT, "latents": Uniform()}),
+    "PatchGenerator": (
+        PatchGenerator,
+        {
+            "layout": LAYOUT,
+            "latents": Uniform(),
+            "cluster_probabilities": (1.0,),
+            "latent_correlation": 0.1,
+            "negative": 0.1,
+            "noise": 0.1,
+            "coherence": 0.1,
+            "variants": 2,
+            "feature_table": ((0, 1, 2),),
+            "largest_shift": 1,
+        },
+    ),
     "sample": (
         GENERATOR.sample,
         {
@@ -160,6 +175,7 @@ DOORS = {
         },
     ),
     "images": (GENERATOR.sample(2, (0,)).images, {"patch_size": 2, "channels": 3, "seed": 0}),
+    "shared_features": (shared_features, {"layout": LAYOUT, "areas": [0]}),
     "orthonormal_basis": (
         orthonormal_basis,
         {"layout": LAYOUT, "dimension": None, "seed": None, "dtype": torch.float64},

@@ -71,6 +71,7 @@ CHANGES = (
     with_latents(Uniform(low=0.0, high=1.0)),
     with_latents(Uniform(low=1.0, high=9.0)),
     with_latents(TruncatedNormal()),
+    lambda spec: replace(spec, generator=replace(spec.generator, latent_correlation=0.3)),
     with_layout(64, 0.9, 0.4, 2),
     with_layout(144, 0.9, 0.4, 1, **GRID),
     with_layout(144, 0.6, 0.5, 5, **GRID),

@@ -12,6 +12,8 @@ from vitdyn.dynamics.grid import batch_key, is_capturable
 from vitdyn.models import Correlations, OneLayer, Transformer, area_attention
 from vitdyn.objectives import OBJECTIVES, Contrastive, MaskedReconstruction, Mixture
 from vitdyn.objectives.contract import lower_bound_of
+from vitdyn.reduced.exact_reduction import sampled_gradient
+from vitdyn.reduced.symmetry import Symmetry
 
 LAYOUT = PatchLayout.from_sizes([[5, 2, 2], [3, 4, 2]], grid=(3, 3))
 KNOWN = {"cluster_probabilities": (0.7, 0.3), "latent_correlation": 0.4, "negative": 0.3}
@@ -81,6 +83,18 @@ class TestTheTwin:
         assert np.isnan(found["excess_loss"]).all()
         assert "feature_position" not in found.dataset
 
+    def test_stands_for_no_subclass_of_the_layer(self, complaint):
+        """Its outputs may be others: kernels refuse the data before work starts."""
+
+        class Halved(OneLayer):
+            offers = frozenset()
+
+            def outputs(self, parameters, batch, visible):
+                return super().outputs(parameters, batch, visible) / 2
+
+        with complaint("batch", "take its plain twin"):
+            run({"noise": 0.1}, MaskedReconstruction(), model=Halved())
+
     @pytest.mark.parametrize("content_queries", [False, True])
     @pytest.mark.filterwarnings("ignore:the kernels:RuntimeWarning")
     def test_on_data_next_to_the_theorys_follows_the_layer(self, content_queries):
@@ -134,6 +148,15 @@ class TestTheTwin:
         found = simulate(training)
         recorded = found["own_area_attention"].sel(statistic="mean").isel(cluster=0)
         np.testing.assert_allclose(recorded, found["looped"], rtol=0, atol=1e-12)
+
+
+class TestTheReduction:
+    @pytest.mark.parametrize("name", KNOWN | BEYOND)
+    def test_refuses_data_that_are_not_the_theorys(self, complaint, name):
+        symmetry = Symmetry.of(LAYOUT)
+        generator = PatchGenerator(layout=LAYOUT, **{name: (KNOWN | BEYOND)[name]})
+        with complaint(f"generator.{name}", "simulate any other"):
+            sampled_gradient(symmetry, symmetry.zeros(1), generator, MaskedReconstruction(), 4, [0])
 
 
 class TestLowerBounds:

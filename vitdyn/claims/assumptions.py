@@ -67,6 +67,11 @@ THEORYS_LAYER = every_run(
     "The model is the theory's layer.",
     lambda spec: not isinstance(spec, Training) or CLOSED_FORMS in spec.offers,
 )
+# A mean field and a reduction have no other data.
+THEORYS_DATA = every_run(
+    "Data are the theory's, with nothing added to a layout and a distribution of latents.",
+    lambda spec: not isinstance(spec, Training) or not spec.generator.departures,
+)
 LATENTS_BOUNDED = every_run("Latents are bounded away from 0.", lambda spec: distribution_of(spec).low > 0)
 # A full simulation always moves Υ; a mean field may hold it at 0.
 POSITIONS_MOVE = every_run(

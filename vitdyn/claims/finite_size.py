@@ -136,6 +136,7 @@ SYMMETRY = Claim(
     note="claims.md#symmetry",
     assumptions=(
         FULL_THEN_LIMIT,
+        assume.THEORYS_DATA,
         assume.clusters_exactly(1),
         assume.MASKS_OF_HALF,
         assume.FRESH_BATCHES,
@@ -183,6 +184,7 @@ CL_SYMMETRY = Claim(
     note="claims.md#cl-symmetry",
     assumptions=(
         FULL_THEN_LIMIT,
+        assume.THEORYS_DATA,
         assume.clusters_at_least(3),
         assume.negatives_at_least(32),
         assume.FRESH_BATCHES,

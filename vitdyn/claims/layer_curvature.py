@@ -67,6 +67,7 @@ _ASSUMED = (
     assume.FULL_SIMULATION,
     assume.ONE_RUN,
     assume.POSITION_QUERIES,
+    assume.THEORYS_DATA,
     assume.LATENTS_BOUNDED,
     assume.clusters_exactly(1),
     _RECONSTRUCTS,

@@ -77,6 +77,7 @@ _ON_SIMULATIONS = (
     assume.FULL_SIMULATION,
     assume.FRESH_BATCHES,
     assume.POSITION_QUERIES,
+    assume.THEORYS_DATA,
     assume.LATENTS_BOUNDED,
     assume.THEORYS_RANGE,
 )

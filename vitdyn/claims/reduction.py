@@ -84,7 +84,13 @@ REDUCTION = Claim(
     "counts, to within a third of the margin of SYMMETRY.",
     source="vitdyn's notes",
     note="claims.md#reduction",
-    assumptions=(SIMULATED_FIRST, assume.clusters_exactly(1), assume.MASKS_OF_HALF, assume.FRESH_BATCHES),
+    assumptions=(
+        SIMULATED_FIRST,
+        assume.THEORYS_DATA,
+        assume.clusters_exactly(1),
+        assume.MASKS_OF_HALF,
+        assume.FRESH_BATCHES,
+    ),
     surrogate="The largest deviation of φ_1 and φ_a of a local query at 16 time points up to 1.5 times the time of the "
     "take-over, as a part of φ_a at the end, at P = 64 and (full) 256, seed by seed: within 1/(8 C_s), four standard "
     "errors over seeds. That batches of the simulation move interchangeable patches apart is left in it.",

@@ -137,6 +137,7 @@ _ASSUMED = (
     assume.FULL_SIMULATION,
     assume.FRESH_BATCHES,
     assume.POSITION_QUERIES,
+    assume.THEORYS_DATA,
     assume.LATENTS_BOUNDED,
     assume.MASKS_OF_HALF,
     _CENTRED,

@@ -204,7 +204,13 @@ SIZES_LEAD = Claim(
     "is what the drives at Q = 0 say; the sign of Δ alone does not.",
     source=_OURS,
     note="beyond_one_layer.md#the-gap-outside-its-range",
-    assumptions=(*_SIMULATED, assume.clusters_exactly(1), _FIRST_MOVES, assume.recording("feature_position")),
+    assumptions=(
+        *_SIMULATED,
+        assume.THEORYS_DATA,
+        assume.clusters_exactly(1),
+        _FIRST_MOVES,
+        assume.recording("feature_position"),
+    ),
     surrogate="|φ_b|/φ_a after 4 steps at P = 64, a the smallest area and b the largest, within 5 % of "
     "theory.reconstruction_drives; the expected value over seeds, by a 99.9 % interval.",
     symbol="|φ_b|/φ_a",

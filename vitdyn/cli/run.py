@@ -12,12 +12,13 @@ from typing import Any
 from vitdyn._errors import invalid_value, require_choice, require_integer
 from vitdyn._progress import duration
 from vitdyn._tables import text_table
+from vitdyn.cli.added_data import AddedDataOptions, generator_of
 from vitdyn.cli.model import LAYER, model_of
 from vitdyn.cli.objective import DataOptions, distribution_of, result_file
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(DataOptions):
+class RunOptions(AddedDataOptions, DataOptions):
     """Trains one model per seed and writes a result file and a picture; an interrupted run goes on when repeated."""
 
     patches: int = 256
@@ -99,7 +100,7 @@ def run_experiment(objective: Any, options: RunOptions) -> int:
 
 def _training(objective: Any, options: RunOptions) -> Any:
     """Return the specification of the run."""
-    from vitdyn.data import PatchGenerator, PatchLayout
+    from vitdyn.data import PatchLayout
     from vitdyn.dynamics import Schedule, Training
     from vitdyn.observables import RECORD
     from vitdyn.observables.catalogue import as_observables
@@ -116,7 +117,7 @@ def _training(objective: Any, options: RunOptions) -> Any:
         grid=(side, side) if side**2 == options.patches else None,
     )
     return Training(
-        generator=PatchGenerator(layout=layout, latents=distribution_of(options)),
+        generator=generator_of(options, layout, distribution_of(options)),
         objective=objective,
         optimizer=_descent(options, lambda: objective.default_learning_rate(layout)),
         steps=options.steps,

@@ -72,9 +72,9 @@ class Features:
 
 def as_coherence(value: Any) -> float | Gram:
     """Return a coherence as a specification holds it: a matrix of any kind as rows of numbers."""
-    if np.ndim(value) == 0:
-        return value
     rows = as_array("coherence", value)
+    if rows.ndim == 0:
+        return value
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
         raise invalid_value("coherence", rows.shape, "must be a number, or a Gram matrix of numbers")
     return tuple(tuple(float(entry) for entry in row) for row in rows)

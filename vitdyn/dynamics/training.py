@@ -104,9 +104,11 @@ class Training:
     @property
     def trained_model(self) -> Model:
         """The model that runs: ``model``, or the theory's layer written plainly where data go beyond its kernels."""
-        if isinstance(self.model, OneLayer) and self.generator.beyond_layer is not None:
-            return self.model.plain(content_queries=self.content_queries)
-        return self.model
+        own = self.model
+        # a subclass has outputs of its own, and says itself what it can be evaluated on
+        if type(own) is OneLayer and self.generator.beyond_layer is not None:
+            return own.plain(content_queries=self.content_queries)
+        return own
 
     @property
     def recorded(self) -> tuple[Observable, ...]:

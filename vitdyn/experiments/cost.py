@@ -16,7 +16,7 @@ import torch
 
 from vitdyn._errors import invalid_value, require_kind
 from vitdyn.dynamics import Runtime, Training
-from vitdyn.dynamics.grid import ReplicaBatch
+from vitdyn.dynamics.grid import ReplicaBatch, is_layer
 from vitdyn.dynamics.memory import (
     concurrent_groups,
     correlation_count,
@@ -38,7 +38,7 @@ TABLE = Path(__file__).with_name("cost.json")
 class Cost(NamedTuple):
     """Seconds of a run on this machine, and MiB of memory beyond what the program takes at rest.
 
-    ``seconds`` is None on a GPU, for which nobody has measured the constants.
+    ``seconds`` is None on a GPU, and for a model other than the theory's layer: nobody has measured the constants.
     """
 
     seconds: float | None
@@ -69,8 +69,8 @@ def estimate_cost(experiment: Experiment, *, device: str = "auto") -> Cost:
 
 
 def estimate_seconds(groups: Sequence[ReplicaBatch]) -> float | None:
-    """Return the seconds that groups of seeds take here, None on a GPU: the work of all, shared by the cores."""
-    if groups[0].device.type != "cpu":
+    """Return the seconds that groups of seeds take here: the work of all, shared by the cores; None where unknown."""
+    if groups[0].device.type != "cpu" or not all(is_layer(group.common) for group in groups):
         return None
     table = json.loads(TABLE.read_text())
     units = sum((work(group) for group in groups), Counter())

@@ -128,6 +128,10 @@ def draw_counts(
     The counts are multivariate hypergeometric: P − m draws without replacement from blocks of the given sizes.
     Latents and clusters are those of ``generator.sample`` for this seed, step and purpose.
     """
+    if generator.departures:
+        field = generator.departures[0]
+        remedy = "the reduction is of the theory's data: simulate any other"
+        raise invalid_value(f"generator.{field}", getattr(generator, field), remedy)
     patches, sizes = symmetry.layout.patches, symmetry.block_sizes
     masking = objective.masking()
     visible = patches - masking.masked(patches)
