@@ -46,6 +46,7 @@ def test_one_layer_written_plainly_has_the_metrics_of_the_layer(layer):
     for name in METRICS:
         metric = Metric(name=name, images=IMAGES)
         torch.testing.assert_close(metric.of(found), metric.of(expected), rtol=1e-7, atol=1e-10)
+    assert DepthMetric(name="head_similarity", images=IMAGES).of(expected).isnan().all()
     for name, whole in (
         ("head_attention_distance", "attention_distance"),
         ("head_mutual_information", "mutual_information"),
@@ -69,6 +70,11 @@ def test_heads_and_streams_are_measured_one_by_one(deep):
         assert float(found["stream_similarity"][s, m]) == pytest.approx(likeness, rel=1e-10)
         rank = np.mean([float(rank_me(each).value) for each in tokens])
         assert float(found["stream_rank"][s, m]) == pytest.approx(rank, rel=1e-10)
+        last = [streams[s, image, -1] for image in range(3)]
+        alike = [torch.cosine_similarity(*pair, dim=-1).mean() for pair in zip(tokens, last, strict=True)]
+        assert float(found["stream_to_last"][s, m]) == pytest.approx(np.mean(alike), rel=1e-10)
+        alike = torch.cosine_similarity(maps[s, :, m, 0], maps[s, :, m, 1], dim=-1).mean()
+        assert float(found["head_similarity"][s, m]) == pytest.approx(float(alike), rel=1e-10)
         for h in range(2):
             own = [maps[s, image, m, h] for image in range(3)]
             for name, measure in (

@@ -36,6 +36,13 @@ def _frequency(seen: MeasuredModel) -> Tensor:
     return found.unflatten(1, (images, layers)).mean(1)
 
 
+def _head_similarity(seen: MeasuredModel) -> Tensor:
+    """Return the mean cosine of the rows of two heads, mean over queries and images; NaN for one head."""
+    if seen.maps.shape[3] < 2:
+        return seen.maps.new_full((len(seen.seeds), seen.maps.shape[2]), nan, dtype=torch.float64)
+    return of_finite(lambda maps: homogeneity(maps, over="head").value, seen.maps).mean(1)
+
+
 _BY_DEPTH: dict[str, tuple[str, str, Callable[[MeasuredModel], Tensor]]] = {
     "head_attention_distance": (
         "d^h",
@@ -52,6 +59,11 @@ _BY_DEPTH: dict[str, tuple[str, str, Callable[[MeasuredModel], Tensor]]] = {
         "mean entropy of a query's attention in a head, in nats",
         lambda seen: seen.of_maps(lambda maps: attention_entropy(maps).value),
     ),
+    "head_similarity": (
+        "cos_h",
+        "mean cosine of the attention maps of two heads of a layer, query by query",
+        _head_similarity,
+    ),
     "stream_similarity": (
         "cos^l",
         "mean cosine of two patches of an image in the stream behind a layer",
@@ -62,6 +74,11 @@ _BY_DEPTH: dict[str, tuple[str, str, Callable[[MeasuredModel], Tensor]]] = {
         "effective rank of the patches of an image in the stream behind a layer",
         lambda seen: of_finite(lambda tokens: rank_me(tokens).value, seen.streams).mean(1),
     ),
+    "stream_to_last": (
+        "cos_L",
+        "mean cosine of a patch in the stream behind a layer with itself behind the last one",
+        lambda seen: of_finite(lambda tokens: homogeneity(tokens, over="depth").value, seen.streams).mean(1),
+    ),
     "stream_high_frequency": (
         "Δ log amp^l",
         "log amplitude of the stream behind a layer at the highest frequency of the grid less that at 0",
@@ -69,6 +86,7 @@ _BY_DEPTH: dict[str, tuple[str, str, Callable[[MeasuredModel], Tensor]]] = {
     ),
 }
 """Symbol, meaning and formula of each."""
+_OF_EACH_HEAD = ("head_attention_distance", "head_mutual_information", "head_attention_entropy")
 _WHOLE = {"head_attention_distance": "attention_distance", "stream_high_frequency": "high_frequency"}
 """The metrics that ask something of a layout, and what they are called of a whole model."""
 
@@ -112,10 +130,9 @@ def depth_observables(images: MetricImages = _USUAL) -> tuple[Observable, ...]:
     require_kind("images", images, MetricImages)
     found = []
     for name, (symbol, meaning, _) in _BY_DEPTH.items():
-        of_maps = name.startswith("head")
         about: dict[str, Any] = {"symbol": symbol, "meaning": meaning}
-        about |= {"axes": (SEED, LAYER, HEAD) if of_maps else (SEED, LAYER)}
-        about |= {"needs": ATTENTION_MAPS if of_maps else STREAMS}
+        about |= {"axes": (SEED, LAYER, HEAD) if name in _OF_EACH_HEAD else (SEED, LAYER)}
+        about |= {"needs": ATTENTION_MAPS if name.startswith("head") else STREAMS}
         compute = DepthMetric(name=name, images=images)
         found.append(Observable(name=name, compute=compute, may_be_missing=True, **about))
     return tuple(found)
