@@ -106,13 +106,16 @@ def _model_gradient(
     with torch.enable_grad():
         live = model_pass(model, leaves, batch, views, state)
         total = loss_of(objective, live).sum()
-    if not total.requires_grad:
-        what = f"{type(model).__name__}.outputs"
-        raise invalid_value(
-            what, "a constant", "the loss must depend on the parameters by differentiable operations"
-        )
-    found = torch.autograd.grad(total, list(names.values()), materialize_grads=True)
-    gradient = parameters.rebuilt(dict(zip(names, found, strict=True)))
+    found: tuple[Tensor | None, ...] = ()
+    if total.requires_grad:
+        found = torch.autograd.grad(total, list(names.values()), allow_unused=True)
+    if all(part is None for part in found):  # weights outside of the parameters would stay where they are
+        words = f"the loss must depend on {' or '.join(names)} by differentiable operations"
+        raise invalid_value(f"{type(model).__name__}.outputs", "a constant", words)
+    pairs = zip(names.items(), found, strict=True)
+    gradient = parameters.rebuilt(
+        {name: torch.zeros_like(leaf) if part is None else part for (name, leaf), part in pairs}
+    )
     # the graph goes: a state's own parts are trained on outputs that are as they were
     return gradient, live.detached()
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitdyn._errors import invalid_value
+from vitdyn.data import PatchBatch, PatchGenerator
+from vitdyn.dynamics.batches import BatchSource
+from vitdyn.dynamics.gradient import loss_gradient
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
-from vitdyn.models import Correlations, Parameters, as_parameters
-from vitdyn.models.model import CLOSED_FORMS
+from vitdyn.models import Correlations, Model, Parameters, as_parameters
+from vitdyn.models.checked import checked_area_attention, checked_maps, checked_outputs
+from vitdyn.models.model import AREA_ATTENTION, ATTENTION_MAPS, CLOSED_FORMS, CORRELATIONS
+from vitdyn.objectives.contract import first_state
 from vitdyn.seeds import Streams
 
 
@@ -28,6 +35,11 @@ def first_parameters(
     if training.content_queries and CLOSED_FORMS in model.offers:
         kind: Any = {"content_queries": True, "dtype": like.dtype, "device": like.device}
         return Correlations.zeros(generator.layout, len(seeds), **kind)
+    return _initial(model, generator, seeds, like)
+
+
+def _initial(model: Model, generator: PatchGenerator, seeds: tuple[int, ...], like: Tensor) -> Parameters:
+    """Return a model's initial parameters. Raises ``ValueError`` unless they are what training needs."""
     found = model.initial(generator, Streams(seeds, "model"), like)
     if CLOSED_FORMS in model.offers:
         return found
@@ -41,17 +53,31 @@ def first_parameters(
                 f"must lead with an axis of {len(seeds)} seeds, in {like.dtype} on {like.device}: .to(like)"
             )
             raise invalid_value(f"{what}.{name}", shown, words)
+        if not block.isfinite().all():
+            raise invalid_value(f"{what}.{name}", "not finite", "must hold finite numbers")
     blocks = {name: block.detach().clone() for name, block in found.named().items()}
     return as_parameters(blocks, generator.feature_count)
 
 
 def parameter_count(training: Training) -> int:
-    """Return how many numbers the parameters of a seed are."""
-    return sum(block.numel() for block in _one(training).named().values())
+    """Return how many numbers the parameters of a seed are. Raises ``ValueError`` for a model that has no hash."""
+    model = training.trained_model
+    try:
+        return _numbers(model, training.generator)
+    except TypeError as error:
+        try:
+            hash(model)
+        except TypeError:
+            words = "its fields must be hashable: tuples in the place of lists"
+            raise invalid_value("model", model, words) from error
+        raise
 
 
-def _one(training: Training) -> Parameters:
-    return first_parameters(training, training.seed_numbers[:1])
+# asked for several times in a run, which makes the parameters: of a large model that takes seconds
+@lru_cache(maxsize=64)
+def _numbers(model: Model, generator: PatchGenerator) -> int:
+    blocks = _initial(model, generator, (0,), torch.empty(0)).named().values()
+    return sum(block.numel() for block in blocks)
 
 
 def warn_of_twin(training: Training) -> None:
@@ -65,28 +91,54 @@ def warn_of_twin(training: Training) -> None:
         warnings.warn(words, RuntimeWarning, stacklevel=4)
 
 
-def require_trainable(training: Training) -> None:
-    """Raise ``ValueError`` where a model and an objective do not go together, by a step's loss on a few samples.
+def require_trainable(training: Training, device: torch.device) -> None:
+    """Raise ``ValueError`` where a model is not what training needs, or does not go with the objective.
 
-    Asked before work starts: a model whose outputs have another shape, an objective that reads area attention of a
-    model without maps.
+    Before work starts, by a loss and its gradient of one seed on a few samples, where the run will be: a small part of
+    a single step. A model whose outputs or attention have another shape, whose numbers are not finite at the start,
+    whose outputs do not depend on its parameters; an objective that reads attention of a model that has none.
     """
-    from vitdyn.dynamics.batches import BatchSource
-    from vitdyn.dynamics.gradient import loss_gradient
-    from vitdyn.objectives.contract import first_state
-
     model = training.trained_model
     if CLOSED_FORMS in model.offers:
         return
-    seeds, samples = training.seed_numbers[:1], min(4, training.batch_size)
-    device = torch.device("cpu")
-    source = BatchSource(
-        training.generator, training.objective, seeds, samples, None, PRECISIONS[training.precision], device
+    seeds, dtype = training.seed_numbers[:1], PRECISIONS[training.precision]
+    few = BatchSource(
+        training.generator, training.objective, seeds, _few_samples(training), None, dtype, device
     )
-    parameters = _one(training)
-    state = first_state(training.objective, parameters, seeds)
-    batch, views = source.training(0, None)
-    loss_gradient(parameters, training.objective, batch, views, state, model=model)
+    parameters, (batch, views) = first_parameters(training, seeds, device), few.training(0, None)
+    try:
+        with torch.no_grad():
+            _require_sound(model, parameters, batch, views[0])
+        state = first_state(training.objective, parameters, seeds)
+        gradient, _ = loss_gradient(parameters, training.objective, batch, views, state, model=model)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        told = f"fails on {batch.count} samples ({type(error).__name__}: {' '.join(str(error).split())})"
+        raise invalid_value("model", model, told) from error
+    for name, block in gradient.named().items():
+        if not block.isfinite().all():
+            words = "the gradient of the loss is not finite at the start"
+            raise invalid_value(f"{type(model).__name__}.outputs", f"NaN or infinite in {name}", words)
+
+
+def _few_samples(training: Training) -> int:
+    """Return how many samples a loss takes at the least, among 4, 8, 16, ... and those of a batch."""
+    for count in (2**power for power in range(2, training.batch_size.bit_length())):
+        with suppress(ValueError):
+            training.objective.check(training.generator.layout, count)
+            return count
+    return training.batch_size
+
+
+def _require_sound(model: Model, parameters: Parameters, batch: PatchBatch, visible: Tensor) -> None:
+    """Raise ``ValueError`` unless all that a model offers has its shape, and its outputs are finite."""
+    if not checked_outputs(model, parameters, batch, visible).isfinite().all():
+        raise invalid_value(f"{type(model).__name__}.outputs", "not finite", "must be finite at the start")
+    if ATTENTION_MAPS in model.offers:
+        checked_maps(model, parameters, batch.part(slice(1)), visible[:, :1])
+    if AREA_ATTENTION in model.offers:
+        checked_area_attention(model, parameters, batch, visible)
+    if CORRELATIONS in model.offers:
+        Correlations.of(parameters)
 
 
 def named_shapes(parameters: Parameters) -> dict[str, tuple[int, ...]]:

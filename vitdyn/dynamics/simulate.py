@@ -106,7 +106,7 @@ def _simulate(
     # before any work: a run that the system kills for memory an hour later says nothing of why
     require_memory(cells, runtime.place)
     for cell in cells:
-        require_trainable(cell)
+        require_trainable(cell, runtime.place)
         warn_of_twin(cell)
     given = {"memory_limit_mib": runtime.group_limit_mib, "start": _digest(start)}
     specs = [to_text({"training": cell} | given) for cell in cells]

@@ -26,6 +26,14 @@ class Parameters:
     """
 
     def __init__(self, *, feature_count: int | None = None, **blocks: Tensor) -> None:
+        for name, block in blocks.items():
+            if hasattr(Parameters, name):
+                raise invalid_value(
+                    f"Parameters.{name}", name, "is what all parameters have: take another name"
+                )
+            if not isinstance(block, Tensor):
+                words = "must be a tensor with an axis of seeds first"
+                raise invalid_value(f"Parameters.{name}", block, words)
         vars(self).update(blocks, _feature_count=feature_count)
 
     def __getattr__(self, name: str) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch
 from vitdyn.models import Model, Parameters
+from vitdyn.models.checked import checked_area_attention, checked_outputs
 from vitdyn.objectives.forward import ForwardPass, Lazily, State
 
 Views = tuple[Bool[Tensor, "seed sample patch"], ...]
@@ -99,7 +99,7 @@ def model_pass(
         return torch.ones_like(views[0]) if view is None else views[view]
 
     def area_attention(own: Parameters, view: int | None) -> Tensor:
-        return model.area_attention(own, batch, visible(view))
+        return checked_area_attention(model, own, batch, visible(view))
 
     def attend(own: Parameters, view: int | None) -> Tensor:
         with torch.no_grad():
@@ -115,17 +115,3 @@ def model_pass(
 
     attention = Lazily(len(views), lambda view: area_attention(parameters, view))
     return ModelPass(batch, views, attention, state, attend, see=see)
-
-
-def checked_outputs(
-    model: Model, parameters: Parameters, batch: PatchBatch, visible: Tensor
-) -> Float[Tensor, "seed sample query feature"]:
-    """Return a model's outputs in feature space. Raises ``ValueError`` unless they are what a model must give."""
-    found, shape = model.outputs(parameters, batch, visible), tuple(batch.contents_shape)
-    what = f"{type(model).__name__}.outputs"
-    if not isinstance(found, Tensor) or not found.is_floating_point():
-        raise invalid_value(what, type(found).__name__, "must be a tensor of real numbers")
-    if found.ndim != 4 or tuple(found.shape[:3]) != shape[:3] or found.shape[3] < shape[3]:
-        words = f"must have the shape {shape}: seed, sample, query, feature, or more coordinates than these"
-        raise invalid_value(f"{what}.shape", tuple(found.shape), words)
-    return found[..., : shape[3]]

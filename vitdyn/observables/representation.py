@@ -16,8 +16,8 @@ from vitdyn._errors import require_kind
 from vitdyn.data import PatchBatch
 from vitdyn.kernels.inputs import check_batch
 from vitdyn.models import Correlations, Model, OneLayer, Parameters, area_attention, mean_area_attention
+from vitdyn.models.checked import checked_outputs
 from vitdyn.models.model import CLOSED_FORMS
-from vitdyn.objectives.model_pass import checked_outputs
 
 _LAYER = OneLayer()
 
