@@ -52,40 +52,48 @@ class _Weighing(NamedTuple):
 
 
 def _heads(state: ModelState) -> _Heads:
-    """Summarise the maps of the first view, a few samples at a time."""
-    batch, view, model = state.batch, state.views[0], state.model
-    like, layout = state.parameters.like, batch.layout
+    """Summarise the maps of the first view."""
+    batch, like = state.batch, state.parameters.like
     counted = loss_queries_of(state.objective, state.forward)
     every = _weighing(batch, counted, like)
-    shows_own = _weighing(batch, counted & batch.own_area_visible(view), like)
-    drawn = torch.nn.functional.one_hot(batch.cluster, layout.clusters).to(like)
-    weight = counted.to(like)
-    pairs = torch.combinations(torch.arange(model.heads, device=like.device))
+    shows_own = _weighing(batch, counted & batch.own_area_visible(state.views[0]), like)
+    area, own, cosines, *apart = _sums(state, every.weight, shows_own.weight, counted.to(like))
+    lacking = torch.from_numpy(batch.layout.sizes == 0).to(like.device)
+    number = counted.sum(-1).to(like)
+    return _Heads(
+        area.masked_fill((lacking[:, None] | ~every.exists[..., None])[:, None, None], nan),
+        own.masked_fill(~shows_own.exists[:, None, None], nan),
+        cosines / (number * (number - 1)).sum(1)[:, None, None],
+        *(each / number.sum(1)[:, None] for each in apart),
+    )
+
+
+def _sums(
+    state: ModelState,
+    every: Float[Tensor, "seed sample area query"],
+    shows_own: Float[Tensor, "seed sample area query"],
+    counted: Float[Tensor, "seed sample query"],
+) -> list[Tensor]:
+    """Return the weighted sums over samples of all that a map is asked for, from a few samples' maps at a time."""
+    batch, model, layout = state.batch, state.model, state.batch.layout
+    drawn = torch.nn.functional.one_hot(batch.cluster, layout.clusters).to(every)
     size = max(1, _AT_A_TIME // (len(batch.seeds) * model.layers * model.heads * layout.patches**2))
     total: list[Tensor] = []
     for start in range(0, batch.count, size):
         few = slice(start, start + size)
-        maps = state.head_maps(few)
-        part = batch.part(few)
-        attention = area_attention_of(maps, part, view[:, few])
+        maps, part = state.head_maps(few), batch.part(few)
+        attention = area_attention_of(maps, part, state.views[0][:, few])
         in_order = part.in_layout_order(attention)
-        by_area = torch.einsum("sbiq,sblhjq->sblhij", every.weight[:, few], in_order)
-        own = torch.einsum("sbiq,sblhiq->sblhi", shows_own.weight[:, few], in_order)
-        parts = [
+        by_area = torch.einsum("sbiq,sblhjq->sblhij", every[:, few], in_order)
+        own = torch.einsum("sbiq,sblhiq->sblhi", shows_own[:, few], in_order)
+        found = [
             torch.einsum("sbk,sblhij->slhkij", drawn[:, few], by_area),
             torch.einsum("sbk,sblhi->slhki", drawn[:, few], own),
-            _pair_cosines(maps, weight[:, few]),
-            *(torch.einsum("sbq,sblq->sl", weight[:, few], each) for each in _apart(attention, pairs)),
+            _pair_cosines(maps, counted[:, few]),
+            *(torch.einsum("sbq,sblq->sl", counted[:, few], each) for each in _apart(attention)),
         ]
-        total = [one + other for one, other in zip(total, parts, strict=True)] if total else parts
-    lacking = torch.from_numpy(layout.sizes == 0).to(like.device)
-    number = counted.sum(-1).to(like)
-    return _Heads(
-        total[0].masked_fill((lacking[:, None] | ~every.exists[..., None])[:, None, None], nan),
-        total[1].masked_fill(~shows_own.exists[:, None, None], nan),
-        total[2] / (number * (number - 1)).sum(1)[:, None, None],
-        *(each / number.sum(1)[:, None] for each in total[3:]),
-    )
+        total = [one + other for one, other in zip(total, found, strict=True)] if total else found
+    return total
 
 
 def _weighing(batch: PatchBatch, counted: Bool[Tensor, "seed sample query"], like: Tensor) -> _Weighing:
@@ -109,10 +117,9 @@ def _pair_cosines(
     return (rows.sum(-2).square().sum(-1) - rows.square().sum((-2, -1))).sum(1)
 
 
-def _apart(
-    attention: Float[Tensor, "seed sample layer head area query"], pairs: Tensor
-) -> tuple[Tensor, Tensor]:
+def _apart(attention: Float[Tensor, "seed sample layer head area query"]) -> tuple[Tensor, Tensor]:
     """Return of each query, in the mean over pairs of heads, the distance of A, and where the largest A differs."""
+    pairs = torch.combinations(torch.arange(attention.shape[3], device=attention.device))
     change = attention[:, :, :, pairs[:, 0]] - attention[:, :, :, pairs[:, 1]]
     # masked patches are one area more, that has what the others lack
     distance = 0.5 * (change.abs().sum(4) + change.sum(4).abs())
