@@ -45,6 +45,14 @@ def registering():
         table.added.clear()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def small_pictures():
+    """Draw few points an inch: most of what a picture takes is to draw them and to pack them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vitdyn.plotting.drawing.PICTURE_DPI", 50)
+        yield
+
+
 @pytest.fixture(scope="session")
 def complaint():
     """Expect a ValueError of one line, ``field = value: remedy``."""

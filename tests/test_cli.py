@@ -297,7 +297,6 @@ def test_check_writes_a_page_that_needs_no_other_file(monkeypatch, tmp_path, cap
         )
 
     monkeypatch.setattr("vitdyn.claims.check", fake)
-    monkeypatch.setattr("vitdyn.plotting.drawing.PICTURE_DPI", 50)
     page = tmp_path / "deep" / "page.html"
     assert cli.main(["check", "--quick", "--html", str(page)]) == 0
     assert str(page) in capsys.readouterr().out

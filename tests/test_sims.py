@@ -113,7 +113,6 @@ def options_of(module, folder, **flags):
 
 @pytest.mark.parametrize("name", RUN)
 def test_a_script_simulates_prints_and_draws(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("vitdyn.plotting.drawing.PICTURE_DPI", 50)
     module = load(name)
     shrink(module, monkeypatch)
     module.main(options_of(module, tmp_path))

@@ -25,7 +25,7 @@ from vitdyn.plotting import (
 )
 from vitdyn.plotting.areas import draw_outlines, middle_cell, rendered
 from vitdyn.plotting.curves import PAIRS, by_pair
-from vitdyn.plotting.drawing import COLUMNS
+from vitdyn.plotting.drawing import COLUMNS, PICTURE_DPI
 from vitdyn.plotting.dynamics import phase_marks
 from vitdyn.theory import Prediction
 
@@ -66,7 +66,8 @@ def curve(rows, panel, series):
     ).T
 
 
-def test_a_figure_is_saved_in_three_forms(trajectory, tmp_path):
+def test_a_figure_is_saved_in_three_forms(trajectory, tmp_path, monkeypatch):
+    monkeypatch.setattr("vitdyn.plotting.drawing.PICTURE_DPI", PICTURE_DPI)  # not the tests' own
     drawing = draw_dynamics(columns_of(trajectory))
     made = save_figure(drawing, tmp_path / "deep" / "a-figure.v2")
     assert made == tmp_path / "deep" / "a-figure.v2.pdf"
