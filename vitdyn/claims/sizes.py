@@ -32,8 +32,10 @@ _OURS = "vitdyn's notes, beyond_one_layer.md"
 _SEEDS = {"quick": 8, "full": 32}
 _LEVEL = 0.8
 _STEPS, _EARLY, _FIRST = 400, 3, 4
-_MARGIN = 0.05
-"""Of the ratio of first moves, relative: 4 steps at rate 0.05 are 1 to 2 % below the ratio at Q = 0."""
+_MARGIN = 0.1
+"""Of the ratio of first moves, relative: the least of these intervals is 3 % wide on either side."""
+_LEAD = OUTSIDE | {"C_1 < C_s": (4, 44, 16)}
+"""Sizes at which the leading order alone is wrong by more than twice the margin."""
 
 _OUTSIDE_RANGE = assume.every_run(
     "κ_s > 1/2, κ_c ≤ 1/2, or an area larger than area 1.",
@@ -181,14 +183,14 @@ def _leading(spec: Training) -> float:
 
 def _first_moves(scale: str) -> tuple[Case, ...]:
     found = []
-    for words, sizes in OUTSIDE.items():
+    for words, sizes in _LEAD.items():
         training = Training(
             generator=PatchGenerator(layout=PatchLayout.from_sizes(sizes)),
             objective=_MAE,
             # small moves: their ratio is that of the drives at Q = 0
-            optimizer=GradientDescent(learning_rate=0.05),
+            optimizer=GradientDescent(learning_rate=0.02),
             steps=_FIRST,
-            batch_size=64,
+            batch_size=256,
             seeds=4 * _SEEDS[scale],
             observables=("feature_position",),
             schedule=Schedule(frames=2),
@@ -211,7 +213,7 @@ SIZES_LEAD = Claim(
         _FIRST_MOVES,
         assume.recording("feature_position"),
     ),
-    surrogate="|φ_b|/φ_a after 4 steps at P = 64, a the smallest area and b the largest, within 5 % of "
+    surrogate="|φ_b|/φ_a after 4 steps at P = 64, a the smallest area and b the largest, within 10 % of "
     "theory.reconstruction_drives; the expected value over seeds, by a 99.9 % interval.",
     symbol="|φ_b|/φ_a",
     predicted=_near(_at_start),
