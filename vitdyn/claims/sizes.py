@@ -182,22 +182,24 @@ def _leading(spec: Training) -> float:
 
 
 def _first_moves(scale: str) -> tuple[Case, ...]:
-    found = []
-    for words, sizes in _LEAD.items():
-        training = Training(
-            generator=PatchGenerator(layout=PatchLayout.from_sizes(sizes)),
-            objective=_MAE,
-            # small moves: their ratio is that of the drives at Q = 0
-            optimizer=GradientDescent(learning_rate=0.02),
-            steps=_FIRST,
-            batch_size=256,
-            seeds=4 * _SEEDS[scale],
-            observables=("feature_position",),
-            schedule=Schedule(frames=2),
-        )
-        run = Experiment(name=f"mae-first-moves-{sizes[0]}", training=training)
-        found.append(Case(name=f"{words}: first moves", runs=(run,)))
-    return tuple(found)
+    made = {words: first_moves_experiment(sizes, seeds=4 * _SEEDS[scale]) for words, sizes in _LEAD.items()}
+    return tuple(Case(name=f"{words}: first moves", runs=(run,)) for words, run in made.items())
+
+
+def first_moves_experiment(sizes: tuple[int, ...], *, seeds: int) -> Experiment:
+    """Return a few small steps of masked reconstruction from Q = 0 on areas of these sizes, in one cluster."""
+    training = Training(
+        generator=PatchGenerator(layout=PatchLayout.from_sizes(sizes)),
+        objective=_MAE,
+        # small moves: their ratio is that of the drives at Q = 0
+        optimizer=GradientDescent(learning_rate=0.02),
+        steps=_FIRST,
+        batch_size=256,
+        seeds=seeds,
+        observables=("feature_position",),
+        schedule=Schedule(frames=2),
+    )
+    return Experiment(name=f"mae-first-moves-{sizes[0]}-{max(sizes[1:])}", training=training)
 
 
 SIZES_LEAD = Claim(
