@@ -10,10 +10,8 @@ pytestmark = [pytest.mark.verdict, pytest.mark.xdist_group("sizes")]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Four of the eight seeds of the quick scale: their intervals lie as clearly on one side."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sizes._SEEDS, "quick", 4)
-        yield ResultStore(tmp_path_factory.mktemp("results"))
+    """One store for all: controls share runs."""
+    return ResultStore(tmp_path_factory.mktemp("results"))
 
 
 @pytest.mark.parametrize(
