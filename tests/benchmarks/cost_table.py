@@ -19,6 +19,7 @@ from vitdyn.dynamics import Adam, Schedule, Training, simulate
 from vitdyn.dynamics.memory import default_limit, split_cells
 from vitdyn.dynamics.resources import machine_name
 from vitdyn.experiments.cost import TABLE, pulse, work
+from vitdyn.models import Transformer
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 
 
@@ -72,6 +73,32 @@ FITTED = {
 for _name in ("content 16", "content 64"):
     FITTED[_name] = replace(FITTED[_name], content_queries=True)
 
+
+def model(patches, objective, steps, fields, **changes):
+    """One run of a Transformer of such fields, at a rate that moves and does not break it."""
+    given = {
+        "model": Transformer(initial_scale=0.1, **fields),
+        "optimizer": Adam(learning_rate=1e-3),
+        "batch_size": 16,
+    }
+    return training(patches, objective, steps, **given | changes)
+
+
+VIT = {"layers": 2, "heads": 2, "values": "projections", "residual": True, "mlp": 32, "norm": True,
+       "content_queries": True, "key_dimension": 16, "positions": "stream"}  # fmt: skip
+FITTED |= {
+    "model 16": model(16, MAE, 200, {}, seeds=1),
+    "model 64": model(64, MAE, 40, {}, seeds=8),
+    "model 128": model(128, CL, 10, {}),
+    "heads 64": model(64, MAE, 20, {"heads": 4}),
+    "depth 64": model(64, CL, 15, {"layers": 4, "residual": True}),
+    "depth and heads 128": model(
+        128, MAE, 8, {"layers": 2, "heads": 4, "residual": True, "values": "matrix"}
+    ),
+    "vit 64": model(64, MAE, 20, VIT),
+    "frames of a model 64": model(64, MAE, 20, {"layers": 2, "heads": 2}, frames=21),
+}
+
 HELD_OUT = {
     "mae": training(100, MAE, 200, frames=20),
     "cl": training(144, CL, 80, frames=12, batch_size=48),
@@ -81,6 +108,11 @@ HELD_OUT = {
     "large P": training(784, MAE, 10, frames=6),
     "many seeds": training(64, MAE, 100, seeds=64),
     "adam": training(196, MIX, 40, frames=10, optimizer=Adam(learning_rate=0.01), clusters=4),
+    "heads": model(100, CL, 15, {"heads": 3, "values": "scalar"}, frames=6),
+    "depth": model(
+        64, MAE, 25, {"layers": 3, "heads": 2, "residual": True, "mlp": 16, "norm": True}, seeds=8, frames=6
+    ),
+    "model": model(196, MAE, 6, {"content_queries": True}, precision="float64"),
 }
 
 

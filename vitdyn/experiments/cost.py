@@ -87,25 +87,39 @@ def work(group: ReplicaBatch) -> Counter[str]:
     B P N pairs of query and area and B P² pairs of query and key. A step moves all correlations, once more for each
     array of the optimizer. A frame has an overhead, the correlations, and the pairs of query and area of its samples.
     Float64 counts twice. Content queries, and losses without a closed form, have units of their own.
+
+    A model beyond the layer has an overhead for each view and layer, and works on the numbers that it keeps.
     """
     training, layout = group.common, group.common.generator.layout
+    frames = len(training.schedule.recorded_steps(training.steps))
+    width = len(group.rows) * (2 if training.precision == "float64" else 1)
+    numbers = correlation_count(training)
+    moved = width * training.steps * numbers * (1 + optimizer_arrays(training))
+    common = Counter(
+        {"run": 1, "correlation": moved, "frame": frames, "frame: correlation": width * frames * numbers}
+    )
+    if not is_layer(training):
+        model, views = training.trained_model, training.objective.view_count
+        kept = model.stored_numbers(layout, training.batch_size, views)
+        seen = model.stored_numbers(layout, training.evaluation_samples, 0)
+        return common + Counter(
+            {
+                "model: layer": training.steps * views * model.layers,
+                "model: number": width * training.steps * kept,
+                "frame: number of a model": width * frames * seen,
+            }
+        )
     kinds = closed_form_kinds(training.objective, layout)
     views = (Residual in kinds) + (MeanPooled in kinds or not kinds) * training.objective.view_count
     path = "content" if training.content_queries else "closed form" if kinds else "autograd"
-    frames = len(training.schedule.recorded_steps(training.steps))
-    width = len(group.rows) * (2 if training.precision == "float64" else 1)
-    numbers, queries = correlation_count(training), width * layout.patches
+    queries = width * layout.patches
     drawn = queries * training.steps * views * training.batch_size
-    return Counter(
+    return common + Counter(
         {
-            "run": 1,
             f"{path}: view": training.steps * views,
             f"{path}: query": drawn,
             f"{path}: query and area": drawn * layout.areas,
             f"{path}: query and key": drawn * layout.patches * (layout.areas if path == "content" else 1),
-            "correlation": width * training.steps * numbers * (1 + optimizer_arrays(training)),
-            "frame": frames,
-            "frame: correlation": width * frames * numbers,
             "frame: query and area": queries * frames * views * training.evaluation_samples * layout.areas,
         }
     )
