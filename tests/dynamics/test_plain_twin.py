@@ -6,9 +6,10 @@ import torch
 
 import vitdyn as vd
 from vitdyn.data import PatchGenerator, PatchLayout, shared_features
-from vitdyn.dynamics import Training, simulate
+from vitdyn.dynamics import Training, simulate, simulate_grid
+from vitdyn.dynamics.device_batches import DeviceBatches
 from vitdyn.dynamics.gradient import forward_pass
-from vitdyn.dynamics.grid import batch_key, is_capturable
+from vitdyn.dynamics.grid import batch_key, batches_of_cells, is_capturable
 from vitdyn.models import Correlations, OneLayer, Transformer, area_attention
 from vitdyn.objectives import OBJECTIVES, Contrastive, MaskedReconstruction, Mixture
 from vitdyn.objectives.contract import lower_bound_of
@@ -59,6 +60,23 @@ class TestTheLayer:
             area_attention(zeros, batch, visible)
         with complaint("batch", "take its plain twin"):
             forward_pass(zeros, batch, (visible,), {})
+
+    def test_of_several_cells_in_one_batch_has_the_bits_of_each(self):
+        fields = ({}, {"latent_correlation": 0.4}, {"cluster_probabilities": (0.7, 0.3), "negative": 0.3})
+        cells = [
+            Training(
+                generator=PatchGenerator(layout=LAYOUT, **own), objective=MaskedReconstruction(), **SHORT
+            )
+            for own in fields
+        ]
+        assert len(batches_of_cells(cells, torch.device("cpu"))) == 1
+        for cell, together in zip(cells, simulate_grid(cells), strict=True):
+            np.testing.assert_array_equal(together["area_attention"], simulate(cell)["area_attention"])
+
+    def test_draws_nothing_on_a_device_but_the_theorys_data(self, complaint):
+        generator = PatchGenerator(layout=LAYOUT, negative=0.3)
+        with complaint("generator.negative", "drawn on the host"):
+            DeviceBatches(generator, MaskedReconstruction(), (0,), 2, torch.float32, torch.device("cpu"))
 
     def test_shares_no_batch_of_a_gpu_where_data_are_not_the_theorys(self):
         cuda = torch.device("cuda")
@@ -177,3 +195,10 @@ class TestLowerBounds:
             assert bound.isnan().all() == (objective.name in ("cl", "beit"))
             assert not (objective.loss(forward) < bound).any()
             assert bound.isnan().all() or (bound > 0).all()
+
+
+def test_a_verdict_says_what_was_added_to_the_data():
+    generator = PatchGenerator(layout=LAYOUT, noise=0.1, variants=2)
+    training = Training(generator=generator, objective=MaskedReconstruction(), steps=1)
+    case = vd.Case(name="noisy", runs=(vd.Experiment(name="noisy", training=training),))
+    assert case.basis == "full simulation, data with noise, variants"

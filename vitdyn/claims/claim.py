@@ -79,13 +79,15 @@ class Case:
     def basis(self) -> str:
         """What its runs are: full simulation, exact reduction, mean field, small ViTs, or several of these.
 
-        Of what model, where that is not the theory's layer.
+        Of what model, where that is not the theory's layer, and on what data, where something was added to these.
         """
         kinds = {type(run.training) for run in self.runs}
         words = " and ".join(words for kind, words in BASES.items() if kind in kinds)
-        models = (run.training.model for run in self.runs if isinstance(run.training, Training))
-        others = dict.fromkeys(model.describe() for model in models if model != OneLayer())
-        return f"{words} of {' and '.join(others)}" if others else words
+        specs = [run.training for run in self.runs if isinstance(run.training, Training)]
+        others = dict.fromkeys(spec.model.describe() for spec in specs if spec.model != OneLayer())
+        added = dict.fromkeys(field for spec in specs for field in spec.generator.departures)
+        words = f"{words} of {' and '.join(others)}" if others else words
+        return f"{words}, data with {', '.join(added)}" if added else words
 
     def on(self, model: Model) -> Self:
         """Return the case with ``model`` trained in place of its simulations' own, on the same data and seeds.

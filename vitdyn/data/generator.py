@@ -116,6 +116,14 @@ class PatchGenerator:
         """The fields by which the data differ from the theory's."""
         return tuple(name for name, default in _ADDED if getattr(self, name) != default)
 
+    @property
+    def draws_as_written(self) -> bool:
+        """Whether its draws are those written here: no subclass and nobody else has put others in their place."""
+        names = ("sample", "of_clusters")
+        return all(
+            getattr(getattr(self, name), "__func__", None) is vars(PatchGenerator)[name] for name in names
+        )
+
     @cached_property
     def beyond_layer(self) -> str | None:
         """The first field whose data the kernels of the theory's layer cannot evaluate exactly, None without one."""

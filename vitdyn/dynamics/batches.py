@@ -64,7 +64,7 @@ class BatchSource:
         kind: Any = {"dtype": self.dtype, "device": self.device}
         batch = generator.sample(count, self.seeds, **stream, by_cluster=True, **kind)
         # a generator of the user's own, a subclass or one with a function put into it, is checked at every draw
-        if getattr(generator.sample, "__func__", None) is not PatchGenerator.sample:
+        if not generator.draws_as_written:
             _require_batch(generator, batch, (self.seeds, count), self.dtype)
         return batch
 
@@ -110,6 +110,9 @@ def _require_batch(
         found = getattr(part, "shape", None), getattr(part, "dtype", None)
         if not isinstance(part, Tensor) or found != (shape, kind):
             raise invalid_value(f"{field}.{name}", found, f"must be a tensor of shape {shape} and of {kind}")
+    if batch.contents_shape[3] != generator.feature_count:
+        remedy = f"must have the {generator.feature_count} coordinates of feature_count"
+        raise invalid_value(f"{field}.contents_shape", batch.contents_shape, remedy)
     if not ((batch.cluster >= 0) & (batch.cluster < layout.clusters)).all():
         raise invalid_value(f"{field}.cluster", batch.cluster, f"must lie in 0 to {layout.clusters - 1}")
 

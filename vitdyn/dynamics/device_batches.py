@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.data.counter import stream_keys, uniforms
 from vitdyn.data.device_latents import draw_latents, draw_on_cpu, has_quantile
@@ -35,6 +36,11 @@ class DeviceBatches:
     samples: int
     dtype: torch.dtype
     device: torch.device
+
+    def __post_init__(self) -> None:
+        if self.generator.departures:
+            field, remedy = self.generator.departures[0], "is drawn on the host alone: take BatchSource"
+            raise invalid_value(f"generator.{field}", getattr(self.generator, field), remedy)
 
     def training(self, step: int | Tensor) -> tuple[PatchBatch, Views]:
         """Return the batch of a step, samples in the order of their clusters, with its views as bytes."""

@@ -10,7 +10,6 @@ from itertools import pairwise
 import torch
 
 from vitdyn._specs import to_text
-from vitdyn.data import PatchGenerator
 from vitdyn.dynamics.optimizers import Optimizer
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
@@ -127,8 +126,7 @@ def is_capturable(training: Training) -> bool:
     objective, generator = training.objective, training.generator
     if training.content_queries or training.dataset_size is not None or not is_layer(training):
         return False
-    own = type(generator).sample is not PatchGenerator.sample or generator.departures
-    if own or not draws_views_jointly(objective):
+    if generator.departures or not (generator.draws_as_written and draws_views_jointly(objective)):
         return False
     if stack_key(objective) is None or stack_key(training.resolved_optimizer) is None:
         return False

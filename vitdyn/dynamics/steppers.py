@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vitdyn.data import PatchBatch, PatchGenerator
+from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
 from vitdyn.dynamics.captured import CudaGraphStepper
 from vitdyn.dynamics.device_batches import DeviceBatches
@@ -48,7 +48,7 @@ def stepper_of(group: Group, source: JointSource, workspaces: Workspaces) -> Eag
     rows, training = group.rows, group.rows.common
     fixed = training.dataset_size is not None
     # only what vitdyn itself draws is drawn on a device: a user's code for data or views runs on the host
-    own = type(training.generator).sample is not PatchGenerator.sample or training.generator.departures
+    own = training.generator.departures or not training.generator.draws_as_written
     if rows.device.type == "cpu" or fixed or own or not draws_views_jointly(training.objective):
         return EagerStepper(group, source.training, workspaces)
     kind = training.batch_size, PRECISIONS[training.precision], rows.device
