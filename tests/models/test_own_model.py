@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import vitdyn as vd
+from vitdyn.dynamics.gradient import loss_gradient
+from vitdyn.experiments.experiment import reseeded
 
 GENERATOR = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5, clusters=2))
 
@@ -138,3 +140,85 @@ def test_a_seed_does_not_depend_on_its_neighbours_nor_a_cell_on_its_grid(model):
     assert not other["loss"].equals(together["loss"])
     for name in together.dataset.data_vars:
         np.testing.assert_allclose(together[name].sel(seed=[1]), alone[name], rtol=2e-4, atol=2e-6)
+
+
+@pytest.fixture
+def known(registering):
+    for model in MODELS:
+        vd.register(type(model))
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_a_store_finds_it_again_and_json_rebuilds_it(model, tmp_path):
+    experiment = vd.Experiment(name="mine", training=training(model))
+    again = vd.Experiment.from_json(experiment.to_json())
+    assert again == experiment and type(again.training.model) is type(model)
+    assert experiment.unnamed is None
+    first = vd.ResultStore(tmp_path)(experiment)
+    kept = vd.ResultStore(tmp_path, redraw=True)(again)
+    assert kept.dataset.equals(first.dataset) and kept.dataset.attrs == first.dataset.attrs
+    other = reseeded(experiment, 3)
+    assert other.training.seed_numbers == (3000, 3001) and other.key != experiment.key
+    assert not vd.run(other)["loss"].equals(first["loss"])
+
+
+def test_a_key_stands_for_the_code_of_the_class_and_its_fields():
+    def model(power, **fields):
+        class Powered(ScaledValues):
+            def outputs(self, parameters, batch, visible):
+                return super().outputs(parameters, batch, visible) ** power
+
+        return Powered(**fields)
+
+    made = [model(1), model(2), model(1, pace=0.2), model(1), ScaledValues(), vd.OneLayer()]
+    keys = [vd.Experiment(name="mine", training=training(each)).key for each in made]
+    assert keys[0] == keys[3] and len(set(keys)) == 5
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_it_goes_on_from_a_checkpoint_to_the_same_bits(model, tmp_path, monkeypatch):
+    spec, path, steps = training(model, optimizer=vd.Adam(learning_rate=0.1)), tmp_path / "run.pt", []
+    whole = vd.simulate(spec)
+
+    def stop(*given, own=loss_gradient, **options):
+        steps.append(1)
+        if len(steps) == 6:  # the first asks whether it can be trained
+            raise KeyboardInterrupt
+        return own(*given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vitdyn.dynamics.steppers.loss_gradient", stop)
+        patched.setattr("vitdyn.dynamics.initial.loss_gradient", stop)
+        with pytest.raises(KeyboardInterrupt):
+            vd.simulate(spec, checkpoint=path, runtime=vd.Runtime(checkpoint_seconds=0))
+    assert path.is_file()
+    resumed = vd.simulate(spec, checkpoint=path)
+    assert resumed.dataset.drop_attrs().equals(whole.dataset.drop_attrs()) and not path.exists()
+
+
+def test_observables_and_figures_read_what_it_has(complaint):
+    """What needs Φ says so of a model without it; the layer with more beside it has all figures."""
+    names = ("attention_entropy", "head_own_attention", "gradient_norm")
+    run = vd.simulate(training(ScaledValues(), observables=(*vd.RECORD, *names), evaluation_samples=8))
+    assert all(run[name].notnull().any() for name in names)
+    column = vd.plot.Column(title="scaled", trajectory=run)
+    assert {row[0] for row in vd.plot.draw_dynamics([column]).rows} == {"a", "b", "c"}
+    assert len(vd.learned_regime(run)) == 2
+    bare = vd.simulate(training(DrawnMixture()))
+    with complaint("variable", "this trajectory has"):
+        vd.plot.draw_dynamics([vd.plot.Column(title="bare", trajectory=bare)])
+    with complaint("variable", "this trajectory has"):
+        vd.learned_regime(bare)
+    with complaint("observables", "needs attention maps, which drawn-mixture lacks"):
+        training(DrawnMixture(), observables=("attention_entropy",))
+    with complaint("observables", "needs closed forms, which scaled-values lacks"):
+        training(ScaledValues(), observables=("own_area_curvature",))
+
+
+def test_a_bad_start_is_refused(complaint):
+    zeros = vd.Correlations.zeros(GENERATOR.layout, 2, dtype=torch.float32)
+    with complaint("start", "must have the blocks feature_position, position_position, gains"):
+        vd.simulate(training(ScaledValues()), start=zeros)
+    with complaint("start.weights", "must have the shape (2, 16, 16)"):
+        vd.simulate(training(DrawnMixture()), start=vd.Parameters(weights=torch.zeros(2, 4, 4)))
