@@ -19,6 +19,7 @@ from vitdyn.claims.decorrelation import BARLOW_SCALE
 from vitdyn.claims.depth import DEPTH_AREA, DEPTH_FIRST, DEPTH_GLOBAL, DEPTH_ORDER
 from vitdyn.claims.finite_size import CL_SYMMETRY, SYMMETRY
 from vitdyn.claims.gradient_correction import RCMAE_CORRECTION
+from vitdyn.claims.heads import HEADS_AREA, HEADS_COPY, HEADS_GLOBAL, HEADS_PART
 from vitdyn.claims.judgement import over_seeds
 from vitdyn.claims.landscape import LANDSCAPE_MAE_SMOOTHER, LANDSCAPE_TEACHER_CONVEX
 from vitdyn.claims.layer_curvature import HESSIAN_CLOCK, HESSIAN_START, HESSIAN_TURN
@@ -49,6 +50,7 @@ from vitdyn.claims.representations import (
 )
 from vitdyn.claims.self_distillation import DINO_CENTRE, DINO_UNIFORM, IBOT_LOCAL
 from vitdyn.claims.sizes import SIZES_AREA, SIZES_LARGEST, SIZES_LEAD
+from vitdyn.claims.values import VALUES_AREA, VALUES_FIRST, VALUES_SPREAD
 
 CLAIMS: tuple[Claim, ...] = (
     MAE_AREA,
@@ -100,6 +102,13 @@ CLAIMS: tuple[Claim, ...] = (
     SIZES_LARGEST,
     SIZES_AREA,
     SIZES_LEAD,
+    HEADS_AREA,
+    HEADS_GLOBAL,
+    HEADS_COPY,
+    HEADS_PART,
+    VALUES_AREA,
+    VALUES_SPREAD,
+    VALUES_FIRST,
 )
 """All claims, in the order in which they are reported."""
 
