@@ -8,8 +8,8 @@ import pytest
 
 from vitdyn.claims import CLAIMS, INCONCLUSIVE, Case, judge
 from vitdyn.claims.flows import flow
-from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout, TruncatedNormal, Uniform
-from vitdyn.dynamics import Training
+from vitdyn.data import AreaSizes, Constant, PatchGenerator, PatchLayout, TruncatedNormal, Uniform
+from vitdyn.dynamics import Adam, GradientDescent, Training
 from vitdyn.experiments import Experiment
 from vitdyn.models import Transformer
 from vitdyn.objectives import Contrastive, MaskedReconstruction
@@ -55,6 +55,10 @@ CHANGES = (
     with_fields(dataset_size=64),
     with_fields(observables=("loss",)),
     with_fields(model=Transformer()),
+    with_fields(model=Transformer(heads=2, initial_scale=3.0, values="scalar", content_queries=True)),
+    with_fields(optimizer=Adam(learning_rate=0.1)),
+    with_fields(optimizer=GradientDescent(learning_rate=0.1)),
+    with_latents(Constant(value=1.25)),
     with_fields(content_queries=True),
     with_fields(content_queries=False),
     with_fields(position_correlations=True, clusters=1),

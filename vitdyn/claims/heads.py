@@ -258,8 +258,11 @@ _Z = Constant(value=1.25)
 
 
 def _is_small(spec: Spec) -> bool:
-    model = _heads_of(spec)
-    return model is not None and model.initial_scale <= parting_size(assume.sizes_of(spec), _Z) / 2
+    model, sizes = _heads_of(spec), assume.sizes_of(spec)
+    # an area of one patch has no key for its own query, and no distance
+    if model is None or sizes.local_size < 2:
+        return False
+    return model.initial_scale <= parting_size(sizes, _Z) / 2
 
 
 def _parting(scale: str, areas: tuple[int, ...], heads: int) -> Case:
@@ -315,8 +318,8 @@ HEADS_PART = Claim(
     assumptions=(
         *_ASSUMED,
         _SHARED,
-        assume.latents_of_kind(Constant, words="constant"),
-        assume.every_run("σ is at most half of σ_part.", _is_small),
+        assume.every_run("Latents are 1.25.", lambda spec: assume.distribution_of(spec) == _Z),
+        assume.every_run("Areas of two patches or more, σ at most half of σ_part.", _is_small),
         assume.recording("head_gap"),
     ),
     surrogate="The largest root-mean-square distance over 60 steps at P = 64, areas of 16 patches, z = 1.25, over the "

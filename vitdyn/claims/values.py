@@ -263,8 +263,8 @@ VALUES_FIRST = Claim(
     note="claims.md#values-first",
     assumptions=(*_ASSUMED, _PLAIN, assume.recording("first_moves")),
     surrogate=f"Δw_a/Δφ_a after {_FIRST_STEPS} steps of size {_FIRST_RATE:g} from Q = 0, w = 1, at P = 64, over "
-    f"that of value_start_rates: within {_FIRST_MARGIN:g} of 1 by a 99.9 % interval over seeds. Controls: Adam, by which both "
-    "move alike; a ratio larger by twice the margin.",
+    f"that of value_start_rates: within {_FIRST_MARGIN:g} of 1 by a 99.9 % interval over seeds. Controls: Adam, by "
+    "which both move alike; a ratio larger by twice the margin.",
     symbol="(Δw_a/Δφ_a)/exact",
     predicted=_near_one,
     measure=_lead,
