@@ -95,13 +95,6 @@ CLAIMS: tuple[Claim, ...] = (
     LIDAR_ORDER,
     LANDSCAPE_MAE_SMOOTHER,
     LANDSCAPE_TEACHER_CONVEX,
-    DEPTH_AREA,
-    DEPTH_GLOBAL,
-    DEPTH_ORDER,
-    DEPTH_FIRST,
-    SIZES_LARGEST,
-    SIZES_AREA,
-    SIZES_LEAD,
     HEADS_AREA,
     HEADS_GLOBAL,
     HEADS_COPY,
@@ -109,6 +102,13 @@ CLAIMS: tuple[Claim, ...] = (
     VALUES_AREA,
     VALUES_SPREAD,
     VALUES_FIRST,
+    DEPTH_AREA,
+    DEPTH_GLOBAL,
+    DEPTH_ORDER,
+    DEPTH_FIRST,
+    SIZES_LARGEST,
+    SIZES_AREA,
+    SIZES_LEAD,
 )
 """All claims, in the order in which they are reported."""
 
