@@ -102,18 +102,14 @@ class Transformer(Model):
         if self.key_dimension is not None:
             require_integer("key_dimension", self.key_dimension, at_least=1)
             if self.key_dimension % self.heads:
-                raise invalid_value(
-                    "key_dimension", self.key_dimension, f"must be a multiple of the {self.heads} heads"
-                )
+                words = f"must be a multiple of the {self.heads} heads"
+                raise invalid_value("key_dimension", self.key_dimension, words)
             if not self.initial_scale:
-                words = (
-                    "queries and keys that both start at 0 stay there: give a positive one with key_dimension"
-                )
+                words = "queries and keys that both start at 0 stay there: with key_dimension give more"
                 raise invalid_value("initial_scale", self.initial_scale, words)
         elif self.values == "projections":
-            raise invalid_value(
-                "key_dimension", None, "projections need it: their width, of all heads together"
-            )
+            words = "projections need it: their width, of all heads together"
+            raise invalid_value("key_dimension", None, words)
         if self.mlp and not self.residual:
             raise invalid_value("mlp", self.mlp, "adds to a residual stream: give residual=True, or 0")
         if self.value_scale != 1.0 and self.values not in ("scalar", "matrix"):
@@ -128,17 +124,12 @@ class Transformer(Model):
 
     def _draw(self, patches: int, features: int, stream: np.random.Generator) -> dict[str, np.ndarray]:
         """Return one seed's parameters before the first step."""
-        width, part = (
-            features + patches * (self.positions == "stream"),
-            (self.key_dimension or 0) // self.heads,
-        )
+        width = features + patches * (self.positions == "stream")
+        part = (self.key_dimension or 0) // self.heads
 
         def normal(scale: float, *shape: int) -> np.ndarray:
-            return (
-                scale * stream.standard_normal((self.layers, *shape))
-                if scale
-                else np.zeros((self.layers, *shape))
-            )
+            whole = (self.layers, *shape)
+            return scale * stream.standard_normal(whole) if scale else np.zeros(whole)
 
         shapes = self._logit_shapes(patches, features, part)
         drawn = {name: normal(self.initial_scale, self.heads, *shape) for name, shape in shapes.items()}
@@ -159,11 +150,8 @@ class Transformer(Model):
             shapes = {"feature_position": (patches, features), "position_position": (patches, patches)}
             more = {"content_position": (features, patches), "content_content": (features, features)}
         else:
-            shapes = {
-                "query_position": (patches, part),
-                "key_position": (patches, part),
-                "key_content": (features, part),
-            }
+            shapes = {"query_position": (patches, part), "key_position": (patches, part)}
+            shapes["key_content"] = (features, part)
             more = {"query_content": (features, part)}
         return shapes | more if self.content_queries else shapes
 
@@ -180,9 +168,8 @@ class Transformer(Model):
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
     ) -> Float[Tensor, "seed sample layer head query key"]:
         """Return the maps of every layer and head."""
-        return torch.stack([maps for maps, _ in self._layers(parameters, batch, visible)], 1).permute(
-            0, 3, 1, 2, 4, 5
-        )
+        maps = [maps.transpose(1, 2) for maps, _ in self._layers(parameters, batch, visible)]
+        return torch.stack(maps, 2)
 
     def streams(
         self, parameters: Parameters, batch: PatchBatch, visible: Tensor
