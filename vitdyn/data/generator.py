@@ -143,20 +143,16 @@ class PatchGenerator:
     def bytes_per_sample(self) -> int:
         """About how many bytes a sample takes while it is drawn: in float64, and in a run's own precision."""
         patches, areas = self.layout.patches, self.layout.areas
-        noise = patches * self.feature_count if self.noise else 0
-        return 8 * (1 + areas * self._shows_others + patches * bool(self.largest_shift)) + 12 * (
-            areas + noise
-        )
+        indices = 1 + areas * self._shows_others + patches * bool(self.largest_shift)
+        numbers = areas + patches * self.feature_count * bool(self.noise)
+        return 8 * indices + 12 * numbers
 
     @cached_property
     def _table(self) -> Int[np.ndarray, "cluster area"]:
         """The feature of each area, variants apart."""
-        sizes = self.layout.sizes
-        return (
-            np.arange(sizes.size).reshape(sizes.shape)
-            if self.feature_table is None
-            else np.array(self.feature_table)
-        )
+        if self.feature_table is not None:
+            return np.array(self.feature_table)
+        return np.arange(self.layout.sizes.size).reshape(self.layout.sizes.shape)
 
     @property
     def _shows_others(self) -> bool:
