@@ -9,7 +9,8 @@ information is 0, and their amplitude, below -10, is round-off against the offse
 
 Claims: PARK-DISTANCE, PARK-FREQUENCY, PARK-MIXTURE (PARK-HOMOGENEITY takes content queries, free of that symmetry).
 Run:    python sims/15_what_they_learn.py [--quick | --full] [--redraw]
-Takes:  0.6 minutes on two cores (--full trains five times as many seeds); on a GPU: not measured.
+Takes:  0.6 minutes on two cores (--quick: three weights, half of that; --full trains five times as many seeds); on a
+        GPU: not measured.
 """
 
 from vitdyn.claims import (
@@ -29,38 +30,38 @@ from vitdyn.trajectory import Trajectory
 
 GAPS = {"gap-positive": gap_words(0.4), "gap-negative": gap_words(-0.3)}
 WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
+JUDGED = (0.0, 0.7, 1.0)
 
 
-def experiments(scale: str) -> dict[str, Experiment]:
+def experiments(scale: str, weights: tuple[float, ...]) -> dict[str, Experiment]:
     """Return all runs by kind of data and objective or weight."""
     found = {}
     for gap in GAPS:
         for objective in (MaskedReconstruction(), Contrastive()):
             found[f"{gap} {objective.name}"] = measured_run(objective, gap, scale)
-        for weight, run in zip(WEIGHTS, mixture_runs(gap, scale, WEIGHTS), strict=True):
+        for weight, run in zip(weights, mixture_runs(gap, scale, weights), strict=True):
             found[f"{gap} {weight}"] = run
     return found
 
 
-def learning(gap: str, found: dict[str, Trajectory]) -> Learning:
+def learning(gap: str, found: dict[str, Trajectory], weights: tuple[float, ...]) -> Learning:
     """Bring together the runs on one kind of data."""
     return Learning(
         title=GAPS[gap],
         runs={name: found[f"{gap} {name}"] for name in ("mae", "cl")},
-        mixtures={weight: found[f"{gap} {weight}"] for weight in WEIGHTS},
+        mixtures={weight: found[f"{gap} {weight}"] for weight in weights},
     )
 
 
 def verdicts(gap: str, runs: dict[str, Experiment], kind: Learning) -> dict[str, Verdict]:
     """Return what these runs say of the claims."""
     pair = Case(name=gap, runs=(runs[f"{gap} cl"], runs[f"{gap} mae"]))
-    three = (0.0, 0.7, 1.0)
-    mixed = Case(name=gap, runs=tuple(runs[f"{gap} {weight}"] for weight in three))
+    mixed = Case(name=gap, runs=tuple(runs[f"{gap} {weight}"] for weight in JUDGED))
     found = {
         f"{claim.id}, {kind.title}": judge(claim, pair, (kind.runs["cl"], kind.runs["mae"]))
         for claim in (PARK_DISTANCE, PARK_FREQUENCY)
     }
-    trajectories = tuple(kind.mixtures[weight] for weight in three)
+    trajectories = tuple(kind.mixtures[weight] for weight in JUDGED)
     role = "" if gap == "gap-positive" else ", control"
     return {**found, f"{PARK_MIXTURE.id}, {kind.title}{role}": judge(PARK_MIXTURE, mixed, trajectories)}
 
@@ -72,9 +73,10 @@ def draw(kinds: list[Learning]) -> Drawing:
 
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
-    runs = experiments(options.scale)
+    weights = JUDGED if options.quick else WEIGHTS
+    runs = experiments(options.scale, weights)
     found = options.store.named(runs)
-    kinds = {gap: learning(gap, found) for gap in GAPS}
+    kinds = {gap: learning(gap, found, weights) for gap in GAPS}
     table = {name: each for gap, kind in kinds.items() for name, each in verdicts(gap, runs, kind).items()}
     print(verdict_table(table))
     print(save_figure(draw(list(kinds.values())), options.out / "15_what_they_learn"))
