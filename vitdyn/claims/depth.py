@@ -113,10 +113,12 @@ def _layers(case: Case) -> int:
 def centre_of_gravity(rises: Float[np.ndarray, "*case layer"]) -> Float[np.ndarray, "*case"]:
     """Return Σ_l l r_l / Σ_l r_l, the depth at which what a loss rises by lies, 1 to L; a fall counts as none.
 
+    NaN where the loss rises without no layer.
     Source: Tenney et al. (2019) read layers' weights so; rises of a loss in their place are ours.
     """
     kept = np.maximum(rises, 0.0)
-    return kept @ np.arange(1, kept.shape[-1] + 1) / kept.sum(-1)
+    with np.errstate(invalid="ignore"):
+        return kept @ np.arange(1, kept.shape[-1] + 1) / kept.sum(-1)
 
 
 def _centre(trajectory: Trajectory, name: str) -> Float[np.ndarray, " seed"]:
