@@ -34,7 +34,7 @@ from vitdyn.dynamics import (
 from vitdyn.dynamics.memory import estimate_memory
 from vitdyn.dynamics.resources import pick_device
 from vitdyn.experiments import Experiment, ResultStore, register, run, run_all
-from vitdyn.models import Correlations
+from vitdyn.models import Correlations, OneLayer
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import (
     MetricImages,
@@ -271,6 +271,10 @@ WORDS = {"symbol": "T", "statement": "", "source": "", "note": ""}
 OF_MODELS = {
     "share": 0.25,
     "heads": 2,
+    "layers": 2,
+    "own_size": 4.0,
+    "other_size": 16.0,
+    "patches": 64.0,
     "noise": 0.1,
     "logit": 1.0,
     "similarity": 1.0,
@@ -394,7 +398,8 @@ DOORS |= {
 
 BATCH = GENERATOR.sample(2, (0,))
 ZEROS = Correlations.zeros(LAYOUT, 1)
-SHOWN = {"correlations": ZEROS, "batch": BATCH, "visible": torch.ones(1, 2, 9, dtype=torch.bool)}
+SHOWN = {"batch": BATCH, "visible": torch.ones(1, 2, 9, dtype=torch.bool)}
+OF_LAYER = {"parameters": ZEROS, **SHOWN, "model": OneLayer()}
 DOORS |= {
     "learned_regime": (learned_regime, {"trajectory": PATH, **THRESHOLDS}),
     "regime_sensitivity": (regime_sensitivity, {"trajectories": (PATH,), "factors": (0.5, 2.0)}),
@@ -402,8 +407,8 @@ DOORS |= {
     "least_own_area_attention": (least_own_area_attention, {"trajectory": PATH}),
     "least_global_attention": (least_global_attention, {"trajectory": PATH}),
     "local_own_area_attention": (local_own_area_attention, {"trajectory": PATH}),
-    "patch_representation": (patch_representation, SHOWN),
-    "image_representation": (image_representation, SHOWN),
+    "patch_representation": (patch_representation, OF_LAYER),
+    "image_representation": (image_representation, OF_LAYER),
     "sample_mean": (sample_mean, {"values": torch.ones(1, 2, 3), "counted": torch.ones(1, 2, 3) > 0}),
 }
 

@@ -32,6 +32,7 @@ def patch_representation(
 ) -> Float[Tensor, "seed sample patch feature"]:
     """Return F_p of every patch in the F coordinates of ``batch.contents()``. Memory: seeds · samples · P · F."""
     require_kind("batch", batch, PatchBatch)
+    require_kind("model", model, Model)
     layer = _of_layer(parameters, model)
     if layer is None:
         return checked_outputs(model, parameters, batch, visible)
@@ -48,6 +49,7 @@ def image_representation(
 ) -> Float[Tensor, "seed sample feature"]:
     """Return F = (1/P) Σ_p F_p of every image in the F coordinates of ``batch.contents()``, a few images at a time."""
     require_kind("batch", batch, PatchBatch)
+    require_kind("model", model, Model)
     layer = _of_layer(parameters, model)
     if layer is None:
         return _in_parts(

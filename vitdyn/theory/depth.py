@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._errors import require_choice, require_integer, require_real
+from vitdyn._errors import require_boolean, require_choice, require_integer, require_real
 from vitdyn.data import AreaSizes, Distribution
 from vitdyn.theory.perturbed_data import NAMES, OBJECTIVES, start_drives
 from vitdyn.theory.query_at_start import QueryAtStart, require_start
@@ -91,6 +91,7 @@ def contrast_rises(layers: int, share: float, *, left_out: bool = False) -> Floa
     """
     require_integer("layers", layers, at_least=1, at_most=64)
     require_real("share", share, low=0.0, high=1.0, open_low=True, open_high=True)
+    require_boolean("left_out", left_out)
     above = 2.0 ** np.arange(layers - 1, -1, -1)
     whole = above.sum() + share
     lacking = np.full(layers, above[0]) if left_out else above * (1 - share)
