@@ -16,7 +16,7 @@ from report import NOTES, cell, machine_line, number, table
 
 SECONDS = float(os.environ.get("VITDYN_BENCH_SECONDS", "8")) / 4
 CASES = [
-    (64, 1, 1), (64, 1, 4), (64, 1, 8), (64, 2, 4), (64, 4, 1), (64, 4, 8), (128, 1, 1), (128, 4, 4),
+    (16, 1, 1), (64, 1, 1), (64, 1, 4), (64, 1, 8), (64, 2, 4), (64, 4, 1), (64, 4, 8), (128, 1, 1), (128, 4, 4),
     (256, 1, 1), (256, 1, 8), (256, 4, 1), (256, 4, 8),
 ]  # fmt: skip
 WORDS = {
