@@ -15,7 +15,7 @@ from vitdyn.claims.assumptions import Spec
 from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement, moved
 from vitdyn.claims.flows import always
 from vitdyn.claims.judgement import over_seeds
-from vitdyn.claims.limits import EXPONENTS, at_the_end
+from vitdyn.claims.limits import at_the_end
 from vitdyn.data import AreaSizes, Constant, PatchGenerator, PatchLayout
 from vitdyn.dynamics import Adam, GradientDescent, Schedule, Training
 from vitdyn.experiments import Experiment
@@ -33,6 +33,8 @@ from vitdyn.trajectory import Trajectory
 
 _MAE, _CL = MaskedReconstruction(), Contrastive()
 _SEEDS = {"quick": tuple(range(10, 22)), "full": tuple(range(10, 42))}
+_EXPONENTS = {"gap-positive": (0.9, 0.4), "gap-negative": (0.6, 0.4)}
+"""(κ_c, κ_s), Δ = 0.4 and −0.2: areas of 23 and 8 patches beside some of 4."""
 _PATCHES, _STEPS = 32, 200
 _BELOW, _ABOVE, _FAR_ABOVE = 0.4, 2.0, 4.0
 """Sizes σ of the initial entries: below ``disorder_size`` of these layouts, and above it."""
@@ -103,7 +105,7 @@ def heads_run(
 
 
 def _layout(gap: str, clusters: int) -> PatchLayout:
-    return PatchLayout.from_exponents(_PATCHES, *EXPONENTS[gap], clusters=clusters)
+    return PatchLayout.from_exponents(_PATCHES, *_EXPONENTS[gap], clusters=clusters)
 
 
 def _heads_of(spec: Spec) -> Transformer | None:
