@@ -40,6 +40,11 @@ def with_layout(patches, kappa_c, kappa_s, clusters, **options):
     return change
 
 
+def with_data(**changes):
+    # a flow has no generator, and None is no dataclass: a TypeError, as for any field that a spec lacks
+    return lambda spec: replace(spec, generator=replace(getattr(spec, "generator", None), **changes))
+
+
 def with_fields(**changes):
     return lambda spec: replace(spec, **changes)
 
@@ -75,7 +80,7 @@ CHANGES = (
     with_latents(Uniform(low=0.0, high=1.0)),
     with_latents(Uniform(low=1.0, high=9.0)),
     with_latents(TruncatedNormal()),
-    lambda spec: replace(spec, generator=replace(spec.generator, latent_correlation=0.3)),
+    with_data(latent_correlation=0.3),
     with_layout(64, 0.9, 0.4, 2),
     with_layout(144, 0.9, 0.4, 1, **GRID),
     with_layout(144, 0.6, 0.5, 5, **GRID),
