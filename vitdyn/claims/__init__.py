@@ -13,6 +13,7 @@ from vitdyn.claims.claim import (
     Verdict,
     moved,
 )
+from vitdyn.claims.clusters import CLUSTERS_LEFT, CLUSTERS_LOCAL, CLUSTERS_START
 from vitdyn.claims.contrast import CL_LOCAL_LOST, CL_LOSS, CL_TIME, HYBRID_THRESHOLD
 from vitdyn.claims.cosine import COSINE_GAP, COSINE_SPREAD, COSINE_THRESHOLD
 from vitdyn.claims.decorrelation import BARLOW_SCALE
@@ -109,6 +110,9 @@ CLAIMS: tuple[Claim, ...] = (
     SIZES_LARGEST,
     SIZES_AREA,
     SIZES_LEAD,
+    CLUSTERS_LOCAL,
+    CLUSTERS_LEFT,
+    CLUSTERS_START,
 )
 """All claims, in the order in which they are reported."""
 
