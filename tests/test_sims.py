@@ -43,6 +43,7 @@ FEW = {
     "SHRUNK": (4, 16, 32),
     "PLACES": (0, 4),
     "WEIGHTS": (0.0, 0.7, 1.0),
+    "RATIOS": (1.0, 4.0),
     "AXES": AXES[3:4],
     "SEEDS": {"quick": 1},
     "VIT_STEPS": {"quick": 3},

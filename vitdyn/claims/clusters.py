@@ -193,7 +193,7 @@ CLUSTERS_LEFT = Claim(
 
 
 def first_ratio(run: Experiment, trajectory: Trajectory) -> Float[np.ndarray, " seed"]:
-    """Return φ of the global feature over that of the largest local one, of the mean over clusters; all queries alike."""
+    """Return φ of the global feature over that of the largest local one, averaged over clusters: (seed)."""
     spec = run.training
     assert isinstance(spec, Training) and spec.generator.feature_table is not None
     # the layer written plainly: (seed, layer, head, query, feature)
@@ -236,9 +236,8 @@ CLUSTERS_START = Claim(
     source=_OURS,
     note=_NOTE,
     assumptions=(*_SIMULATED, _FIRST_MOVES),
-    surrogate="φ_1 over φ of the largest local area after 12 small steps at P = 32, τ = 10, within 0.12 of the ratio of "
-    "drives; the expected value over seeds, by a 99.9 % interval. Near controls leave variance, or sharing, out of the "
-    "theory.",
+    surrogate="φ_1 over φ of the largest local area after 12 small steps at P = 32, τ = 10, within 0.12 of the ratio "
+    "of drives; the expected value over seeds, by a 99.9 % interval. Near controls leave out variance, or sharing.",
     symbol="φ_1/φ_s",
     predicted=_at_start,
     measure=lambda case, runs: over_seeds(first_ratio(case.runs[0], runs[0])),

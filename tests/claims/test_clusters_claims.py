@@ -1,0 +1,23 @@
+"""A global feature that all clusters share: three claims with their controls, on common runs; verdicts."""
+
+import pytest
+
+from vitdyn.claims import check, clusters
+from vitdyn.experiments import ResultStore
+
+pytestmark = [pytest.mark.verdict, pytest.mark.xdist_group("clusters")]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return ResultStore(tmp_path_factory.mktemp("results"))
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [clusters.CLUSTERS_LOCAL, clusters.CLUSTERS_LEFT, clusters.CLUSTERS_START],
+    ids=lambda one: one.id,
+)
+def test_a_claim_holds_and_its_controls_are_refuted(claim, store):
+    for verdict in check((claim,), store):
+        assert verdict.status == verdict.expected, f"{verdict.case}: {verdict.interval} {verdict.reason}"
