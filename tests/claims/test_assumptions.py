@@ -57,7 +57,7 @@ GRID = {"grid": (12, 12)}
 CHANGES = (
     lambda spec: SIMULATION,
     lambda spec: flow(1e4, 0.9, 0.3, MaskedReconstruction()).training,
-    with_fields(dataset_size=64),
+    with_fields(dataset_size=256),
     with_fields(observables=("loss",)),
     with_fields(model=Transformer()),
     with_fields(model=Transformer(heads=2, initial_scale=3.0, values="scalar", content_queries=True)),
@@ -105,7 +105,7 @@ def changed(case):
         for some in (len(case.runs), 1):
             try:
                 made = tuple(replace(run, training=change(run.training)) for run in case.runs[:some])
-            except (TypeError, ValueError):  # no such field, or no such run
+            except (AttributeError, TypeError, ValueError):  # no such field, or no such run
                 continue
             yield replace(case, runs=made + case.runs[some:])
 

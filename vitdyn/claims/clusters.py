@@ -79,7 +79,9 @@ def _generator(spec: Spec) -> PatchGenerator:
 
 def shared_areas(generator: PatchGenerator) -> list[int]:
     """Return the areas that show one feature in all clusters."""
-    rows = np.array(generator.feature_table if generator.feature_table else np.eye(_CLUSTERS))
+    if generator.feature_table is None:
+        return []
+    rows = np.array(generator.feature_table)
     return [int(area) for area in np.flatnonzero((rows == rows[0]).all(0))]
 
 
@@ -93,18 +95,23 @@ def drives(generator: PatchGenerator, shared: list[int] | None = None) -> Float[
     )
 
 
+def _is_shared(spec: Spec) -> bool:
+    return isinstance(spec, Training) and shared_areas(spec.generator) == [_GLOBAL]
+
+
 def _private_leads(spec: Spec) -> bool:
-    pulled = drives(_generator(spec))
-    return bool((pulled.argmax(1) != _GLOBAL).all())
+    """Return whether no cluster is driven most to the global area, were that shared."""
+    return bool((drives(_generator(spec), [_GLOBAL]).argmax(1) != _GLOBAL).all())
 
 
-_SHARED = assume.every_run(
-    "Clusters share the feature of the global area and no other.",
-    lambda spec: shared_areas(_generator(spec)) == [_GLOBAL],
+_SHARED = assume.every_run("Clusters share the feature of the global area and no other.", _is_shared)
+_PRIVATE_LEADS = assume.every_run(
+    "With a shared global feature a private one has the largest drive at Q = 0.",
+    lambda spec: isinstance(spec, Training) and _private_leads(spec),
 )
-_PRIVATE_LEADS = assume.every_run("At Q = 0 a private feature has the largest drive.", _private_leads)
 _SHARED_LEADS = assume.every_run(
-    "At Q = 0 the shared feature has the largest drive.", lambda spec: not _private_leads(spec)
+    "A shared global feature has the largest drive at Q = 0.",
+    lambda spec: isinstance(spec, Training) and not _private_leads(spec),
 )
 _FIRST_MOVES = assume.every_run(
     f"At most {_FIRST_STEPS} steps.", lambda spec: getattr(spec, "steps", inf) <= _FIRST_STEPS
