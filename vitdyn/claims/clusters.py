@@ -229,7 +229,11 @@ def _as_if_constant(case: Case) -> Interval:
 
 
 def _first_runs(scale: str) -> tuple[Case, ...]:
-    made = {"constant latents": Constant(value=1.0), "latents on [1, 1.5]": Uniform(), "on [0.5, 2]": SPREAD}
+    made: dict[str, Distribution] = {
+        "constant latents": Constant(value=1.0),
+        "latents on [1, 1.5]": Uniform(),
+        "on [0.5, 2]": SPREAD,
+    }
     return tuple(
         Case(name=words, runs=(clusters_run(latents, temperature=10.0, first=True, seeds=_FIRST[scale]),))
         for words, latents in made.items()
