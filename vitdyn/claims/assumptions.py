@@ -73,6 +73,7 @@ THEORYS_DATA = every_run(
     lambda spec: not isinstance(spec, Training) or not spec.generator.departures,
 )
 LATENTS_BOUNDED = every_run("Latents are bounded away from 0.", lambda spec: distribution_of(spec).low > 0)
+LATENTS_VARY = every_run("Latents vary.", lambda spec: distribution_of(spec).low < distribution_of(spec).high)
 # A full simulation always moves Υ; a mean field may hold it at 0.
 POSITIONS_MOVE = every_run(
     "Position correlations move too.", lambda spec: getattr(spec, "position_correlations", True)
