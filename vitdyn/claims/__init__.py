@@ -32,6 +32,7 @@ from vitdyn.claims.masked_prediction import (
     RCMAE_FROZEN,
     SELF_TARGETS,
 )
+from vitdyn.claims.perturbed import COHERENCE_TURN, NOISE_START
 from vitdyn.claims.phases import MAE_ORDER, MAE_PHASE_ONE, MAE_PHASES
 from vitdyn.claims.reconstruction import (
     MAE_GLOBAL_TIME,
@@ -113,6 +114,8 @@ CLAIMS: tuple[Claim, ...] = (
     CLUSTERS_LOCAL,
     CLUSTERS_LEFT,
     CLUSTERS_START,
+    NOISE_START,
+    COHERENCE_TURN,
 )
 """All claims, in the order in which they are reported."""
 
