@@ -44,6 +44,7 @@ FEW = {
     "PLACES": (0, 4),
     "WEIGHTS": (0.0, 0.7, 1.0),
     "RATIOS": (1.0, 4.0),
+    "LEVELS": {"noise": (0.0, 0.4), "coherence": (0.0, 0.9)},
     "AXES": AXES[3:4],
     "SEEDS": {"quick": 1},
     "VIT_STEPS": {"quick": 3},

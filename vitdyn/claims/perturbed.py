@@ -67,7 +67,7 @@ def perturbed_run(
     return Experiment(name=name, training=training)
 
 
-def _training(spec: Spec) -> Training:
+def _training(spec: object) -> Training:
     assert isinstance(spec, Training)
     return spec
 
@@ -116,6 +116,10 @@ _BESIDE_NONE = assume.Assumption(
     sentence="Two runs that differ in noise alone; the second has none.",
     holds=lambda case: len(case.specs) == 2 and _without_noise(case.specs[0]) == case.specs[1],
 )
+_LOCAL_AREAS = assume.every_run(
+    "Two local areas or more, of two patches or more.",
+    lambda spec: assume.sizes_of(spec).local_areas >= 2 and assume.sizes_of(spec).local_size >= 2,
+)
 _SIMULATED = (
     assume.FULL_SIMULATION,
     assume.FRESH_BATCHES,
@@ -123,6 +127,7 @@ _SIMULATED = (
     assume.POSITION_QUERIES,
     assume.MASKS_OF_HALF,
     assume.clusters_exactly(1),
+    _LOCAL_AREAS,
     _RECONSTRUCTION,
     _FIRST_MOVES,
 )
@@ -184,9 +189,9 @@ def _level(spec: Spec) -> float:
 
 
 def _coherent(scale: str) -> tuple[Case, ...]:
-    """Return runs at coherences about the predicted level, at two sizes of the global area."""
+    """Return runs at coherences about the predicted level; at full scale of a larger global area too."""
     cases = []
-    for sizes in (SIZES, (20, 6, 6)):
+    for sizes in (SIZES, (20, 6, 6))[: 1 if scale == "quick" else 2]:
         plain = perturbed_run(MaskedReconstruction(), sizes=sizes, first=True, seeds=_SEEDS[scale])
         level = _level(_training(plain.training))
         runs = tuple(
@@ -229,7 +234,7 @@ COHERENCE_TURN = Claim(
     measure=_crossing,
     cases=_coherent,
     controls=lambda scale: (
-        *moved(_coherent(scale)[:1], _near_level, 0.12, "level + 0.12"),
-        *moved(_coherent(scale)[1:], _near_level, -0.12, "level − 0.12"),
+        *moved(_coherent(scale), _near_level, 0.12, "level + 0.12"),
+        *moved(_coherent(scale), _near_level, -0.12, "level − 0.12"),
     ),
 )
