@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import dropout
 
 import vitdyn as vd
 from vitdyn.dynamics import loop
@@ -68,7 +69,7 @@ def refuse(model, objective=None, **fields):
 
 BAD = {
     "no tensor": (giving(lambda found, _: found.tolist()), "Mine.outputs", "must be a tensor"),
-    "too few features": (giving(lambda found, _: found[..., 1:]), "Mine.outputs.shape", "the shape (1, 4, 16, 3)"),
+    "too few features": (giving(lambda found, _: found[..., 1:]), "Mine.outputs.shape", "the shape (2, 4, 16, 3)"),
     "too few queries": (giving(lambda found, _: found[:, :, 1:]), "Mine.outputs.shape", "must have the shape"),
     "no axis of seeds": (giving(lambda found, _: found[0]), "Mine.outputs.shape", "must have the shape"),
     "another precision": (giving(lambda found, _: found.double()), "Mine.outputs", "must be torch.float32 on cpu"),
@@ -104,12 +105,59 @@ BAD = {
     "maps of another shape": (
         with_methods(attention_maps=lambda self, parameters, batch, visible: parameters.weights[:, None]),
         "Mine.attention_maps.shape",
-        "must have the shape (1, 1, 1, 1, 16, 16): seed, sample, layer, head, query, key",
+        "must have the shape (2, 2, 1, 1, 16, 16): seed, sample, layer, head, query, key",
     ),
     "attention of another shape": (
         with_methods(area_attention=lambda self, parameters, batch, visible: parameters.weights[:, None]),
         "Mine.area_attention.shape",
-        "must have the shape (1, 4, 3, 16): seed, sample, area, query",
+        "must have the shape (2, 4, 3, 16): seed, sample, area, query",
+    ),
+    "maps that are no distributions": (
+        with_methods(
+            attention_maps=lambda self, parameters, batch, visible: parameters.weights[:, None, None, None].expand(
+                -1, batch.count, 1, 1, -1, -1
+            )
+        ),
+        "Mine.attention_maps",
+        "must be distributions over keys",
+    ),
+    "attention that is not finite": (
+        with_methods(
+            area_attention=lambda self, parameters, batch, visible: torch.full((2, 4, 3, 16), torch.nan)
+        ),
+        "Mine.area_attention",
+        "must be finite at the start",
+    ),
+    "streams of another shape": (with_methods(streams=Mixing.outputs), "Mine.streams.shape", "(2, 4, 1, 16)"),
+    "a seed's weights for all": (
+        giving(lambda found, own: found * own.bias[:1, None, None, None].exp()),
+        "Mine.outputs",
+        "must be made of its own parameters alone",
+    ),
+    "a mean over seeds": (giving(lambda found, _: found / found.mean()), "Mine.outputs", "whatever other seeds"),
+    "chance at each call": (giving(lambda found, _: dropout(found, 0.5)), "Mine.outputs", "the same at each call"),
+    "weights changed in place": (
+        giving(lambda found, own: (own.weights.data.mul_(0.9), found)[1]),
+        "Mine.outputs",
+        "must copy what it changes",
+    ),
+    "a view changed in place": (
+        with_methods(
+            outputs=lambda self, parameters, batch, visible: Mixing.outputs(
+                self, parameters, batch, visible.fill_(True)
+            )
+        ),
+        "Mine.outputs",
+        "must copy what it changes",
+    ),
+    "one stream for all seeds": (
+        with_methods(
+            initial=lambda self, generator, streams, like: vd.Parameters(
+                weights=torch.rand(len(streams.seeds), 16, 16, generator=torch.Generator().manual_seed(0))
+            )
+        ),
+        "Mine.initial.weights",
+        "whatever other seeds there are",
     ),
     "no Φ": (with_methods(offers=frozenset({"correlations"})), "parameters", "feature_position and position_position"),
 }  # fmt: skip

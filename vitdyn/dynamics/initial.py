@@ -17,8 +17,16 @@ from vitdyn.dynamics.gradient import loss_gradient
 from vitdyn.dynamics.resources import PRECISIONS
 from vitdyn.dynamics.training import Training
 from vitdyn.models import Correlations, Model, Parameters, as_parameters
-from vitdyn.models.checked import checked_area_attention, checked_maps, checked_outputs
-from vitdyn.models.model import AREA_ATTENTION, ATTENTION_MAPS, CLOSED_FORMS, CORRELATIONS
+from vitdyn.models.checked import (
+    checked_area_attention,
+    checked_maps,
+    checked_outputs,
+    require_distributions,
+    require_finite,
+    require_own_outputs,
+    require_streams,
+)
+from vitdyn.models.model import AREA_ATTENTION, ATTENTION_MAPS, CLOSED_FORMS, CORRELATIONS, STREAMS
 from vitdyn.objectives.contract import first_state
 from vitdyn.seeds import Streams
 
@@ -94,30 +102,45 @@ def warn_of_twin(training: Training) -> None:
 def require_trainable(training: Training, device: torch.device) -> None:
     """Raise ``ValueError`` where a model is not what training needs, or does not go with the objective.
 
-    Before work starts, by a loss and its gradient of one seed on a few samples, where the run will be: a small part of
+    Before work starts, by a loss and its gradient of two seeds on a few samples, where the run will be: a small part of
     a single step. A model whose outputs or attention have another shape, whose numbers are not finite at the start,
-    whose outputs do not depend on its parameters; an objective that reads attention of a model that has none.
+    whose outputs do not depend on its parameters, or on those of another seed, or on chance; an objective that reads
+    attention of a model that has none.
     """
     model = training.trained_model
     if CLOSED_FORMS in model.offers:
         return
-    seeds, dtype = training.seed_numbers[:1], PRECISIONS[training.precision]
+    seeds, dtype = training.seed_numbers[:2], PRECISIONS[training.precision]
     few = BatchSource(
         training.generator, training.objective, seeds, _few_samples(training), None, dtype, device
     )
     parameters, (batch, views) = first_parameters(training, seeds, device), few.training(0, None)
     try:
+        require_own_outputs(model, parameters, batch, views[0])
         with torch.no_grad():
             _require_sound(model, parameters, batch, views[0])
         state = first_state(training.objective, parameters, seeds)
         gradient, _ = loss_gradient(parameters, training.objective, batch, views, state, model=model)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError) as error:
         told = f"fails on {batch.count} samples ({type(error).__name__}: {' '.join(str(error).split())})"
         raise invalid_value("model", model, told) from error
     for name, block in gradient.named().items():
         if not block.isfinite().all():
             words = "the gradient of the loss is not finite at the start"
             raise invalid_value(f"{type(model).__name__}.outputs", f"NaN or infinite in {name}", words)
+    _require_own_start(training, parameters, seeds, device)
+
+
+def _require_own_start(
+    training: Training, parameters: Parameters, seeds: tuple[int, ...], device: torch.device
+) -> None:
+    """Raise ``ValueError`` unless the last seed starts among the others as it does alone."""
+    alone = first_parameters(training, seeds[-1:], device).named()
+    for name, block in parameters.named().items():
+        if name not in alone or not torch.equal(block[-1:], alone[name]):
+            words = "must be the same at each call, whatever other seeds there are: draw from streams.each()"
+            what = f"{type(training.trained_model).__name__}.initial.{name}"
+            raise invalid_value(what, "other numbers of a seed", words)
 
 
 def _few_samples(training: Training) -> int:
@@ -131,12 +154,14 @@ def _few_samples(training: Training) -> int:
 
 def _require_sound(model: Model, parameters: Parameters, batch: PatchBatch, visible: Tensor) -> None:
     """Raise ``ValueError`` unless all that a model offers has its shape, and its outputs are finite."""
-    if not checked_outputs(model, parameters, batch, visible).isfinite().all():
-        raise invalid_value(f"{type(model).__name__}.outputs", "not finite", "must be finite at the start")
+    name = type(model).__name__
+    require_finite(f"{name}.outputs", checked_outputs(model, parameters, batch, visible))
     if ATTENTION_MAPS in model.offers:
-        checked_maps(model, parameters, batch.part(slice(1)), visible[:, :1])
+        require_distributions(model, checked_maps(model, parameters, batch.part(slice(2)), visible[:, :2]))
     if AREA_ATTENTION in model.offers:
-        checked_area_attention(model, parameters, batch, visible)
+        require_finite(f"{name}.area_attention", checked_area_attention(model, parameters, batch, visible))
+    if STREAMS in model.offers:
+        require_streams(model, parameters, batch, visible)
     if CORRELATIONS in model.offers:
         Correlations.of(parameters)
 

@@ -96,6 +96,7 @@ class Model(ABC):
     ) -> Float[Tensor, "seed sample query feature"]:
         """Return F_p of every patch, in the coordinates of ``batch.contents()``; differentiable in the parameters.
 
+        A seed's are made of its own parameters and samples, the same at each call, and nothing given is changed.
         ``visible`` (seed, sample, patch) is true where a patch is shown. What no model may look at is up to the model:
         contents of masked patches are in the batch too. Further coordinates, of positions, may follow the first F;
         objectives do not read them.

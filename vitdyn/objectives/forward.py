@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -130,7 +130,8 @@ class Lazily(Sequence[Tensor]):
 def unchanged(method: str, forward: ForwardPass) -> Iterator[ForwardPass]:
     """Lend a forward pass to a method. Raises ``ValueError`` where it changes it in place: others read it next."""
     batch = forward.batch
-    given = {"batch.latents": batch.latents, "batch.cluster": batch.cluster}
+    parts = {f"batch.{each.name}": getattr(batch, each.name) for each in fields(batch)}
+    given = {name: part for name, part in parts.items() if isinstance(part, Tensor)}
     given |= {f"views[{index}]": view for index, view in enumerate(forward.views)}
     if isinstance(forward.attention, tuple):
         given |= {f"attention[{index}]": part for index, part in enumerate(forward.attention)}
