@@ -7,7 +7,7 @@ each layer attends on the grid. (f) The centre of gravity of (c), 0 in the first
 depths, queries that hold contents, trained values, and blocks as a ViT has them (norm, projections, MLP, positions in
 the stream). Park et al. (2023) found contrast in later layers of ViTs and reconstruction in earlier ones.
 
-Claims: DEPTH-AREA, DEPTH-GLOBAL, DEPTH-ORDER and DEPTH-FIRST, on the same runs; no claim is about the others.
+Claims: DEPTH-AREA, DEPTH-GLOBAL, DEPTH-ORDER and DEPTH-FIRST, on three seeds of their runs; none is about the others.
 Run:    python sims/27_depth.py [--quick | --full] [--redraw]
 Takes:  1 minute on two cores (--full: four layers too, and 24 seeds); on a GPU: not measured.
 """
@@ -15,7 +15,7 @@ Takes:  1 minute on two cores (--full: four layers too, and 24 seeds); on a GPU:
 from dataclasses import replace
 
 from vitdyn.claims.depth import centre_of_gravity, contrast_at_depth, reconstruction_at_depth
-from vitdyn.dynamics import Adam
+from vitdyn.dynamics import Adam, Schedule
 from vitdyn.experiments import Experiment
 from vitdyn.models import Transformer
 from vitdyn.observables import BY_DEPTH
@@ -29,7 +29,7 @@ MADE = {"MAE": reconstruction_at_depth, "CL": contrast_at_depth}
 DEEP = 3
 DEPTHS = {"quick": (2, DEEP), "full": (2, DEEP, 4)}
 FEW = 3
-"""Seeds of other models, of which no claim is judged."""
+"""Seeds, but for the depths with --full: those of the claims."""
 VIT = {
     "norm": True, "mlp": 32, "content_queries": True, "positions": "stream", "values": "projections",
     "key_dimension": 16, "heads": 2, "temperature": 8**0.5, "initial_scale": 0.2,
@@ -53,12 +53,14 @@ def experiments(scale: str) -> dict[Case, Experiment]:
     distance, found = BY_DEPTH["head_attention_distance"], {}
     for loss, make in MADE.items():
         for layers in DEPTHS[scale]:
-            found[loss, f"L = {layers}"] = make(layers, scale)
+            run = make(layers, scale)
+            few = run.training.seed_numbers[: FEW if scale == "quick" else None]
+            found[loss, f"L = {layers}"] = replace(run, training=replace(run.training, seeds=few))
         for words, (layers, fields, rate) in OTHERS.items():
             run = make(layers, scale, model=model_of(layers, fields))
             training = replace(
                 run.training, optimizer=Adam(learning_rate=rate), seeds=run.training.seed_numbers[:FEW],
-                steps=200 if loss == "CL" else 400)  # fmt: skip
+                steps=200 if loss == "CL" else 400, schedule=Schedule(frames=2))  # fmt: skip
             found[loss, words] = replace(run, name=f"{run.name}-{words}", training=training)
         deep = found[loss, f"L = {DEEP}"]
         observables = (*deep.training.observables, distance)

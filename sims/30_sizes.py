@@ -8,7 +8,7 @@ area 2 first, although area 2 is a local one.
 
 Claims: SIZES-LARGEST, SIZES-AREA and SIZES-LEAD, outside their checked runs.
 Run:    python sims/30_sizes.py [--quick | --full] [--redraw]
-Takes:  half a minute on two cores (--quick 4 seeds, --full 32 seeds); on a GPU: not measured.
+Takes:  half a minute on two cores (--full 32 seeds); on a GPU: not measured.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ from vitdyn.theory import reconstruction_drives
 from vitdyn.trajectory import Trajectory
 
 GLOBAL, SECOND = 12, (4, 8, 12, 16, 24, 32, 44)
-SEEDS = {"quick": 4, "default": 8, "full": 32}
+SEEDS = {"quick": 4, "full": 32}
 STEPS = 400
 Case = tuple[str, int]
 
