@@ -274,6 +274,19 @@ WRONG_BATCHES = {
     "latents in numpy": (lambda batch: replace(batch, latents=batch.latents.numpy()), ".latents"),
     "no such cluster": (lambda batch: replace(batch, cluster=batch.cluster + 5), ".cluster"),
     "clusters that are fractions": (lambda batch: replace(batch, cluster=batch.cluster * 0.5), ".cluster"),
+    "latents that are not finite": (lambda batch: replace(batch, latents=batch.latents / 0), ".latents"),
+    "noise of one coordinate": (
+        lambda batch: replace(batch, noise=torch.ones_like(batch.area[..., None], dtype=batch.latents.dtype)),
+        ".noise",
+    ),
+    "no such feature": (
+        lambda batch: replace(batch, area_feature=torch.full_like(batch.latents, 9, dtype=torch.int64)),
+        ".area_feature",
+    ),
+    "a position twice": (
+        lambda batch: replace(batch, layout_position=torch.zeros_like(batch.area)),
+        ".layout_position",
+    ),
 }
 
 

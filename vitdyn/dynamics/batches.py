@@ -101,20 +101,42 @@ def _require_batch(
     if not isinstance(batch, PatchBatch) or batch.layout != layout or batch.seeds != seeds:
         remedy = f"must return a PatchBatch of its layout and the seeds {seeds}"
         raise invalid_value(field, type(batch).__name__, remedy)
+    given = len(seeds), count
     wanted = {
-        "cluster": ((len(seeds), count), torch.int64),
-        "latents": ((len(seeds), count, layout.areas), dtype),
+        "cluster": (given, torch.int64),
+        "latents": ((*given, layout.areas), dtype),
+        "area_feature": ((*given, layout.areas), torch.int64),
+        "layout_position": ((*given, layout.patches), torch.int64),
+        "noise": ((*given, layout.patches, generator.feature_count), dtype),
     }
     for name, (shape, kind) in wanted.items():
         part = getattr(batch, name)
+        if part is None and name not in ("cluster", "latents"):
+            continue
         found = getattr(part, "shape", None), getattr(part, "dtype", None)
         if not isinstance(part, Tensor) or found != (shape, kind):
             raise invalid_value(f"{field}.{name}", found, f"must be a tensor of shape {shape} and of {kind}")
-    if batch.contents_shape[3] != generator.feature_count:
-        remedy = f"must have the {generator.feature_count} coordinates of feature_count"
+        if not part.isfinite().all():
+            raise invalid_value(f"{field}.{name}", "not finite", "must hold finite numbers")
+    _require_numbers(field, batch, generator.feature_count)
+
+
+def _require_numbers(field: str, batch: PatchBatch, features: int) -> None:
+    """Raise ``ValueError`` unless clusters and features are some that there are, and each position is shown once."""
+    layout = batch.layout
+    if batch.contents_shape[3] != features:
+        remedy = f"must have the {features} coordinates of feature_count"
         raise invalid_value(f"{field}.contents_shape", batch.contents_shape, remedy)
-    if not ((batch.cluster >= 0) & (batch.cluster < layout.clusters)).all():
-        raise invalid_value(f"{field}.cluster", batch.cluster, f"must lie in 0 to {layout.clusters - 1}")
+    limits = ("cluster", layout.clusters), ("area_feature", features)
+    for name, limit in limits:
+        part = getattr(batch, name)
+        if part is not None and not ((part >= 0) & (part < limit)).all():
+            found = f"from {part.min()} to {part.max()}"
+            raise invalid_value(f"{field}.{name}", found, f"must lie in 0 to {limit - 1}")
+    place = batch.layout_position
+    if place is not None and not (place.sort(2).values == torch.arange(layout.patches).to(place)).all():
+        words = "must have each position once in a sample"
+        raise invalid_value(f"{field}.layout_position", "others", words)
 
 
 def _require_views(objective: Objective, views: Any, shape: tuple[int, int]) -> None:
