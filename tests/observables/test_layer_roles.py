@@ -1,6 +1,7 @@
 """Layers of depth: what each is to a loss of mean outputs, by theory and by ablation (exact: float64 round-off)."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -86,8 +87,13 @@ def test_masked_patches_hold_what_their_layers_bring_them():
 def test_a_single_layer_is_not_left_out_and_no_layer_of_another_model(complaint):
     assert LAYER_ROLES["rise_without_layer"].of(state_of(deep(1), MAE)).isnan().all()
     state = state_of(deep(1), MAE)
-    with complaint("model", "must be a Transformer"):
-        LAYER_ROLES["rise_without_layer"].of(replace(state, model=vd.OneLayer()))
+
+    class Own(vd.Transformer):
+        """A subclass may have parameters beside those of layers."""
+
+    for model, role in product((vd.OneLayer(), Own()), ("rise_without_layer", "rise_of_uniform_layer")):
+        with complaint("model", "must be a Transformer"):
+            LAYER_ROLES[role].of(replace(state, model=model))
 
 
 @pytest.mark.parametrize("objective", [MAE, CL], ids=["mae", "cl"])

@@ -38,9 +38,11 @@ def _restored(state: ModelState) -> Float[Tensor, "seed layer"]:
 
 
 def _transformer(state: ModelState) -> Transformer:
-    if not isinstance(state.model, Transformer):
-        raise invalid_value("model", state.model.name, "must be a Transformer, of which layers can be taken")
-    return state.model
+    model = state.model
+    # of a subclass further tensors may have other axes than that of layers
+    if type(model) is not Transformer:
+        raise invalid_value("model", model.name, "must be a Transformer, of which layers can be taken")
+    return model
 
 
 def _without_layer(state: ModelState) -> Altered:
