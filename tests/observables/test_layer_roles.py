@@ -96,6 +96,21 @@ def test_a_single_layer_is_not_left_out_and_no_layer_of_another_model(complaint)
             LAYER_ROLES[role].of(replace(state, model=model))
 
 
+def test_a_teacher_keeps_the_layers_that_its_student_is_without():
+    """A layer is left out, too, where its values are 0: the stream goes on as it was."""
+    objective = vd.objectives.Data2Vec()
+    state = state_of(deep(2, values="scalar"), objective, phi=0.7)
+    carried = objective.initial_state(state.parameters, vd.seeds.Streams((0,), "objective"))
+    state = replace(state, forward=replace(state.forward, state=carried))
+    rises = LAYER_ROLES["rise_without_layer"].of(state)
+    for layer in range(2):
+        blocks = {name: block.clone() for name, block in state.parameters.named().items()}
+        blocks["value"][:, layer] = 0.0
+        given = state.parameters.rebuilt(blocks), state.batch, state.views, carried
+        found = objective.loss(forward_pass(*given, model=state.model)) - objective.loss(state.forward)
+        np.testing.assert_allclose(rises[:, layer], found, **ROUND_OFF)
+
+
 @pytest.mark.parametrize("objective", [MAE, CL], ids=["mae", "cl"])
 def test_without_a_residual_queries_stay_alike_and_later_layers_as_they_are(objective):
     generator = vd.PatchGenerator(layout=vd.PatchLayout.from_sizes([4, 2, 2], clusters=2))

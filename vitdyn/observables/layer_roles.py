@@ -15,7 +15,8 @@ from vitdyn._errors import invalid_value, require_choice
 from vitdyn.models import Parameters, Transformer
 from vitdyn.models.model import STREAMS
 from vitdyn.objectives.contract import loss_of
-from vitdyn.objectives.model_pass import model_pass
+from vitdyn.objectives.forward import ForwardPass
+from vitdyn.objectives.model_pass import ModelPass, model_pass
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.state import ModelState
 
@@ -68,7 +69,16 @@ def _rises(state: ModelState, altered: Callable[[ModelState], Altered]) -> Float
     objective, forward = state.objective, state.forward
     whole = loss_of(objective, forward)
     passes = (model_pass(*each, state.batch, state.views, forward.state) for each in altered(state))
-    return torch.stack([loss_of(objective, each) - whole for each in passes], 1)
+    return torch.stack([loss_of(objective, _beside_teacher(forward, each)) - whole for each in passes], 1)
+
+
+def _beside_teacher(whole: ForwardPass, altered: ModelPass) -> ModelPass:
+    """Return the pass of an altered model, to which a teacher is seen through all layers that it has."""
+    return replace(
+        altered,
+        attend=whole.attend,
+        see=lambda teacher, view: altered.outputs(view) if teacher is None else whole.outputs(view, teacher),
+    )
 
 
 def _rise_without_layer(state: ModelState) -> Float[Tensor, "seed layer"]:
