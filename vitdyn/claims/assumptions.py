@@ -11,6 +11,7 @@ import numpy as np
 from vitdyn.claims.claim import Assumption, Case
 from vitdyn.data import AreaSizes, Distribution
 from vitdyn.dynamics import Training
+from vitdyn.models import Transformer
 from vitdyn.models.model import CLOSED_FORMS
 from vitdyn.reduced import ExactReduction, MeanField
 
@@ -80,6 +81,16 @@ POSITIONS_MOVE = every_run(
 )
 
 
+def of_transformer(sentence: str, met: Callable[[Transformer], bool]) -> Assumption:
+    """Return the assumption that every run trains a ``Transformer`` that meets a condition."""
+
+    def holds(spec: Spec) -> bool:
+        model = getattr(spec, "model", None)
+        return isinstance(model, Transformer) and met(model)
+
+    return every_run(sentence, holds)
+
+
 def latents_of_kind(*kinds: type, words: str) -> Assumption:
     """Return the assumption that the latents follow one of these distributions."""
     return every_run(f"Latents: {words}.", lambda spec: isinstance(distribution_of(spec), kinds))
@@ -142,6 +153,8 @@ def global_exponent(low: float, high: float) -> Assumption:
 
 
 MASKS_OF_HALF = every_run("Mask ratio 0.5.", lambda spec: getattr(spec.objective, "mask_ratio", None) == 0.5)
+SIMULATED = FULL_SIMULATION, FRESH_BATCHES, LATENTS_BOUNDED, POSITION_QUERIES, MASKS_OF_HALF
+"""What claims on simulations in the theory's setting have in common."""
 CONTRASTING = every_run(
     "Objectives contrast, at some τ.", lambda spec: hasattr(spec.objective, "temperature")
 )

@@ -121,11 +121,7 @@ _FIRST_MOVES = assume.every_run(
 )
 _SIMULATED = (
     assume.ONE_RUN,
-    assume.FULL_SIMULATION,
-    assume.FRESH_BATCHES,
-    assume.LATENTS_BOUNDED,
-    assume.POSITION_QUERIES,
-    assume.MASKS_OF_HALF,
+    *assume.SIMULATED,
     assume.ENOUGH_CLUSTERS,
     _SHARED,
 )

@@ -136,11 +136,7 @@ _AT_ITS_TEMPERATURE = assume.every_run(
     "Contrast has τ = 4^L, and 1 without a residual.", _is_at_its_temperature
 )
 _ON_SIMULATIONS = (
-    assume.FULL_SIMULATION,
-    assume.FRESH_BATCHES,
-    assume.LATENTS_BOUNDED,
-    assume.POSITION_QUERIES,
-    assume.MASKS_OF_HALF,
+    *assume.SIMULATED,
     assume.ENOUGH_CLUSTERS,
     assume.THEORYS_RANGE,
     assume.every_run("Two layers or more of identity values.", lambda spec: _is_deep(_model(spec))),

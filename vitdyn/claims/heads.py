@@ -119,22 +119,14 @@ def _is_below_disorder(spec: Spec) -> bool:
     return model is not None and model.initial_scale < disorder_size(sizes, assume.distribution_of(spec)).low
 
 
-_HEADS = assume.every_run(
-    "One layer of two heads or more.",
-    lambda spec: (model := _heads_of(spec)) is not None and model.layers == 1 and model.heads > 1,
+_HEADS = assume.of_transformer(
+    "One layer of two heads or more.", lambda model: model.layers == 1 and model.heads > 1
 )
-_SHARED = assume.every_run(
-    "Values are the identity.",
-    lambda spec: (model := _heads_of(spec)) is not None and model.values == "identity",
-)
+_SHARED = assume.of_transformer("Values are the identity.", lambda model: model.values == "identity")
 _ORDERED = assume.every_run("σ is below that of disorder.", _is_below_disorder)
 _ASSUMED = (
     assume.ONE_RUN,
-    assume.FULL_SIMULATION,
-    assume.FRESH_BATCHES,
-    assume.POSITION_QUERIES,
-    assume.LATENTS_BOUNDED,
-    assume.MASKS_OF_HALF,
+    *assume.SIMULATED,
     _HEADS,
 )
 

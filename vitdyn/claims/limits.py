@@ -77,11 +77,7 @@ def at_the_end(attention: Callable[[Trajectory], np.ndarray]) -> Callable[..., M
 
 _ON_SIMULATIONS = (
     assume.ONE_RUN,
-    assume.FULL_SIMULATION,
-    assume.FRESH_BATCHES,
-    assume.LATENTS_BOUNDED,
-    assume.POSITION_QUERIES,
-    assume.MASKS_OF_HALF,
+    *assume.SIMULATED,
     assume.patches_at_least(256),
     assume.THEORYS_RANGE,
 )

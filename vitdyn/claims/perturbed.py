@@ -121,11 +121,7 @@ _LOCAL_AREAS = assume.every_run(
     lambda spec: assume.sizes_of(spec).local_areas >= 2 and assume.sizes_of(spec).local_size >= 2,
 )
 _SIMULATED = (
-    assume.FULL_SIMULATION,
-    assume.FRESH_BATCHES,
-    assume.LATENTS_BOUNDED,
-    assume.POSITION_QUERIES,
-    assume.MASKS_OF_HALF,
+    *assume.SIMULATED,
     assume.clusters_exactly(1),
     _LOCAL_AREAS,
     _RECONSTRUCTION,

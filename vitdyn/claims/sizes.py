@@ -43,11 +43,7 @@ _OUTSIDE_RANGE = assume.every_run(
 )
 _SIMULATED = (
     assume.ONE_RUN,
-    assume.FULL_SIMULATION,
-    assume.FRESH_BATCHES,
-    assume.LATENTS_BOUNDED,
-    assume.POSITION_QUERIES,
-    assume.MASKS_OF_HALF,
+    *assume.SIMULATED,
     _OUTSIDE_RANGE,
 )
 _FIRST_MOVES = assume.every_run(

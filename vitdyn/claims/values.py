@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from vitdyn.claims import assumptions as assume
-from vitdyn.claims.assumptions import Spec
 from vitdyn.claims.claim import Case, Claim, Control, Measurement, moved
 from vitdyn.claims.flows import always
 from vitdyn.claims.judgement import over_seeds
@@ -129,33 +128,15 @@ def _cases(objective: Objective, scale: str) -> tuple[Case, ...]:
     return quick if scale == "quick" else (*quick, *more)
 
 
-def _model_of(spec: Spec) -> Transformer | None:
-    model = getattr(spec, "model", None)
-    return model if isinstance(model, Transformer) else None
-
-
-_ONE_HEAD = assume.every_run(
-    "One layer of one head.",
-    lambda spec: (model := _model_of(spec)) is not None and model.layers == model.heads == 1,
-)
-_TRAINED = assume.every_run(
-    "Values are trained.",
-    lambda spec: (model := _model_of(spec)) is not None and model.values in ("scalar", "matrix"),
-)
-_VARIED = assume.every_run(
-    "Latents vary.", lambda spec: assume.distribution_of(spec).high > assume.distribution_of(spec).low
-)
+_ONE_HEAD = assume.of_transformer("One layer of one head.", lambda model: model.layers == model.heads == 1)
+_TRAINED = assume.of_transformer("Values are trained.", lambda model: model.values in ("scalar", "matrix"))
 _PLAIN = assume.every_run(
     "Plain gradient descent.",
     lambda spec: isinstance(spec, Training) and isinstance(spec.resolved_optimizer, GradientDescent),
 )
 _ASSUMED = (
     assume.ONE_RUN,
-    assume.FULL_SIMULATION,
-    assume.FRESH_BATCHES,
-    assume.POSITION_QUERIES,
-    assume.LATENTS_BOUNDED,
-    assume.MASKS_OF_HALF,
+    *assume.SIMULATED,
     _ONE_HEAD,
     _TRAINED,
 )
@@ -190,7 +171,7 @@ def _identity(scale: str) -> Control:
 
 def _constant(scale: str) -> Control:
     case = _case(_CL, "gap-positive", scale, latents=Constant(value=1.25))
-    return Control(name=f"{case.name}, z = 1.25", runs=case.runs, removes=_VARIED)
+    return Control(name=f"{case.name}, z = 1.25", runs=case.runs, removes=assume.LATENTS_VARY)
 
 
 VALUES_SPREAD = Claim(
@@ -201,7 +182,7 @@ VALUES_SPREAD = Claim(
     note="claims.md#values-spread",
     assumptions=(
         *_ASSUMED,
-        _VARIED,
+        assume.LATENTS_VARY,
         assume.THEORYS_RANGE,
         assume.ENOUGH_CLUSTERS,
         assume.recording("area_attention"),
