@@ -91,6 +91,11 @@ def of_transformer(sentence: str, met: Callable[[Transformer], bool]) -> Assumpt
     return every_run(sentence, holds)
 
 
+WRITTEN_PLAINLY = of_transformer(
+    "The theory's layer, written plainly: Φ is read off its last state.", lambda model: model == Transformer()
+)
+
+
 def latents_of_kind(*kinds: type, words: str) -> Assumption:
     """Return the assumption that the latents follow one of these distributions."""
     return every_run(f"Latents: {words}.", lambda spec: isinstance(distribution_of(spec), kinds))

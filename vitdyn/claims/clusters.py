@@ -250,7 +250,7 @@ CLUSTERS_START = Claim(
     "correlation falls where they are constant, and beside the largest private one moves as contrast_drives says.",
     source=_OURS,
     note=_NOTE,
-    assumptions=(*_SIMULATED, _FIRST_MOVES),
+    assumptions=(*_SIMULATED, assume.WRITTEN_PLAINLY, _FIRST_MOVES),
     surrogate="φ_1 over φ of the largest local area after 12 small steps at P = 32, τ = 10, within 0.12 of the ratio "
     "of drives; the expected value over seeds, by a 99.9 % interval. Near controls leave out variance, or sharing.",
     symbol="φ_1/φ_s",

@@ -122,6 +122,7 @@ _LOCAL_AREAS = assume.every_run(
 )
 _SIMULATED = (
     *assume.SIMULATED,
+    assume.WRITTEN_PLAINLY,
     assume.clusters_exactly(1),
     _LOCAL_AREAS,
     _RECONSTRUCTION,
