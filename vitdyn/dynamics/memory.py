@@ -53,8 +53,8 @@ def _estimate(training: Training, device: str, samples: int, evaluation_samples:
     if is_layer(training):
         stored = plan_of(training, device).stored_numbers(samples, evaluation_samples, views)
     else:
-        numbers_of = training.trained_model.stored_numbers
-        stored = max(numbers_of(layout, samples, views), numbers_of(layout, evaluation_samples, 0))
+        numbers_of, sizes = training.trained_model.stored_numbers, (patches, training.generator.feature_count)
+        stored = max(numbers_of(*sizes, samples, views), numbers_of(*sizes, evaluation_samples, 0))
     by_area, maps = FRAME_ARRAYS[device]
     frame = by_area * evaluation_samples * areas * patches + maps * patches**2
     copy = (1 + carried) * blocks

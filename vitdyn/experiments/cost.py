@@ -100,8 +100,9 @@ def work(group: ReplicaBatch) -> Counter[str]:
     )
     if not is_layer(training):
         model, views = training.trained_model, training.objective.view_count
-        kept = model.stored_numbers(layout, training.batch_size, views)
-        seen = model.stored_numbers(layout, training.evaluation_samples, 0)
+        sizes = layout.patches, training.generator.feature_count
+        kept = model.stored_numbers(*sizes, training.batch_size, views)
+        seen = model.stored_numbers(*sizes, training.evaluation_samples, 0)
         return common + Counter(
             {
                 "model: layer": training.steps * views * model.layers,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value
 from vitdyn._registry import hyphened
-from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
+from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.kernels import Parameters
 from vitdyn.seeds import Streams
 
@@ -125,9 +125,12 @@ class Model(ABC):
     def check(self, generator: PatchGenerator) -> None:  # noqa: B027  (most models can be made for any data)
         """Raise ``ValueError`` where the model cannot be made for such data."""
 
-    def stored_numbers(self, layout: PatchLayout, samples: int, views: int = 1) -> int:
-        """Return about how many numbers a seed keeps for the gradient of so many views, or, of none, for all maps."""
-        return (2 + 2 * views) * samples * layout.patches**2
+    def stored_numbers(self, patches: int, features: int, samples: int, views: int = 1) -> int:
+        """Return about how many numbers a seed keeps for the gradient of so many views, or, of none, for all maps.
+
+        Patches have F = ``features`` coordinates.
+        """
+        return (2 + 2 * views) * samples * patches * max(patches, features)
 
     def describe(self) -> str:
         """Return what the model is, in a few words: its name, and the fields that are not at their defaults."""

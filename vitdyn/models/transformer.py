@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from vitdyn._errors import invalid_value, require_boolean, require_choice, require_integer, require_real
-from vitdyn.data import PatchBatch, PatchGenerator, PatchLayout
+from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.kernels import Parameters, as_parameters
 from vitdyn.models.model import Model
 from vitdyn.seeds import Streams
@@ -177,13 +177,12 @@ class Transformer(Model):
         """Return the stream after every layer."""
         return torch.stack([stream for _, stream in self._layers(parameters, batch, visible)], 2)
 
-    def stored_numbers(self, layout: PatchLayout, samples: int, views: int = 1) -> int:
+    def stored_numbers(self, patches: int, features: int, samples: int, views: int = 1) -> int:
         """Return about how many numbers a seed keeps for the gradient of so many views, or, of none, for all maps.
 
         A layer keeps the map of each head and, of a stream that holds positions, what each head reads off it; while one
         layer is gone back through there are two more of each.
         """
-        patches, features = layout.patches, layout.clusters * layout.areas
         in_stream = self.positions == "stream"
         width = features + patches * in_stream
         # torch copies what heads share where it multiplies by something that they do not

@@ -56,7 +56,7 @@ def image_representation(
             lambda part, seen: checked_outputs(model, parameters, part, seen).mean(2),
             batch,
             visible,
-            model.stored_numbers(batch.layout, 1),
+            model.stored_numbers(*batch.contents_shape[2:], 1),
         )
     check_batch(layer, batch, visible)
     means = _in_parts(
