@@ -10,7 +10,7 @@ figures: $(COMPILED)
 	$(VENV)/bin/vitdyn figures --out figures --results results $(FIGURES)
 
 test: $(COMPILED)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+	$(NICE) $(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
 # to count lines takes as long again as the tests
 coverage: $(COMPILED)

@@ -452,5 +452,5 @@ class TestBadBatches:
                     function(model, batch, bad)
             with complaint("latents", "3 axes"):
                 function(model, replace(batch, latents=batch.latents[0]), visible)
-            with complaint("correlations", "must be a Correlations"):
+            with complaint("correlations", "must be a "):
                 function(None, batch, visible)

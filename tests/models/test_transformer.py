@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 import pytest
 import torch
-from literal import literal
+from literal_transformer import literal
 
 from vitdyn.data import PatchGenerator, PatchLayout, Uniform
 from vitdyn.dynamics import Adam, Schedule, Training, loss_gradient, simulate, simulate_grid
