@@ -140,7 +140,7 @@ class TestDivergence:
         with pytest.raises(DivergenceError) as caught:
             simulate_grid(cells)
         assert re.fullmatch(
-            r"step [23], cell 1, seed 1; step [23], cell 4, seed 3: the correlations are not finite; "
+            r"step [23], cell 1, seed 1; step [23], cell 4, seed 3: the parameters are not finite; "
             r"take a smaller learning rate or precision='float64'",
             str(caught.value),
         )

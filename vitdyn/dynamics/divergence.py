@@ -14,7 +14,7 @@ from vitdyn.trajectory import Trajectory
 
 
 class DivergenceError(ArithmeticError):
-    """A run whose correlations stopped being finite numbers; says at which step, for which seed.
+    """A run whose parameters stopped being finite numbers; says at which step, for which seed.
 
     ``lost`` has step and seed for each cell that diverged. Of a grid, all other cells are finished first:
     ``trajectories`` has those of all cells in their order, None for one that diverged. It is empty for a single run.
@@ -32,7 +32,7 @@ class DivergenceError(ArithmeticError):
             for cell, (step, seed) in sorted(lost.items())
         )
         super().__init__(
-            f"{where}: the correlations are not finite; take a smaller learning rate or precision='float64'"
+            f"{where}: the parameters are not finite; take a smaller learning rate or precision='float64'"
         )
 
 

@@ -99,6 +99,7 @@ def _model_gradient(
     views: Views,
     state: ObjectiveState,
 ) -> tuple[Parameters, ForwardPass]:
+    """Return the gradient by autograd, without weight decay."""
     # what the objective remembers it may read off the pass after the model has moved in place
     kept = parameters.map(torch.clone) if has_state(objective) else parameters
     leaves = kept.map(lambda block: block.detach().requires_grad_())

@@ -164,13 +164,3 @@ def _require_sound(model: Model, parameters: Parameters, batch: PatchBatch, visi
         require_streams(model, parameters, batch, visible)
     if CORRELATIONS in model.offers:
         Correlations.of(parameters)
-
-
-def named_shapes(parameters: Parameters) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor without its axis of seeds, by name."""
-    return {name: tuple(block.shape[1:]) for name, block in parameters.named().items()}
-
-
-def is_finite(block: Tensor, training: Training) -> bool:
-    """Return whether all numbers are finite in a training's precision."""
-    return bool(block.to(PRECISIONS[training.precision]).isfinite().all())
