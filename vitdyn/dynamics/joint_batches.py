@@ -54,6 +54,12 @@ class SourcesByKey:
         together = parts[0] if len(parts) == 1 else torch.cat(parts)
         return together if self.index is None else together[self.index]
 
+    def join_batches(self, parts: list[PatchBatch], seeds: tuple[int, ...]) -> PatchBatch:
+        """Return the batch of the rows, which have these seeds, of what the sources drew."""
+        if len(parts) == 1 and self.index is None:  # as at every step of a run of one cell
+            return parts[0]
+        return parts[0].map(lambda *tensors: self.join(list(tensors)), *parts[1:], seeds=seeds)
+
 
 class JointSource:
     """Where the batches of the seeds that train together come from.
@@ -80,9 +86,7 @@ class JointSource:
 
     def _draw(self, step: int, samples: int, purpose: str) -> tuple[PatchBatch, Views]:
         parts = [source.fresh(step, samples, purpose) for source in self._samples.sources]
-        batch = parts[0].map(
-            lambda *tensors: self._samples.join(list(tensors)), *parts[1:], seeds=self.rows.seeds
-        )
+        batch = self._samples.join_batches(parts, self.rows.seeds)
         views = zip(*(source.views(step, samples, purpose) for source in self._views.sources), strict=True)
         shown = tuple(self._views.join(list(view)) for view in views)
         return batch, shown

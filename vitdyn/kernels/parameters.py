@@ -184,6 +184,10 @@ class Correlations(Parameters):
         """K · N: outputs are sums of features."""
         return self.feature_position.shape[2] * self.feature_position.shape[3]
 
+    def named(self) -> dict[str, Tensor]:
+        """Return the blocks that exist, by name."""
+        return {name: block for name, block in vars(self).items() if block is not None}
+
     def rebuilt(self, blocks: Mapping[str, Tensor]) -> Correlations:
         """Return correlations made of other blocks."""
         return Correlations(**blocks)
