@@ -174,7 +174,7 @@ class TestDivergence:
             assert len(done) == before
 
     def test_a_single_run_says_where(self, cells):
-        with pytest.raises(DivergenceError, match=r"\Astep [23], seed 1: the correlations") as caught:
+        with pytest.raises(DivergenceError, match=r"\Astep [23], seed 1: the parameters") as caught:
             simulate(cells[1])
         assert caught.value.trajectories == ()
 

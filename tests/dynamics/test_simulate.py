@@ -248,7 +248,7 @@ class TestDivergence:
         with pytest.raises(DivergenceError) as caught:
             simulate(training)
         found = re.fullmatch(
-            r"step (\d+), seed 3: the correlations .* smaller learning rate .*", str(caught.value)
+            r"step (\d+), seed 3: the parameters .* smaller learning rate .*", str(caught.value)
         )
         last = int(found[1]) - 1
         assert last in (1, 2)

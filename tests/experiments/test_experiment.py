@@ -319,7 +319,7 @@ def diverging(experiment, name):
 def test_a_diverging_experiment_loses_no_other(several, experiment, tmp_path):
     """The others are saved, and found again; the error names the experiment."""
     wild, store = diverging(experiment, "wild"), ResultStore(tmp_path)
-    with pytest.raises(DivergenceError, match=r"\Astep \d, wild, seed 3: the correlations") as caught:
+    with pytest.raises(DivergenceError, match=r"\Astep \d, wild, seed 3: the parameters") as caught:
         store.all([several[0], wild, *several[1:]])
     assert [found is None for found in caught.value.trajectories] == [False, True, False, False]
     for each in several:
