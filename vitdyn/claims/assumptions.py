@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from math import inf
 
 import numpy as np
 
@@ -81,12 +82,23 @@ POSITIONS_MOVE = every_run(
 )
 
 
+def steps_at_most(most: int) -> Assumption:
+    """Return the assumption that no run takes more steps than this; a flow takes none."""
+    return every_run(f"At most {most} steps.", lambda spec: getattr(spec, "steps", inf) <= most)
+
+
+def transformer_of(spec: Spec) -> Transformer | None:
+    """Return the ``Transformer`` that a run names, None where it names none."""
+    model = getattr(spec, "model", None)
+    return model if isinstance(model, Transformer) else None
+
+
 def of_transformer(sentence: str, met: Callable[[Transformer], bool]) -> Assumption:
     """Return the assumption that every run trains a ``Transformer`` that meets a condition."""
 
     def holds(spec: Spec) -> bool:
-        model = getattr(spec, "model", None)
-        return isinstance(model, Transformer) and met(model)
+        model = transformer_of(spec)
+        return model is not None and met(model)
 
     return every_run(sentence, holds)
 

@@ -20,6 +20,7 @@ from vitdyn.dynamics import GradientDescent, Schedule, Training
 from vitdyn.experiments import Experiment
 from vitdyn.models import Transformer
 from vitdyn.objectives import Contrastive
+from vitdyn.observables import least_area_attention
 from vitdyn.theory import contrast_drives
 from vitdyn.trajectory import Trajectory
 
@@ -116,9 +117,7 @@ _SHARED_LEADS = assume.every_run(
     "A shared global feature has the largest drive at Q = 0.",
     lambda spec: isinstance(spec, Training) and not _private_leads(spec),
 )
-_FIRST_MOVES = assume.every_run(
-    f"At most {_FIRST_STEPS} steps.", lambda spec: getattr(spec, "steps", inf) <= _FIRST_STEPS
-)
+_FIRST_MOVES = assume.steps_at_most(_FIRST_STEPS)
 _SIMULATED = (
     assume.ONE_RUN,
     *assume.SIMULATED,
@@ -128,8 +127,7 @@ _SIMULATED = (
 
 
 def _to_largest_local(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
-    least = trajectories[0].final["area_attention"].sel(statistic="minimum").isel(key_area=_LARGEST)
-    return over_seeds(least.min((CLUSTER, QUERY_AREA)).to_numpy())
+    return over_seeds(least_area_attention(trajectories[0], _LARGEST)[-1])
 
 
 def _spread_run(scale: str, **options: Any) -> Experiment:

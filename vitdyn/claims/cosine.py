@@ -51,9 +51,7 @@ _COMPARED = assume.every_run(
 _COSINES = assume.every_run(
     "Outputs are made unit vectors.", lambda spec: bool(getattr(spec.objective, "normalise", False))
 )
-_MOVES_FIRST = assume.every_run(
-    f"At most {_FIRST_STEPS} steps.", lambda spec: getattr(spec, "steps", inf) <= _FIRST_STEPS
-)
+_MOVES_FIRST = assume.steps_at_most(_FIRST_STEPS)
 _AS_OFTEN = assume.Assumption(sentence="At least two runs.", holds=lambda case: len(case.runs) > 1)
 
 

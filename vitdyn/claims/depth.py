@@ -102,8 +102,7 @@ def _over_depths(scale: str, make: Callable[[int, str], tuple[Experiment, ...]])
 
 
 def _model(spec: Spec) -> Transformer:
-    model = getattr(spec, "model", None)
-    return model if isinstance(model, Transformer) else Transformer()
+    return assume.transformer_of(spec) or Transformer()
 
 
 def _layers(case: Case) -> int:

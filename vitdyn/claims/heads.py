@@ -108,13 +108,8 @@ def _layout(gap: str, clusters: int) -> PatchLayout:
     return PatchLayout.from_exponents(_PATCHES, *_EXPONENTS[gap], clusters=clusters)
 
 
-def _heads_of(spec: Spec) -> Transformer | None:
-    model = getattr(spec, "model", None)
-    return model if isinstance(model, Transformer) else None
-
-
 def _is_below_disorder(spec: Spec) -> bool:
-    model = _heads_of(spec)
+    model = assume.transformer_of(spec)
     sizes = assume.sizes_of(spec)
     return model is not None and model.initial_scale < disorder_size(sizes, assume.distribution_of(spec)).low
 
@@ -253,7 +248,7 @@ _Z = Constant(value=1.25)
 
 
 def _is_small(spec: Spec) -> bool:
-    model, sizes = _heads_of(spec), assume.sizes_of(spec)
+    model, sizes = assume.transformer_of(spec), assume.sizes_of(spec)
     # an area of one patch has no key for its own query, and no distance
     if model is None or sizes.local_size < 2:
         return False
@@ -285,7 +280,7 @@ def _partings(scale: str) -> tuple[Case, ...]:
 def _size_of(case: Case) -> float:
     """Return σ/σ_part, the predicted distance."""
     (spec,) = case.specs
-    model = _heads_of(spec)
+    model = assume.transformer_of(spec)
     assert model is not None
     return model.initial_scale / float(parting_size(assume.sizes_of(spec), _Z))
 

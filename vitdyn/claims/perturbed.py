@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf
 
 import numpy as np
 from jaxtyping import Float
@@ -106,9 +105,7 @@ def _without_noise(spec: Spec) -> Spec:
     return replace(spec, generator=replace(spec.generator, noise=0.0))
 
 
-_FIRST_MOVES = assume.every_run(
-    f"At most {_FIRST_STEPS} steps.", lambda spec: getattr(spec, "steps", inf) <= _FIRST_STEPS
-)
+_FIRST_MOVES = assume.steps_at_most(_FIRST_STEPS)
 _RECONSTRUCTION = assume.every_run(
     "Masked reconstruction.", lambda spec: isinstance(spec.objective, MaskedReconstruction)
 )

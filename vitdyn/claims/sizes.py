@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-import numpy as np
-
 from vitdyn.claims import assumptions as assume
 from vitdyn.claims.claim import Case, Claim, Control, Interval, Measurement
 from vitdyn.claims.flows import around
@@ -16,7 +14,7 @@ from vitdyn.data import PatchGenerator, PatchLayout
 from vitdyn.dynamics import GradientDescent, Schedule, Training
 from vitdyn.experiments import Experiment
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Objective
-from vitdyn.observables import least_own_area_attention
+from vitdyn.observables import least_area_attention, least_own_area_attention
 from vitdyn.theory import competitor_gap, reconstruction_drives
 from vitdyn.trajectory import Trajectory
 
@@ -46,9 +44,7 @@ _SIMULATED = (
     *assume.SIMULATED,
     _OUTSIDE_RANGE,
 )
-_FIRST_MOVES = assume.every_run(
-    f"At most {_FIRST} steps of gradient descent.", lambda spec: getattr(spec, "steps", inf) <= _FIRST
-)
+_FIRST_MOVES = assume.steps_at_most(_FIRST)
 
 
 def _is_outside(layout: PatchLayout) -> bool:
@@ -86,17 +82,11 @@ def _controls(cases: tuple[Case, ...], removes: assume.Assumption | None = None)
     return tuple(Control(name=case.name, runs=case.runs, removes=removes) for case in cases)
 
 
-def largest_area_attention(trajectory: Trajectory, sizes: tuple[int, ...]) -> np.ndarray:
-    """Return the attention that the least attending position gives the largest area: (frame, seed)."""
-    least = trajectory["area_attention"].sel(statistic="minimum").isel(key_area=int(np.argmax(sizes)))
-    return least.min(("cluster", "query_area")).to_numpy()
-
-
 def _to_largest(case: Case, trajectories: tuple[Trajectory, ...]) -> Measurement:
     spec = case.specs[0]
     assert isinstance(spec, Training)
-    sizes = tuple(spec.generator.layout.sizes[0].tolist())
-    return over_seeds(largest_area_attention(trajectories[0], sizes)[-1])
+    largest = int(spec.generator.layout.sizes[0].argmax())
+    return over_seeds(least_area_attention(trajectories[0], largest)[-1])
 
 
 SIZES_LARGEST = Claim(

@@ -12,6 +12,7 @@ from vitdyn.observables.layer_roles import LAYER_ROLES
 from vitdyn.observables.learned import (
     attention_moved,
     learned_regime,
+    least_area_attention,
     least_global_attention,
     least_own_area_attention,
     local_own_area_attention,
@@ -42,6 +43,7 @@ __all__ = [
     "depth_observables",
     "image_representation",
     "learned_regime",
+    "least_area_attention",
     "least_global_attention",
     "least_own_area_attention",
     "local_own_area_attention",

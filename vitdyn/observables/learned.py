@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vitdyn._axes import CLUSTER, GLOBAL_AREA, QUERY_AREA
-from vitdyn._errors import as_tuple, require_kind, require_real, require_sequence
+from vitdyn._axes import CLUSTER, GLOBAL_AREA, KEY_AREA, QUERY_AREA
+from vitdyn._errors import as_tuple, require_integer, require_kind, require_real, require_sequence
 from vitdyn.trajectory import Trajectory
 
 REGIMES = ("local", "global", "spread", "other", "mixed", "collapsed", "unmoved")
@@ -51,8 +51,15 @@ def least_own_area_attention(trajectory: Trajectory) -> Float[np.ndarray, "frame
 
 def least_global_attention(trajectory: Trajectory) -> Float[np.ndarray, "frame seed"]:
     """Return the least attention to the global area of any position, each in its mean over samples."""
+    return least_area_attention(trajectory, GLOBAL_AREA)
+
+
+def least_area_attention(trajectory: Trajectory, area: int) -> Float[np.ndarray, "frame seed"]:
+    """Return the least attention to an area, by its index, of any position, each in its mean over samples."""
     require_kind("trajectory", trajectory, Trajectory)
-    least = trajectory["area_attention"].sel(statistic="minimum").isel(key_area=GLOBAL_AREA)
+    attention = trajectory["area_attention"]
+    require_integer("area", area, at_least=0, at_most=attention.sizes[KEY_AREA] - 1)
+    least = attention.sel(statistic="minimum").isel({KEY_AREA: area})
     return least.min((CLUSTER, QUERY_AREA)).to_numpy()
 
 
