@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from vitdyn.data import PatchBatch
 from vitdyn.dynamics.batches import Views
 from vitdyn.kernels import Correlations, Path, factored, plan_for
 from vitdyn.kernels.workspace import Workspace
-from vitdyn.models import Model, OneLayer, Parameters, area_attention
+from vitdyn.models import LAYER, Model, Parameters, area_attention
 from vitdyn.models.model import CLOSED_FORMS
 from vitdyn.objectives import ForwardPass, MeanPooled, Objective, Residual
 from vitdyn.objectives import State as ObjectiveState
@@ -28,10 +28,9 @@ from vitdyn.objectives.contract import (
     loss_of,
     mean_gradient_of,
 )
-from vitdyn.objectives.forward import Lazily
+from vitdyn.objectives.forward import Lazily, kept, layer_attender
 from vitdyn.objectives.model_pass import model_pass
 
-LAYER = OneLayer()
 Weights = TypeVar("Weights", bound=Parameters)
 
 Gradients = tuple[Tensor | None, ...]
@@ -67,7 +66,7 @@ def forward_pass(
     if not isinstance(correlations, Correlations) or CLOSED_FORMS not in model.offers:
         return model_pass(model, correlations, batch, views, state)
     attention, _ = _attend_to_views(correlations, batch, views, workspaces or Workspaces())
-    return ForwardPass(batch, views, attention, state, _attender(batch, views))
+    return ForwardPass(batch, views, attention, state, kept(layer_attender(batch, views)))
 
 
 def loss_gradient(
@@ -101,8 +100,8 @@ def _model_gradient(
 ) -> tuple[Parameters, ForwardPass]:
     """Return the gradient by autograd, without weight decay."""
     # what the objective remembers it may read off the pass after the model has moved in place
-    kept = parameters.map(torch.clone) if has_state(objective) else parameters
-    leaves = kept.map(lambda block: block.detach().requires_grad_())
+    source = parameters.map(torch.clone) if has_state(objective) else parameters
+    leaves = source.map(lambda block: block.detach().requires_grad_())
     names = leaves.named()
     with torch.enable_grad():
         live = model_pass(model, leaves, batch, views, state)
@@ -159,7 +158,7 @@ def _layer_gradient(
     else:
         attention, backward = _attend_to_views(correlations, batch, views, work)
         means = tuple(each.mean(-1) for each in attention) if pooled else ()
-    forward = ForwardPass(batch, views, attention, state, _attender(batch, views))
+    forward = ForwardPass(batch, views, attention, state, kept(layer_attender(batch, views)))
     parts = [
         _residual(correlations, batch, views[0], term.scale, work.residual)
         for term in terms
@@ -201,7 +200,7 @@ def _residual(
 
 def _on_demand(correlations: Correlations, batch: PatchBatch, views: Views) -> Lazily:
     """Return the area attention of each view, made when asked for: an error once the correlations have changed."""
-    attend, versions = _attender(batch, views), _versions(correlations)
+    attend, versions = kept(layer_attender(batch, views)), _versions(correlations)
 
     def attend_before(view: int) -> Tensor:
         # attention of other correlations than the gradient's would be a wrong number without a word
@@ -217,24 +216,6 @@ def _on_demand(correlations: Correlations, batch: PatchBatch, views: Views) -> L
 def _versions(correlations: Correlations) -> list[int]:
     # torch counts writes to a tensor: that costs nothing, and a copy of Q at every step would
     return [block._version for block in correlations.named().values()]
-
-
-def _attender(batch: PatchBatch, views: Views) -> Callable[[Parameters, int | None], Tensor]:
-    # a loss asks for its teacher's, trained parts ask through the loss once more, and a centre after the step
-    kept: dict[Hashable, tuple[Sequence[Tensor], Tensor, int]] = {}
-
-    def attend(correlations: Parameters, view: int | None) -> Tensor:
-        assert isinstance(correlations, Correlations)
-        blocks = tuple(correlations.named().values())
-        key = view, *((id(block), block._version) for block in blocks)
-        if key not in kept or kept[key][1]._version != kept[key][2]:  # or somebody wrote to it
-            visible = torch.ones_like(views[0]) if view is None else views[view]
-            with torch.no_grad():
-                made = area_attention(correlations, batch, visible)
-            kept[key] = blocks, made, made._version  # what lives keeps its id
-        return kept[key][1]
-
-    return attend
 
 
 def _attend_to_views(

@@ -31,11 +31,10 @@ class EagerStepper:
     def advance(self, count: int) -> None:
         """Do ``count`` steps of descent; on a GPU they may only be under way when this returns."""
         group, objective, optimizer = self.group, self.group.rows.objective, self.group.rows.optimizer
+        model = group.rows.common.trained_model
         for _ in range(count):
             given = *self.draw(group.step), group.objective_state, self.workspaces
-            gradient, forward = loss_gradient(
-                group.correlations, objective, *given, model=self.group.rows.common.trained_model
-            )
+            gradient, forward = loss_gradient(group.correlations, objective, *given, model=model)
             record_step(group, gradient, forward)
             step_in_place(optimizer, group.correlations, gradient, group.optimizer, group.step)
             group.objective_state = next_state(objective, forward, group.correlations, group.step)

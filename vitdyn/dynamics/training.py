@@ -10,7 +10,7 @@ from vitdyn._specs import ADDED_LATER
 from vitdyn.data import PatchGenerator
 from vitdyn.dynamics.optimizers import OPTIMIZERS, GradientDescent, Optimizer
 from vitdyn.dynamics.resources import PRECISIONS
-from vitdyn.models import Model, OneLayer
+from vitdyn.models import LAYER, Model, OneLayer
 from vitdyn.models.model import CLOSED_FORMS, CONTENT_QUERIES
 from vitdyn.objectives import OBJECTIVES, Objective
 from vitdyn.observables import RECORD, Observable
@@ -50,7 +50,7 @@ class Training:
     observables: tuple[Observable | str, ...] = RECORD
     content_queries: bool = False
     precision: str = "float32"
-    model: Model = field(default=OneLayer(), metadata=ADDED_LATER)
+    model: Model = field(default=LAYER, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         require_kind("generator", self.generator, PatchGenerator)

@@ -4,7 +4,7 @@ from vitdyn._registry import Registry
 from vitdyn.kernels import Correlations, Parameters, as_parameters
 from vitdyn.models.layer import area_attention, mean_area_attention
 from vitdyn.models.model import Model, area_attention_of
-from vitdyn.models.one_layer import OneLayer
+from vitdyn.models.one_layer import LAYER, OneLayer
 from vitdyn.models.reference import dense_area_attention
 from vitdyn.models.transformer import Transformer
 
@@ -15,6 +15,7 @@ MODELS = Registry(
 )
 
 __all__ = [
+    "LAYER",
     "MODELS",
     "Correlations",
     "Model",

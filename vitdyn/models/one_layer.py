@@ -66,3 +66,7 @@ class OneLayer(Model, has_closed_forms=True):
     def plain(self, *, content_queries: bool = False) -> Transformer:
         """Return the same layer written plainly: slower, and for data that the kernels do not know."""
         return Transformer(content_queries=content_queries)
+
+
+LAYER = OneLayer()
+"""What is trained where no model is named."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch
-from vitdyn.models import Parameters
+from vitdyn.models import Correlations, Parameters, area_attention
 
 State = Mapping[str, Tensor]
 """What an objective carries from step to step (teachers, centres, queues); a leading seed axis throughout."""
@@ -105,6 +106,44 @@ class ForwardPass:
         if not (view in range(len(self.views)) or (view is None and teacher is not None)):
             words = f"there are {len(self.views)}, as the view_count of the objective's class says"
             raise invalid_value("view", view, words)
+
+
+Attender = Callable[[Parameters, int | None], Tensor]
+"""What a batch comes to through parameters, on a view, or on all patches where that is None."""
+
+
+def shown_in(views: Sequence[Tensor], view: int | None) -> Tensor:
+    """Return which patches a view shows; the view None shows all."""
+    return torch.ones_like(views[0]) if view is None else views[view]
+
+
+def layer_attender(batch: PatchBatch, views: Sequence[Tensor]) -> Attender:
+    """Return what gives the area attention of the theory's layer on a batch's views."""
+
+    def attend(correlations: Parameters, view: int | None) -> Tensor:
+        assert isinstance(correlations, Correlations)
+        return area_attention(correlations, batch, shown_in(views, view))
+
+    return attend
+
+
+def kept(see: Attender) -> Attender:
+    """Return the same without a gradient, made once of parameters as long as nobody writes to them or to it.
+
+    A loss asks for its teacher's, trained parts ask through the loss once more, and a centre after the step.
+    """
+    made: dict[Hashable, tuple[Sequence[Tensor], Tensor, int]] = {}
+
+    def recalled(parameters: Parameters, view: int | None) -> Tensor:
+        blocks = tuple(parameters.named().values())
+        key = view, *((id(block), block._version) for block in blocks)
+        if key not in made or made[key][1]._version != made[key][2]:
+            with torch.no_grad():
+                found = see(parameters, view)
+            made[key] = blocks, found, found._version  # what lives keeps its id
+        return made[key][1]
+
+    return recalled
 
 
 class Lazily(Sequence[Tensor]):

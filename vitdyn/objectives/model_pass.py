@@ -14,7 +14,7 @@ from torch import Tensor
 from vitdyn.data import PatchBatch
 from vitdyn.models import Model, Parameters
 from vitdyn.models.checked import checked_area_attention, checked_outputs
-from vitdyn.objectives.forward import ForwardPass, Lazily, State
+from vitdyn.objectives.forward import ForwardPass, Lazily, State, kept, shown_in
 
 Views = tuple[Bool[Tensor, "seed sample patch"], ...]
 
@@ -95,23 +95,16 @@ def model_pass(
 ) -> ModelPass:
     """Return a batch seen through a model; outputs and attention are made once, when they are asked for."""
 
-    def visible(view: int | None) -> Tensor:
-        return torch.ones_like(views[0]) if view is None else views[view]
-
-    def area_attention(own: Parameters, view: int | None) -> Tensor:
-        return checked_area_attention(model, own, batch, visible(view))
+    def outputs(own: Parameters, view: int | None) -> Tensor:
+        return checked_outputs(model, own, batch, shown_in(views, view))
 
     def attend(own: Parameters, view: int | None) -> Tensor:
-        with torch.no_grad():
-            return area_attention(own, view)
+        return checked_area_attention(model, own, batch, shown_in(views, view))
 
-    made = Lazily(len(views), lambda view: checked_outputs(model, parameters, batch, views[view]))
+    made, of_teacher = Lazily(len(views), lambda view: outputs(parameters, view)), kept(outputs)
 
     def see(teacher: Parameters | None, view: int | None) -> Tensor:
-        if teacher is None:
-            return made[view]
-        with torch.no_grad():
-            return checked_outputs(model, teacher, batch, visible(view))
+        return made[view] if teacher is None else of_teacher(teacher, view)
 
-    attention = Lazily(len(views), lambda view: area_attention(parameters, view))
-    return ModelPass(batch, views, attention, state, attend, see=see)
+    attention = Lazily(len(views), lambda view: attend(parameters, view))
+    return ModelPass(batch, views, attention, state, kept(attend), see=see)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vitdyn._errors import invalid_value
 from vitdyn.landscape import Surface, Tensors
-from vitdyn.models import Correlations, Parameters, area_attention
+from vitdyn.models import Parameters
 from vitdyn.objectives.contract import decay_of, loss_of
-from vitdyn.objectives.forward import ForwardPass
+from vitdyn.objectives.forward import ForwardPass, layer_attender
 from vitdyn.objectives.model_pass import model_pass
 from vitdyn.observables.state import ModelState
 
@@ -54,16 +54,11 @@ def _seen_in(state: ModelState, dtype: torch.dtype) -> Callable[[Parameters], Fo
     if not forward.has_closed_forms:
         return lambda parameters: model_pass(state.model, parameters, batch, forward.views, carried)
 
-    def attend(correlations: Parameters, view: int | None) -> Tensor:
-        assert isinstance(correlations, Correlations)
-        visible = torch.ones_like(forward.views[0]) if view is None else forward.views[view]
-        return area_attention(correlations, batch, visible)
-
-    kept = replace(forward, batch=batch, state=carried, attend=attend)
+    attend = layer_attender(batch, forward.views)
+    recast = replace(forward, batch=batch, state=carried, attend=attend)
 
     def see(correlations: Parameters) -> ForwardPass:
-        assert isinstance(correlations, Correlations)
-        attention = tuple(area_attention(correlations, batch, view) for view in forward.views)
-        return replace(kept, attention=attention)
+        attention = tuple(attend(correlations, view) for view in range(len(forward.views)))
+        return replace(recast, attention=attention)
 
     return see

@@ -35,11 +35,11 @@ from vitdyn.metrics import (
     rank_me,
     ridge_r_squared,
 )
-from vitdyn.models import Model, Parameters
+from vitdyn.models import LAYER, Model, Parameters
 from vitdyn.models.model import ATTENTION_MAPS
 from vitdyn.observables.observable import Observable
 from vitdyn.observables.representation import image_representation, patch_representation
-from vitdyn.observables.state import LAYER, ModelState
+from vitdyn.observables.state import ModelState
 from vitdyn.seeds import Streams
 
 _FREQUENCIES = "cl-vs-mim"

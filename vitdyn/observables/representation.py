@@ -15,11 +15,9 @@ from torch import Tensor
 from vitdyn._errors import require_kind
 from vitdyn.data import PatchBatch
 from vitdyn.kernels.inputs import check_batch
-from vitdyn.models import Correlations, Model, OneLayer, Parameters, area_attention, mean_area_attention
+from vitdyn.models import LAYER, Correlations, Model, Parameters, area_attention, mean_area_attention
 from vitdyn.models.checked import checked_outputs
 from vitdyn.models.model import CLOSED_FORMS
-
-_LAYER = OneLayer()
 
 _AT_A_TIME = 2**20  # numbers held at once, of the layer (seed, sample, area, query): 4 MiB in float32
 
@@ -28,7 +26,7 @@ def patch_representation(
     parameters: Parameters,
     batch: PatchBatch,
     visible: Bool[Tensor, "seed sample patch"],
-    model: Model = _LAYER,
+    model: Model = LAYER,
 ) -> Float[Tensor, "seed sample patch feature"]:
     """Return F_p of every patch in the F coordinates of ``batch.contents()``. Memory: seeds · samples · P · F."""
     require_kind("batch", batch, PatchBatch)
@@ -45,7 +43,7 @@ def image_representation(
     parameters: Parameters,
     batch: PatchBatch,
     visible: Bool[Tensor, "seed sample patch"],
-    model: Model = _LAYER,
+    model: Model = LAYER,
 ) -> Float[Tensor, "seed sample feature"]:
     """Return F = (1/P) Σ_p F_p of every image in the F coordinates of ``batch.contents()``, a few images at a time."""
     require_kind("batch", batch, PatchBatch)

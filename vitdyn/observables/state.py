@@ -7,21 +7,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch, PatchGenerator
-from vitdyn.models import Correlations, Model, OneLayer, Parameters, area_attention
+from vitdyn.models import LAYER, Correlations, Model, Parameters
 from vitdyn.models.model import CORRELATIONS
 from vitdyn.objectives import Objective
 from vitdyn.objectives.contract import decay_of, loss_of
-from vitdyn.objectives.forward import ForwardPass, Lazily
+from vitdyn.objectives.forward import ForwardPass, Lazily, kept, layer_attender
 from vitdyn.objectives.model_pass import model_pass
 
 Made = TypeVar("Made")
-LAYER = OneLayer()
 
 
 @dataclass(frozen=True)
@@ -129,19 +127,13 @@ class ModelState:
                 row, model_pass(self.model, self.parameters.map(own), batch, views, carried)
             )
 
-        @torch.no_grad()
-        def attend_to(correlations: Parameters, view: int | None) -> Tensor:
-            assert isinstance(correlations, Correlations)
-            visible = torch.ones_like(views[0]) if view is None else views[view]
-            return area_attention(correlations, batch, visible)
-
         seen = ForwardPass(
             batch,
             views,
             # cut when asked for: on a fused path even the whole attention is not made before that
             Lazily(len(views), lambda view: own(forward.attention[view])),
             {name: own(value) for name, value in forward.state.items()},
-            attend_to,
+            kept(layer_attender(batch, views)),
         )
         return self._seen_again(row, seen)
 
