@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitdyn import plotting
+from vitdyn import pages, plotting
 from vitdyn.experiments.inspection import patch_area_attention
 from vitdyn.plotting import FigureOptions, gap_words
 from vitdyn.plotting.arguments import checked
@@ -27,7 +27,7 @@ DOORS = [
         for name in ("draw_by_head", "draw_data", "draw_dynamics", "draw_photographs", "draw_verdicts")
     ),
     *(getattr(plotting, name) for name in ("flow_page", "save_figure", "summary_page", "verdict_table")),
-    *(plotting.claim_page, plotting.write_claim_page),
+    *(pages.claim_page, pages.write_claim_page),
     *(
         draw_heads,
         draw_learning,

@@ -71,7 +71,7 @@ class Check:
             with writable_beside(self.json) as scratch:
                 scratch.write_text(_verdicts_as_json(verdicts))
         if self.html:
-            from vitdyn.plotting import write_claim_page
+            from vitdyn.pages import write_claim_page
 
             print(f"page     {write_claim_page(self.html, chosen, verdicts)}")
         return 0 if passes(verdicts) else 1 if contradicted(verdicts) else UNDECIDED

@@ -9,7 +9,6 @@
 from vitdyn.plotting.areas import draw_data
 from vitdyn.plotting.by_head import draw_by_head
 from vitdyn.plotting.claim_figure import draw_verdicts
-from vitdyn.plotting.claim_page import claim_page, write_claim_page
 from vitdyn.plotting.drawing import Drawing, save_figure
 from vitdyn.plotting.dynamics import Column, draw_dynamics
 from vitdyn.plotting.flow_page import flow_page
@@ -22,7 +21,6 @@ __all__ = [
     "Drawing",
     "FigureOptions",
     "Photograph",
-    "claim_page",
     "draw_by_head",
     "draw_data",
     "draw_dynamics",
@@ -34,5 +32,4 @@ __all__ = [
     "save_figure",
     "summary_page",
     "verdict_table",
-    "write_claim_page",
 ]

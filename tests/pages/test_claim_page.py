@@ -8,7 +8,8 @@ from math import inf, nan
 import pytest
 
 from vitdyn.claims import INCONCLUSIVE, MAE_AREA, REFUTED, SUPPORTED, Assumption, Verdict
-from vitdyn.plotting import claim_page, draw_verdicts, write_claim_page
+from vitdyn.pages import claim_page, write_claim_page
+from vitdyn.plotting import draw_verdicts
 
 GOOD = Verdict(claim="MAE-AREA", case="good", symbol="x", predicted_low=0.8, predicted_high=inf, measured=0.9,
                low=0.85, high=0.95, count=8, status=SUPPORTED, expected=SUPPORTED,
