@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Schedule, Training
     from vitdyn.dynamics.simulate import simulate, simulate_grid
-    from vitdyn.experiments import Experiment, ResultStore, register, run
+    from vitdyn.experiments import Experiment, ResultStore, Sweep, collect, register, run, run_sweep
     from vitdyn.models import Correlations, Model, OneLayer, Parameters, Transformer, area_attention
     from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
     from vitdyn.observables import RECORD, Observable, learned_regime, metric_observables
@@ -45,13 +45,14 @@ if TYPE_CHECKING:
     from vitdyn.trajectory import Trajectory
 
 __all__ = [
-    "CLAIMS", "RECORD", "Adam", "AreaSizes", "Beta", "Case", "Claim", "Constant", "Contrastive", "Control",
-    "Correlations", "Custom", "ExactReduction", "Experiment", "GradientDescent", "MaskedReconstruction",
-    "MeanField", "Measurement", "Mixture", "Model", "Momentum", "Objective", "Observable", "OneLayer",
-    "Parameters", "PatchGenerator", "PatchLayout", "ResultStore", "Runtime", "Schedule", "Training", "Trajectory",
-    "Transformer", "TruncatedNormal", "TwoPoint", "Uniform", "area_attention", "check", "integrate", "landscape",
-    "learned_regime", "losses", "metric_observables", "metrics", "objectives", "observables", "orthonormal_basis",
-    "over_seeds", "plot", "register", "run", "simulate", "simulate_grid", "theory",
+    "CLAIMS", "RECORD", "Adam", "AreaSizes", "Beta", "Case", "Claim", "Constant", "Contrastive",
+    "Control", "Correlations", "Custom", "ExactReduction", "Experiment", "GradientDescent",
+    "MaskedReconstruction", "MeanField", "Measurement", "Mixture", "Model", "Momentum", "Objective",
+    "Observable", "OneLayer", "Parameters", "PatchGenerator", "PatchLayout", "ResultStore", "Runtime",
+    "Schedule", "Sweep", "Training", "Trajectory", "Transformer", "TruncatedNormal", "TwoPoint",
+    "Uniform", "area_attention", "check", "collect", "integrate", "landscape", "learned_regime", "losses",
+    "metric_observables", "metrics", "objectives", "observables", "orthonormal_basis", "over_seeds",
+    "plot", "register", "run", "run_sweep", "simulate", "simulate_grid", "theory",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

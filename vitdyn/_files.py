@@ -157,6 +157,11 @@ def _clear(folder: Path) -> None:
                 os.close(handle)
 
 
+def is_disk_error(error: BaseException) -> bool:
+    """Return whether an error is of a disk or a folder that takes no file, not of what was to be written."""
+    return _disk_error(error.__cause__) is not None or isinstance(error, OSError)
+
+
 def _disk_error(error: BaseException | None) -> OSError | None:
     """Return what the system said, also where a library that closes its half of a file then fails in its own way."""
     if isinstance(error, OSError):

@@ -52,7 +52,11 @@ class ResultStore:
     def path(self, experiment: Experiment) -> Path:
         """Return the file of an experiment's result."""
         require_kind("experiment", experiment, Experiment)
-        return self.folder / f"{experiment.name}-{experiment.key}.nc"
+        return self.place(experiment, experiment.key)
+
+    def place(self, experiment: Experiment, key: str) -> Path:
+        """Return the file of the experiment of a key; override it to arrange a folder otherwise."""
+        return self.folder / f"{experiment.name}-{key}.nc"
 
     def __call__(self, experiment: Experiment) -> Trajectory:
         """Return the experiment's trajectory, from its file if it is there.
@@ -110,7 +114,7 @@ class ResultStore:
             words = f"{experiment.name} is run, and its result is not kept: {reason}"
             warnings.warn(words, stacklevel=4)
             return None
-        return self.folder / f"{experiment.name}-{key}.nc"
+        return self.place(experiment, key)
 
     def _found(self, experiment: Experiment, path: Path) -> Trajectory | None:
         """Return the stored result, None where there is none of today's formulas.

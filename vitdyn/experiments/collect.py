@@ -1,0 +1,231 @@
+"""All results of a sweep as one dataset over its axes, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import xarray
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from vitdyn._errors import as_path, invalid_value
+from vitdyn.experiments.sweep import Label
+from vitdyn.experiments.sweep_folder import Definition, SweepFolder
+from vitdyn.experiments.sweep_scan import Held, scan
+
+CELL = "cell"
+"""The axis of a sweep that is a list of points."""
+
+
+def collect(out: str | Path) -> xarray.Dataset:
+    """Return all results of the sweep in a folder as one dataset.
+
+    Its axes are the sweep's, or ``cell`` where the sweep is a list of points, then those of a trajectory; ``step`` and
+    ``time`` are variables, since cells may be recorded at different ones. Where cells differ in size, the smaller is
+    filled up with NaN, and so is a cell without a result. ``status`` says of each cell whether it is "done", "failed"
+    or "missing", "refused" (no experiment can be made), "unusable" (damaged, or of other formulas), or "absent" (no
+    point of the sweep); ``error`` says why. Values are read from their files when they are asked for.
+
+    Raises ``ValueError`` for a folder that holds no sweep.
+
+    >>> def limit(kappa_s):
+    ...     sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=kappa_s)
+    ...     return vd.Experiment(name="limit", training=vd.MeanField(sizes=sizes))
+    >>> vd.run_sweep(vd.Sweep.product("limits", limit, {"kappa_s": (0.2, 0.3)}), "limits")
+    >>> vd.collect("limits")["loss"].dims
+    ('kappa_s', 'frame', 'seed')
+    """
+    folder = SweepFolder(as_path("out", out))
+    definitions = folder.definitions()
+    if not definitions:
+        raise invalid_value("out", str(folder.folder), "holds no sweep: run one with vitdyn sweep")
+    return _Collected(folder, definitions).dataset()
+
+
+class _Collected:
+    """The cells of a folder on the axes of their dataset."""
+
+    def __init__(self, folder: SweepFolder, definitions: tuple[Definition, ...]) -> None:
+        self.folder, self.definitions = folder, definitions
+        self.axes = _union(definitions)
+        self.keys: dict[tuple[Label, ...], str | None] = {}
+        self.refused: dict[tuple[Label, ...], str] = {}
+        for each in definitions:
+            order = [list(each.axes).index(axis) for axis in self.axes]
+            for index, (labels, key) in enumerate(zip(each.labels(), each.keys, strict=True)):
+                point = tuple(labels[at] for at in order)
+                self.keys[point] = key
+                if key is None:
+                    self.refused[point] = each.refused[index]
+        self.held = scan(folder, filter(None, self.keys.values()))
+
+    @cached_property
+    def is_listed(self) -> bool:
+        """Whether the cells lie along one axis: a grid of all labels of a list would be mostly empty."""
+        return any(each.points is not None for each in self.definitions)
+
+    @cached_property
+    def points(self) -> list[tuple[Label, ...]]:
+        """The points of the dataset in order."""
+        return list(self.keys) if self.is_listed else list(product(*self.axes.values()))
+
+    @cached_property
+    def dims(self) -> tuple[str, ...]:
+        """The names of the axes of the dataset that are the sweep's."""
+        return (CELL,) if self.is_listed else tuple(self.axes)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Their sizes."""
+        return (len(self.points),) if self.is_listed else tuple(map(len, self.axes.values()))
+
+    def dataset(self) -> xarray.Dataset:
+        """Return the dataset."""
+        told = [self._status(point) for point in self.points]
+        done = [self.held[key] for key in self._done()]
+        data = xarray.Dataset(
+            {
+                "status": (self.dims, np.array([status for status, _ in told]).reshape(self.shape)),
+                "error": (
+                    self.dims,
+                    np.array([words for _, words in told], dtype=object).reshape(self.shape),
+                ),
+                "key": (
+                    self.dims,
+                    np.array([self.keys.get(point) or "" for point in self.points]).reshape(self.shape),
+                ),
+            },
+            coords=self._coordinates() | _labels(done),
+            attrs={"sweep": self.definitions[0].name, "folder": str(self.folder.folder)},
+        )
+        kinds = {id(held): held for held in done}
+        for name in dict.fromkeys(name for held in kinds.values() for name in held.variables):
+            data[name] = self._variable(name, [held for held in kinds.values() if name in held.variables])
+        return data
+
+    def _done(self) -> list[str]:
+        return [key for key in self.keys.values() if key in self.held and self.held[key].why_not is None]
+
+    def _status(self, point: tuple[Label, ...]) -> tuple[str, str]:
+        if point not in self.keys:
+            return "absent", ""
+        key = self.keys[point]
+        if key is None:
+            return "refused", self.refused[point]
+        if key in self.held:
+            why_not = self.held[key].why_not
+            return ("unusable", why_not) if why_not else ("done", "")
+        words = self.folder.why_failed(key)
+        return ("failed", words) if words else ("missing", "")
+
+    def _coordinates(self) -> dict[str, Any]:
+        if not self.is_listed:
+            return {axis: list(labels) for axis, labels in self.axes.items()}
+        return {
+            axis: (CELL, list(own))
+            for axis, own in zip(self.axes, zip(*self.points, strict=True), strict=True)
+        }
+
+    def _variable(self, name: str, kinds: list[Held]) -> xarray.Variable:
+        """Return a variable over all cells, of the size of the largest; nothing is read yet."""
+        dims, _, _ = kinds[0].variables[name]
+        if any(held.variables[name][0] != dims for held in kinds):
+            raise invalid_value("variable", name, "has other axes in some cells: collect them apart")
+        shapes = [held.variables[name][1] for held in kinds]
+        files = [
+            self.folder.result(key) if (key := self.keys.get(point)) and self._has(key, name) else None
+            for point in self.points
+        ]
+        types = [np.dtype(held.variables[name][2]) for held in kinds]
+        dtype = np.result_type(*(each if each.kind == "f" else np.float64 for each in types))
+        largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True)) if dims else ()
+        lazy = indexing.LazilyIndexedArray(_CellArray(name, files, self.shape, largest, dtype))
+        return xarray.Variable((*self.dims, *dims), lazy, kinds[0].attributes[name])
+
+    def _has(self, key: str, name: str) -> bool:
+        return key in self.held and name in self.held[key].variables
+
+
+class _CellArray(BackendArray):
+    """One variable of all cells: (axes of the sweep, axes of the variable), NaN where there is no value."""
+
+    def __init__(
+        self,
+        name: str,
+        files: list[Path | None],
+        cells: tuple[int, ...],
+        inner: tuple[int, ...],
+        dtype: np.dtype,
+    ) -> None:
+        self.name, self.files, self.cells, self.inner = name, files, cells, inner
+        self.shape, self.dtype = (*cells, *inner), dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> np.ndarray:
+        outer, inner = key[: len(self.cells)], key[len(self.cells) :]
+        numbers = np.arange(len(self.files)).reshape(self.cells)
+        for axis, chosen in reversed(
+            list(enumerate(outer))
+        ):  # from behind: a whole number takes its axis away
+            numbers = numbers[(slice(None),) * axis + (chosen,)]
+        kept = [_full(self._cell(number), self.inner, inner, self.dtype) for number in np.ravel(numbers)]
+        if not kept:
+            empty = np.empty(self.inner, self.dtype)
+            return np.empty((*np.shape(numbers), *_outer(empty, inner).shape), self.dtype)
+        return np.stack(kept).reshape(*np.shape(numbers), *kept[0].shape)
+
+    def _cell(self, number: int) -> np.ndarray | None:
+        path = self.files[number]
+        if path is None:
+            return None
+        with netCDF4.Dataset(path) as opened:
+            return np.ma.filled(opened[self.name][...].astype(self.dtype), np.nan)
+
+
+def _full(
+    own: np.ndarray | None, sizes: tuple[int, ...], key: tuple[Any, ...], dtype: np.dtype
+) -> np.ndarray:
+    """Return part of a cell's values, filled up with NaN to the sizes of the largest cell."""
+    whole = np.full(sizes, np.nan, dtype)
+    if own is not None:
+        whole[tuple(map(slice, own.shape))] = own
+    return _outer(whole, key)
+
+
+def _outer(whole: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:
+    for axis, chosen in reversed(list(enumerate(key))):
+        whole = whole[(slice(None),) * axis + (chosen,)]
+    return whole
+
+
+def _union(definitions: Iterable[Definition]) -> dict[str, list[Label]]:
+    """Return the labels of each axis in all definitions: numbers in order, words as they came."""
+    found: dict[str, dict[Label, None]] = {}
+    for each in definitions:
+        for axis, labels in each.axes.items():
+            found.setdefault(axis, {}).update(dict.fromkeys(labels))
+    return {
+        axis: list(own) if any(isinstance(label, str) for label in own) else sorted(own)
+        for axis, own in found.items()
+    }
+
+
+def _labels(done: Iterable[Held]) -> Mapping[str, Any]:
+    """Return the labels along the axes of trajectories: of the longest, where all others begin alike."""
+    longest: dict[str, list[Any]] = {}
+    differ = set()
+    for held in {id(each): each for each in done}.values():
+        for axis, own in held.labels.items():
+            shorter, longer = sorted((longest.get(axis, []), own), key=len)
+            longest[axis] = longer
+            if longer[: len(shorter)] != shorter:
+                differ.add(axis)
+    return {axis: own for axis, own in longest.items() if axis not in differ}

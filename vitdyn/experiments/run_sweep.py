@@ -1,0 +1,84 @@
+"""The verb of a sweep: run what its folder lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from vitdyn._errors import require_kind
+from vitdyn._progress import Progress, progress
+from vitdyn.dynamics import Runtime
+from vitdyn.experiments.sweep import Sweep
+from vitdyn.experiments.sweep_folder import Definition, SweepFolder
+from vitdyn.experiments.sweep_tasks import Task, carry_out, tasks_of, unfinished
+
+Engine = Callable[[Sweep, Sequence[Task], SweepFolder, Runtime, Progress], None]
+"""What has every task of a sweep carried out (``carry_out``) and tells the progress of each cell that ended."""
+
+
+class Work(NamedTuple):
+    """A sweep and what is left of it to run."""
+
+    sweep: Sweep
+    definition: Definition
+    folder: SweepFolder
+    tasks: tuple[Task, ...]
+    runtime: Runtime
+
+    @property
+    def seconds(self) -> float:
+        """How long the tasks may take one after the other."""
+        return sum(task.seconds for task in self.tasks)
+
+
+def local_engine(
+    sweep: Sweep, tasks: Sequence[Task], folder: SweepFolder, runtime: Runtime, bar: Progress
+) -> None:
+    """Carry out tasks in this process, one after the other: each uses all cores."""
+    for task in tasks:
+        carry_out(folder, [sweep[index] for index in task.cells], runtime)
+        bar.update(len(task.cells))
+
+
+def plan_sweep(sweep: Sweep, out: str | Path, *, runtime: Runtime = Runtime(), again: bool = False) -> Work:
+    """Keep a sweep's definition in its folder; return what is left to run, what failed too if it is to run ``again``."""
+    require_kind("sweep", sweep, Sweep)
+    require_kind("runtime", runtime, Runtime)
+    folder, definition = SweepFolder(Path(out)), Definition.of(sweep)
+    folder.add(definition)
+    left = list(unfinished(definition, folder, again=again))
+    return Work(sweep, definition, folder, tuple(tasks_of(sweep, left, runtime)), runtime)
+
+
+def run_sweep(
+    sweep: Sweep,
+    out: str | Path,
+    *,
+    engine: Engine = local_engine,
+    runtime: Runtime = Runtime(keep_final_state=False),
+    again: bool = False,
+) -> None:
+    """Run the cells of a sweep that its folder ``out`` has no result of, and keep each there; ``collect`` reads them.
+
+    A cell that fails leaves a record of its error and no result; it runs once more only if asked to ``again``.
+    Interrupted, the same call goes on. A sweep that has grown by points, or by values on its axes, runs what is new.
+
+    Raises ``ValueError`` where the folder holds another sweep, or cannot be written.
+
+    >>> def limit(kappa_s):
+    ...     sizes = vd.AreaSizes.from_exponents(1e8, kappa_c=0.9, kappa_s=kappa_s)
+    ...     return vd.Experiment(name="limit", training=vd.MeanField(sizes=sizes))
+    >>> vd.run_sweep(vd.Sweep.product("limits", limit, {"kappa_s": (0.2, 0.3)}), "limits")
+    >>> vd.collect("limits")["status"].values
+    array(['done', 'done'], dtype='<U4')
+    """
+    carry_out_work(plan_sweep(sweep, out, runtime=runtime, again=again), engine)
+
+
+def carry_out_work(work: Work, engine: Engine = local_engine) -> None:
+    """Have an engine run what is left of a sweep."""
+    quiet = replace(work.runtime, progress=False)  # one bar, over all cells
+    with progress(work.runtime.progress, sum(len(task.cells) for task in work.tasks), "cell") as bar:
+        engine(work.sweep, work.tasks, work.folder, quiet, bar)
