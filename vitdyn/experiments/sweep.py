@@ -117,9 +117,10 @@ class Sweep:
     def __getitem__(self, index: int) -> Cell:
         """Return a cell by its number; the last axis runs fastest."""
         require_integer("index", index, at_least=0, at_most=len(self) - 1)
-        place = np.unravel_index(index, self.shape) if self.points is None else self.points[index]
+        places = np.unravel_index(index, self.shape) if self.points is None else self.points[index]
         chosen = {
-            axis: list(own.items())[at] for (axis, own), at in zip(self.axes.items(), place, strict=True)
+            axis: list(own.items())[at]
+            for (axis, own), at in zip(self.axes.items(), map(int, places), strict=True)
         }
         experiment = self.make(**{axis: value for axis, (_, value) in chosen.items()})
         require_kind("make(...)", experiment, Experiment)

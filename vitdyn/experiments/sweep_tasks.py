@@ -24,7 +24,7 @@ _FLOW_SECONDS, _REDUCTION_SECONDS = 0.1, 1.0
 
 
 class Task(NamedTuple):
-    """Cells that are run together, by their numbers in the sweep, and the seconds that they may take on this machine."""
+    """Cells that run together, by their numbers in the sweep, and the seconds that they may take on this machine."""
 
     cells: tuple[int, ...]
     seconds: float

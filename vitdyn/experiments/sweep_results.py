@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -176,7 +176,7 @@ class _CellArray(BackendArray):
             list(enumerate(outer))
         ):  # from behind: a whole number takes its axis away
             numbers = numbers[(slice(None),) * axis + (chosen,)]
-        kept = [_full(self._cell(number), self.inner, inner, self.dtype) for number in np.ravel(numbers)]
+        kept = [_full(self._cell(int(number)), self.inner, inner, self.dtype) for number in np.ravel(numbers)]
         if not kept:
             empty = np.empty(self.inner, self.dtype)
             return np.empty((*np.shape(numbers), *_outer(empty, inner).shape), self.dtype)
@@ -218,7 +218,7 @@ def _union(definitions: Iterable[Definition]) -> dict[str, list[Label]]:
     }
 
 
-def _labels(done: Iterable[Held]) -> Mapping[str, Any]:
+def _labels(done: Iterable[Held]) -> dict[str, Any]:
     """Return the labels along the axes of trajectories: of the longest, where all others begin alike."""
     longest: dict[str, list[Any]] = {}
     differ = set()

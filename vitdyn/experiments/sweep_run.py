@@ -43,7 +43,7 @@ def local_engine(
 
 
 def plan_sweep(sweep: Sweep, out: str | Path, *, runtime: Runtime = Runtime(), again: bool = False) -> Work:
-    """Keep a sweep's definition in its folder; return what is left to run, what failed too if it is to run ``again``."""
+    """Keep a sweep's definition in its folder; return what is left to run, ``again`` what failed too."""
     require_kind("sweep", sweep, Sweep)
     require_kind("runtime", runtime, Runtime)
     folder, definition = SweepFolder(Path(out)), Definition.of(sweep)
