@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import pytest
 import xarray
@@ -394,6 +395,15 @@ def test_figures_runs_each_script_in_order_and_stops_at_a_failure(tmp_path, capf
     assert capfd.readouterr().err == "1_a.py: no\n"
     assert sys.argv is before
     assert cli.main(["figures", "--sims", str(tmp_path / "none")]) == 2
+    assert "leave it out" in capfd.readouterr().err
+
+
+def test_figures_finds_its_scripts_from_anywhere(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vitdyn.cli.info._run", lambda script, arguments: 0)
+    assert cli.main(["figures"]) == 0
+    shown = [Path(line.removeprefix("== ")) for line in capfd.readouterr().out.splitlines()]
+    assert len(shown) >= 30 and all(script.is_file() for script in shown)
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ class List:
 class Figures:
     """Regenerate the figures from simulations, by running every script of the sims folder in order."""
 
-    sims: Path = Path("sims")
-    """Folder of the scripts (they live in the repository, not in the installed package)."""
+    sims: Path | None = None
+    """Folder of the scripts; those that came with vitdyn where it is left out."""
     out: Path = Path("figures")
     """Folder for PDF, PNG and the drawn numbers."""
     results: Path = Path("results")
@@ -57,10 +57,11 @@ class Figures:
 
     def __call__(self) -> int:
         """Run the scripts one by one."""
-        scripts = sorted(self.sims.glob("[0-9]*.py"))
+        folder = self.sims or _own_scripts()
+        scripts = sorted(folder.glob("[0-9]*.py"))
         if not scripts:
             raise invalid_value(
-                "sims", str(self.sims), "holds no scripts: run this in a clone of the repository"
+                "sims", str(folder), "holds no scripts: leave it out for those that came with vitdyn"
             )
         asked = {"--quick": self.quick, "--redraw": self.redraw, "--anew": self.anew}
         flags = [flag for flag, wanted in asked.items() if wanted]
@@ -72,6 +73,13 @@ class Figures:
             if status:
                 return status
         return 0
+
+
+def _own_scripts() -> Path:
+    """Return the folder of vitdyn's own scripts: a wheel has it inside the package, a clone beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / "_sims"
+    return inside if inside.is_dir() else package.parent / "sims"
 
 
 def _run(script: Path, arguments: list[str]) -> int:
