@@ -19,6 +19,7 @@ from vitdyn._errors import invalid_value, one_of
 
 Spec = TypeVar("Spec")
 ADDED_LATER = {"added later": True}
+_PLAIN = frozenset((type(None), bool, int, float, str))
 
 
 def encode(value: Any) -> Any:
@@ -40,9 +41,11 @@ class _Encoder:
         self.unnamed: list[str] = []
 
     def encode(self, value: Any) -> Any:
+        if type(value) in _PLAIN:  # most values of a specification are the numbers of a partition
+            return value
         if isinstance(value, np.generic):  # 0.5 of numpy and of Python are one specification, and one text
             value = value.item()
-        if value is None or (isinstance(value, (bool, int, float, str)) and is_of_library(type(value))):
+        if isinstance(value, (int, float, str)) and is_of_library(type(value)):
             return value
         if type(value) is dict and all(isinstance(name, str) for name in value):
             return {name: self.encode(item) for name, item in value.items()}

@@ -1,4 +1,6 @@
 import json
+import operator
+import pickle
 import shutil
 from collections import deque, namedtuple
 from dataclasses import dataclass, replace
@@ -27,6 +29,7 @@ from vitdyn.experiments import Experiment, ResultStore, run
 from vitdyn.experiments.cost import estimate_cost
 from vitdyn.experiments.identity import key_or_reason
 from vitdyn.objectives import Contrastive, MaskedReconstruction
+from vitdyn.observables.observable import OBSERVABLES, Observable
 from vitdyn.reduced import MeanField, StalledFlowError, integrate_flows
 from vitdyn.trajectory import Trajectory
 
@@ -54,6 +57,15 @@ def test_json_goes_both_ways(experiment):
     again = Experiment.from_json(experiment.to_json())
     assert again == experiment
     assert again.key == experiment.key
+
+
+def test_pickle_goes_both_ways(experiment):
+    """To a process on another machine; vitdyn's own observables go by name, whatever function computes them."""
+    assert pickle.loads(pickle.dumps(experiment)) == experiment
+    for each in OBSERVABLES.own.values():
+        assert pickle.loads(pickle.dumps(each)) is each
+    own = Observable(name="own", compute=operator.attrgetter("loss"))
+    assert pickle.loads(pickle.dumps(own)) is not own
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,6 +56,18 @@ _LISTED = (
     *BY_DEPTH.values(),
 )
 OBSERVABLES.own.update({each.name: each for each in _LISTED})
+
+
+def _own(name: str) -> Observable:
+    return OBSERVABLES.own[name]
+
+
+def _reduced(observable: Observable) -> Any:
+    """Let pickle take vitdyn's own by name: several compute by a function that no module has."""
+    return (_own, (observable.name,)) if observable.spec_name else observable.__reduce_ex__(2)
+
+
+copyreg.pickle(Observable, _reduced)
 
 
 def as_observables(field: str, value: Any) -> tuple[Observable, ...]:
