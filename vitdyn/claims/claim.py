@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import isinf, isnan
 from typing import NamedTuple, Self
 
@@ -161,7 +162,8 @@ class Claim:
     the case's runs in their order, and may raise ``ArithmeticError`` where they give none. Of a case that breaks one
     of the ``assumptions`` the claim says nothing; they are what ``predicted`` and ``measure`` may rely on. ``cases``
     must support the claim and ``controls`` must refute it; both take a scale. ``latest`` is the time at which the
-    claim is lost for a flow that has not arrived; without it a stalled flow decides nothing.
+    claim is lost for a flow that has not arrived; without it a stalled flow decides nothing. ``symbols`` are what its
+    own symbols mean, those that ``vitdyn.claims.symbols`` lacks or that mean something else here.
 
     >>> generator = vd.PatchGenerator(layout=vd.PatchLayout.from_exponents(16, kappa_c=0.75, kappa_s=0.5))
     >>> def case_of(objective):
@@ -193,11 +195,14 @@ class Claim:
     cases: Callable[[str], tuple[Case, ...]]
     controls: Callable[[str], tuple[Case, ...]]
     latest: Callable[[MeanField], float] | None = None
+    symbols: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         as_tuple("Claim.assumptions", self.assumptions, Assumption)
         for name in ("predicted", "measure", "cases", "controls", *["latest"] * (self.latest is not None)):
             require_callable(f"Claim.{name}", getattr(self, name))
+        if not isinstance(self.symbols, Mapping) or not all(map(_is_text, chain(*self.symbols.items()))):
+            raise invalid_value("Claim.symbols", self.symbols, "must map symbols to what they mean")
 
     def on(self, model: Model) -> Claim:
         """Return the claim as it is judged on another model: that model is trained in its cases and its controls.
@@ -299,6 +304,10 @@ class Verdict:
     def interval(self) -> str:
         """The measured number with its interval in a few characters."""
         return f"{short(self.measured)}  [{short(self.low)}, {short(self.high)}]"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def short(value: float) -> str:

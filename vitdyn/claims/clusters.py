@@ -160,6 +160,7 @@ CLUSTERS_LOCAL = Claim(
     "area of 10 gives it more than 0.8; the expected value over seeds, by a 99.9 % interval. The near control is the "
     "same data without the sharing.",
     symbol="min_p A_largest local",
+    symbols={"A_largest": "attention of a query to the area named"},
     predicted=lambda case: (_LEVEL, inf),
     measure=_to_largest_local,
     cases=_narrow,
@@ -191,6 +192,7 @@ CLUSTERS_LEFT = Claim(
     "cluster in which it is largest, is more than 0.2 at P = 32, τ = 4, latents uniform on [0.5, 2]; the expected "
     "value over seeds, by a 99.9 % interval. The near control is the same data without the sharing.",
     symbol="max A_1 − max(A_1(0), A_1(T))",
+    symbols={"T": "end of the run"},
     predicted=lambda case: (_RETURN, inf),
     measure=lambda case, runs: over_seeds(risen_and_left(runs[0])),
     cases=lambda scale: (Case(name="latents on [0.5, 2]", runs=(_spread_run(scale),)),),
@@ -252,6 +254,7 @@ CLUSTERS_START = Claim(
     surrogate="φ_1 over φ of the largest local area after 12 small steps at P = 32, τ = 10, within 0.12 of the ratio "
     "of drives; the expected value over seeds, by a 99.9 % interval. Near controls leave out variance, or sharing.",
     symbol="φ_1/φ_s",
+    symbols={"φ": "entry of Φ", "φ_s": "φ of the largest local area"},
     predicted=_at_start,
     measure=lambda case, runs: over_seeds(first_ratio(case.runs[0], runs[0])),
     cases=_first_runs,

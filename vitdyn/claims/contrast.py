@@ -144,6 +144,7 @@ CL_LOSS = Claim(
     ),
     surrogate="Loss at a global attention of 0.999, at P = 1e12, over the loss of full collapse, within 0.02 of 1.",
     symbol="L/L_collapse",
+    symbols={"L": "loss", "L_collapse": "loss of full collapse onto the global area"},
     predicted=_near_one,
     measure=_loss_ratio,
     cases=lambda scale: tuple(_single(_CL, kappa_c, 0.999) for kappa_c in (0.9, 0.6)),
@@ -221,6 +222,11 @@ HYBRID_THRESHOLD = Claim(
     f"below 1/4: within {_MARGIN} of the formula, K = 16 and 64 at P = 1e8 and (full) 16 at 1e6 and 1e10. Controls: "
     "Δ < 0, where local areas are learned beyond; the weight at which the first drifts of φ_1 cancel in place.",
     symbol="λ*",
+    symbols={
+        "λ": "weight of contrast in the mixture",
+        "λ*": "its critical value",
+        "κ_L": "pull of contrast on φ_1 over reconstruction's, in a collapsed state of least global latent",
+    },
     predicted=_near_collapse,
     measure=_threshold,
     cases=_thresholds,

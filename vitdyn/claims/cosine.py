@@ -152,6 +152,11 @@ _ON_SIMULATIONS = (
 )
 _FIRST_MOVES = (*_ON_SIMULATIONS, _MOVES_FIRST, assume.recording("feature_position"))
 
+_REPULSION = {
+    "q": "repulsion between samples of a cluster for each unit of attraction",
+    "q*": "q up to which a row of Q turns to the global area",
+}
+
 COSINE_THRESHOLD = Claim(
     id="COSINE-THRESHOLD",
     statement="With cosines and Δ > 0 a row of Q first turns to the global area only where samples of a cluster repel "
@@ -164,6 +169,11 @@ COSINE_THRESHOLD = Claim(
     "κ = (0.9, 0.4): alignment and uniformity over their weight at γ = 0.5 and 0.25, K = 1, and SimCLR over τ at K = "
     f"8; within {_MARGIN} of q*. The control takes inner products.",
     symbol="q",
+    symbols={
+        **_REPULSION,
+        "v": "noise of masks: relative variance of visible counts",
+        "w": "weight of uniformity",
+    },
     predicted=_near_threshold,
     measure=_crossing,
     cases=lambda scale: (
@@ -206,6 +216,7 @@ COSINE_GAP = Claim(
     surrogate=f"φ_1 after {_FIRST_STEPS} steps of SimCLR, K = 1, P = 256, κ = (0.6, 0.5), above 0 by a 99.9 % interval "
     "over seeds. Controls: Δ = 0.4; alignment and uniformity at their usual weight, which repel by q = 2 > q*.",
     symbol="φ_1",
+    symbols=_REPULSION,
     predicted=lambda case: (0.0, inf),
     measure=lambda case, runs: over_seeds(_first_move(runs[0])),
     cases=lambda scale: tuple(_of_one_cluster(scale, "gap-negative", tau) for tau in (0.5, 0.2)),
@@ -253,6 +264,7 @@ COSINE_SPREAD = Claim(
     "P = 144, κ = (0.9, 0.4), K = 2, τ = 0.25: below 1/2 by a 99.9 % interval over seeds. Controls: inner products in "
     "the place of cosines; τ = 1 with K = 8.",
     symbol="A_1",
+    symbols=_REPULSION,
     predicted=lambda case: (-inf, 0.5),
     measure=lambda case, runs: over_seeds(global_attention(runs[0])),
     cases=lambda scale: tuple(

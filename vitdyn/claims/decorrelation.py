@@ -83,6 +83,7 @@ BARLOW_SCALE = Claim(
     "0.005: above 0.95 by a 99.9 % interval over seeds. Controls: 1e-5 added to each variance, as the authors' code "
     "does; ten times the weight λ.",
     symbol="A_1",
+    symbols={"λ": "weight of correlations between coordinates", "d": "coordinates of an output"},
     predicted=lambda case: (0.95, inf),
     measure=lambda case, runs: over_seeds(global_attention(runs[0])),
     cases=lambda scale: (Case.of(_run(BarlowTwins(), scale)),),

@@ -165,6 +165,7 @@ DEPTH_AREA = Claim(
     "samples that hide the patch and show some of its area: above MAE-AREA's margin, by a 99.9 % interval over seeds. "
     "The near control has no residual.",
     symbol="min_p A_own, layer L",
+    symbols={"L": "number of layers"},
     predicted=_above_margin,
     measure=at_the_end(least_own_area_attention),
     cases=lambda scale: _over_depths(
@@ -200,6 +201,7 @@ DEPTH_GLOBAL = Claim(
     "at which outputs that the residual doubles in each layer are repelled by their own cluster, and no residual, "
     "without which the first layer alone learns.",
     symbol="min_l A_global",
+    symbols={"L": "number of layers"},
     predicted=_above_margin,
     measure=_least_of_all_layers,
     cases=lambda scale: _over_depths(scale, lambda layers, gap: (contrast_at_depth(layers, scale, gap=gap),)),
@@ -254,6 +256,12 @@ DEPTH_ORDER = Claim(
     "of the runs of DEPTH-AREA and DEPTH-GLOBAL: c(CL) − c(MAE) within (L − 1)/4 of −(L − 1)/2, by a 99.9 % interval "
     "over seeds. The near control has no residual: the first layer alone learns, whatever the loss.",
     symbol="c(CL) − c(MAE)",
+    symbols={
+        "L": "number of layers",
+        "l": "a layer, counted from 1",
+        "r_l": "rise of the loss where layer l is left out",
+        "c": "mean layer, each weighted by what it brings",
+    },
     predicted=_contrast_earlier,
     measure=_centres_apart,
     cases=_pairs,
@@ -298,6 +306,12 @@ DEPTH_FIRST = Claim(
     "runs of DEPTH-GLOBAL: within 0.1 (L − 1) of the closed form's, by a 99.9 % interval over seeds. Near controls: no "
     "residual, and the theory in which all layers count alike, c = (L + 1)/2.",
     symbol="c(CL)",
+    symbols={
+        "L": "number of layers",
+        "l": "a layer, counted from 1",
+        "r_l": "rise of the loss where layer l attends uniformly",
+        "c": "mean layer, each weighted by what it brings",
+    },
     predicted=_first_leads,
     measure=lambda case, runs: over_seeds(_centre(runs[0], "rise_of_uniform_layer")),
     cases=lambda scale: _over_depths(scale, lambda layers, gap: (contrast_at_depth(layers, scale, gap=gap),)),

@@ -115,6 +115,17 @@ RCMAE_CORRECTION = Claim(
     f"{_LEAST} s and s + {_MORE}, by a 99.9 % interval over seeds. Controls, as if inputs did not matter: s = 0, "
     "momentum 0, a teacher that is shown another sample.",
     symbol="cos(∇L_c, −Σ α^i g)",
+    symbols={
+        "L_c": "second term of the loss, the distance to the teacher",
+        "θ": "parameters of the student",
+        "θ̄": "parameters of the teacher",
+        "α": "momentum of the teacher",
+        "g": "gradient of the loss, i steps ago",
+        "i": "number of steps back",
+        "s": "inner product of the features with those of training",
+        "v": "a feature of training",
+        "u": "a feature orthogonal to all of training",
+    },
     predicted=_as_similar,
     measure=_cosine,
     cases=lambda scale: (

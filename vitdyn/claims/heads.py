@@ -165,6 +165,7 @@ HEADS_AREA = Claim(
     ),
     surrogate=f"The least own-area attention of any position, mean over heads, {_SURROGATE}",
     symbol="min_p A_own",
+    symbols={"σ": "standard deviation of the entries at the start"},
     predicted=lambda case: (_LEARNED, inf),
     measure=at_the_end(least_own_area_attention),
     cases=lambda scale: _cases(_MAE, scale),
@@ -187,6 +188,7 @@ HEADS_GLOBAL = Claim(
     ),
     surrogate=f"The least attention of any position to the global area, mean over heads, {_SURROGATE}",
     symbol="min_p A_global",
+    symbols={"σ": "standard deviation of the entries at the start"},
     predicted=lambda case: (_LEARNED, inf),
     measure=at_the_end(least_global_attention),
     cases=lambda scale: _cases(_CL, scale),
@@ -230,6 +232,10 @@ HEADS_COPY = Claim(
     f"after {_STEPS} steps (300 by Adam) less than {_LEFT:g} of what it was at first, by a 99.9 % interval over seeds. "
     "Controls: contrast with a value of each feature trained by each head; reconstruction after 5 steps.",
     symbol="s_h(end)/s_h(0)",
+    symbols={
+        "σ": "standard deviation of the entries at the start",
+        "s_h": "share of queries for which two heads attend most to different areas",
+    },
     predicted=lambda case: (-inf, _LEFT),
     measure=_kept,
     cases=lambda scale: (_specialised(_MAE, scale), _specialised(_CL, scale), _by_adam(_CL, scale)),
@@ -316,6 +322,13 @@ HEADS_PART = Claim(
     f"formula: within {_PART_MARGIN:g} of 1 by a 99.9 % interval over seeds. Controls: heads that keep their first "
     "distance, 4A_0(1 − A_0) of it; a distance larger by twice the margin.",
     symbol="max_t δ/(σ/σ_part)",
+    symbols={
+        "σ": "standard deviation of the entries at the start",
+        "σ_part": "standard deviation from which heads part by one unit",
+        "δ": "root-mean-square distance of two heads' logits to a query's own area",
+        "A_0": "attention to the own area at Q = 0",
+        "V": "mean visible patches of an area",
+    },
     predicted=_near_one,
     measure=_farthest,
     cases=_partings,

@@ -246,6 +246,11 @@ LANDSCAPE_MAE_SMOOTHER = Claim(
     f"{_FARTHER} by a 99.9 % interval: the layer (P = 36, 100 steps, {_LAYER_SEEDS} seeds); full: small ViTs too (two "
     "blocks of width 16, 120 steps). Controls: supervision by the global latent; full: ViTs before training.",
     symbol="r_MAE − r_sup",
+    symbols={
+        "r_c": "distance from the end of training up to which the loss is convex",
+        "r_MAE": "r_c of masked reconstruction",
+        "r_sup": "r_c of supervision",
+    },
     predicted=_beyond_margin,
     measure=_farther,
     cases=_farther_cases,
@@ -370,6 +375,12 @@ LANDSCAPE_TEACHER_CONVEX = Claim(
     f"{_CONVEX} by a 99.9 % interval: the layer (P = 12, 60 steps). "
     "Controls: the second term without weight; a teacher of other images.",
     symbol="log₂ ν_rec/ν",
+    symbols={
+        "ν": "most negative curvature over the most positive, with its sign turned",
+        "ν_rec": "ν of reconstruction alone",
+        "λ_min": "least eigenvalue of the Hessian",
+        "λ_max": "largest eigenvalue of the Hessian",
+    },
     predicted=lambda case: (_CONVEX, inf),
     measure=_convexity_added,
     cases=_teacher_cases,

@@ -151,6 +151,10 @@ HESSIAN_START = Claim(
     surrogate="The curvature on 512 samples at Q = 0, mean over local queries, over its exact value: within "
     f"{100 * _MARGIN:g} % of 1, by a 99.9 % interval over seeds. Controls: an exponent of P larger by 0.1; contrast.",
     symbol="λ/λ_exact",
+    symbols={
+        "λ": "curvature of the loss along an entry of Φ",
+        "λ_exact": "its exact value at Q = 0",
+    },
     predicted=always(1.0, _MARGIN),
     measure=_over_exact,
     cases=_starts,
@@ -224,6 +228,7 @@ HESSIAN_TURN = Claim(
     f"{_TURN_MARGIN:g} at P = 128 by a 99.9 % interval over seeds. Control: 1/2, where attention, and not the loss, "
     "has its inflection.",
     symbol="A_a",
+    symbols={"L": "loss"},
     predicted=_near_a_third,
     measure=lambda case, runs: _of_seeds(runs[0], _attention_at_the_turn),
     cases=_learnts,
@@ -241,6 +246,7 @@ HESSIAN_CLOCK = Claim(
     f"{_PACE_MARGIN:g} of 1 by a 99.9 % interval over seeds: position correlations add O(P^{{−κ_s}}). Controls: paces "
     "of 1/2 and 2.",
     symbol="d(1/λ)/dt",
+    symbols={"λ": "curvature of the loss along φ_a"},
     predicted=_near_one,
     measure=lambda case, runs: _of_seeds(runs[0], _late_pace),
     cases=_learnts,

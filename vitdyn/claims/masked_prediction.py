@@ -220,6 +220,7 @@ BEIT_TEMPERATURE = Claim(
     surrogate=f"Attention of local queries to their own area after T = {_STEPS} steps at P = 64, τ = τ*/10, Δ = 0.4 "
     "and −0.3: below 1/2, by a 99.9 % interval over seeds. Controls: τ = 5τ*.",
     symbol="A_own",
+    symbols={"τ": "temperature of cross-entropy", "T": "number of steps"},
     predicted=lambda case: (-inf, 0.5),
     measure=at_the_end(local_own_area_attention),
     cases=lambda scale: _at_temperature(0.1, scale),
@@ -256,6 +257,7 @@ RCMAE_FROZEN = Claim(
     f"default rate, momentum 1, γ_c = 1 (Δ = 0.4 and −0.3) and 3 (0.4): within {_LEVEL_MARGIN} of the formula, by a "
     "99.9 % interval over seeds. Controls: momentum 0.9; the level moved by twice the margin.",
     symbol="A_own",
+    symbols={"A⁰": "attention of the teacher to the same area"},
     predicted=_frozen_level,
     measure=at_the_end(local_own_area_attention),
     cases=_frozen,

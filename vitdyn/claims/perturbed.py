@@ -159,6 +159,10 @@ NOISE_START = Claim(
     "the expected value over seeds, by a 99.9 % interval. Near controls: noise 1.2 times as large, and none, in the "
     "theory.",
     symbol="φ_own(s)/φ_own(0)",
+    symbols={
+        "φ_own": "entry of Φ: a local query with its own area",
+        "s": "standard deviation of the noise",
+    },
     predicted=_hastens_by,
     measure=_hastened,
     cases=_noisy,
@@ -224,6 +228,10 @@ COHERENCE_TURN = Claim(
     surrogate="The coherence at which φ_own and φ_1 after 6 small steps at P = 32 are alike, by a line through three "
     "runs about it, within 0.05 of theory.coherence_levels; the expected value over seeds, by a 99.9 % interval.",
     symbol="c*",
+    symbols={
+        "φ_own": "entry of Φ: a local query with its own area",
+        "c*": "coherence of features at which φ_own and φ_1 move alike",
+    },
     predicted=_near_level,
     measure=_crossing,
     cases=_coherent,

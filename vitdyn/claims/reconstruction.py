@@ -218,6 +218,7 @@ MAE_PP = Claim(
     surrogate="Υ_a/φ_a over the formula when local queries give 0.9 of their attention to their own area, at P = 1e12, "
     f"is within {_PP_MARGIN} of 1, for areas of four patches and up.",
     symbol="Υ_a/φ_a over formula",
+    symbols={"Υ_a": "correlation of a local query's position with those of its own area"},
     predicted=_near_one,
     measure=_per_key,
     cases=_positions,
@@ -261,6 +262,7 @@ MAE_LOSS = Claim(
     surrogate="What is left of the loss above its closed-form minimum after 400 steps is less than 0.05 of what "
     "it was at Q = 0; the expected value over seeds, by a 99.9 % interval.",
     symbol="(L − L_min)/(L_0 − L_min)",
+    symbols={"L": "loss", "L_0": "loss at Q = 0", "L_min": "infimum of the loss"},
     predicted=lambda case: (-inf, 0.05),
     measure=_reconstruction_loss,
     cases=lambda scale: tuple(map(Case.of, limit_experiments(_MAE, scale))),

@@ -144,7 +144,7 @@ REDUCTION_LIMIT = Claim(
     cases=_reduced_and_limit,
     controls=lambda scale: (
         *(
-            Control(name=f"{case.name}, falling like C_s^(-1/2)", runs=case.runs, predicted=_inverse_root)
+            Control(name=f"{case.name}, falling like C_s^(−1/2)", runs=case.runs, predicted=_inverse_root)
             for case in _reduced_and_limit("quick")[1:]
         ),
         one_more(_reduced_and_limit("quick")[0]),

@@ -113,6 +113,7 @@ PARK_DISTANCE = Claim(
     "steps at P = 144 on a 12 × 12 grid: above 1, by a 99.9 % interval over seeds. The control scatters the areas over "
     "the grid.",
     symbol="d(CL) − d(MAE)",
+    symbols={"d": "mean attention distance, in patches"},
     predicted=lambda case: (1.0, inf),
     measure=lambda case, runs: over_seeds(np.subtract(*_final(runs, "attention_distance"))),
     cases=lambda scale: tuple(Case(name=f"cl and mae, {gap}", runs=_pair(gap, scale)) for gap in EXPONENTS),
@@ -201,6 +202,7 @@ PARK_FREQUENCY = Claim(
     "partition alone decides; by a 99.9 % interval over seeds. Contrast, a control, has content queries: with position "
     "queries its representations are equal, have no amplitude but at 0, and what one reads is round-off.",
     symbol="Δlog amp",
+    symbols={"Δ": "information gap; in Δlog amp the difference to frequency 0"},
     predicted=_areas_spectrum,
     measure=lambda case, runs: over_seeds(_final(runs, "high_frequency")[-1]),
     cases=lambda scale: tuple(
@@ -250,6 +252,13 @@ PARK_MIXTURE = Claim(
     "on a 12 × 12 grid: in (0.05, 0.95) at λ = 0.7 and Δ = 0.4, by a 99.9 % interval over seeds. The controls, which "
     "must lie outside, have λ = 0.2, and Δ = −0.3.",
     symbol="r",
+    symbols={
+        "λ": "weight of contrast in the mixture",
+        "d_λ": "mean attention distance at the weight λ",
+        "d_0": "mean attention distance of reconstruction, λ = 0",
+        "d_1": "mean attention distance of contrast, λ = 1",
+        "r": "where between the two the mixture lies",
+    },
     predicted=lambda case: (0.05, 0.95),
     measure=_between,
     cases=lambda scale: (_mixtures("gap-positive", scale, 0.7),),
@@ -334,6 +343,10 @@ LIDAR_ORDER = Claim(
     "local latents less that of RankMe: above 0.1, by a 99.9 % interval over seeds; P = 144, κ = (0.6, 0.5), two "
     "clusters, views with half the patches masked. Controls take images of all clusters together, and κ = (0.9, 0.4).",
     symbol="ρ(LiDAR) − ρ(RankMe)",
+    symbols={
+        "ρ": "Spearman's rank correlation over models",
+        "R": "R² is the part of the latents' variance that a linear probe explains",
+    },
     predicted=lambda case: (0.1, inf),
     measure=_better_order,
     cases=lambda scale: (Case(name="grid, gap-negative", runs=ordered_runs("gap-negative", scale)),),

@@ -187,6 +187,9 @@ DINO_CENTRE = Claim(
     f"ceases to grow in 200 steps at P = 64: within {100 * _MARGIN:g} % of the formula, each temperature clear over "
     "seeds. Controls: no centre, so that any sharper teacher turns to it; a threshold moved by more than the margin.",
     symbol="τ_t*/τ_s",
+    symbols={
+        "τ_t*": "temperature of the teacher at which attention to the global area ceases to grow",
+    },
     predicted=_near_centre_threshold,
     measure=_turn(_global_share),
     cases=lambda scale: (
@@ -217,6 +220,10 @@ DINO_UNIFORM = Claim(
     "temperature clear over seeds. Controls: the theory without that noise, τ_t* = τ_s; (full) no centre, so that "
     "outputs end in one area.",
     symbol="τ_t*/τ_s",
+    symbols={
+        "τ_t*": "temperature of the teacher from which on outputs become uniform",
+        "v": "variance of an area's visible count over its squared mean",
+    },
     predicted=_near_uniform_threshold,
     measure=_turn(_below_uniform),
     cases=lambda scale: (
@@ -266,6 +273,7 @@ IBOT_LOCAL = Claim(
     f"{_OWN}, by a 99.9 % interval over seeds; (full) 500 steps with two clusters at τ_t = 0.09. Controls: pooled "
     "outputs alone, λ = 0; two clusters at τ_t = 0.04, below τ_s (1 − 1/K).",
     symbol="A_own",
+    symbols={"λ": "weight of the term of masked patches"},
     predicted=lambda case: (_OWN, inf),
     measure=at_the_end(local_own_area_attention),
     cases=lambda scale: (

@@ -99,6 +99,7 @@ SIZES_LARGEST = Claim(
     surrogate="After 400 steps at P = 64 with two clusters the position that attends least to the largest area gives "
     "it more than 0.8; the expected value over seeds, by a 99.9 % interval. Sizes that tie are not judged.",
     symbol="min_p A_largest",
+    symbols={"A_largest": "attention of a query to the largest area"},
     predicted=lambda case: (_LEVEL, inf),
     measure=_to_largest,
     cases=lambda scale: _cases(_CL, scale, clusters=2),
@@ -204,6 +205,11 @@ SIZES_LEAD = Claim(
     surrogate="|φ_b|/φ_a after 4 steps at P = 64, a the smallest area and b the largest, within 10 % of "
     "theory.reconstruction_drives; the expected value over seeds, by a 99.9 % interval.",
     symbol="|φ_b|/φ_a",
+    symbols={
+        "φ_a": "entry of Φ: a query of the smallest area, a, with its own area",
+        "φ_b": "entry of Φ: such a query with the largest area, b",
+        "b": "the largest area",
+    },
     predicted=_near(_at_start),
     measure=_ratio,
     cases=_first_moves,

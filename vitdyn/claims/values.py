@@ -247,6 +247,11 @@ VALUES_FIRST = Claim(
     f"that of value_start_rates: within {_FIRST_MARGIN:g} of 1 by a 99.9 % interval over seeds. Controls: Adam, by "
     "which both move alike; a ratio larger by twice the margin.",
     symbol="(Δw_a/Δφ_a)/exact",
+    symbols={
+        "Δ": "change since the start",
+        "w": "value of an area",
+        "w_a": "value of a query's own area",
+    },
     predicted=_near_one,
     measure=_lead,
     cases=_firsts,
