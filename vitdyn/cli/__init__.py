@@ -1,4 +1,4 @@
-"""The command line: ``vitdyn list | run | flow | reduce | families | check | inspect | figures | env``.
+"""The command line: ``vitdyn list | run | flow | reduce | sweep | collect | families | check | inspect | figures | env``.
 
 Training dynamics of self-supervised Vision Transformers: theory as running, checked simulation. ``--module FILE.py``
 imports a file of yours first, which may ``register`` objectives, models, distributions, optimizers and observables.
@@ -25,12 +25,15 @@ from vitdyn.cli.modules import import_modules, split_modules
 from vitdyn.cli.objective import commands
 from vitdyn.cli.reduce import Reduce, ReduceOptions, descend_reduced
 from vitdyn.cli.run import Run, RunOptions, run_experiment
+from vitdyn.cli.sweep import Collect, Sweep
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "list": List,
     "run": Run,
     "flow": Flow,
     "reduce": Reduce,
+    "sweep": Sweep,
+    "collect": Collect,
     "families": Families,
     "check": Check,
     "inspect": Inspect,
@@ -45,7 +48,7 @@ BY_OBJECTIVE: dict[str, tuple[type, Callable[[Any, Any], int]]] = {
 }
 """What has a command for each objective: the options that all of them share, and who carries them out."""
 
-KEEP_CHECKPOINTS = ("run", "families", "check", "figures")
+KEEP_CHECKPOINTS = ("run", "sweep", "families", "check", "figures")
 
 
 def _parse(given: list[str], modules: list[str]) -> Callable[[], int]:

@@ -86,15 +86,25 @@ def _bytes(training: Training) -> int:
 
 def kept_memory(training: Training) -> int:
     """Return the bytes that all seeds of a run keep until it ends: their last state, three times, and their frames."""
+    states = (3 + optimizer_arrays(training)) * state_bytes(training)
+    return states + 2 * recorded_bytes(training)
+
+
+def state_bytes(training: Training) -> int:
+    """Return the bytes of the correlations of all seeds."""
+    return len(training.seed_numbers) * correlation_count(training) * _bytes(training)
+
+
+def recorded_bytes(training: Training) -> int:
+    """Return the bytes of what all seeds record."""
     layout = training.generator.layout
     frames = len(training.schedule.recorded_steps(training.steps))
-    recorded = sum(
+    numbers = sum(
         prod(each.shape(layout, training.trained_model, 1, training.evaluation_samples))
         * (training.steps if each.each_step else frames)
         for each in training.recorded
     )
-    each = (3 + optimizer_arrays(training)) * correlation_count(training) + 2 * recorded
-    return len(training.seed_numbers) * each * _bytes(training)
+    return len(training.seed_numbers) * numbers * _bytes(training)
 
 
 def require_memory(cells: Sequence[Training], device: torch.device) -> None:

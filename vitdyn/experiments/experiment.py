@@ -107,18 +107,13 @@ class Experiment:
     @classmethod
     def from_json(cls, text: str) -> Experiment:
         """Build an experiment from ``to_json``'s line. Raises ``ValueError`` for anything else."""
-        return from_text(
-            "experiment",
-            text,
-            cls,
-            (
-                *SPEC_KINDS,
-                *DISTRIBUTIONS.values(),
-                *OBJECTIVES.values(),
-                *OPTIMIZERS.values(),
-                *MODELS.values(),
-            ),
-        )
+        return from_text("experiment", text, cls, spec_kinds())
+
+
+def spec_kinds() -> tuple[type, ...]:
+    """Return all that a specification is made of: what others registered, too."""
+    tables = (DISTRIBUTIONS, OBJECTIVES, OPTIMIZERS, MODELS)
+    return (*SPEC_KINDS, *(kind for table in tables for kind in table.values()))
 
 
 ROOT = 1000

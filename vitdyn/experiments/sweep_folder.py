@@ -21,6 +21,9 @@ from vitdyn.trajectory import versions
 
 SCHEMA = "vitdyn sweep 1"
 
+DONE, FAILED, MISSING = "done", "failed", "missing"
+"""What has become of a cell."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
@@ -96,9 +99,8 @@ class SweepFolder:
 
     def result(self, key: str) -> Path:
         """Return the file of a cell's result."""
-        return (
-            self.folder / "cells" / key[:2] / f"{key}.nc"
-        )  # few files to a folder: a million in one take long to list
+        # few files to a folder: a million in one take long to list
+        return self.folder / "cells" / key[:2] / f"{key}.nc"
 
     def failure(self, key: str) -> Path:
         """Return the file that says why a cell failed."""
@@ -112,10 +114,14 @@ class SweepFolder:
         """Return what the sweep consists of: one definition for each time that it was run with other points."""
         return tuple(Definition.read(path) for path in sorted((self.folder / "sweep").glob("*.json")))
 
-    def add(self, definition: Definition) -> None:
-        """Keep a definition. Raises ``ValueError`` where the folder is another sweep's, or a point has another key."""
-        text = definition.to_json()
-        path = self.folder / "sweep" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    def state(self, key: str) -> str:
+        """Return whether the cell of a key is "done", "failed" or "missing", by the files that are there."""
+        if self.result(key).is_file():
+            return DONE
+        return FAILED if self.failure(key).is_file() else MISSING
+
+    def require_own(self, definition: Definition) -> None:
+        """Raise ``ValueError`` where the folder is another sweep's, or where a point of it has another key."""
         own = dict(zip(definition.labels(), definition.keys, strict=True))
         for held in self.definitions():
             if (held.name, set(held.axes)) != (definition.name, set(definition.axes)):
@@ -128,6 +134,12 @@ class SweepFolder:
                     where = dict(zip(definition.axes, point, strict=True))
                     words = f"holds another experiment at {where}: name another folder"
                     raise invalid_value("out", str(self.folder), words)
+
+    def add(self, definition: Definition) -> None:
+        """Keep a definition. Raises ``ValueError`` where it cannot stand here, or nothing can be written."""
+        self.require_own(definition)
+        text = definition.to_json()
+        path = self.folder / "sweep" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         require_writable(path)
         with writable_beside(path) as scratch:
             scratch.write_text(text)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from vitdyn._errors import require_kind
+from vitdyn._errors import invalid_value, require_boolean, require_kind
 from vitdyn._progress import Progress, progress
 from vitdyn.dynamics import Runtime
 from vitdyn.experiments.sweep import Sweep
@@ -32,6 +33,17 @@ class Work(NamedTuple):
         """How long the tasks may take one after the other."""
         return sum(task.seconds for task in self.tasks)
 
+    @property
+    def bytes(self) -> int:
+        """How much room their results may take on the disk."""
+        return sum(task.bytes for task in self.tasks)
+
+    @property
+    def free(self) -> int:
+        """How much room there is."""
+        there = next(each for each in (self.folder.folder, *self.folder.folder.absolute().parents) if each.exists())
+        return shutil.disk_usage(there).free
+
 
 def local_engine(
     sweep: Sweep, tasks: Sequence[Task], folder: SweepFolder, runtime: Runtime, bar: Progress
@@ -43,11 +55,17 @@ def local_engine(
 
 
 def plan_sweep(sweep: Sweep, out: str | Path, *, runtime: Runtime = Runtime(), again: bool = False) -> Work:
-    """Keep a sweep's definition in its folder; return what is left to run, ``again`` what failed too."""
+    """Return what of a sweep is left to run, ``again`` what failed too; nothing is written.
+
+    Raises ``ValueError`` where the folder holds another sweep, or where no point of it has an experiment.
+    """
     require_kind("sweep", sweep, Sweep)
     require_kind("runtime", runtime, Runtime)
+    require_boolean("again", again)
     folder, definition = SweepFolder(Path(out)), Definition.of(sweep)
-    folder.add(definition)
+    if not any(definition.keys):
+        raise ValueError(f"no cell of {sweep.name} can be run: {definition.refused[0]}")
+    folder.require_own(definition)
     left = list(unfinished(definition, folder, again=again))
     return Work(sweep, definition, folder, tuple(tasks_of(sweep, left, runtime)), runtime)
 
@@ -78,7 +96,14 @@ def run_sweep(
 
 
 def carry_out_work(work: Work, engine: Engine = local_engine) -> None:
-    """Have an engine run what is left of a sweep."""
+    """Keep a sweep's definition in its folder, and have an engine run what is left of it.
+
+    Raises ``ValueError`` where the results do not fit on the disk.
+    """
+    if work.bytes > work.free:
+        words = f"has {work.free / 2**20:.0f} MiB of room, and the results may take {work.bytes / 2**20:.0f}"
+        raise invalid_value("out", str(work.folder.folder), f"{words}: make room, or name another folder")
+    work.folder.add(work.definition)
     quiet = replace(work.runtime, progress=False)  # one bar, over all cells
     with progress(work.runtime.progress, sum(len(task.cells) for task in work.tasks), "cell") as bar:
         engine(work.sweep, work.tasks, work.folder, quiet, bar)

@@ -8,32 +8,29 @@ from typing import Any, NamedTuple
 from vitdyn._files import is_disk_error
 from vitdyn.dynamics import Runtime, Training
 from vitdyn.dynamics.grid import batch_key
-from vitdyn.experiments.cost import estimate_cost
 from vitdyn.experiments.experiment import SMALL_VITS, Experiment
 from vitdyn.experiments.sweep import Cell, Sweep
-from vitdyn.experiments.sweep_folder import Definition, SweepFolder
-from vitdyn.reduced import ExactReduction
-from vitdyn.vits import estimate_seconds
+from vitdyn.experiments.sweep_cost import expected_bytes, expected_seconds
+from vitdyn.experiments.sweep_folder import DONE, FAILED, Definition, SweepFolder
 
 TASK_SECONDS = 10.0
 """How long a task is to take: much longer than an engine needs to hand it out, and little to lose with a worker."""
 MOST_CELLS = 256
 """The cells of a task at most: their results are all in memory at its end."""
-_FLOW_SECONDS, _REDUCTION_SECONDS = 0.1, 1.0
-"""Of one core, in the middle of what flows and reductions take."""
 
 
 class Task(NamedTuple):
-    """Cells that run together, by their numbers in the sweep, and the seconds that they may take on this machine."""
+    """Cells that run together, by their numbers in the sweep; the seconds that they may take here, and bytes on disk."""
 
     cells: tuple[int, ...]
     seconds: float
+    bytes: int = 0
 
 
 def unfinished(definition: Definition, folder: SweepFolder, *, again: bool = False) -> Iterator[int]:
     """Go through the numbers of the cells without a result; of those that failed only if they are to run ``again``."""
     for index, key in enumerate(definition.keys):
-        if key and not folder.result(key).is_file() and (again or not folder.failure(key).is_file()):
+        if key and folder.state(key) not in ((DONE,) if again else (DONE, FAILED)):
             yield index
 
 
@@ -49,18 +46,9 @@ def tasks_of(
         if held.cells and (held.seconds + own > seconds or len(held.cells) == MOST_CELLS):
             yield held
             held = Task((), 0.0)
-        open_tasks[kind] = Task((*held.cells, index), held.seconds + own)
+        size = held.bytes + expected_bytes(experiment, runtime)
+        open_tasks[kind] = Task((*held.cells, index), held.seconds + own, size)
     yield from open_tasks.values()
-
-
-def expected_seconds(experiment: Experiment, runtime: Runtime) -> float:
-    """Return about how long an experiment runs on this machine; on a GPU, and of models of users, a guess."""
-    spec = experiment.training
-    if isinstance(spec, SMALL_VITS):
-        return estimate_seconds([spec])
-    if isinstance(spec, Training):
-        return estimate_cost(experiment, device=runtime.device).seconds or 1.0
-    return _REDUCTION_SECONDS if isinstance(spec, ExactReduction) else _FLOW_SECONDS
 
 
 def carry_out(
