@@ -33,7 +33,8 @@ from vitdyn.dynamics import (
 )
 from vitdyn.dynamics.memory import estimate_memory
 from vitdyn.dynamics.resources import pick_device
-from vitdyn.experiments import Experiment, ResultStore, register, run, run_all
+from vitdyn.experiments import Experiment, ResultStore, Sweep, register, run, run_all, run_sweep
+from vitdyn.experiments.sweep_run import plan_sweep
 from vitdyn.models import Correlations, OneLayer
 from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture
 from vitdyn.observables import (
@@ -72,6 +73,13 @@ def run_flow(experiment):
     """What a runner of the user's own is."""
     return PATH
 
+
+def flow_of(nodes):
+    """A cell of a sweep."""
+    return Experiment(name="flow", training=MeanField(sizes=SIZES, nodes=nodes, frames=4))
+
+
+SWEEP = Sweep.product("flows", flow_of, {"nodes": (4,)})
 
 SQUARE = PatchLayout.from_sizes([8, 4, 4], grid=(4, 4))
 
@@ -265,6 +273,12 @@ DOORS = {
     "ResultStore.path": (STORE.path, {"experiment": FLOW}),
     "ResultStore.all": (STORE.all, {"experiments": []}),
     "ResultStore.named": (STORE.named, {"experiments": {}}),
+    "Sweep.product": (Sweep.product, {"name": "flows", "make": flow_of, "axes": {"nodes": (4, 5)}}),
+    "Sweep.listed": (Sweep.listed, {"name": "flows", "make": flow_of, "points": [{"nodes": 4}]}),
+    "Sweep.over": (Sweep.over, {"base": FLOW, "axes": {"nodes": (4, 5)}}),
+    "Sweep[]": (SWEEP.__getitem__, {"index": 0}),
+    "plan_sweep": (plan_sweep, {"sweep": SWEEP, "out": "sweep", "runtime": RUNTIME, "again": False}),
+    "run_sweep": (run_sweep, {"sweep": SWEEP, "out": "sweep", "runtime": RUNTIME, "again": False}),
     "run_all": (run_all, {"runner": STORE, "experiments": []}),
 }
 REGIME, LAW = theory.Regime(patches=1e4, kappa_c=0.9, kappa_s=0.3), Uniform()

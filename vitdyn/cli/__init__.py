@@ -1,4 +1,4 @@
-"""The command line: ``vitdyn list | run | flow | reduce | sweep | collect | families | check | inspect | figures | env``.
+"""The command line: ``vitdyn`` and one of ``COMMANDS``.
 
 Training dynamics of self-supervised Vision Transformers: theory as running, checked simulation. ``--module FILE.py``
 imports a file of yours first, which may ``register`` objectives, models, distributions, optimizers and observables.

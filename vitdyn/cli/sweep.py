@@ -21,9 +21,9 @@ SHOWN = 5
 class Sweep:
     """Run an experiment at all points of some axes, or of a list: what the folder lacks of them.
 
-    FILE.toml has a base specification and axes over its fields, FILE.py a ``sweep``. What it costs is said first. A cell
-    that fails leaves a record of its error, and the others go on. After Ctrl-C, SIGTERM or a kill the same command goes
-    on; a file with more values on its axes runs what is new. The exit status is 0 if every cell has its result.
+    FILE.toml has a base specification and axes over its fields, FILE.py a ``sweep``. What it costs is said first. A
+    cell that fails leaves a record of its error, and the others go on. After Ctrl-C, SIGTERM or a kill the same command
+    goes on; a file with more values on its axes runs what is new. The exit status is 0 if every cell has its result.
     """
 
     file: Annotated[Path, tyro.conf.Positional]
@@ -69,20 +69,23 @@ class Collect:
 
     def __call__(self) -> int:
         """Print the axes, the variables and the holes; write the file."""
-        from vitdyn._files import require_writable, writable_beside
+        from vitdyn._files import require_writable
+        from vitdyn._memory import require_fits
         from vitdyn.experiments import collect
+        from vitdyn.trajectory import write_result
 
         if self.out is not None:
             require_writable(self.out)
         data = collect(self.folder)
         status = data["status"]
         print(f"{data.attrs['sweep']}: {', '.join(f'{axis} ({data.sizes[axis]})' for axis in status.dims)}")
-        for name in data.data_vars:
-            axes = [f"{axis} {data.sizes[axis]}" for axis in data[name].dims if axis not in status.dims]
-            print(f"  {name!s:<24} {', '.join(axes)}")
+        for name in [name for name in data.data_vars if name not in ("status", "error", "key")]:
+            inner = [f"{axis} {data.sizes[axis]}" for axis in data[name].dims if axis not in status.dims]
+            print(f"  {name!s:<24} {', '.join(inner)}")
         if self.out is not None:
-            with writable_beside(self.out) as scratch:
-                data.to_netcdf(scratch, engine="netcdf4")
+            remedy = "write it in parts: vitdyn.collect(DIR).sel(...).to_netcdf(...)"
+            require_fits("out", str(self.out), 2 * data.nbytes, remedy)
+            write_result(self.out, data)
             print(f"result   {self.out}")
         cells = data[["status", "error"]].stack(all_cells=status.dims, create_index=False)
         axes = [name for name in cells.coords if cells[name].dims == ("all_cells",)]
@@ -114,7 +117,9 @@ def _cost(work: Any) -> str:
     states = [work.folder.state(key) for key in definition.keys if key]
     new = sum(len(task.cells) for task in work.tasks)
     over = ", ".join(f"{axis} ({len(labels)})" for axis, labels in definition.axes.items())
-    held = f"{states.count(DONE)} kept, {states.count(FAILED)} failed before, {len(definition.refused)} refused"
+    held = (
+        f"{states.count(DONE)} kept, {states.count(FAILED)} failed before, {len(definition.refused)} refused"
+    )
     tasks = f"{len(work.tasks)} task{'s' * (len(work.tasks) != 1)}"
     return (
         f"{definition.name}: {len(definition.keys)} cells over {over}: {held}\n"

@@ -1,7 +1,7 @@
 """Specifications as people write them in a file: names for classes, and tables without what goes without saying.
 
-A table becomes the encoding of ``Experiment.to_json``, by the types of the fields that it stands in: a ``kind`` may be a
-registered name (``mae``), a text alone stands for a table of that kind, a field of one possible kind needs none,
+A table becomes the encoding of ``Experiment.to_json``, by the types of the fields that it stands in: a ``kind`` may be
+a registered name (``mae``), a text alone stands for a table of that kind, a field of one possible kind needs none,
 ``none`` stands for None where a field may be that, and ``{from_exponents = {...}}`` calls a constructor of the class.
 """
 
@@ -73,7 +73,7 @@ def _possible(annotation: Any) -> tuple[dict[str, type], tuple[Any, ...]]:
     for member in members:
         known = _NAMED.get(member)
         if known is not None:  # looked up each time: a module may have registered more
-            kinds |= known | {kind_name(kind): kind for kind in known.values()}
+            kinds |= {**known, **{kind_name(kind): kind for kind in known.values()}}
         elif isinstance(member, type) and is_dataclass(member):
             kinds[kind_name(member)] = member
         else:

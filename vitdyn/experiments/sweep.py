@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vitdyn._errors import invalid_value, require_callable, require_integer, require_kind
+from vitdyn._errors import as_tuple, invalid_value, require_callable, require_integer, require_kind
 from vitdyn.experiments.experiment import Experiment
 
 Label = str | int | float
@@ -63,7 +63,7 @@ class Sweep:
     def listed(cls, name: str, make: Callable[..., Experiment], points: Iterable[Mapping[str, Any]]) -> Sweep:
         """Return the sweep over a list of points, each with a value for every axis."""
         require_callable("make", make)
-        given = [dict(point) for point in points]
+        given = [dict(point) for point in as_tuple("points", points, Mapping)]
         if not given or any(point.keys() != given[0].keys() for point in given):
             raise invalid_value("points", given[:3], "must be points of the same axes, one or more")
         axes: dict[str, dict[Label, Any]] = {axis: {} for axis in given[0]}

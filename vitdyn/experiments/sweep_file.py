@@ -41,8 +41,8 @@ def read_sweep(path: str | Path) -> Sweep:
     name = held.get("name", place.stem)
     if ("axes" in held) == ("points" in held):
         raise invalid_value("axes", held.get("axes"), f"{path} needs either [axes] or [[points]]")
-    axes, points = held.get("axes"), held.get("points")
-    if not isinstance(axes, dict | None) or not (points is None or _are_tables(points)):
+    axes, points = held.get("axes", {}), held.get("points")
+    if not isinstance(axes, dict) or not (points is None or _are_tables(points)):
         raise invalid_value("axes", axes or points, "must be [axes], a table, or [[points]], tables")
     names = axis_names(axes if points is None else {path: None for point in points for path in point})
     make = _Table(name, held["training"], {axis: path for path, axis in names.items()})
@@ -66,7 +66,9 @@ class _Table:
 
     def __call__(self, **values: Any) -> Experiment:
         table = self.training
-        placed = {tuple(self.paths[axis].removeprefix("training.").split(".")): values[axis] for axis in values}
+        placed = {
+            tuple(self.paths[axis].removeprefix("training.").split(".")): values[axis] for axis in values
+        }
         for path in sorted(placed, key=len):  # a whole table before what stands in it
             table = _with(table, path, placed[path])
         return built(self.name, table)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from vitdyn._errors import invalid_value, require_boolean, require_kind
+from vitdyn._errors import as_path, invalid_value, require_boolean, require_kind
 from vitdyn._progress import Progress, progress
 from vitdyn.dynamics import Runtime
 from vitdyn.experiments.sweep import Sweep
@@ -41,7 +41,9 @@ class Work(NamedTuple):
     @property
     def free(self) -> int:
         """How much room there is."""
-        there = next(each for each in (self.folder.folder, *self.folder.folder.absolute().parents) if each.exists())
+        there = next(
+            each for each in (self.folder.folder, *self.folder.folder.absolute().parents) if each.exists()
+        )
         return shutil.disk_usage(there).free
 
 
@@ -62,7 +64,7 @@ def plan_sweep(sweep: Sweep, out: str | Path, *, runtime: Runtime = Runtime(), a
     require_kind("sweep", sweep, Sweep)
     require_kind("runtime", runtime, Runtime)
     require_boolean("again", again)
-    folder, definition = SweepFolder(Path(out)), Definition.of(sweep)
+    folder, definition = SweepFolder(as_path("out", out)), Definition.of(sweep)
     if not any(definition.keys):
         raise ValueError(f"no cell of {sweep.name} can be run: {definition.refused[0]}")
     folder.require_own(definition)

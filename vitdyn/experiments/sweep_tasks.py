@@ -20,7 +20,7 @@ MOST_CELLS = 256
 
 
 class Task(NamedTuple):
-    """Cells that run together, by their numbers in the sweep; the seconds that they may take here, and bytes on disk."""
+    """Cells that run together, by their numbers in the sweep; seconds that they may take here, and bytes on disk."""
 
     cells: tuple[int, ...]
     seconds: float
