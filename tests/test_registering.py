@@ -192,7 +192,8 @@ def test_what_cannot_be_registered(complaint):
             return forward.outputs().sum((1, 2, 3))
 
     for kind, field, remedy in (
-        (np.ndarray, "kind", "a distribution, an optimizer or a model"),
+        (np.ndarray, "kind", "a Claim, or the class of an objective"),
+        (vd.CLAIMS[0], "name", "is that of Claim: take another one"),
         (Plain(), "kind", "the class of an objective"),
         (Plain, "kind", "must be a dataclass"),
         (type("Same", (vd.MaskedReconstruction,), {}), "name", "is that of MaskedReconstruction"),
@@ -202,3 +203,23 @@ def test_what_cannot_be_registered(complaint):
             vd.register(kind)
     assert vd.register(type("HeavyTail", (vd.Uniform,), {})) is DISTRIBUTIONS["heavy-tail"]
     assert vd.register(type("A", (vd.Adam,), {}), name="adam-w") is OPTIMIZERS["adam-w"]
+
+
+CLAIM = """
+from dataclasses import replace
+import vitdyn as vd
+
+mae = next(claim for claim in vd.CLAIMS if claim.id == "MAE-PHASE-ONE")
+cases = mae.cases("quick")[1:]
+vd.register(replace(mae, id="MINE", note="", statement="Words.", cases=lambda scale: cases, controls=lambda scale: ()))
+"""
+
+
+def test_a_claim_is_listed_and_judged_from_the_command_line(tmp_path, capsys):
+    (tmp_path / "my_claim.py").write_text(CLAIM)
+    asked = ["check", "--claims", "MINE", "--quick", "--results", tmp_path, "--html", tmp_path / "page.html"]
+    status, said = run("--module", tmp_path / "my_claim.py", *asked, capsys=capsys)
+    assert status == 0 and "1 supported, 0 refuted" in said.out
+    assert "MINE" in (tmp_path / "page.html").read_text()
+    assert [(each.name, each.text) for each in catalogue.claims()][-1] == ("MINE", "Words.")
+    assert vd.CLAIMS[-1].id != "MINE"

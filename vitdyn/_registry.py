@@ -40,12 +40,12 @@ class Registry(Mapping[str, Any]):
 
 
 def register(kind: Any, *, name: str | None = None) -> Any:
-    """Make an objective, a model, a distribution of latents, an optimizer or an observable known by name; return it.
+    """Make an objective, model, distribution of latents, optimizer, observable or claim known by name; return it.
 
-    JSON, result stores and the command line take it from then on (``vitdyn --module FILE.py run NAME``). An
-    ``Observable`` is an object and has its name. Of a class the name is ``name``, or the class's own, or made of the
-    class's: ``HeavyTail`` is ``heavy-tail``; use it as a decorator above ``dataclass``. Raises ``ValueError`` for
-    anything else, or a name that is taken.
+    JSON, result stores and the command line take it from then on (``vitdyn --module FILE.py run NAME``, ``check
+    --claims ID``). An ``Observable`` or a ``Claim`` is an object and has its name. Of a class the name is ``name``,
+    or the class's own, or made of the class's: ``HeavyTail`` is ``heavy-tail``; use it as a decorator above
+    ``dataclass``. Raises ``ValueError`` for anything else, or a name that is taken.
 
     >>> from dataclasses import dataclass
     >>> @vd.register
@@ -58,9 +58,12 @@ def register(kind: Any, *, name: str | None = None) -> Any:
     """
     table = next((table for table in _TABLES if table.takes(kind)), None)
     if table is None:
-        words = "must be an Observable, or the class of an objective, a distribution, an optimizer or a model"
+        words = "must be an Observable, a Claim, or the class of an objective, a distribution, an optimizer or a model"
         raise invalid_value("kind", kind, words)
-    table.add(_name_of(kind, name, table) if isinstance(kind, type) else kind.name, kind)
+    if isinstance(kind, type):
+        table.add(_name_of(kind, name, table), kind)
+    else:
+        table.add(kind.id if table.what == "claim" else kind.name, kind)
     return kind
 
 

@@ -83,9 +83,11 @@ def test_a_figure_is_saved_in_three_forms(trajectory, tmp_path, monkeypatch):
 
 def test_drawing_twice_gives_the_same_bytes(trajectory, tmp_path):
     for name in ("first", "second"):
-        save_figure(draw_dynamics(columns_of(trajectory)), tmp_path / name)
+        drawing = draw_dynamics(columns_of(trajectory))
+        save_figure(drawing, tmp_path / name)
     for kind in ("pdf", "png", "csv"):
         assert (tmp_path / f"first.{kind}").read_bytes() == (tmp_path / f"second.{kind}").read_bytes()
+    assert drawing._repr_png_()[0] == (tmp_path / "second.png").read_bytes()  # what a notebook shows
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_one_line(complaint, tmp_path):

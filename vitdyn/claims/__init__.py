@@ -1,5 +1,6 @@
 """Judgement: each claim of the theory as a check that can fail, with a control that must fail it."""
 
+from vitdyn._registry import Registry
 from vitdyn.claims.check import check, contradicted, judge, overall, passes
 from vitdyn.claims.claim import (
     INCONCLUSIVE,
@@ -119,8 +120,14 @@ CLAIMS: tuple[Claim, ...] = (
 )
 """All claims, in the order in which they are reported."""
 
+CLAIMS_BY_ID = Registry(
+    "claim", lambda entry: isinstance(entry, Claim), {claim.id: claim for claim in CLAIMS}
+)
+"""The same by id, and after them those that were registered."""
+
 __all__ = [
     "CLAIMS",
+    "CLAIMS_BY_ID",
     "CL_GLOBAL",
     "INCONCLUSIVE",
     "MAE_AREA",

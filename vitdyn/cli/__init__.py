@@ -1,7 +1,8 @@
 """The command line: ``vitdyn`` and one of ``COMMANDS``.
 
 Training dynamics of self-supervised Vision Transformers: theory as running, checked simulation. ``--module FILE.py``
-imports a file of yours first, which may ``register`` objectives, models, distributions, optimizers and observables.
+imports a file of yours first, which may ``register`` objectives, models, distributions, optimizers, observables
+and claims.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def claims() -> tuple[Entry, ...]:
         call: Any = found.assigned[part]  # Claim(id="...", statement="...", ...)
         given = {each.arg: each.value for each in call.keywords}
         entries.append(Entry(*(ast.literal_eval(given[field]) for field in ("id", "statement"))))
-    return tuple(entries)
+    return (*entries, *(Entry(name, each.statement) for name, each in added("claim").items()))
 
 
 def _by_name(found: _Sources, table: str, others: dict[str, type]) -> tuple[Entry, ...]:

@@ -28,7 +28,7 @@ class Check:
     quick: bool = False
     """The small version of each case (eight seeds in place of 32 for the limits of training)."""
     claims: tuple[str, ...] = ()
-    """Ids of the claims to check; all where none is named."""
+    """Ids of the claims to check, your ``--module``'s too; all where none is named."""
     model: str = LAYER
     """Model to judge the claims on: one-layer (the theory's), transformer, or your ``--module``'s. Its fields are
     options too. Claims that say nothing of it, of the mean field or of what it lacks, are left out."""
@@ -48,20 +48,20 @@ class Check:
     def __call__(self) -> int:
         """Print the table; return the exit status."""
         from vitdyn._files import require_writable, writable_beside
-        from vitdyn.claims import CLAIMS, check, contradicted, passes
+        from vitdyn.claims import CLAIMS_BY_ID, check, contradicted, passes
         from vitdyn.dynamics import Runtime
         from vitdyn.experiments import ResultStore
 
         # What can be refused is refused before the first run.
         for name in self.claims:
-            require_choice("claims", name, [claim.id for claim in CLAIMS])
+            require_choice("claims", name, CLAIMS_BY_ID)
         runtime = Runtime(device=self.device, progress=True, anew=self.anew)
         for path in (self.json, self.html):
             if path:
                 require_writable(path)
         if self.json and self.html and self.json.resolve() == self.html.resolve():
             raise invalid_value("json", str(self.json), "is the file of the page too: name another")
-        chosen = [claim for claim in CLAIMS if not self.claims or claim.id in self.claims]
+        chosen = [CLAIMS_BY_ID[name] for name in CLAIMS_BY_ID if not self.claims or name in self.claims]
         if self.model != LAYER:
             chosen = _on(model_of(self), chosen, named=bool(self.claims))
         store = ResultStore(self.results, runtime=runtime)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from io import BytesIO
 from pathlib import Path
 from string import ascii_lowercase
 from typing import IO, Any, ParamSpec, TypeVar
@@ -37,7 +38,13 @@ class Drawing:
     """A figure and, row by row, the numbers drawn in it (see ``COLUMNS``); an empty cell holds no number."""
 
     figure: Figure
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    rows: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return the picture and its width in a notebook, where a drawing that ends a cell is shown."""
+        held = BytesIO()
+        write_picture(self, held, {"Source": "vitdyn"})
+        return held.getvalue(), {"width": round(96 * self.figure.get_figwidth())}
 
     @classmethod
     def of_size(cls, width: float, height: float) -> Drawing:
