@@ -195,7 +195,7 @@ def test_a_wrong_option_is_refused_on_one_line_with_status_2(options, field, rem
 
 def test_unknown_names_are_refused(capsys):
     assert error_of(["train"], capsys) == (
-        2, "vitdyn: command = 'train': must be one of list, run, flow, reduce, families, check, inspect, figures, env"
+        2, "vitdyn: command = 'train': must be one of " + ", ".join(cli.COMMANDS)
     )  # fmt: skip
     assert error_of(["run", "maes"], capsys) == (
         2,

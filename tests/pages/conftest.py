@@ -47,7 +47,7 @@ def look(browser, tmp_path):
         context = browser.new_context(viewport=size, color_scheme=scheme, offline=True, **options)
         contexts.append(context)
         tab = context.new_page()
-        tab.set_default_timeout(5_000)
+        tab.set_default_timeout(60_000)  # it passes only where a test fails: a busy machine takes long
         tab.on(
             "request",
             lambda asked: asked.url.startswith(("file:", "data:", "blob:")) or complaints.append(asked.url),

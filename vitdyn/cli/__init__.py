@@ -17,6 +17,7 @@ from vitdyn._errors import require_choice
 from vitdyn._options import one_line_where_wrong
 from vitdyn._terminal import ending
 from vitdyn.cli.check import Check
+from vitdyn.cli.explore import Explore
 from vitdyn.cli.families import Families
 from vitdyn.cli.flow import Flow, FlowOptions, follow
 from vitdyn.cli.info import Env, Figures, List
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "reduce": Reduce,
     "sweep": Sweep,
     "collect": Collect,
+    "explore": Explore,
     "families": Families,
     "check": Check,
     "inspect": Inspect,

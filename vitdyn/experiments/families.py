@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vitdyn._errors import require_choice, require_real
 from vitdyn.data import PatchGenerator, PatchLayout
@@ -125,15 +125,11 @@ class FamilyRow:
     @classmethod
     def of(cls, trajectory: Trajectory) -> FamilyRow:
         """Read the last frame of a run, and when it came to half of it."""
-        moved = attention_moved(trajectory)
-        # from the end: what moves to and fro passes its half more than once
-        first = len(moved) - (moved < moved[-1] / 2)[::-1].argmax(0)
-        first[(moved >= moved[-1] / 2).all(0)] = 0
         metrics = {name: trajectory.final[name].to_numpy() for name in METRICS}
         return cls(
             regimes=learned_regime(trajectory),
             metrics=metrics,
-            half_time=trajectory["step"].to_numpy()[first].astype(float),
+            half_time=trajectory["step"].to_numpy()[half_frame(trajectory)].astype(float),
         )
 
     @property
@@ -142,6 +138,15 @@ class FamilyRow:
         names = [str(each) for each in self.regimes]
         counts = {name: names.count(name) for name in dict.fromkeys(names)}
         return names[0] if len(counts) == 1 else ", ".join(f"{n}: {count}" for n, count in counts.items())
+
+
+def half_frame(trajectory: Trajectory) -> Int[np.ndarray, " seed"]:
+    """Return the frame from which on at least half of the attention that has moved at the end has moved."""
+    moved = attention_moved(trajectory)
+    # from the end: what moves to and fro passes its half more than once
+    first = len(moved) - (moved < moved[-1] / 2)[::-1].argmax(0)
+    first[(moved >= moved[-1] / 2).all(0)] = 0
+    return first
 
 
 _METRIC_SECONDS = 0.007

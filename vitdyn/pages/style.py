@@ -41,6 +41,9 @@ def _variables(colours: dict[str, str]) -> str:
 STYLE = (
     f":root {{ color-scheme: light dark; {_variables(LIGHT)} }}\n"
     f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK)} }} }}\n"
+    # what a page's own switch says, whatever the system's is
+    f':root[data-theme="light"] {{ color-scheme: light; {_variables(LIGHT)} }}\n'
+    f':root[data-theme="dark"] {{ color-scheme: dark; {_variables(DARK)} }}\n'
     """
 body { margin: 0 auto; max-width: 54rem; padding: 2.5rem 1.25rem 5rem; background: var(--paper); color: var(--ink);
        font: 16px/1.55 Georgia, "DejaVu Serif", serif; overflow-wrap: break-word; }

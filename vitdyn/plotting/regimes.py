@@ -24,7 +24,7 @@ REGIME_COLOURS = {
     "collapsed": BLACK,
     "unmoved": PALE,
 }
-_ON_DARK = ("local", "global", "mixed", "collapsed")
+ON_DARK = ("local", "global", "mixed", "collapsed")
 """Colours on which a letter is white. Letters tell regimes apart where colours cannot."""
 _ROW, _AROUND = 0.165, 3.2
 """Inches of a row, and rows that title and labels of a panel take."""
@@ -70,7 +70,7 @@ class _Tile:
         left = -0.46
         for kind, count in counts.items():
             width = 0.92 * count / len(ordered)
-            colour = "white" if kind in _ON_DARK else "black"
+            colour = "white" if kind in ON_DARK else "black"
             middle = self.column + left + width / 2
             words: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 5.5, "fontweight": "bold"}
             # over the hatches
