@@ -1,10 +1,11 @@
 # make figures: set up and regenerate all figures.   make test: set up and pass the tests.
+# make docs: set up and build the pages of theory_notes/.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 COMPILED := $(VENV)/.compiled
 
-.PHONY: figures test coverage check lint bench clean
+.PHONY: figures docs test coverage check lint bench clean
 
 figures: $(COMPILED)
 	$(VENV)/bin/vitdyn figures --out figures --results results $(FIGURES)
@@ -15,6 +16,12 @@ test: $(COMPILED)
 # to count lines takes as long again as the tests
 coverage: $(COMPILED)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+# with the pictures of the figures that are there; where figures are asked for as well, when they are drawn
+docs: $(COMPILED) | $(filter figures,$(MAKECMDGOALS))
+	rm -rf theory_notes/_build/html
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m sphinx -W --keep-going -q -d theory_notes/_build/doctrees theory_notes theory_notes/_build/html
+	@echo "pages    theory_notes/_build/html/index.html"
 
 check: $(READY)
 	$(VENV)/bin/vitdyn check --results results
@@ -44,4 +51,4 @@ $(COMPILED): $(READY) tests/compile_kernels.py $(wildcard vitdyn/data/*.py vitdy
 	touch $(COMPILED)
 
 clean:
-	rm -rf $(VENV) figures results
+	rm -rf $(VENV) figures results theory_notes/_build

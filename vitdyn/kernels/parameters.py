@@ -91,12 +91,10 @@ class Parameters:
 class Correlations(Parameters):
     """The four blocks of Q, each an *attention correlation*; one leading seed axis.
 
-    ===================  =================================  =====================================
-    ``feature_position``   Φ_{p→v_{k,m}} = e_pᵀ Q v_{k,m}      (seed, query, cluster, area)
-    ``position_position``  Υ_{p→q} = e_pᵀ Q e_q               (seed, query, key)
-    ``content_position``   Ψ_{k,m→q} = v_{k,m}ᵀ Q e_q         (seed, cluster, area, key)
-    ``content_content``    Ξ_{k,m→m'} = v_{k,m}ᵀ Q v_{k,m'}   (seed, cluster, area, area)
-    ===================  =================================  =====================================
+        ``feature_position``   Φ_{p→v_{k,m}} = e_pᵀ Q v_{k,m}     (seed, query, cluster, area)
+        ``position_position``  Υ_{p→q} = e_pᵀ Q e_q              (seed, query, key)
+        ``content_position``   Ψ_{k,m→q} = v_{k,m}ᵀ Q e_q        (seed, cluster, area, key)
+        ``content_content``    Ξ_{k,m→m'} = v_{k,m}ᵀ Q v_{k,m'}  (seed, cluster, area, area)
 
     The first two alone are a model whose queries carry their position only. Features of two clusters
     never meet in one image, so Ξ is kept within each cluster.

@@ -45,18 +45,18 @@ def lidar(
     *,
     convention: str | LidarConvention = "exact",
 ) -> Measured:
-    """LiDAR: exp(−Σ p_i log p_i), p = λ/‖λ‖₁, λ the eigenvalues of Sw^{−1/2} Sb Sw^{−1/2}. Value: (*batch).
+    """LiDAR: exp(−Σ p_i log p_i), p = λ/‖λ‖₁, λ the eigenvalues of S_w^{−1/2} S_b S_w^{−1/2}. Value: (*batch).
 
     For n objects x with q views each, e_i(x) their embeddings, μ_x the mean of an object's and μ of all:
 
-        Sb = 1/(n−1) Σ_x (μ_x − μ)(μ_x − μ)ᵀ
-        Sw = 1/(n(q−1)) Σ_x Σ_i (e_i(x) − μ_x)(e_i(x) − μ_x)ᵀ + δ I
+        S_b = 1/(n−1) Σ_x (μ_x − μ)(μ_x − μ)ᵀ
+        S_w = 1/(n(q−1)) Σ_x Σ_i (e_i(x) − μ_x)(e_i(x) − μ_x)ᵀ + δ I
 
     From 1 to min(dimension, n − 1), and 0 if all objects have the same mean. At δ = 0 it does not change under
-    invertible linear maps of the embeddings while Sw is invertible; an absolute δ breaks this, and scale too; a
+    invertible linear maps of the embeddings while S_w is invertible; an absolute δ breaks this, and scale too; a
     relative δ keeps scale and rotations. A direction of pure noise keeps an expected λ of about 1/q.
 
-    Views of one object stand along their own axis: nothing is guessed from the order of a queue. Where Sw is
+    Views of one object stand along their own axis: nothing is guessed from the order of a queue. Where S_w is
     singular at δ = 0 the value is the limit δ → 0: directions without spread within objects outweigh all others if
     objects differ along them, and do not count if they do not.
 
@@ -78,7 +78,7 @@ def _discriminability(
     within, means = _scatter(embeddings, convention)
     spread, axes = torch.linalg.eigh(within)
     delta = convention.delta * (spread.mean() if convention.relative else 1.0)
-    # In the eigenvectors of Sw its inverse root is a division.
+    # In the eigenvectors of S_w its inverse root is a division.
     between = centred(means) @ axes / (objects - convention.unbiased) ** 0.5
     spread = spread.clamp_min(0) + delta
     if not bool(delta > 0):
@@ -101,7 +101,7 @@ def _limit(between: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scatter(embeddings: Tensor, convention: LidarConvention) -> tuple[Tensor, Tensor]:
-    """Return Sw without δ, and the objects' means, a few objects at a time."""
+    """Return S_w without δ, and the objects' means, a few objects at a time."""
     objects, views, dimension = embeddings.shape
     within = embeddings.new_zeros(dimension, dimension, dtype=torch.float64)
     means, largest = [], embeddings.new_zeros((), dtype=torch.float64)

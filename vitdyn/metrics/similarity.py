@@ -41,10 +41,12 @@ def homogeneity(
     """Cosine similarity of representations, or of attention maps (whose tokens are queries, features keys).
 
     ``over``:
+
         "token"  (*batch, token, feature) -> (*batch): mean of cos(x_i, x_j) over pairs of tokens i ≠ j.
         "head"   (*batch, head, token, feature) -> (*batch): the same over pairs of heads, mean over tokens.
         "depth"  (*batch, depth, token, feature) -> (*batch, depth): cos of each token with itself at the last
                  depth, mean over tokens.
+
     1 where all point the same way; −1/(n − 1) for the corners of a simplex; NaN where no pair is left.
 
     Source: Park et al. (2023) show all three without a formula; these are the plainest readings. Convention

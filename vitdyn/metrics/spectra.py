@@ -136,9 +136,11 @@ def singular_value_spectrum(
     """Spectrum of the covariance of features, largest first.
 
     ``by``:
+
         "token"  (*batch, token, feature): covariance over the tokens of each image; average log spectra over
                  images afterwards.
         "image"  (*batch, image, token, feature): tokens are averaged first, covariance over images.
+
     Value: (*batch, min(n − 1, feature)) for n tokens or images: the covariance has no higher rank. What is below
     the round-off of the largest is 0, and −∞ as a logarithm; a spectrum that is all 0 is 1 (0 as a
     logarithm) relative to its first.

@@ -33,7 +33,7 @@ class Transformer(Model):
     c_p = norm(s_p) with the position codes e_p, and with H heads
 
         attn^h_{p→q} = softmax_q( ℓ^h_{pq} / τ ),   s_p ← [s_p +] (1/H) Σ_h Σ_q attn^h_{p→q} V^h c_q,
-        ℓ^h_{pq} = Υ^h_{pq} + Φ^h_p · c_q  [+ c_p · (Ψ^h_q + Ξ^h c_q)],   then [s_p ← s_p + W_2 gelu(W_1 norm(s_p))]
+        ℓ^h_{pq} = Υ^h_{pq} + Φ^h_p · c_q [+ c_p · (Ψ^h_q + Ξ^h c_q)],   then [s_p ← s_p + W_2 gelu(W_1 norm(s_p))]
 
     where ``content_queries`` adds Ψ and Ξ, ``residual`` the stream itself and ``mlp`` = its hidden width the last step.
     Maps sum over all keys, masked ones too: their content is 0 in the first layer, and what they gathered later.
