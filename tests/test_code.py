@@ -1,5 +1,6 @@
 """Digests of users' code (exact): what computes alike has one digest, what can compute otherwise has another."""
 
+import copy
 import functools
 import itertools
 import os
@@ -267,6 +268,14 @@ def test_users_classes_are_written_with_module_and_code():
     with pytest.raises(ValueError, match=r"\A__main__:made = '\w{16}': was written with other code [^\n]*\Z"):
         decode(written, [other])
     assert "code" not in encode(MaskedReconstruction())
+
+
+def test_a_class_has_one_digest_before_and_after_an_object_is_copied():
+    """Python then keeps the names of its slots in it."""
+    kind = class_of("2 * super(made, self).loss(forward)")
+    before = digest(kind)
+    copy.copy(kind())
+    assert "__slotnames__" in vars(kind) and digest(kind) == before
 
 
 def test_a_class_of_a_familiar_name_is_not_ours():

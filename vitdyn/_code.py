@@ -43,7 +43,7 @@ _OF_EVERY_CLASS = {
     "__abstractmethods__", "__annotations__", "__annotations_cache__", "__annotate_func__", "__dataclass_fields__",
     "__dataclass_params__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__",
     "__non_callable_proto_members__", "__orig_bases__", "__parameters__", "__protocol_attrs__", "__qualname__",
-    "__static_attributes__", "__weakref__", "_abc_impl", "_is_protocol", "written_with",
+    "__slotnames__", "__static_attributes__", "__weakref__", "_abc_impl", "_is_protocol", "written_with",
 }  # fmt: skip
 """What says where and how a class was written, not what it computes."""
 
