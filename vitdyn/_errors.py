@@ -27,6 +27,13 @@ def _shown(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory did not suffice."""
+    # torch has no class for it on CPU
+    of_torch = isinstance(error, RuntimeError) and "alloc" in str(error).lower()
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or of_torch
+
+
 def require_integer(field: str, value: object, *, at_least: int, at_most: int | None = None) -> None:
     """Raise unless ``value`` is a whole number of at least ``at_least``, and at most ``at_most`` if that is given."""
     # bool is a whole number to Python, but True for a count is a mistake

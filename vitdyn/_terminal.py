@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from vitdyn._errors import is_out_of_memory
 from vitdyn._signals import TERMINATED, Terminated, interrupted_by_sigterm
 
 _PLAIN = {"−": "-", "–": "-", "—": "-", "×": "x", "·": "*", "±": "+-", "≈": "~", "≤": "<=", "≥": ">=", "→": "->",
@@ -99,11 +100,7 @@ def _told(error: Exception) -> tuple[int, str] | None:
         if error.errno == errno.ENOSPC:
             _close_output()
         return 1, _told_of_system(error)
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "alloc" in text.lower())  # torch has no class for it on CPU
-    ):
+    if is_out_of_memory(error):
         return 1, f"out of memory ({text or 'no details'}): take fewer patches, samples or seeds"
     if isinstance(error, ValueError):
         return 2, text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from vitdyn._errors import is_out_of_memory
 from vitdyn._files import is_disk_error
 from vitdyn.dynamics import Runtime, Training
 from vitdyn.dynamics.grid import batch_key
@@ -80,7 +81,7 @@ def carry_out(
 
 def _raise_unless_of_a_cell(error: Exception) -> None:
     """Raise an error that another machine, or this one at another time, may not meet."""
-    if isinstance(error, OSError | MemoryError) or is_disk_error(error):
+    if isinstance(error, OSError) or is_out_of_memory(error) or is_disk_error(error):
         raise error
 
 
