@@ -30,6 +30,8 @@ class Sweep:
     """FILE.toml or FILE.py."""
     out: Path
     """Folder of the sweep: a result for each cell."""
+    engine: str = "local"
+    """local, or the cluster of a dask scheduler, by its file (dask scheduler --scheduler-file FILE) or tcp://HOST:PORT."""
     plan_only: bool = False
     """Say what it costs, and run nothing."""
     again: bool = False
@@ -44,12 +46,13 @@ class Sweep:
         from vitdyn.dynamics import Runtime
         from vitdyn.experiments.sweep_run import carry_out_work, plan_sweep
 
+        engine = _engine_of(self.engine)
         runtime = Runtime(device=self.device, progress=True, keep_final_state=self.keep_final_state)
         work = plan_sweep(_sweep_of(self.file), self.out, runtime=runtime, again=self.again)
         print(_cost(work), flush=True)
         if self.plan_only:
             return 0
-        carry_out_work(work)
+        carry_out_work(work, engine)
         states = [(labels, *_state(work, index, key)) for index, (labels, key) in enumerate(_cells(work))]
         return _told(list(work.definition.axes), states)
 
@@ -92,6 +95,16 @@ class Collect:
         labels = zip(*(cells[axis].to_numpy().tolist() for axis in axes), strict=True)
         words = (cells[name].to_numpy().tolist() for name in ("status", "error"))
         return _told(list(map(str, axes)), list(zip(labels, *words, strict=True)))
+
+
+def _engine_of(name: str) -> Any:
+    from vitdyn.experiments.sweep_run import local_engine
+
+    if name == "local":
+        return local_engine
+    from vitdyn.experiments.sweep_cluster import Cluster
+
+    return Cluster(scheduler=name)
 
 
 def _sweep_of(file: Path) -> Any:
