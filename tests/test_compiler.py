@@ -7,8 +7,10 @@ import warnings
 from pathlib import Path
 
 import pytest
+from numba.core import caching
 
 from vitdyn import _compiler
+from vitdyn._scratch import scratch_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -109,15 +111,45 @@ def test_env_names_the_engine_and_says_when_the_compiled_one_is_dropped(tmp_path
     assert "NUMBA_CACHE_DIR" in done.stderr
 
 
+def test_where_numba_can_write_nowhere_code_is_kept_in_a_temporary_folder(kept, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("numba.config.CACHE_DIR", "")
+    places = [kind for kind in vars(caching).values() if hasattr(kind, "ensure_cache_path")]
+    for place, ensure in [(place, place.ensure_cache_path) for place in places]:
+
+        def only_below(self, ensure=ensure):
+            if not self.get_cache_path().startswith(str(tmp_path)):
+                raise PermissionError("read-only")
+            ensure(self)
+
+        monkeypatch.setattr(place, "ensure_cache_path", only_below)
+    kept()
+    (folder,) = tmp_path.glob("vitdyn-*/numba")
+    assert files(folder, "nbc") and not folder.parent.stat().st_mode & 0o077
+    made, _ = kept()
+    assert sum(made.stats.cache_hits.values()) == 1
+
+
+def test_a_temporary_folder_that_others_can_write_is_not_taken(tmp_path, monkeypatch):
+    """What lies there is run: somebody else could have put it there."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = scratch_folder()
+    assert folder.parent == tmp_path and folder == scratch_folder()
+    folder.chmod(0o777)
+    assert scratch_folder() is None
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert scratch_folder() is None
+    monkeypatch.setattr("os.getuid", lambda: 4711)
+    assert scratch_folder() is None
+
+
 def test_without_a_folder_what_needs_none_is_compiled_in_each_process(monkeypatch):
-    njit = _compiler.numba.njit
+    def no_folder(function):
+        raise RuntimeError("cannot cache function: no locator available")
 
-    def no_folder(*, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(**options)
-
-    monkeypatch.setattr(_compiler.numba, "njit", no_folder)
+    monkeypatch.setattr(_compiler, "_Cautious", no_folder)
     made = _compiler.compiled(needs_folder=False)(twice)
     assert made(21) == 42 and made.nopython_signatures
     with pytest.raises(RuntimeError, match="no locator"):

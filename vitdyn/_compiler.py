@@ -14,6 +14,8 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
+from vitdyn._scratch import scratch_folder
+
 _SEAL = b"vitdyn sha256 "
 _DIGEST = 32
 
@@ -28,16 +30,30 @@ def compiled(*, needs_folder: bool = True, **options: Any) -> Callable[[Any], An
     """
 
     def compile_function(function: Any) -> Any:
+        made = numba.njit(nogil=True, **options)(function)
         try:
-            made = numba.njit(nogil=True, cache=True, **options)(function)
+            made._cache = _cache_of(function)  # numba has no way to say which cache a function shall have
         except RuntimeError:
             if needs_folder:
                 raise
-            return numba.njit(nogil=True, **options)(function)
-        made._cache = _Cautious(function)  # numba has no way to say which cache a function shall have
         return made
 
     return compile_function
+
+
+def _cache_of(function: Any) -> _Cautious:
+    """Return a function's cache: where numba would have it, in a temporary folder where it can write nowhere else."""
+    try:
+        return _Cautious(function)
+    except RuntimeError:
+        if not (folder := scratch_folder()):
+            raise
+    settings: Any = numba.config
+    named, settings.CACHE_DIR = settings.CACHE_DIR, str(folder / "numba")
+    try:
+        return _Cautious(function)
+    finally:
+        settings.CACHE_DIR = named  # for other packages' functions it is as it was
 
 
 class _Cautious(FunctionCache):

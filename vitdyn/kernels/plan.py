@@ -162,7 +162,7 @@ def _backend(device: str) -> Backend:
     try:
         backend = cast(Backend, import_module(_MODULES[device]))
     except (ImportError, RuntimeError) as error:
-        # no compiler for this Python or machine, or no folder for its cache: numba tries the package's and HOME's
+        # no compiler for this Python or machine, or no folder for its cache: the package's, HOME's or a temporary one
         reason = " ".join(str(error).split())
         _warn_of_torch(
             f"no compiled kernels for {device} ({reason}). If a folder for compiled code is missing, name one in "

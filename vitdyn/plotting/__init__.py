@@ -6,6 +6,7 @@
 ('a', 'local to own')
 """
 
+import vitdyn.plotting._home  # noqa: F401  (before matplotlib, which looks for its folder once)
 from vitdyn.plotting.areas import draw_data
 from vitdyn.plotting.by_head import draw_by_head
 from vitdyn.plotting.claim_figure import draw_verdicts
