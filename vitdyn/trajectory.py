@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from vitdyn._axes import FRAME, SEED
 from vitdyn._errors import as_path, invalid_value
 from vitdyn._files import read_sealed, write_sealed
+from vitdyn._notebook import html_table
+from vitdyn._progress import duration
 from vitdyn._version import version_of
 
 if TYPE_CHECKING:
@@ -76,6 +78,15 @@ class Trajectory:
     def final(self) -> xarray.Dataset:
         """The last frame."""
         return self.dataset.isel(frame=-1)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what it is a record of and how it was made, above what was recorded."""
+        about = self.dataset.attrs
+        name = json.loads(about.get("experiment", "{}")).get("name", "")
+        made = ", ".join(str(about[each]) for each in ("device", "engine", "machine") if each in about)
+        rows = [("kind", self.spec.get("training", self.spec).get("kind", "")), ("made on", made)]
+        rows += [("took", duration(about["seconds"]))] if "seconds" in about else []
+        return html_table(f"trajectory {name}".strip(), rows) + self.dataset._repr_html_()
 
     def save(self, path: str | Path) -> Path:
         """Write a netCDF4 file, whole or not at all; ``xarray.open_dataset(path)`` reads it too.

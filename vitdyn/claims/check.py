@@ -13,7 +13,18 @@ from vitdyn._errors import (
     require_kind,
     require_sequence,
 )
-from vitdyn.claims.claim import INCONCLUSIVE, REFUTED, SCALES, SUPPORTED, Case, Claim, Measurement, Verdict
+from vitdyn._notebook import html_table
+from vitdyn.claims.claim import (
+    INCONCLUSIVE,
+    REFUTED,
+    SCALES,
+    SUPPORTED,
+    VERDICT_COLUMNS,
+    Case,
+    Claim,
+    Measurement,
+    Verdict,
+)
 from vitdyn.claims.judgement import compare
 from vitdyn.experiments import Runner, run_all
 from vitdyn.experiments.experiment import reseeded
@@ -37,9 +48,25 @@ def judge(
     return _judge(claim, case, lambda: trajectories, expected)
 
 
-def check(
-    claims: Iterable[Claim], runner: Runner, *, scale: str = "quick", seed: int = 0
-) -> tuple[Verdict, ...]:
+class Verdicts(tuple[Verdict, ...]):
+    """Verdicts in order, which a notebook shows as a table."""
+
+    @property
+    def counts(self) -> str:
+        """How many cases and controls ended how, in two lines."""
+        cases = [verdict.status for verdict in self if not verdict.is_control]
+        controls = [verdict.status for verdict in self if verdict.is_control]
+        total = (f"{cases.count(status)} {status.lower()}" for status in (SUPPORTED, REFUTED, INCONCLUSIVE))
+        return (
+            f"{', '.join(total)} (controls aside)\n"
+            f"{controls.count(REFUTED)} of {len(controls)} controls refuted, as all must be"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(self.counts, (verdict.cells for verdict in self), VERDICT_COLUMNS)
+
+
+def check(claims: Iterable[Claim], runner: Runner, *, scale: str = "quick", seed: int = 0) -> Verdicts:
     """Run every claim's cases and controls and return a verdict for each, controls after cases.
 
     ``seed`` is a root seed: another one gives every simulation other random streams (flows have none).
@@ -59,7 +86,7 @@ def check(
     def all_of(case: Case) -> Callable[[], tuple[Trajectory, ...]]:
         return lambda: run_all(runner, [reseeded(run, seed) for run in case.runs])
 
-    return tuple(
+    return Verdicts(
         _judge(claim, case, all_of(case), expected)
         for claim in as_tuple("claims", claims, Claim)
         # A control is a case of which the opposite is expected.

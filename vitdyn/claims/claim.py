@@ -9,6 +9,7 @@ from math import isinf, isnan
 from typing import NamedTuple, Self
 
 from vitdyn._errors import as_tuple, invalid_value, require_callable, require_kind, require_real
+from vitdyn._notebook import html_table
 from vitdyn.dynamics import Training
 from vitdyn.experiments import Experiment
 from vitdyn.models import Model, OneLayer
@@ -250,6 +251,12 @@ class Claim:
         return (altered or self.predicted)(case)
 
 
+VERDICT_COLUMNS = (
+    "claim", "case", "judged on", "predicted", "measured  [interval]", "interval of", "count", "verdict", ""
+)  # fmt: skip
+"""What the cells of a verdict are."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What one case says of one claim: predicted and measured interval, and the status.
@@ -304,6 +311,17 @@ class Verdict:
     def interval(self) -> str:
         """The measured number with its interval in a few characters."""
         return f"{short(self.measured)}  [{short(self.low)}, {short(self.high)}]"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What a table says of it, in the order of ``VERDICT_COLUMNS``."""
+        return (
+            self.claim, self.case, self.basis, self.predicted, self.interval, self.interval_of, str(self.count),
+            self.status, self.remark,
+        )  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return html_table("verdict", [self.cells], VERDICT_COLUMNS)
 
 
 def _is_text(value: object) -> bool:

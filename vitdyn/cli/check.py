@@ -48,7 +48,7 @@ class Check:
     def __call__(self) -> int:
         """Print the table; return the exit status."""
         from vitdyn._files import require_writable, writable_beside
-        from vitdyn.claims import CLAIMS_BY_ID, check, contradicted, passes
+        from vitdyn.claims import CLAIMS_BY_ID, VERDICT_COLUMNS, check, contradicted, passes
         from vitdyn.dynamics import Runtime
         from vitdyn.experiments import ResultStore
 
@@ -66,7 +66,8 @@ class Check:
             chosen = _on(model_of(self), chosen, named=bool(self.claims))
         store = ResultStore(self.results, runtime=runtime)
         verdicts = check(chosen, store, scale="quick" if self.quick else "full", seed=self.seed)
-        print(_verdict_table(verdicts))
+        print(text_table(VERDICT_COLUMNS, [verdict.cells for verdict in verdicts]))
+        print(verdicts.counts)
         if self.json:
             with writable_beside(self.json) as scratch:
                 scratch.write_text(_verdicts_as_json(verdicts))
@@ -88,30 +89,6 @@ def _on(model: Any, claims: Any, *, named: bool) -> list[Any]:
                 raise
             print(error)
     return found
-
-
-def _verdict_table(verdicts: Any) -> str:
-    from vitdyn.claims import INCONCLUSIVE, REFUTED, SUPPORTED
-
-    header = (
-        "claim", "case", "judged on", "predicted", "measured  [interval]", "interval of", "count", "verdict", ""
-    )  # fmt: skip
-    rows = [
-        (
-            each.claim, each.case, each.basis, each.predicted, each.interval, each.interval_of, each.count,
-            each.status, each.remark,
-        )
-        for each in verdicts
-    ]  # fmt: skip
-    cases = [verdict.status for verdict in verdicts if not verdict.is_control]
-    controls = [verdict.status for verdict in verdicts if verdict.is_control]
-    total = ", ".join(
-        f"{cases.count(status)} {status.lower()}" for status in (SUPPORTED, REFUTED, INCONCLUSIVE)
-    )
-    return (
-        f"{text_table(header, rows)}\n{total} (controls aside)\n"
-        f"{controls.count(REFUTED)} of {len(controls)} controls refuted, as all must be"
-    )
 
 
 def _verdicts_as_json(verdicts: Any) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from vitdyn._errors import as_path, as_tuple, invalid_value, require_callable, require_kind
 from vitdyn._files import require_writable
+from vitdyn._notebook import html_table
 from vitdyn._specs import from_text, to_text
 from vitdyn.data import DISTRIBUTIONS, AreaSizes, Custom, PatchGenerator, PatchLayout
 from vitdyn.dynamics import OPTIMIZERS, Runtime, Schedule, Training, simulate
@@ -104,6 +105,15 @@ class Experiment:
         """Return the experiment as one line of JSON."""
         return to_text(self)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: each field that is not as it is by default, and which the others are."""
+        given = {field.name: getattr(self.training, field.name) for field in fields(self.training)}
+        usual = [each.name for each in fields(self.training) if given[each.name] == each.default]
+        rows = [("key", self.unnamed or self.key), ("kind", type(self.training).__name__)]
+        rows += [(name, _in_words(value)) for name, value in given.items() if name not in usual]
+        rows += [("as by default", ", ".join(usual))] if usual else []
+        return html_table(f"experiment {self.name}", rows)
+
     @classmethod
     def from_json(cls, text: str) -> Experiment:
         """Build an experiment from ``to_json``'s line. Raises ``ValueError`` for anything else."""
@@ -114,6 +124,11 @@ def spec_kinds() -> tuple[type, ...]:
     """Return all that a specification is made of: what others registered, too."""
     tables = (DISTRIBUTIONS, OBJECTIVES, OPTIMIZERS, MODELS)
     return (*SPEC_KINDS, *(kind for table in tables for kind in table.values()))
+
+
+def _in_words(value: Any) -> str:
+    parts = value if isinstance(value, tuple) else (value,)
+    return ", ".join(part.name if isinstance(part, Observable) else repr(part) for part in parts)
 
 
 ROOT = 1000
