@@ -19,7 +19,7 @@ from vitdyn._specs import decode, kind_name
 from vitdyn.data import DISTRIBUTIONS, Distribution
 from vitdyn.dynamics import OPTIMIZERS
 from vitdyn.dynamics.optimizers import Optimizer
-from vitdyn.experiments.experiment import Experiment, spec_kinds
+from vitdyn.experiments.experiment import Experiment
 from vitdyn.models import MODELS, Model
 from vitdyn.objectives import OBJECTIVES, Objective
 from vitdyn.vits.methods import METHODS, Method
@@ -39,12 +39,16 @@ CONSTRUCTOR = "from_"
 
 def built(name: str, table: Mapping[str, Any]) -> Experiment:
     """Return the experiment of a table's short forms. Raises ``ValueError`` naming the field that is wrong."""
-    encoded = _expanded(table, get_type_hints(Experiment)["training"], "training")
-    return Experiment(name=name, training=decode(encoded, spec_kinds()))
+    met: set[type] = set()
+    encoded = _expanded(table, _hints(Experiment)["training"], "training", met)
+    return Experiment(name=name, training=decode(encoded, met))
 
 
-def _expanded(value: Any, annotation: Any, place: str) -> Any:
-    """Return the encoding of a value in short forms; what a constructor made stands in it as an object."""
+def _expanded(value: Any, annotation: Any, place: str, met: set[type]) -> Any:
+    """Return the encoding of a value in short forms, and note the classes in it.
+
+    What a constructor made stands in it as an object.
+    """
     kinds, others = _possible(annotation)
     if value == "none" and type(None) in others and str not in others:
         return None
@@ -53,26 +57,35 @@ def _expanded(value: Any, annotation: Any, place: str) -> Any:
     if isinstance(value, list | tuple):
         inner = next((each for each in others if get_origin(each) is tuple), None)
         element = get_args(inner)[0] if inner else Any
-        return [_expanded(item, element, f"{place}[{index}]") for index, item in enumerate(value)]
+        return [_expanded(item, element, f"{place}[{index}]", met) for index, item in enumerate(value)]
     if not isinstance(value, Mapping) or not kinds:
         return value
     kind = _kind(value.get("kind"), kinds, place)
     rest = {name: item for name, item in value.items() if name != "kind"}
     if called := [name for name in rest if name.startswith(CONSTRUCTOR)]:
         return _constructed(kind, called[0], rest, place)
+    met.add(kind)
     hints = _hints(kind)
-    fields = {name: _expanded(item, hints.get(name, Any), f"{place}.{name}") for name, item in rest.items()}
+    fields = {
+        name: _expanded(item, hints.get(name, Any), f"{place}.{name}", met) for name, item in rest.items()
+    }
     return {"kind": kind_name(kind), **fields}
 
 
 def _possible(annotation: Any) -> tuple[dict[str, type], tuple[Any, ...]]:
     """Return the classes that a field of a type may hold, by each of their names, and its other types."""
+    return _listed(annotation, sum(map(len, _NAMED.values())))
+
+
+@cache
+def _listed(annotation: Any, _registered: int) -> tuple[dict[str, type], tuple[Any, ...]]:
+    # by how many are registered, too: a module may have added some
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     kinds: dict[str, type] = {}
     others = []
     for member in members:
         known = _NAMED.get(member)
-        if known is not None:  # looked up each time: a module may have registered more
+        if known is not None:
             kinds |= {**known, **{kind_name(kind): kind for kind in known.values()}}
         elif isinstance(member, type) and is_dataclass(member):
             kinds[kind_name(member)] = member

@@ -29,17 +29,19 @@ def train_all(experiments: Mapping[Path, Experiment], runtime: Runtime, workers:
         print(f"{len(specs)} trainings, about {duration(seconds)}, {together} at a time", flush=True)
     # the longest first: so no process is left alone with a long one at the end
     ordered = sorted(specs, key=lambda path: estimate_seconds([specs[path]]), reverse=True)
-    work = partial(_train_and_save, runtime=replace(runtime, keep_checkpoint=True))
+    work = partial(train_and_save, runtime=runtime)
     with progress(runtime.progress, sum(map(units, specs.values())), "step") as bar:
         side_by_side(work, [(path, experiments[path]) for path in ordered], together, bar)
 
 
-def _train_and_save(
+def train_and_save(
     item: tuple[Path, Experiment], advance: Callable[[int], object], *, runtime: Runtime
 ) -> None:
+    """Train a small Vision Transformer, or go on with it, and save its result at its path."""
     path, experiment = item
     checkpoint = checkpoint_of(path)
     work = RESUMED[type(experiment.training)]
-    trajectory = work(experiment.training, checkpoint=checkpoint, runtime=runtime, advance=advance)
+    kept = replace(runtime, keep_checkpoint=True)
+    trajectory = work(experiment.training, checkpoint=checkpoint, runtime=kept, advance=advance)
     described(trajectory, experiment).save(path)
     checkpoint.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from math import isfinite, prod
 from typing import Any
 
@@ -117,14 +118,23 @@ class Sweep:
     def __getitem__(self, index: int) -> Cell:
         """Return a cell by its number; the last axis runs fastest."""
         require_integer("index", index, at_least=0, at_most=len(self) - 1)
-        places = np.unravel_index(index, self.shape) if self.points is None else self.points[index]
-        chosen = {
-            axis: list(own.items())[at]
-            for (axis, own), at in zip(self.axes.items(), map(int, places), strict=True)
-        }
+        places = self._places(index) if self.points is None else self.points[index]
+        chosen = {axis: own[at] for (axis, own), at in zip(self._items.items(), places, strict=True)}
         experiment = self.make(**{axis: value for axis, (_, value) in chosen.items()})
         require_kind("make(...)", experiment, Experiment)
         return Cell(coordinates={axis: label for axis, (label, _) in chosen.items()}, experiment=experiment)
+
+    @cached_property
+    def _items(self) -> dict[str, list[tuple[Label, Any]]]:
+        return {axis: list(own.items()) for axis, own in self.axes.items()}
+
+    def _places(self, index: int) -> tuple[int, ...]:
+        """Return the places on all axes of a point of the grid."""
+        places = []
+        for size in reversed(self.shape):
+            index, place = divmod(index, size)
+            places.append(place)
+        return tuple(reversed(places))
 
 
 def axis_names(paths: Iterable[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitdyn._specs import to_text
+from vitdyn.data import PatchLayout
 from vitdyn.dynamics import Runtime, Schedule, Training
 from vitdyn.dynamics.memory import recorded_bytes, state_bytes
 from vitdyn.experiments.cost import estimate_cost
@@ -24,7 +24,10 @@ def expected_seconds(experiment: Experiment, runtime: Runtime) -> float:
     if isinstance(spec, SMALL_VITS):
         return estimate_seconds([spec])
     if isinstance(spec, Training):
-        return estimate_cost(experiment, device=runtime.device).seconds or 1.0
+        try:
+            return estimate_cost(experiment, device=runtime.device).seconds or 1.0
+        except ValueError:  # it needs more memory than there is here: on another machine it may run
+            return 1.0
     return _REDUCTION_SECONDS if isinstance(spec, ExactReduction) else _FLOW_SECONDS
 
 
@@ -34,11 +37,13 @@ def expected_bytes(experiment: Experiment, runtime: Runtime) -> int:
     Compressed, a result of many areas may be a tenth of that, or nearly all of it.
     """
     spec = experiment.training
-    size = _FILE_BYTES + 2 * len(to_text(spec))  # of the experiment, and of its training
+    size = _FILE_BYTES
     if isinstance(spec, Training):
-        return size + recorded_bytes(spec) + (state_bytes(spec) if runtime.keep_final_state else 0)
+        last = state_bytes(spec) if runtime.keep_final_state else 0
+        return size + _text_bytes(spec.generator.layout) + recorded_bytes(spec) + last
     if isinstance(spec, ExactReduction):
         clusters, areas = spec.layout.sizes.shape
+        size += _text_bytes(spec.layout)
         frames = len(Schedule(frames=spec.frames).recorded_steps(spec.steps)) * len(spec.seed_numbers)
         # three variables of query and key area, and two of query area
         return size + 8 * frames * _STATISTICS * clusters * areas * (3 * areas + 2)
@@ -47,3 +52,8 @@ def expected_bytes(experiment: Experiment, runtime: Runtime) -> int:
         pairs = areas * ((2 + spec.position_correlations) * areas + 1)
         return size + 8 * spec.frames * (_STATISTICS * pairs + areas + 4)
     return size
+
+
+def _text_bytes(layout: PatchLayout) -> int:
+    """Return the length of a layout in the two specifications that a result holds: the area of each patch."""
+    return 2 * layout.clusters * layout.patches * len(f"{layout.areas}, ")

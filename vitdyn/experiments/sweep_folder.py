@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -40,18 +40,23 @@ class Definition:
     refused: dict[int, str]
 
     @classmethod
-    def of(cls, sweep: Sweep) -> Definition:
-        """Make every experiment of a sweep once, for its key."""
+    def of(
+        cls, sweep: Sweep, visit: Callable[[int, Experiment, str], object] = lambda *_: None
+    ) -> Definition:
+        """Make every experiment of a sweep once, for its key; ``visit`` is shown each, with its number and key."""
         keys: list[str | None] = []
         refused = {}
         for index in range(len(sweep)):
             try:
-                key, reason = key_or_reason(sweep[index].experiment.training)
+                experiment = sweep[index].experiment
+                key, reason = key_or_reason(experiment.training)
             except (ValueError, ArithmeticError) as error:
-                key, reason = "", " ".join(str(error).split())
+                reason = " ".join(str(error).split())
             keys.append(None if reason else key)
             if reason:
                 refused[index] = reason
+            else:
+                visit(index, experiment, key)
         axes = {axis: tuple(labels) for axis, labels in sweep.axes.items()}
         return cls(name=sweep.name, axes=axes, points=sweep.points, keys=tuple(keys), refused=refused)
 
@@ -155,6 +160,11 @@ class SweepFolder:
         path = self.failure(key)
         with writable_beside(path) as scratch:
             scratch.write_text(json.dumps(held))
+
+    def forget_failure(self, key: str) -> None:
+        """Drop the record of a cell that has a result now."""
+        if self.result(key).is_file():
+            self.failure(key).unlink(missing_ok=True)
 
     def why_failed(self, key: str) -> str | None:
         """Return in words why a cell failed, None where it did not."""

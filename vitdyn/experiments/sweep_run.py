@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from vitdyn._errors import as_path, invalid_value, require_boolean, require_kind
+from vitdyn._processes import number_of_workers, side_by_side
 from vitdyn._progress import Progress, progress
 from vitdyn.dynamics import Runtime
+from vitdyn.experiments.experiment import SMALL_VITS, Experiment
 from vitdyn.experiments.sweep import Sweep
-from vitdyn.experiments.sweep_folder import Definition, SweepFolder
-from vitdyn.experiments.sweep_tasks import Task, carry_out, tasks_of, unfinished
+from vitdyn.experiments.sweep_folder import DONE, FAILED, MISSING, Definition, SweepFolder
+from vitdyn.experiments.sweep_scan import held_by
+from vitdyn.experiments.sweep_tasks import Planner, Task, carry_out, carry_out_one
 
 Engine = Callable[[Sweep, Sequence[Task], SweepFolder, Runtime, Progress], None]
 """What has every task of a sweep carried out (``carry_out``) and tells the progress of each cell that ended."""
@@ -50,8 +54,17 @@ class Work(NamedTuple):
 def local_engine(
     sweep: Sweep, tasks: Sequence[Task], folder: SweepFolder, runtime: Runtime, bar: Progress
 ) -> None:
-    """Carry out tasks in this process, one after the other: each uses all cores."""
+    """Carry out tasks on this machine: small Vision Transformers side by side, then all else, which takes all cores."""
+    small = {task for task in tasks if isinstance(sweep[task.cells[0]].experiment.training, SMALL_VITS)}
+    if small:
+        workers = min(len(small), number_of_workers(None, on_gpu=runtime.place.type == "cuda"))
+        # the longest first: so no process is left alone with a long one at the end
+        ordered = sorted(small, key=lambda task: (-task.seconds, task.cells))
+        cells = [sweep[index] for task in ordered for index in task.cells]
+        side_by_side(partial(carry_out_one, folder=folder, runtime=runtime), cells, workers, bar)
     for task in tasks:
+        if task in small:
+            continue
         carry_out(folder, [sweep[index] for index in task.cells], runtime)
         bar.update(len(task.cells))
 
@@ -59,17 +72,26 @@ def local_engine(
 def plan_sweep(sweep: Sweep, out: str | Path, *, runtime: Runtime = Runtime(), again: bool = False) -> Work:
     """Return what of a sweep is left to run, ``again`` what failed too; nothing is written.
 
+    Where ``runtime`` says ``anew``, results that cannot be used are to be made again: all are read.
+
     Raises ``ValueError`` where the folder holds another sweep, or where no point of it has an experiment.
     """
     require_kind("sweep", sweep, Sweep)
     require_kind("runtime", runtime, Runtime)
     require_boolean("again", again)
-    folder, definition = SweepFolder(as_path("out", out)), Definition.of(sweep)
+    folder, planner = SweepFolder(as_path("out", out)), Planner(runtime)
+
+    def plan(index: int, experiment: Experiment, key: str) -> None:
+        state = folder.state(key)
+        unusable = runtime.anew and state == DONE and held_by(folder.result(key), key).why_not
+        if state == MISSING or unusable or (again and state == FAILED):
+            planner.add(index, experiment)
+
+    definition = Definition.of(sweep, plan)
     if not any(definition.keys):
         raise ValueError(f"no cell of {sweep.name} can be run: {definition.refused[0]}")
     folder.require_own(definition)
-    left = list(unfinished(definition, folder, again=again))
-    return Work(sweep, definition, folder, tuple(tasks_of(sweep, left, runtime)), runtime)
+    return Work(sweep, definition, folder, tuple(planner.tasks), runtime)
 
 
 def run_sweep(

@@ -42,7 +42,7 @@ def scan(folder: SweepFolder, keys: Iterable[str]) -> dict[str, Held]:
             continue
         seen = known.get(key)
         if seen is None or tuple(seen[:2]) != (stat.st_size, stat.st_mtime_ns):
-            held = _held(path, key)
+            held = held_by(path, key)
             if held not in kinds:
                 kinds.append(held)
             seen, fresh = (stat.st_size, stat.st_mtime_ns, kinds.index(held)), True
@@ -52,7 +52,8 @@ def scan(folder: SweepFolder, keys: Iterable[str]) -> dict[str, Held]:
     return {key: kinds[kind] for key, (_, _, kind) in found.items()}
 
 
-def _held(path: Path, key: str) -> Held:
+def held_by(path: Path, key: str) -> Held:
+    """Read the result of a key, and compare its checksum."""
     try:
         trajectory = Trajectory.load(path)
     except ValueError as error:

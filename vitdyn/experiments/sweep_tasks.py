@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from vitdyn._errors import is_out_of_memory
 from vitdyn._files import is_disk_error
+from vitdyn._processes import StoppedError
 from vitdyn.dynamics import Runtime, Training
 from vitdyn.dynamics.grid import batch_key
 from vitdyn.experiments.experiment import SMALL_VITS, Experiment
-from vitdyn.experiments.sweep import Cell, Sweep
+from vitdyn.experiments.side_by_side import train_and_save
+from vitdyn.experiments.sweep import Cell
 from vitdyn.experiments.sweep_cost import expected_bytes, expected_seconds
-from vitdyn.experiments.sweep_folder import DONE, FAILED, Definition, SweepFolder
+from vitdyn.experiments.sweep_folder import SweepFolder
 
 TASK_SECONDS = 10.0
 """How long a task is to take: much longer than an engine needs to hand it out, and little to lose with a worker."""
@@ -28,28 +31,51 @@ class Task(NamedTuple):
     bytes: int = 0
 
 
-def unfinished(definition: Definition, folder: SweepFolder, *, again: bool = False) -> Iterator[int]:
-    """Go through the numbers of the cells without a result; of those that failed only if they are to run ``again``."""
-    for index, key in enumerate(definition.keys):
-        if key and folder.state(key) not in ((DONE,) if again else (DONE, FAILED)):
-            yield index
+@dataclass
+class Planner:
+    """Puts cells together to tasks: each takes about ``seconds``, unless one cell alone takes longer.
 
+    Cells of one kind that train in one batch, or flows, run together.
+    """
 
-def tasks_of(
-    sweep: Sweep, cells: Iterable[int], runtime: Runtime, *, seconds: float = TASK_SECONDS
-) -> Iterator[Task]:
-    """Go through the tasks of some cells: each takes about ``seconds``, unless one cell alone takes longer."""
-    open_tasks: dict[Hashable, Task] = {}
-    for index in cells:
-        experiment = sweep[index].experiment
-        kind, own = _fitting(experiment, runtime), expected_seconds(experiment, runtime)
-        held = open_tasks.pop(kind, Task((), 0.0))
-        if held.cells and (held.seconds + own > seconds or len(held.cells) == MOST_CELLS):
-            yield held
-            held = Task((), 0.0)
-        size = held.bytes + expected_bytes(experiment, runtime)
-        open_tasks[kind] = Task((*held.cells, index), held.seconds + own, size)
-    yield from open_tasks.values()
+    runtime: Runtime
+    seconds: float = TASK_SECONDS
+    tasks: list[Task] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._open: dict[Hashable, int] = {}  # the number of the task of each kind that has room
+        self._costs: dict[Hashable, tuple[float, int]] = {}
+
+    def add(self, index: int, experiment: Experiment) -> None:
+        """Put a cell into a task."""
+        kind = self._kind(experiment)
+        seconds, size = self._cost(kind, experiment)
+        at = self._open.get(kind) if kind is not None else None
+        held = Task((), 0.0) if at is None else self.tasks[at]
+        if at is None or held.seconds + seconds > self.seconds or len(held.cells) == MOST_CELLS:
+            at, held = len(self.tasks), Task((), 0.0)
+            self.tasks.append(held)
+            self._open[kind] = at
+        self.tasks[at] = Task((*held.cells, index), held.seconds + seconds, held.bytes + size)
+
+    def _kind(self, experiment: Experiment) -> Hashable:
+        """Return what cells of one task share, None for a cell that runs alone."""
+        spec: Any = experiment.training
+        if isinstance(spec, SMALL_VITS):
+            return None  # it takes a minute or more
+        together = batch_key(spec, self.runtime.place) if isinstance(spec, Training) else None
+        return type(spec), together
+
+    def _cost(self, kind: Hashable, experiment: Experiment) -> tuple[float, int]:
+        """Return seconds and bytes of a cell: the same for all that train in one batch, with as many seeds."""
+        spec: Any = experiment.training
+        shared = (kind, len(spec.seed_numbers)) if isinstance(kind, tuple) and kind[1] is not None else None
+        if shared in self._costs:
+            return self._costs[shared]
+        cost = expected_seconds(experiment, self.runtime), expected_bytes(experiment, self.runtime)
+        if shared is not None:
+            self._costs[shared] = cost
+        return cost
 
 
 def carry_out(
@@ -58,37 +84,51 @@ def carry_out(
     """Run those cells of a task that have no result, keep what each gives or why it fails; return how many failed.
 
     Cells run together. Where that fails, those without a result run one by one: each ends as it does alone. What is not
-    a cell's own, a full disk or too little memory, is raised, and the cells stay without a result.
+    a cell's own, a full disk or too little memory, is raised, and the cells stay without a result. Where ``runtime``
+    says ``anew``, a result that cannot be used is made again.
     """
     store = folder.store(runtime, workers)
-    missing = [cell for cell in cells if not folder.result(cell.experiment.key).is_file()]
+    keys = [cell.experiment.key for cell in cells]
+    missing = [
+        (cell, key)
+        for cell, key in zip(cells, keys, strict=True)
+        if runtime.anew or not folder.result(key).is_file()
+    ]
     if len(missing) > 1:
         try:
-            store.all([cell.experiment for cell in missing])
-            return 0
+            store.all([cell.experiment for cell, _ in missing])
+            missing = []
         except Exception as error:
-            _raise_unless_of_a_cell(error)
+            raise_unless_of_a_cell(error)
     failed = 0
-    for cell in missing:
+    for cell, key in missing:
         try:
             store(cell.experiment)
         except Exception as error:
-            _raise_unless_of_a_cell(error)
-            folder.record(cell, cell.experiment.key, error)
+            raise_unless_of_a_cell(error)
+            folder.record(cell, key, error)
             failed += 1
+    for key in keys:
+        folder.forget_failure(key)
     return failed
 
 
-def _raise_unless_of_a_cell(error: Exception) -> None:
+def carry_out_one(
+    cell: Cell, advance: Callable[[int], object], *, folder: SweepFolder, runtime: Runtime
+) -> None:
+    """Run a cell that trains a small Vision Transformer in a process of its own; ``advance`` counts cells."""
+    path = folder.result(cell.experiment.key)
+    try:
+        train_and_save((path, cell.experiment), lambda _: advance(0), runtime=runtime)
+        folder.forget_failure(cell.experiment.key)
+    except Exception as error:
+        raise_unless_of_a_cell(error)
+        folder.record(cell, cell.experiment.key, error)
+    advance(1)
+
+
+def raise_unless_of_a_cell(error: Exception) -> None:
     """Raise an error that another machine, or this one at another time, may not meet."""
-    if isinstance(error, OSError) or is_out_of_memory(error) or is_disk_error(error):
+    elsewhere = isinstance(error, OSError | ImportError | StoppedError)
+    if elsewhere or is_out_of_memory(error) or is_disk_error(error):
         raise error
-
-
-def _fitting(experiment: Experiment, runtime: Runtime) -> Hashable:
-    """Return what cells of one task share: those that train in one batch, or else those of one kind."""
-    spec: Any = experiment.training
-    if isinstance(spec, SMALL_VITS):
-        return experiment.key  # each alone: it takes a minute or more
-    together = batch_key(spec, runtime.place) if isinstance(spec, Training) else None
-    return type(spec), together
