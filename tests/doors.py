@@ -464,6 +464,7 @@ DOORS |= {
     "check": (claims.check, {"claims": (), "runner": run_flow, "scale": "quick", "seed": 0}),
     "passes": (claims.passes, {"verdicts": (VERDICT,)}),
     "contradicted": (claims.contradicted, {"verdicts": (VERDICT,)}),
+    "counts": (claims.counts, {"verdicts": (VERDICT,)}),
     "overall": (claims.overall, {"verdicts": (VERDICT,)}),
     "over_seeds": (claims.over_seeds, {"values": [0.5, 0.6], "confidence": 0.99}),
     "moved": (

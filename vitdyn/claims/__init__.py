@@ -1,7 +1,7 @@
 """Judgement: each claim of the theory as a check that can fail, with a control that must fail it."""
 
 from vitdyn._registry import Registry
-from vitdyn.claims.check import check, contradicted, judge, overall, passes
+from vitdyn.claims.check import check, contradicted, counts, judge, overall, passes
 from vitdyn.claims.claim import (
     INCONCLUSIVE,
     REFUTED,
@@ -143,6 +143,7 @@ __all__ = [
     "Verdict",
     "check",
     "contradicted",
+    "counts",
     "judge",
     "moved",
     "over_seeds",

@@ -51,19 +51,8 @@ def judge(
 class Verdicts(tuple[Verdict, ...]):
     """Verdicts in order, which a notebook shows as a table."""
 
-    @property
-    def counts(self) -> str:
-        """How many cases and controls ended how, in two lines."""
-        cases = [verdict.status for verdict in self if not verdict.is_control]
-        controls = [verdict.status for verdict in self if verdict.is_control]
-        total = (f"{cases.count(status)} {status.lower()}" for status in (SUPPORTED, REFUTED, INCONCLUSIVE))
-        return (
-            f"{', '.join(total)} (controls aside)\n"
-            f"{controls.count(REFUTED)} of {len(controls)} controls refuted, as all must be"
-        )
-
     def _repr_html_(self) -> str:
-        return html_table(self.counts, (verdict.cells for verdict in self), VERDICT_COLUMNS)
+        return html_table(counts(self), (verdict.cells for verdict in self), VERDICT_COLUMNS)
 
 
 def check(claims: Iterable[Claim], runner: Runner, *, scale: str = "quick", seed: int = 0) -> Verdicts:
@@ -110,6 +99,18 @@ def contradicted(verdicts: Iterable[Verdict]) -> bool:
     """Return whether a case refutes its claim, or a control, an inconclusive one too, does not."""
     return any(
         (each.status == REFUTED) != each.is_control for each in as_tuple("verdicts", verdicts, Verdict)
+    )
+
+
+def counts(verdicts: Iterable[Verdict]) -> str:
+    """Return in two lines how many cases ended how, and how many controls are refuted."""
+    judged = as_tuple("verdicts", verdicts, Verdict)
+    cases = [each.status for each in judged if not each.is_control]
+    controls = [each.status for each in judged if each.is_control]
+    total = (f"{cases.count(status)} {status.lower()}" for status in (SUPPORTED, REFUTED, INCONCLUSIVE))
+    return (
+        f"{', '.join(total)} (controls aside)\n"
+        f"{controls.count(REFUTED)} of {len(controls)} controls refuted, as all must be"
     )
 
 

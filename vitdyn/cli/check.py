@@ -48,7 +48,7 @@ class Check:
     def __call__(self) -> int:
         """Print the table; return the exit status."""
         from vitdyn._files import require_writable, writable_beside
-        from vitdyn.claims import CLAIMS_BY_ID, VERDICT_COLUMNS, check, contradicted, passes
+        from vitdyn.claims import CLAIMS_BY_ID, VERDICT_COLUMNS, check, contradicted, counts, passes
         from vitdyn.dynamics import Runtime
         from vitdyn.experiments import ResultStore
 
@@ -67,7 +67,7 @@ class Check:
         store = ResultStore(self.results, runtime=runtime)
         verdicts = check(chosen, store, scale="quick" if self.quick else "full", seed=self.seed)
         print(text_table(VERDICT_COLUMNS, [verdict.cells for verdict in verdicts]))
-        print(verdicts.counts)
+        print(counts(verdicts))
         if self.json:
             with writable_beside(self.json) as scratch:
                 scratch.write_text(_verdicts_as_json(verdicts))
