@@ -40,6 +40,9 @@ class Check:
     """Also write the verdicts to this file; null stands for an interval without an end, or for no number."""
     html: Path | None = None
     """Also write a page on every claim to this file: statement, figure, numbers, verdict. It needs no other file."""
+    docs: str | None = None
+    """Where the page's links to the notes lead: the folder that ``make docs`` filled, or the address of the built
+    documentation. Without one the page names their sections."""
     device: str = "auto"
     """auto, cpu or cuda."""
     anew: bool = False
@@ -61,6 +64,7 @@ class Check:
                 require_writable(path)
         if self.json and self.html and self.json.resolve() == self.html.resolve():
             raise invalid_value("json", str(self.json), "is the file of the page too: name another")
+        docs = self._docs_address()
         chosen = [CLAIMS_BY_ID[name] for name in CLAIMS_BY_ID if not self.claims or name in self.claims]
         if self.model != LAYER:
             chosen = _on(model_of(self), chosen, named=bool(self.claims))
@@ -74,8 +78,19 @@ class Check:
         if self.html:
             from vitdyn.pages import write_claim_page
 
-            print(f"page     {write_claim_page(self.html, chosen, verdicts)}")
+            print(f"page     {write_claim_page(self.html, chosen, verdicts, docs)}")
         return 0 if passes(verdicts) else 1 if contradicted(verdicts) else UNDECIDED
+
+    def _docs_address(self) -> str:
+        if self.docs is None:
+            return ""
+        if not self.html:
+            raise invalid_value(
+                "docs", self.docs, "is where links of a page lead: name the page, --html FILE"
+            )
+        from vitdyn.pages import docs_address
+
+        return docs_address(self.docs, self.html)
 
 
 def _on(model: Any, claims: Any, *, named: bool) -> list[Any]:

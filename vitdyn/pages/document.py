@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from vitdyn.pages.math_font import font_face
 from vitdyn.pages.style import STYLE
 
 
@@ -16,7 +17,7 @@ def document(title: str, body: str, *, style: str = "", script: str = "") -> str
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(title)}</title>\n<style>\n{STYLE}\n{style}</style>\n</head>\n<body>\n{body}\n"
+        f"<title>{text(title)}</title>\n<style>\n{font_face()}\n{STYLE}\n{style}</style>\n</head>\n<body>\n{body}\n"
         f"{f'<script>{script}</script>' if script else ''}</body>\n</html>\n"
     )
 

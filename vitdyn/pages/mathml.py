@@ -56,7 +56,7 @@ class Reader:
     def _row(self, *, inside: bool) -> str:
         """Read operands and signs as far as they go; signs behind the last operand are no part of it."""
         parts: list[str] = []
-        kept, end, before = 0, self.index, "sign"
+        kept, end, is_strong, before = 0, self.index, self.is_strong, "sign"
         while True:
             is_apart = self._kind() == "space"
             if is_apart:
@@ -74,9 +74,11 @@ class Reader:
             if is_apart and (before == "function" or (kind == "function" and before == "operand")):
                 parts.append('<mspace width="0.17em"/>')
             parts.append(operand)
-            before = "function" if kind == "function" else "operand"
-            kept, end = len(parts), self.index
-        self.index = end
+            before = (
+                "function" if kind == "function" or self.tokens[self.index - 1].text == "E" else "operand"
+            )
+            kept, end, is_strong = len(parts), self.index, self.is_strong
+        self.index, self.is_strong = end, is_strong
         return "".join(parts[:kept])
 
     def _goes_on(self, before: str, inside: bool) -> bool:
@@ -118,7 +120,8 @@ class Reader:
             return "".join(f"<mi>{letter}</mi>" for letter in self._take())
         if kind == "root":
             self._take()
-            return f"<msqrt>{self._argument()}</msqrt>"
+            argument = self._argument()
+            return argument and f"<msqrt>{argument}</msqrt>"
         # What a function is of, and what a sign joins without a space, may have a name: ρ(RankMe), λ·CL.
         if kind == "word" and before == "sign" and not is_apart and (inside or self._kind(-1) == "operator"):
             return f"<mtext>{escape(self._take())}</mtext>"
@@ -139,7 +142,7 @@ class Reader:
         self.is_strong = True
         sign = '<mo form="prefix">−</mo>' if exponent.startswith("-") else ""
         power = f"<msup><mn>10</mn><mrow>{sign}<mn>{exponent.lstrip('+-0') or '0'}</mn></mrow></msup>"
-        return power if whole == "1" else f"<mn>{whole}</mn><mo>·</mo>{power}"
+        return power if whole == "1" else f"<mrow><mn>{whole}</mn><mo>·</mo>{power}</mrow>"
 
     def _letter(self) -> str:
         name = self._take()

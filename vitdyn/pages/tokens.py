@@ -20,7 +20,7 @@ _TOKEN = re.compile(
   | (?P<word>\w+://\S+
         | [{_LETTER}]\.(?:[{_LETTER}]\.)+  # e.g.
         | \d*[{_LETTER}](?:[{_LETTER}]|['’-](?=[{_LETTER}\d]))[{_LETTER}\d_'’.-]*(?<![.-])
-        | [{_LETTER}]\d\w*  # v3
+        | [{_LETTER}]\d[{_LETTER}\d_]*  # v3
         | ['’]\w+)
   | (?P<letter>[A-Za-zͰ-΢Τ-Ͽ]{BAR}?)
   | (?P<script>[_^])
