@@ -99,7 +99,7 @@ def test_a_cell_that_is_clicked_shows_the_numbers_that_were_collected(page, resu
     tab.locator("#choose-y").select_option(label="objective")
     tab.locator("#choose-at-0").press("ArrowRight")  # the slider of kappa_c, to 0.75
     assert "at kappa_c = 0.75" in tab.locator("#diagram-title").inner_text()
-    tab.locator("#choose-quantity").select_option(label="own area attention: local areas, mean")
+    tab.locator("#choose-quantity").select_option(label="own area attention (local areas, mean)")
     click_cell(tab, column=1, row=0, columns=2, rows=2)
     assert tab.locator("#cell h2").inner_text() == "kappa_c = 0.75, objective = mae, rate = 2"
 

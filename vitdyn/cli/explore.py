@@ -34,6 +34,6 @@ class Explore:
         verdicts = read_verdicts(found) if self.verdicts or found.is_file() else []
         path, left_out = write_explorer(self.out, collect(self.folder), verdicts=verdicts, progress=True)
         print(f"page     {path}  ({path.stat().st_size / 1e6:.1f} MB)")
-        for words in left_out:
-            print(f"         {words}, to keep the page small")
+        if left_out:
+            print(f"to keep the page small {'; '.join(left_out)}")
         return 0

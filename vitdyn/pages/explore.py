@@ -100,7 +100,7 @@ def _about(grid: Grid, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "name": grid.name,
         "axes": [{"name": name, "labels": labels} for name, labels in grid.axes.items()],
         "families": _families(grid.axes),
-        "kinds_known": [
+        "kinds": [
             {"name": name, "colour": REGIME_COLOURS[name], "light": name in ON_DARK} for name in REGIMES
         ],
         "verdicts": list(verdicts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,7 +50,7 @@ class Detail:
             *([f"trajectories are thinned to {self.frames} frames"] if self.frames < most.frames else []),
             *(["local areas are drawn in their mean"] if not self.by_area else []),
             *(["the JSON of each experiment is left out"] if not self.recipes else []),
-            *([f"trajectories of all but every {self.every}th cell are left out"] if self.every > 1 else []),
+            *([f"trajectories are kept of one cell in {self.every}"] if self.every > 1 else []),
         ]
 
 
@@ -82,17 +82,23 @@ def fitting(grid: Grid, room: int, *, show: bool = False) -> tuple[str, list[str
         )
         raise invalid_value("sweep", f"{len(grid.cells):,} cells", words)
     done = [cell for cell in grid.cells if cell.status == DONE]
-    some = [done[place] for place in thinned(len(done), _SAMPLE)] if done else []
-    share = len(done) / max(len(some), 1)
     for detail in DETAILS:
-        trial = replace(detail, every=1)
-        if len(done) > 4 * _SAMPLE and len(packed(_held(grid, some, trial))) * share / detail.every > room:
+        if _estimate(grid, done, detail) > room:
             continue
         text = packed(_held(grid, done, detail, show=show))
         if len(text) <= room:
             return text, detail.words
     words = "does not fit one page: record fewer observables, or collect fewer values of an axis"
     raise invalid_value("sweep", f"{len(grid.cells):,} cells", words)
+
+
+def _estimate(grid: Grid, done: Sequence[Cell], detail: Detail) -> float:
+    """Return about how many bytes the cells take, from a few of them; 0 where they are few enough to be tried."""
+    if len(done) <= 4 * _SAMPLE:
+        return 0.0
+    some = [done[number]._replace(place=place) for place, number in enumerate(thinned(len(done), _SAMPLE))]
+    text = packed(_held(replace(grid, cells=some), some, replace(detail, every=1)))
+    return len(text) * len(done) / len(some) / detail.every
 
 
 def _held(grid: Grid, done: Iterable[Cell], detail: Detail, *, show: bool = False) -> dict[str, Any]:

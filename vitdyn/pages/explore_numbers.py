@@ -17,7 +17,7 @@ from vitdyn.trajectory import Trajectory
 
 DIGITS = 4
 """Significant digits of what is drawn: more than a screen shows."""
-MOST_AREAS = 8
+MOST_AREAS = 16
 """Curves that a reader tells apart; where there are more areas, local ones are drawn in their mean."""
 _OVER: dict[str, Any] = {"mean": np.nanmean, "minimum": np.nanmin, "maximum": np.nanmax}
 
@@ -119,7 +119,7 @@ def _ends(panel: Panel) -> Iterator[Quantity]:
         ("least", "least", np.nanmin(least, -1)),
         ("greatest", "greatest", np.nanmax(greatest, -1)),
     ):
-        yield Quantity(f"{panel.name}.{name}", f"{panel.title}: {title}", *words, seeds)
+        yield Quantity(f"{panel.name}.{name}", f"{panel.title} ({title})", *words, seeds)
 
 
 def regimes_of(trajectory: Trajectory) -> dict[str, int] | None:

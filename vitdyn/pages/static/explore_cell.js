@@ -1,7 +1,11 @@
 /* A chosen cell: its coordinates, how to run it again, and its trajectories with bands over seeds. */
 
-const FIRST_PANELS = ["own_area_attention", "area_attention.global", "feature_position.own", "feature_position.global", "loss", "reconstruction_error"];
-const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+/* what is shown at once, in this order; the others are folded away */
+const FIRST_PANELS = [
+  "own_area_attention", "area_attention.global", "feature_position.own", "feature_position.global", "loss",
+  "reconstruction_error",
+];
+const DASHES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "11 4", longdashdot: "11 3 2 3" };
 /* Okabe and Ito's colours but for yellow, which is too faint for a line; dashes differ too. */
 const TINTS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"];
 
@@ -18,13 +22,15 @@ class CellView {
   show(index) {
     this.index = index;
     if (index === null) {
-      this.box.replaceChildren(made("p", { class: "quiet" }, "No cell is chosen yet: its trajectories will be shown here."));
+      const words = "No cell is chosen yet: its trajectories will be shown here.";
+      this.box.replaceChildren(made("p", { class: "quiet" }, words));
       return;
     }
     const { sweep } = this;
     const heading = made("h2", { tabindex: "-1" }, sweep.where(index));
     const close = made("button", { type: "button", id: "close-cell", onclick: () => this.close() }, "Close (Esc)");
-    this.box.replaceChildren(made("div", { class: "head" }, heading, close), this.facts(), ...this.again(), ...this.pictures());
+    const head = made("div", { class: "head" }, heading, close);
+    this.box.replaceChildren(head, this.facts(), ...this.again(), ...this.pictures());
     this.drawAll();
   }
 
@@ -50,8 +56,10 @@ class CellView {
     const json = this.sweep.recipes[this.index];
     if (!json) return [];
     // a JSON string is a Python string too
-    const python = `import vitdyn as vd\n\nexperiment = vd.Experiment.from_json(${JSON.stringify(json)})\ntrajectory = vd.run(experiment)\n`;
-    const held = made("pre", { tabindex: "0", "aria-label": "JSON of the experiment" }, json);  // as it is: to JavaScript 2.0 is 2, and then the key is another one
+    const experiment = `experiment = vd.Experiment.from_json(${JSON.stringify(json)})`;
+    const python = `import vitdyn as vd\n\n${experiment}\ntrajectory = vd.run(experiment)\n`;
+    // as it is: JavaScript would write 2.0 as 2, and the key would be another one
+    const held = made("pre", { tabindex: "0", "aria-label": "JSON of the experiment" }, json);
     const copy = (words, text) => {
       const button = made("button", { type: "button" }, words);
       button.addEventListener("click", () => copied(button, text, held));
@@ -66,15 +74,17 @@ class CellView {
   pictures() {
     const curves = this.sweep.curves[this.index];
     if (!curves) {
-      const words = this.sweep.status[this.index] === "done" ? "The trajectories of this cell were left out, to keep the page small." : "There is no trajectory.";
-      return [made("p", { class: "quiet" }, words)];
+      const isDone = this.sweep.status[this.index] === "done";
+      const leftOut = "The trajectories of this cell were left out, to keep the page small.";
+      return [made("p", { class: "quiet" }, isDone ? leftOut : "There is no trajectory.")];
     }
     const rank = (name) => (FIRST_PANELS.includes(name) ? FIRST_PANELS.indexOf(name) : FIRST_PANELS.length);
     const names = Object.keys(curves.panels).sort((one, other) => rank(one) - rank(other));
     const figures = names.map((name) => this.figure(name));
     this.series = [...new Set(names.flatMap((name) => curves.panels[name].series))].filter((name) => name);
     const more = figures.slice(FIRST_PANELS.length);
-    const rest = made("details", { id: "more-panels" }, made("summary", {}, `${more.length} variables more`), made("div", { class: "charts" }, ...more));
+    const summary = made("summary", {}, `${more.length} variables more`);
+    const rest = made("details", { id: "more-panels" }, summary, made("div", { class: "charts" }, ...more));
     rest.addEventListener("toggle", () => this.drawAll());
     const bands = curves.seeds > 1 ? `Lines are medians of ${curves.seeds} seeds, bands their extremes.` : "One seed.";
     return [this.choices(curves), this.legend(), made("p", { class: "quiet" }, bands),
@@ -101,21 +111,18 @@ class CellView {
     if (!name) return { tint: colour("link"), dash: "solid" };
     if (name === "global") return { tint: colour("ink"), dash: "solid" };
     const place = this.series.filter((each) => each !== "global").indexOf(name);
-    return { tint: TINTS[place % TINTS.length], dash: DASHES[place % DASHES.length] };
+    const names = Object.keys(DASHES);
+    // the second time through, each colour has another dash
+    const dash = names[(place + Math.floor(place / names.length)) % names.length];
+    return { tint: TINTS[place % TINTS.length], dash };
   }
 
   legend() {
-    const dashes = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "11 4", longdashdot: "11 3 2 3" };
     const entry = (name) => {
       const { tint, dash } = this.look(name);
-      const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-      svg.setAttribute("width", "28");
-      svg.setAttribute("height", "8");
-      const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      const drawn = { x1: 0, y1: 4, x2: 28, y2: 4, stroke: tint, "stroke-width": 2.5, "stroke-dasharray": dashes[dash] };
-      for (const [key, value] of Object.entries(drawn)) line.setAttribute(key, value);
-      svg.append(line);
-      return made("span", {}, svg, name);
+      const stroke = { stroke: tint, "stroke-width": 2.5, "stroke-dasharray": DASHES[dash] };
+      const line = svg("line", { x1: 0, y1: 4, x2: 28, y2: 4, ...stroke });
+      return made("span", {}, svg("svg", { width: 28, height: 8 }, line), name);
     };
     return made("div", { class: "legend", "aria-label": "Areas of the queries" }, ...this.series.map(entry));
   }
@@ -138,27 +145,35 @@ class CellView {
 
   draw(picture, name) {
     const curves = this.sweep.curves[this.index];
-    const { series, values: [median, least, greatest] } = curves.panels[name];
+    const { series, values } = curves.panels[name];
+    const { title } = this.sweep.panels[name];
     const x = this.sweep.clocks[curves.clock][this.clock];
-    const traces = series.flatMap((each, place) => {
-      const { tint, dash } = this.look(each);
-      const { low, high, main } = band(x, median[place], least[place], greatest[place], tint, dash);
-      const extremes = x.map((_, frame) => `${shown(median[place][frame])}  [${shown(least[place][frame])}, ${shown(greatest[place][frame])}]`);
-      return [low, high, { ...main, text: extremes, hovertemplate: `${label(each)} %{text}<br>${this.clock} %{x}<extra></extra>` }];
-    });
-    const title = { text: this.clock === "step" ? "steps" : "time", standoff: 4 };
-    Plotly.newPlot(picture, traces, layout({ height: 230, xaxis: { title, type: this.isLog ? "log" : "linear", nticks: 6 }, yaxis: { nticks: 6, ...shares(name) } }), CONFIG);
+    const traces = series.flatMap((each, place) => this.traces(x, each, values.map((part) => part[place])));
+    const xaxis = { title: { text: `${this.clock}${this.clock === "step" ? "s" : ""}`, standoff: 4 }, nticks: 6 };
+    Plotly.newPlot(picture, traces, layout({
+      height: 230, xaxis: { ...xaxis, type: this.isLog ? "log" : "linear" }, yaxis: { nticks: 6, ...shares(name) },
+    }), CONFIG);
     picture.dataset.drawn = "yes";
-    const told = series.map((each, place) => `${each ? `${each} ` : ""}from ${shown(median[place][0])} to ${shown(median[place].at(-1))}`);
-    const { title: words } = this.sweep.panels[name];
-    picture.setAttribute("aria-label", `${words} over ${this.clock}s: ${told.join("; ")}`);
-    const rows = () => x.map((value, frame) => [shown(value), ...series.map((_, place) => {
-      const [middle, low, high] = [median, least, greatest].map((each) => each[place][frame]);
-      return low === high ? shown(middle) : `${shown(middle)} [${shown(low)}, ${shown(high)}]`;
-    })]);
-    tableWhenOpened(picture.closest("figure").querySelector("details"), words, [this.clock, ...series.map((each) => each || words)], rows);
+    const ends = (place) => `from ${shown(values[0][place][0])} to ${shown(values[0][place].at(-1))}`;
+    const told = series.map((each, place) => `${each ? `${each} ` : ""}${ends(place)}`);
+    picture.setAttribute("aria-label", `${title} by ${this.clock}: ${told.join("; ")}`);
+    const header = [this.clock, ...series.map((each) => each || title)];
+    const row = (at) => series.map((_, place) => extremes(values.map((part) => part[place][at])));
+    const rows = () => x.map((value, at) => [shown(value), ...row(at)]);
+    tableWhenOpened(picture.closest("figure").querySelector("details"), title, header, rows);
+  }
+
+  /** The curves of one series: median, least and greatest of the seeds. */
+  traces(x, name, [median, least, greatest]) {
+    const { tint, dash } = this.look(name);
+    const { low, high, main } = band(x, median, least, greatest, tint, dash);
+    const text = x.map((_, at) => extremes([median[at], least[at], greatest[at]]));
+    return [low, high, { ...main, text, hovertemplate: `${label(name)} %{text}<br>${this.clock} %{x}<extra></extra>` }];
   }
 }
+
+const extremes = ([median, low, high]) =>
+  (low === high ? shown(median) : `${shown(median)} [${shown(low)}, ${shown(high)}]`);
 
 /** Attention is a share: on one scale cells can be compared by eye. */
 const shares = (name) => (/attention/.test(name) ? { range: [-0.02, 1.02] } : {});

@@ -21,13 +21,13 @@ function made(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** A number as a reader wants it: four digits, a true minus. */
-function shown(value) {
+/** A number as a reader wants it: four digits, or fewer, and a true minus. */
+function shown(value, digits = 4) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (typeof value !== "number") return String(value);
-  const digits = Number(value.toPrecision(4));
-  const plain = digits !== 0 && (Math.abs(digits) < 1e-3 || Math.abs(digits) >= 1e6);
-  return (plain ? digits.toExponential().replace("e+", "e") : String(digits)).replaceAll("-", "−");
+  const rounded = Number(value.toPrecision(digits));
+  const isFar = rounded !== 0 && (Math.abs(rounded) < 1e-3 || Math.abs(rounded) >= 1e6);
+  return (isFar ? rounded.toExponential().replace("e+", "e") : String(rounded)).replaceAll("-", "−");
 }
 
 /** Text for plotly, which reads some HTML in its labels; long words are set in lines. */
@@ -39,10 +39,17 @@ function label(text, width = 26) {
 }
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+/** Make an element of SVG with attributes and children. */
+function svg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 const isNumber = (value) => typeof value === "number";
 const range = (count) => Array.from({ length: count }, (_, place) => place);
 
-const DIFFER = "seeds differ";
 const MOVING = ", still moving";
 
 /** The sweep: cells in C order over axes; `at` is a place on each axis. */
@@ -50,7 +57,6 @@ class Sweep {
   constructor(about, cells) {
     Object.assign(this, about, cells);
     this.sizes = this.axes.map((axis) => axis.labels.length);
-    this.kinds = [...this.kinds_known, { name: DIFFER, colour: "#FFFFFF", light: false }];
   }
 
   index(at) {
@@ -85,13 +91,13 @@ class Sweep {
     return this.at(index).map((place, axis) => `${this.axes[axis].name} = ${this.label(axis, place)}`).join(", ");
   }
 
-  /** The regime of all seeds of a cell, and whether one of them still moves; null without attention by area. */
-  regime(index) {
-    const counts = this.regimes[index];
-    if (!counts) return null;
-    const names = Object.keys(counts);
-    const kinds = new Set(names.map((name) => name.replace(MOVING, "")));
-    return { kind: kinds.size > 1 ? DIFFER : [...kinds][0], moves: names.some((name) => name.endsWith(MOVING)) };
+  /** The regimes of a cell's seeds in their order: each with how many seeds have it, and whether one still moves. */
+  regimesOf(index) {
+    const counts = index === null ? {} : this.regimes[index] ?? {};
+    return this.kinds.map((kind) => {
+      const [settled, moving] = [counts[kind.name] ?? 0, counts[kind.name + MOVING] ?? 0];
+      return { kind, count: settled + moving, letter: kind.name[0].toUpperCase() + (moving ? "…" : "") };
+    }).filter((each) => each.count);
   }
 
   /** What a quantity is in a cell, in words: the number with the extremes of its seeds, or each regime's seeds. */
@@ -126,10 +132,10 @@ function tableWhenOpened(details, caption, header, rows) {
   details.replaceChildren(summary);
   const fill = () => {
     if (!details.open || details.querySelector("table")) return;
-    const line = (tag, cells) => made("tr", {}, ...cells.map((cell) => made(tag, tag === "th" ? { scope: "col" } : {}, cell)));
-    const body = rows().map((cells) => line("td", cells));
-    const table = made("table", {}, made("caption", { class: "quiet" }, caption), made("thead", {}, line("th", header)),
-      made("tbody", {}, ...body));
+    const cell = (tag, words) => made(tag, tag === "th" ? { scope: "col" } : {}, words);
+    const line = (tag, cells) => made("tr", {}, ...cells.map((words) => cell(tag, words)));
+    const table = made("table", {}, made("caption", { class: "quiet" }, caption),
+      made("thead", {}, line("th", header)), made("tbody", {}, ...rows().map((cells) => line("td", cells))));
     details.append(made("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption }, table));
   };
   details.ontoggle = fill;

@@ -2,11 +2,14 @@
 
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false };
 const TEXT = { family: '"Helvetica Neue", Arial, "DejaVu Sans", sans-serif', size: 12 };
-const HEADER = null;
+const HALF = 0.46; // of a cell's width: the rest is the gap between cells
+const MOST_STRIPES = 12;
 
 /** What all pictures share, in the colours of the page as it is now. */
 function layout(more) {
-  const axis = { gridcolor: colour("rule"), linecolor: colour("quiet"), zeroline: false, automargin: true, fixedrange: true };
+  const axis = {
+    gridcolor: colour("rule"), linecolor: colour("quiet"), zeroline: false, automargin: true, fixedrange: true,
+  };
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, showlegend: false,
     font: { ...TEXT, color: colour("ink") }, margin: { l: 8, r: 12, t: 8, b: 8 },
@@ -43,9 +46,8 @@ class Diagram {
     if (y === null) return [{ place: null, label: "" }];
     const row = (place) => ({ place, label: sweep.label(y, place) });
     if (view !== "families") return sweep.order(y).map(row);
-    return Object.entries(sweep.families.groups).flatMap(([family, places]) => [
-      { place: HEADER, label: family, isHeader: true }, ...places.map(row),
-    ]);
+    const families = Object.entries(sweep.families.groups);
+    return families.flatMap(([family, places]) => [{ label: family, isHeader: true }, ...places.map(row)]);
   }
 
   /** The cell at a row and a column, null on a header. */
@@ -57,114 +59,161 @@ class Diagram {
     return this.sweep.index(at);
   }
 
+  /** What a function of a cell says of all of them: rows of columns. */
   each(what) {
-    return range(this.rows.length).map((row) => range(this.columns.length).map((column) => what(this.cell(row, column))));
+    const across = (row) => range(this.columns.length).map((column) => what(this.cell(row, column)));
+    return range(this.rows.length).map(across);
+  }
+
+  hover(index) {
+    if (index === null) return "";
+    return `${label(this.sweep.where(index), 60)}<br>${label(this.sweep.told(index, this.state.quantity), 60)}`;
   }
 
   drawCells() {
-    const width = this.box.clientWidth || 600;
+    const { sweep, state } = this;
+    const isRegime = state.quantity === "regime";
     const height = Math.min(56, Math.max(24, 460 / this.rows.length));
-    const size = Math.min((width - 110) / this.columns.length, height);
-    const look = this.state.quantity === "regime" ? this.regimes() : this.numbers();
-    const told = (index) => (index === null ? "" : `${label(this.sweep.where(index), 60)}<br>${label(this.sweep.told(index, this.state.quantity), 60)}`);
-    const trace = {
-      type: "heatmap", x: range(this.columns.length), y: range(this.rows.length), xgap: size > 8 ? 2 : 0, ygap: size > 8 ? 2 : 0,
-      hovertext: this.each(told), hovertemplate: "%{hovertext}<extra></extra>", hoverongaps: true, ...look,
-      texttemplate: size > 15 ? "%{text}" : "", textfont: { ...TEXT, size: size > 30 ? 12 : 10 },
-    };
-    const ticks = (entries, room) => {
-      const every = Math.ceil(entries.length / Math.max(1, room / 17));
-      const kept = range(entries.length).filter((place) => place % every === 0);
-      const text = kept.map((place) => (entries[place].isHeader ? `<b>${label(entries[place].label)}</b>` : label(entries[place].label)));
-      return { tickvals: kept, ticktext: text, ticks: "", showgrid: false, range: [-0.5, entries.length - 0.5] };
-    };
-    const rows = ticks(this.rows, height * this.rows.length);
+    this.width = ((this.box.clientWidth || 600) - 110) / this.columns.length;
+    const traces = isRegime ? this.regimes() : [this.numbers()];
+    const rows = this.ticks(this.rows, height);
     if (this.isReversed) rows.range.reverse();
-    const bar = this.state.quantity === "regime" ? 0 : 46;
-    const more = {
+    const bar = isRegime ? 0 : 46;
+    const title = (axis) => (axis === null ? undefined : { text: label(sweep.axes[axis].name), standoff: 8 });
+    this.plot([...traces, this.holes()], layout({
       height: height * this.rows.length + 64 + bar, plot_bgcolor: colour("panel"),
       margin: { l: 8, r: 12, t: 8 + bar, b: 8 },
-      xaxis: { ...ticks(this.columns, width - 110), title: { text: label(this.sweep.axes[this.state.x].name), standoff: 8 } },
-      yaxis: { ...rows, title: this.state.y === null ? undefined : { text: label(this.sweep.axes[this.state.y].name), standoff: 8 } },
-    };
-    this.plot([trace, this.holes()], layout(more));
+      xaxis: { ...this.ticks(this.columns, this.width), title: title(state.x) },
+      yaxis: { ...rows, title: title(state.y) },
+    }));
   }
 
-  /** Regimes as categories: colours that all readers tell apart, and the first letter for who sees none. */
+  /** Labels of rows or columns of a size in pixels, as many as there is room for. */
+  ticks(entries, size) {
+    const every = Math.ceil(17 / size);
+    const kept = range(entries.length).filter((place) => place % every === 0);
+    const words = ({ label: name, isHeader }) => (isHeader ? `<b>${label(name)}</b>` : label(name));
+    const ticktext = kept.map((place) => words(entries[place]));
+    return { tickvals: kept, ticktext, ticks: "", showgrid: false, range: [-0.5, entries.length - 0.5] };
+  }
+
+  /** Regimes by colours that all readers tell apart, a stripe for each seed, and the first letter of each regime. */
   regimes() {
-    const { kinds } = this.sweep;
-    const place = (index) => (index === null ? null : kinds.findIndex((kind) => kind.name === this.sweep.regime(index)?.kind));
-    const z = this.each((index) => { const found = place(index); return found === null || found < 0 ? null : found; });
-    const colorscale = kinds.flatMap((kind, number) => [[number / kinds.length, kind.colour], [(number + 1) / kinds.length, kind.colour]]);
-    const text = this.each((index) => (index === null ? "" : letters(this.sweep.regime(index))));
-    return { z, text, colorscale, zmin: -0.5, zmax: kinds.length - 0.5, showscale: false };
+    const { sweep } = this;
+    const runs = this.each((index) => sweep.regimesOf(index));
+    const seeds = runs.flat().map((cell) => cell.reduce((sum, each) => sum + each.count, 0));
+    const stripes = Math.max(1, Math.min(MOST_STRIPES, seeds.reduce((one, other) => Math.max(one, other), 1)));
+    const inner = range(stripes + 1).map((edge) => HALF * ((2 * edge) / stripes - 1));
+    const edges = (column) => [-0.5, ...inner].map((edge) => column + edge);
+    const x = [...range(this.columns.length).flatMap(edges), this.columns.length - 0.5];
+    const of = (cell) => {
+      const kinds = cell.flatMap(({ kind, count }) => Array(count).fill(sweep.kinds.indexOf(kind)));
+      const at = (stripe) => kinds[Math.floor(((stripe + 0.5) * kinds.length) / stripes)] ?? null;
+      return [null, ...range(stripes).map(at), null];
+    };
+    const hovertext = this.each((index) => Array(stripes + 2).fill(this.hover(index))).map((row) => row.flat());
+    const last = sweep.kinds.length;
+    const step = ({ colour: fill }, place) => [[place / last, fill], [(place + 1) / last, fill]];
+    const colorscale = sweep.kinds.flatMap(step);
+    const tiles = {
+      type: "heatmap", x, y: range(this.rows.length), z: runs.map((row) => row.flatMap(of)), ygap: 2,
+      hovertext, hovertemplate: "%{hovertext}<extra></extra>", hoverongaps: true,
+      colorscale, zmin: -0.5, zmax: last - 0.5, showscale: false,
+    };
+    return [tiles, this.letters(runs)];
+  }
+
+  letters(runs) {
+    const found = { x: [], y: [], text: [], color: [] };
+    runs.forEach((row, y) => row.forEach((cell, column) => {
+      const total = cell.reduce((sum, each) => sum + each.count, 0);
+      let before = 0;
+      for (const { kind, count, letter } of cell) {
+        const middle = (before + count / 2) / total;
+        before += count;
+        if ((this.width * count) / total < 18) continue;
+        found.x.push(column + HALF * (2 * middle - 1));
+        found.y.push(y);
+        found.text.push(letter);
+        found.color.push(kind.light ? "#fff" : "#000");
+      }
+    }));
+    const { x, y, text, color } = found;
+    return { type: "scatter", mode: "text", x, y, text, textfont: { ...TEXT, size: 11, color }, hoverinfo: "skip" };
   }
 
   /** Numbers on one scale for the whole sweep: a colour means the same at every place of the sliders. */
   numbers() {
-    const { mean, title } = this.sweep.quantities[this.state.quantity];
+    const { mean } = this.sweep.quantities[this.state.quantity];
     const known = mean.filter((value) => value !== null);
     const least = known.reduce((one, other) => Math.min(one, other), Infinity);
     const most = known.reduce((one, other) => Math.max(one, other), -Infinity);
     const [zmin, zmax] = !known.length ? [0, 1] : least === most ? [least - 0.5, most + 0.5] : [least, most];
     const z = this.each((index) => (index === null ? null : mean[index]));
-    const narrow = this.columns.length > 12 || this.box.clientWidth / this.columns.length < 70;
-    const text = z.map((row) => row.map((value) => (value === null || narrow ? "" : shown(value))));
-    const colorbar = { orientation: "h", x: 0.5, xanchor: "center", y: 1, yanchor: "bottom", thickness: 12, len: 0.9, outlinewidth: 0, ypad: 6 };
-    return { z, text, zmin, zmax, colorscale: "Cividis", colorbar, name: title };
-  }
-
-  /** Cells without a number: a cross where one failed, a dot where there is none yet. */
-  holes() {
-    const found = { x: [], y: [], symbol: [], hover: [] };
-    this.each((index) => index).forEach((row, y) => row.forEach((index, x) => {
-      if (index === null || this.sweep.status[index] === "done") return;
-      found.x.push(x); found.y.push(y);
-      found.symbol.push(this.sweep.errors[index] ? "x" : "circle-open");
-      found.hover.push(`${label(this.sweep.where(index), 60)}<br>${label(this.sweep.told(index, ""), 60)}`);
-    }));
+    const text = z.map((row) => row.map((value) => (value === null ? "" : shown(value, 2))));
     return {
-      type: "scatter", mode: "markers", x: found.x, y: found.y, hovertext: found.hover, hovertemplate: "%{hovertext}<extra></extra>",
-      marker: { symbol: found.symbol, size: 11, color: colour("REFUTED"), line: { color: colour("quiet"), width: 1.5 } },
+      type: "heatmap", x: range(this.columns.length), y: range(this.rows.length), z, zmin, zmax, colorscale: "Cividis",
+      text, texttemplate: this.width > 44 ? "%{text}" : "", textfont: { ...TEXT, size: 11 },
+      hovertext: this.each((index) => this.hover(index)), hovertemplate: "%{hovertext}<extra></extra>",
+      hoverongaps: true, xgap: this.width > 8 ? 2 : 0, ygap: 2,
+      colorbar: {
+        orientation: "h", x: 0.5, xanchor: "center", y: 1, yanchor: "bottom",
+        thickness: 12, len: 0.9, outlinewidth: 0, ypad: 6,
+      },
     };
   }
 
-  /** One axis: the mean over seeds as a line, their extremes as a band. */
+  /** Cells without a result: a cross where one failed, a circle where there is none yet. */
+  holes() {
+    const found = { x: [], y: [], symbol: [], hovertext: [] };
+    this.each((index) => index).forEach((row, y) => row.forEach((index, x) => {
+      if (index === null || this.sweep.status[index] === "done") return;
+      found.x.push(x);
+      found.y.push(y);
+      found.symbol.push(this.mark(index));
+      found.hovertext.push(this.hover(index));
+    }));
+    const { x, y, symbol, hovertext } = found;
+    const marker = { symbol, size: 10, color: colour("REFUTED"), line: { color: colour("quiet"), width: 1.5 } };
+    return { type: "scatter", mode: "markers", x, y, marker, hovertext, hovertemplate: "%{hovertext}<extra></extra>" };
+  }
+
+  mark(index) {
+    return this.sweep.errors[index] ? "x" : "circle-open";
+  }
+
+  /** One axis: the mean over seeds as a line, their extremes as a band; holes stand at the foot. */
   drawCurve() {
     const { sweep, state } = this;
     const column = sweep.quantities[state.quantity];
-    const numeric = sweep.isNumeric(state.x);
+    const isNumeric = sweep.isNumeric(state.x);
+    const cells = range(this.columns.length).map((place) => this.cell(0, place));
     const values = this.columns.map(({ place }) => sweep.axes[state.x].labels[place]);
-    this.xs = numeric ? values : range(values.length);
-    const take = (name) => range(this.columns.length).map((place) => column[name][this.cell(0, place)]);
-    const hover = range(this.columns.length).map((place) => {
-      const index = this.cell(0, place);
-      return `${label(sweep.where(index), 60)}<br>${label(sweep.told(index, state.quantity), 60)}`;
-    });
-    const line = { ...band(this.xs, take("mean"), take("low"), take("high"), colour("link")) };
-    line.main = { ...line.main, mode: "lines+markers", marker: { size: 9 }, hovertext: hover, hovertemplate: "%{hovertext}<extra></extra>" };
-    const isWide = numeric && Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) > 30;
-    const ticks = numeric ? {} : { tickvals: this.xs, ticktext: this.columns.map((each) => label(each.label)) };
-    const holes = range(this.columns.length).filter((place) => column.mean[this.cell(0, place)] === null);
-    const rug = {
-      type: "scatter", mode: "markers", x: holes.map((place) => this.xs[place]), y: holes.map(() => 0.03), yaxis: "y2",
-      hovertext: holes.map((place) => hover[place]), hovertemplate: "%{hovertext}<extra></extra>",
-      marker: { symbol: holes.map((place) => (sweep.errors[this.cell(0, place)] ? "x" : "circle-open")), size: 11, color: colour("REFUTED") },
+    this.xs = isNumeric ? values : range(values.length);
+    const take = (name) => cells.map((index) => column[name][index]);
+    const { low, high, main } = band(this.xs, take("mean"), take("low"), take("high"), colour("link"));
+    const hovers = { hovertext: cells.map((index) => this.hover(index)), hovertemplate: "%{hovertext}<extra></extra>" };
+    const holes = {
+      type: "scatter", mode: "markers", x: this.xs, yaxis: "y2", ...hovers,
+      y: cells.map((index) => (column.mean[index] === null ? 0.03 : null)),
+      marker: { symbol: cells.map((index) => this.mark(index)), size: 11, color: colour("REFUTED") },
     };
-    const title = column.symbol ? `${column.symbol}` : column.title;
-    this.plot([line.low, line.high, line.main, rug], layout({
+    const title = (words) => ({ text: label(words), standoff: 8 });
+    const isWide = isNumeric && values[0] > 0 && values.at(-1) / values[0] > 30;
+    const ticks = isNumeric ? {} : { tickvals: this.xs, ticktext: this.columns.map((each) => label(each.label)) };
+    this.plot([low, high, { ...main, mode: "lines+markers", marker: { size: 9 }, ...hovers }, holes], layout({
       height: 400,
-      xaxis: { type: isWide ? "log" : "linear", title: { text: label(sweep.axes[state.x].name), standoff: 8 }, ...ticks },
-      yaxis: { title: { text: label(title), standoff: 8 } },
+      xaxis: { type: isWide ? "log" : "linear", title: title(sweep.axes[state.x].name), ...ticks },
+      yaxis: { title: title(column.symbol || column.title) },
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
     }));
   }
 
   plot(traces, frame) {
     Plotly.react(this.box, traces, frame, CONFIG);
-    this.box.removeAllListeners?.("plotly_click");
+    this.box.removeAllListeners("plotly_click");
     this.box.on("plotly_click", ({ points: [point] }) => {
-      const column = this.isCurve ? this.xs.indexOf(point.x) : point.x;
+      const column = this.isCurve ? this.xs.indexOf(point.x) : Math.round(point.x);
       this.moveTo({ row: this.isCurve ? 0 : point.y, column }, true);
     });
   }
@@ -172,36 +221,47 @@ class Diagram {
   /** Say in words what the picture shows, for who cannot see it, with a table of its numbers. */
   write() {
     const { sweep, state } = this;
-    const over = [state.x, state.y].filter((axis) => axis !== null).map((axis) => sweep.axes[axis].name).join(" and ");
-    const fixed = sweep.axes.map((axis, number) => [axis, number]).filter(([axis, number]) => number !== state.x && number !== state.y && axis.labels.length > 1)
-      .map(([axis, number]) => `${axis.name} = ${sweep.label(number, state.at[number])}`).join(", ");
-    const words = `${sweep.title(state.quantity)} over ${over}${fixed ? `, at ${fixed}` : ""}`;
+    const drawn = [state.x, state.y].filter((axis) => axis !== null);
+    const over = drawn.map((axis) => sweep.axes[axis].name).join(" and ");
+    const others = range(sweep.axes.length).filter((axis) => !drawn.includes(axis) && sweep.sizes[axis] > 1);
+    const at = others.map((axis) => `${sweep.axes[axis].name} = ${sweep.label(axis, state.at[axis])}`).join(", ");
+    const words = `${sweep.title(state.quantity)} over ${over}${at ? `, at ${at}` : ""}`;
+    const rows = range(this.rows.length);
     byId("diagram-title").textContent = words;
-    this.box.setAttribute("aria-label", `${words}. ${this.rows.filter((row) => !row.isHeader).length} by ${this.columns.length} cells.`);
-    const quantity = sweep.quantities[state.quantity];
-    byId("diagram-words").textContent = state.quantity === "regime"
-      ? "What the seeds of a cell have learned at the end (vd.learned_regime); … where one still moves."
-      : `${quantity.symbol ? `${quantity.symbol}: ` : ""}${quantity.meaning || quantity.title}; at the last frame, mean over seeds [extremes].`;
+    const count = rows.filter((row) => !this.rows[row].isHeader).length;
+    this.box.setAttribute("aria-label", `${words}. ${count} by ${this.columns.length} cells.`);
+    byId("diagram-words").textContent = this.meaning();
     this.writeLegend();
+    const told = (index) => (index === null ? "" : sweep.told(index, state.quantity));
     const header = [state.y === null ? "" : sweep.axes[state.y].name, ...this.columns.map((each) => each.label)];
-    const rows = () => range(this.rows.length).map((row) => [this.rows[row].label,
-      ...range(this.columns.length).map((column) => (this.cell(row, column) === null ? "" : sweep.told(this.cell(row, column), state.quantity)))]);
-    tableWhenOpened(byId("diagram-table"), words, header, rows);
+    const table = () => this.each(told).map((row, place) => [this.rows[place].label, ...row]);
+    tableWhenOpened(byId("diagram-table"), words, header, table);
+  }
+
+  meaning() {
+    if (this.state.quantity === "regime") {
+      return "What each seed of a cell has learned at the end (vd.learned_regime), one stripe a seed; … where one still moves.";
+    }
+    const { symbol, meaning, title } = this.sweep.quantities[this.state.quantity];
+    return `${symbol ? `${symbol}: ` : ""}${meaning || title}; at the last frame, mean over seeds [extremes].`;
   }
 
   writeLegend() {
     const { sweep, state } = this;
-    const there = new Set(this.each((index) => (index === null ? null : sweep.regime(index)?.kind)).flat());
-    const entries = state.quantity !== "regime" ? [] : sweep.kinds.filter((kind) => there.has(kind.name)).map((kind) => {
-      const swatch = made("span", { class: "swatch", style: `background:${kind.colour};color:${kind.light ? "#fff" : "#000"}` }, letters({ kind: kind.name }));
-      return made("span", {}, swatch, kind.name);
-    });
-    const statuses = new Set(this.each((index) => (index === null ? "done" : sweep.status[index])).flat());
-    const marks = [...statuses].filter((status) => status !== "done").map((status) =>
-      made("span", {}, ["missing", "absent"].includes(status) ? "○" : "✕", status));
-    byId("legend").replaceChildren(...entries, ...marks);
+    const there = new Set(this.each((index) => sweep.regimesOf(index)).flat(2).map(({ kind }) => kind));
+    const swatch = ({ name, colour: fill, light }) => {
+      const style = `background:${fill};color:${light ? "#fff" : "#000"}`;
+      return made("span", {}, made("span", { class: "swatch", style }, name[0].toUpperCase()), name);
+    };
+    const entries = state.quantity === "regime" ? sweep.kinds.filter((kind) => there.has(kind)).map(swatch) : [];
+    const cells = this.each((index) => index).flat().filter((index) => index !== null);
+    const holes = cells.filter((index) => sweep.status[index] !== "done");
+    const marks = new Map(holes.map((index) => [sweep.status[index], sweep.errors[index] ? "✕" : "○"]));
+    const told = [...marks].map(([status, mark]) => made("span", {}, `${mark} ${status}`));
+    byId("legend").replaceChildren(...entries, ...told);
   }
 
+  /** The place nearest to one that the picture may no longer have. */
   inside({ row, column }) {
     const rows = range(this.rows.length).filter((each) => !this.rows[each].isHeader);
     const nearest = rows.reduce((one, other) => (Math.abs(other - row) < Math.abs(one - row) ? other : one));
@@ -209,18 +269,21 @@ class Diagram {
   }
 
   /** Put the cursor on a cell, tell of it, and open it if asked to. */
-  moveTo(place, opens) {
-    if (this.rows[place.row]?.isHeader || place.row < 0 || place.row >= this.rows.length) return;
-    if (place.column < 0 || place.column >= this.columns.length) return;
-    this.cursor = place;
-    const index = this.cell(place.row, place.column);
-    const { column, row } = place;
-    const across = this.isCurve
-      ? { type: "line", x0: this.xs[column], x1: this.xs[column], yref: "paper", y0: 0, y1: 1, line: { color: colour("ink"), width: 2, dash: "dot" } }
-      : { type: "rect", x0: column - 0.5, x1: column + 0.5, y0: row - 0.5, y1: row + 0.5, line: { color: colour("ink"), width: 3 } };
-    Plotly.relayout(this.box, { shapes: [across] });
+  moveTo({ row, column }, opens) {
+    const isCell = row in this.rows && column in this.columns && !this.rows[row].isHeader;
+    if (!isCell) return;
+    this.cursor = { row, column };
+    Plotly.relayout(this.box, { shapes: [this.outline(row, column)] });
+    const index = this.cell(row, column);
     byId("cursor").textContent = `${this.sweep.where(index)}: ${this.sweep.told(index, this.state.quantity)}`;
     if (opens) this.open(index);
+  }
+
+  outline(row, column) {
+    const line = { color: colour("ink"), width: 3 };
+    if (!this.isCurve) return { type: "rect", x0: column - 0.5, x1: column + 0.5, y0: row - 0.5, y1: row + 0.5, line };
+    const x = this.xs[column];
+    return { type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { ...line, width: 2, dash: "dot" } };
   }
 
   key(event) {
@@ -243,17 +306,12 @@ class Diagram {
   }
 }
 
-function letters(regime) {
-  if (!regime) return "";
-  return (regime.kind === DIFFER ? "≠" : regime.kind[0].toUpperCase()) + (regime.moves ? "…" : "");
-}
-
 /** A line between two others that are filled: median or mean, and extremes of the seeds. */
 function band(x, main, low, high, tint, dash = "solid") {
-  const edge = { type: "scatter", mode: "lines", x, line: { width: 0, color: tint }, hoverinfo: "skip", connectgaps: false };
+  const edge = { type: "scatter", mode: "lines", x, line: { width: 0, color: tint }, hoverinfo: "skip" };
   return {
     low: { ...edge, y: low },
     high: { ...edge, y: high, fill: "tonexty", fillcolor: `${tint}33` },
-    main: { ...edge, y: main, line: { width: 2, color: tint, dash }, hoverinfo: undefined },
+    main: { ...edge, y: main, line: { width: 2, color: tint, dash }, hoverinfo: "all" },
   };
 }

@@ -30,14 +30,18 @@ class Page {
   restored(start) {
     try {
       const held = JSON.parse(decodeURIComponent(location.hash.slice(1)));
-      const { axes, quantities, status } = this.sweep;
-      const sound = Number.isInteger(held.x) && held.x in axes && (held.y === null || (Number.isInteger(held.y) && held.y in axes && held.y !== held.x))
-        && (held.quantity === "regime" || held.quantity in quantities) && Array.isArray(held.at) && held.at.length === axes.length
-        && held.at.every((place, axis) => Number.isInteger(place) && place in axes[axis].labels) && (held.cell === null || held.cell in status);
-      return sound && this.views().includes(held.view) ? held : start;
+      return this.isSound(held) ? held : start;
     } catch {
       return start;
     }
+  }
+
+  isSound({ view, x, y, quantity, at, cell }) {
+    const { axes, quantities, status } = this.sweep;
+    const isIn = (place, list) => Number.isInteger(place) && place in list;
+    return this.views().includes(view) && isIn(x, axes) && x !== y && (y === null || isIn(y, axes))
+      && (quantity === "regime" || Object.hasOwn(quantities, quantity)) && (cell === null || isIn(cell, status))
+      && at.length === axes.length && axes.every((axis, number) => isIn(at[number], axis.labels));
   }
 
   keep() {
@@ -54,19 +58,30 @@ class Page {
     byId("name").textContent = this.sweep.name;
     byId("counts").textContent = this.sweep.counts();
     byId("left-out").hidden = !this.sweep.left_out.length;
-    byId("left-out").textContent = `To keep the page small ${this.sweep.left_out.join(", and ")}.`;
+    byId("left-out").textContent = `To keep the page small ${this.sweep.left_out.join("; ")}.`;
     for (const button of byId("views").children) button.hidden = !this.views().includes(button.dataset.view);
     byId("views").hidden = this.views().length === 1;
   }
 
   listen() {
-    for (const button of byId("views").children) button.addEventListener("click", () => this.choose({ view: button.dataset.view }));
-    byId("save-picture").addEventListener("click", () => Plotly.downloadImage(this.diagram.box, { format: "svg", filename: this.sweep.name, width: 900, height: this.diagram.box.clientHeight }));
+    for (const button of byId("views").children) {
+      button.addEventListener("click", () => this.choose({ view: button.dataset.view }));
+    }
+    byId("save-picture").addEventListener("click", () => {
+      const { box } = this.diagram;
+      Plotly.downloadImage(box, { format: "svg", filename: this.sweep.name, width: 900, height: box.clientHeight });
+    });
     byId("theme").addEventListener("click", () => this.theme(this.isDark() ? "light" : "dark"));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
-    document.addEventListener("keydown", (event) => { if (event.key === "Escape" && this.cell.index !== null) this.cell.close(); });
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && this.cell.index !== null) this.cell.close();
+    });
     let width = innerWidth;
-    addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; this.redraw(); } });
+    addEventListener("resize", () => {
+      // a phone's bars change its height alone, as one scrolls
+      if (innerWidth !== width) this.redraw();
+      width = innerWidth;
+    });
     this.nameTheme();
   }
 
@@ -104,17 +119,16 @@ class Page {
   choose(changes) {
     const before = this.state;
     const state = { ...before, ...changes };
-    const others = range(this.sweep.axes.length).filter((axis) => this.sweep.sizes[axis] > 1);
-    if (state.view === "families") {
-      state.y = this.sweep.families.axis;
-      if (state.x === state.y) state.x = others.find((axis) => axis !== state.y) ?? range(this.sweep.axes.length).find((axis) => axis !== state.y);
-    } else if (state.x === state.y) {
-      if ("x" in changes) state.y = before.x;
-      else state.x = before.y;
-      if (state.x === null) state.x = others.find((axis) => axis !== state.y);
+    if (state.view === "families") state.y = this.sweep.families.axis;
+    if (state.x === state.y) {
+      // the two change places, where they can
+      if ("x" in changes && state.view !== "families") state.y = before.x;
+      else state.x = before.y !== null && before.y !== state.y ? before.y : this.otherThan(state.y);
     }
     this.state = state;
-    for (const button of byId("views").children) button.setAttribute("aria-current", String(button.dataset.view === state.view));
+    for (const button of byId("views").children) {
+      button.setAttribute("aria-current", String(button.dataset.view === state.view));
+    }
     byId("sweep").hidden = state.view === "verdicts";
     byId("verdicts").hidden = state.view !== "verdicts";
     if (state.view !== "verdicts") {
@@ -124,19 +138,23 @@ class Page {
     this.keep();
   }
 
+  otherThan(axis) {
+    const others = range(this.sweep.axes.length).filter((each) => each !== axis);
+    return others.find((each) => this.sweep.sizes[each] > 1) ?? others[0];
+  }
+
   writeControls() {
     const { sweep, state } = this;
     const focused = document.activeElement?.id;
     const axes = sweep.axes.map((axis, number) => [number, axis.name]);
-    const ways = axes.filter(([axis]) => sweep.sizes[axis] > 1 || axes.length === 1);
     const parts = [this.quantitySelect()];
-    if (ways.length > 1 || axes.length > 1) {
-      const across = state.view === "families" ? axes.filter(([axis]) => axis !== sweep.families.axis) : axes;
+    if (axes.length > 1) {
+      const isFamilies = state.view === "families";
+      const across = isFamilies ? axes.filter(([axis]) => axis !== sweep.families.axis) : axes;
       parts.push(select("choose-x", "across", across, state.x, (value) => this.choose({ x: Number(value) })));
-      if (state.view !== "families") {
-        const upwards = [["none", "nothing: a curve"], ...axes];
-        parts.push(select("choose-y", "upwards", upwards, state.y ?? "none", (value) => this.choose({ y: value === "none" ? null : Number(value) })));
-      }
+      const upwards = [["none", "nothing: a curve"], ...axes];
+      const set = (value) => this.choose({ y: value === "none" ? null : Number(value) });
+      if (!isFamilies) parts.push(select("choose-y", "upwards", upwards, state.y ?? "none", set));
     }
     for (const [axis] of axes) {
       if (axis !== state.x && axis !== state.y && sweep.sizes[axis] > 1) parts.push(this.other(axis));
@@ -149,7 +167,8 @@ class Page {
   quantitySelect() {
     const entries = Object.entries(this.sweep.quantities).map(([name, quantity]) => [name, quantity.title]);
     const regime = this.sweep.regimes.some((each) => each !== null) ? [["regime", "learned regime"]] : [];
-    return select("choose-quantity", "drawn", [...regime, ...entries], this.state.quantity, (value) => this.choose({ quantity: value }));
+    const set = (quantity) => this.choose({ quantity });
+    return select("choose-quantity", "drawn", [...regime, ...entries], this.state.quantity, set);
   }
 
   /** An axis that is not drawn: a slider for numbers, a list of words. */
@@ -159,9 +178,13 @@ class Page {
     const set = (place) => this.choose({ at: this.state.at.with(axis, place) });
     const order = sweep.order(axis);
     const { name } = sweep.axes[axis];
-    if (!sweep.isNumeric(axis)) return select(id, name, order.map((place) => [place, sweep.label(axis, place)]), state.at[axis], (value) => set(Number(value)));
+    if (!sweep.isNumeric(axis)) {
+      const entries = order.map((place) => [place, sweep.label(axis, place)]);
+      return select(id, name, entries, state.at[axis], (value) => set(Number(value)));
+    }
     const now = sweep.label(axis, state.at[axis]);
-    const slider = made("input", { type: "range", id, min: 0, max: order.length - 1, step: 1, value: order.indexOf(state.at[axis]), "aria-valuetext": now });
+    const value = order.indexOf(state.at[axis]);
+    const slider = made("input", { type: "range", id, min: 0, max: order.length - 1, step: 1, value, "aria-valuetext": now });
     const told = made("output", { for: id }, now);
     // the slider itself stays: a new one would be dropped by the hand that drags it
     slider.addEventListener("input", () => {
@@ -177,7 +200,8 @@ class Page {
 }
 
 function select(id, words, entries, chosen, set) {
-  const list = made("select", { id }, ...entries.map(([value, text]) => made("option", { value, ...(String(value) === String(chosen) ? { selected: "" } : {}) }, text)));
+  const list = made("select", { id }, ...entries.map(([value, text]) => made("option", { value }, text)));
+  list.value = String(chosen);
   list.addEventListener("change", () => set(list.value));
   return made("label", { for: id }, words, list);
 }
