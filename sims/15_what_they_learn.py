@@ -9,7 +9,7 @@ information is 0, and their amplitude, below -10, is round-off against the offse
 
 Claims: PARK-DISTANCE, PARK-FREQUENCY, PARK-MIXTURE (PARK-HOMOGENEITY takes content queries, free of that symmetry).
 Run:    python sims/15_what_they_learn.py [--quick | --full] [--redraw]
-Takes:  0.6 minutes on two cores (--quick: three weights, half of that; --full trains five times as many seeds); on a
+Takes:  0.6 minutes on two cores (--quick: three weights, 100 steps; --full trains five times as many seeds); on a
         GPU: not measured.
 """
 
@@ -74,7 +74,7 @@ def draw(kinds: list[Learning]) -> Drawing:
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
     weights = JUDGED if options.quick else WEIGHTS
-    runs = experiments(options.scale, weights)
+    runs = options.few(experiments(options.scale, weights), steps=100)
     found = options.store.named(runs)
     kinds = {gap: learning(gap, found, weights) for gap in GAPS}
     table = {name: each for gap, kind in kinds.items() for name, each in verdicts(gap, runs, kind).items()}

@@ -9,7 +9,7 @@ their own need not become copies, and under contrast do not.
 
 Claims: HEADS-AREA, HEADS-GLOBAL, HEADS-COPY and HEADS-PART, outside their checked runs.
 Run:    python sims/25_heads.py [--quick | --full] [--redraw]
-Takes:  half a minute on two cores (four seeds; --quick two, --full 16); on a GPU: not measured.
+Takes:  half a minute on two cores (four seeds; --quick two and 40 steps, --full 16); on a GPU: not measured.
 """
 
 from typing import Any
@@ -25,8 +25,7 @@ from vitdyn.plotting.questions import Panel, draw_panels, table_of_ends
 from vitdyn.theory import disorder_size, parting_size
 from vitdyn.trajectory import Trajectory
 
-SEEDS = {"few": 2, "quick": 4, "full": 16}
-OBJECTIVES = {"MAE": MaskedReconstruction(), "CL": Contrastive()}
+SEEDS, OBJECTIVES = {"quick": 4, "full": 16}, {"MAE": MaskedReconstruction(), "CL": Contrastive()}
 LAYOUTS = {
     name: PatchLayout.from_exponents(32, 0.9, 0.4, clusters=clusters)
     for name, clusters in {"MAE": 1, "CL": 2}.items()
@@ -80,6 +79,7 @@ def experiments(scale: str) -> dict[Key, Experiment]:
 def panels(found: dict[Key, Trajectory]) -> list[Panel]:
     """Return the panels."""
     disorder = disorder_size(AreaSizes.of(LAYOUTS["MAE"]), Uniform())
+    ended = f"after {int(found['rate', 'MAE', 0.4, 1.0]['step'][-1])} steps"
     lines = [(float(disorder.low), ""), (float(disorder.high), "disorder")]
     swept = {
         f"{name}, H = {heads}": {size: found["size", name, heads, size] for size in SIGMAS}
@@ -101,8 +101,8 @@ def panels(found: dict[Key, Trajectory]) -> list[Panel]:
     return [
         *parting_panels({part: found["part", part] for part in PARTS}),
         *copies,
-        ends("after 200 steps", "σ", swept, lines),
-        ends("after 200 steps, H = 2", "learning rate, of H times one head's", rates),
+        ends(ended, "σ", swept, lines),
+        ends(f"{ended}, H = 2", "learning rate, of H times one head's", rates),
         pace_panel({words: {heads: found["pace", words, heads] for heads in NUMBERS}
                     for words in ("gradient descent", "Adam")}),
         curves("values of their own, σ = 2, by Adam", "queries with heads apart", own, "head_specialisation"),
@@ -111,7 +111,7 @@ def panels(found: dict[Key, Trajectory]) -> list[Panel]:
 
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
-    made = panels(options.store.named(experiments("few" if options.quick else options.scale)))
+    made = panels(options.store.named(options.few(experiments(options.scale), steps=40)))
     print(table_of_ends(made))
     print(save_figure(draw_panels(made), options.out / "25_heads"))
 

@@ -9,7 +9,7 @@ the global area above c*, and what is learned at the end hardly changes.
 
 Claims: NOISE-START and COHERENCE-TURN, outside their checked runs.
 Run:    python sims/28_noise.py [--quick | --full] [--redraw]
-Takes:  1 minute on two cores (--quick 4 seeds, --full 16 seeds); on a GPU: not measured.
+Takes:  1 minute on two cores (4 seeds; --quick 2 and a quarter of the steps, --full 16 seeds); on a GPU: not measured.
 """
 
 import numpy as np
@@ -99,7 +99,7 @@ def draw(made: list[Panel]) -> Drawing:
 
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
-    runs = experiments(options.scale)
+    runs = options.few(experiments(options.scale), steps=100)
     made = panels(runs, options.store.named(runs))
     print(table_of_ends(made))
     print(save_figure(draw(made), options.out / "28_noise"))

@@ -8,7 +8,7 @@ though clusters are unequal. Right: latents on [0.5, 2]; the shared area comes f
 
 Claims: CLUSTERS-LOCAL, CLUSTERS-LEFT and CLUSTERS-START, outside their checked runs.
 Run:    python sims/29_clusters.py [--quick | --full] [--redraw]
-Takes:  1 minute on two cores (--quick 4 seeds, --full 16 seeds); on a GPU: not measured.
+Takes:  1 minute on two cores (4 seeds; --quick 2 and fewer steps, --full 16 seeds); on a GPU: not measured.
 """
 
 import numpy as np
@@ -95,7 +95,7 @@ def draw(made: list[Panel]) -> Drawing:
 
 def main(options: FigureOptions) -> None:
     """Run what is not there yet, print the table and save the figure."""
-    runs = experiments(options.scale)
+    runs = options.few(experiments(options.scale), steps=100)
     found = options.store.named(runs)
     made = sweeps(runs, found) + curves(found)
     print(table_of_ends(made))

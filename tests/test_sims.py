@@ -13,9 +13,10 @@ import torch
 
 from vitdyn._tables import text_table
 from vitdyn.claims.representations import ordered_runs
-from vitdyn.data import PatchGenerator, PatchLayout
+from vitdyn.data import AreaSizes, PatchGenerator, PatchLayout
 from vitdyn.dynamics import Runtime, Schedule, Training, simulate
 from vitdyn.dynamics.batches import BatchSource
+from vitdyn.experiments import Experiment
 from vitdyn.experiments.families import objectives_by_name
 from vitdyn.experiments.family_axes import AXES
 from vitdyn.experiments.inspection import patch_area_attention
@@ -24,6 +25,7 @@ from vitdyn.models.reference import attend
 from vitdyn.objectives import Contrastive, MaskedReconstruction
 from vitdyn.observables import Metric
 from vitdyn.plotting import FigureOptions
+from vitdyn.reduced import MeanField
 
 torch.set_num_threads(1)
 
@@ -193,6 +195,20 @@ def test_scales_exclude_each_other(complaint):
     assert (FigureOptions().scale, FigureOptions(full=True).scale) == ("quick", "full")
     with complaint("full"):
         FigureOptions(quick=True, full=True)
+
+
+def test_quick_figures_train_a_part():
+    layout = PatchLayout.from_sizes([5, 3])
+    whole = Training(
+        generator=PatchGenerator(layout=layout), objective=MaskedReconstruction(), steps=50, seeds=3
+    )
+    flow = MeanField(sizes=AreaSizes.of(layout))
+    runs = {spec: Experiment(name="run", training=spec) for spec in (whole, flow)}
+    assert FigureOptions().few(runs, steps=9) == FigureOptions(full=True).few(runs, steps=9) == runs
+    part = FigureOptions(quick=True).few(runs, steps=9)
+    shorter = replace(whole, steps=9, seeds=(0, 1), schedule=Schedule(frames=6))
+    assert part == {whole: replace(runs[whole], training=shorter), flow: runs[flow]}
+    assert FigureOptions(quick=True).few(part, steps=30) == part
 
 
 def test_tables_align():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,9 +14,11 @@ from vitdyn._options import one_line_where_wrong
 from vitdyn._tables import text_table
 from vitdyn._terminal import ending
 from vitdyn.claims import Verdict
-from vitdyn.dynamics import Runtime
-from vitdyn.experiments import ResultStore
+from vitdyn.dynamics import Runtime, Training
+from vitdyn.experiments import Experiment, ResultStore
 from vitdyn.plotting.arguments import checked
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +53,27 @@ class FigureOptions:
         """The scale of the experiments, "quick" or "full"."""
         return "full" if self.full else "quick"
 
+    def few(self, runs: Mapping[Name, Experiment], steps: int) -> dict[Name, Experiment]:
+        """Return runs as they are; with ``quick`` at most two seeds, so many steps and six frames of each.
+
+        That shows that a figure runs and what it draws, and no result.
+        """
+        return {name: _part_of(run, steps) if self.quick else run for name, run in runs.items()}
+
     @property
     def store(self) -> ResultStore:
         """Where the script gets its trajectories."""
         runtime = Runtime(progress=True, anew=self.anew)
         return ResultStore(self.results, redraw=self.redraw, runtime=runtime, workers=self.workers)
+
+
+def _part_of(run: Experiment, steps: int) -> Experiment:
+    spec = run.training
+    if not isinstance(spec, Training):
+        return run
+    schedule = replace(spec.schedule, frames=min(6, spec.schedule.frames))
+    part = replace(spec, steps=min(steps, spec.steps), seeds=spec.seed_numbers[:2], schedule=schedule)
+    return replace(run, training=part)
 
 
 Options = TypeVar("Options", bound=FigureOptions)
