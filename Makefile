@@ -2,19 +2,20 @@
 # make docs: set up and build the pages of theory_notes/.
 PYTHON ?= python3
 VENV := .venv
+CORE := $(VENV)/.core
 READY := $(VENV)/.ready
 COMPILED := $(VENV)/.compiled
 
 .PHONY: figures docs test coverage check lint bench clean
 
-figures: $(COMPILED)
+figures: $(READY) $(COMPILED)
 	$(VENV)/bin/vitdyn figures --out figures --results results $(FIGURES)
 
-test: $(COMPILED)
+test: $(READY) $(COMPILED)
 	$(NICE) $(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
 # to count lines takes as long again as the tests
-coverage: $(COMPILED)
+coverage: $(READY) $(COMPILED)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 # with the pictures of the figures that are there; where figures are asked for as well, when they are drawn
@@ -41,12 +42,17 @@ bench: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/benchmarks/cost_table.py
 
 # without bytecode of all that is installed: it takes longer than the rest, and what is imported is compiled then
-$(READY): pyproject.toml constraints.txt
+$(CORE): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet --no-compile -c constraints.txt -e .
+	touch $(CORE)
+
+# what kernels need not, while they compile; the package itself stays where it is
+$(READY): $(CORE)
+	$(VENV)/bin/python -m pip install --quiet --no-compile -c constraints.txt 'vitdyn[dev]'
 	touch $(READY)
 
-$(COMPILED): $(READY) tests/compile_kernels.py $(wildcard vitdyn/data/*.py vitdyn/kernels/cpu/*.py vitdyn/observables/*.py)
+$(COMPILED): $(CORE) tests/compile_kernels.py $(wildcard vitdyn/data/*.py vitdyn/kernels/cpu/*.py vitdyn/observables/*.py)
 	$(VENV)/bin/python tests/compile_kernels.py
 	touch $(COMPILED)
 
