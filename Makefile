@@ -19,7 +19,7 @@ coverage: $(READY) $(COMPILED)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 # with the pictures of the figures that are there; where figures are asked for as well, when they are drawn
-docs: $(COMPILED) | $(filter figures,$(MAKECMDGOALS))
+docs: $(READY) $(COMPILED) | $(filter figures,$(MAKECMDGOALS))
 	rm -rf theory_notes/_build/html
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m sphinx -W --keep-going -q -d theory_notes/_build/doctrees theory_notes theory_notes/_build/html
 	@echo "pages    theory_notes/_build/html/index.html"
