@@ -33,6 +33,9 @@ from vitdyn.vits.augmentation import minibatch
 from vitdyn.vits.methods import Reconstruction
 from vitdyn.vits.pretraining_loop import train
 
+# groups begin before single tests, in whose order these would be the last of all, and the longest
+pytestmark = pytest.mark.xdist_group("processes")
+
 ROOT = Path(__file__).parents[3]
 WORK = """
 import os, time
