@@ -22,13 +22,18 @@ VERDICTS = [
 
 @pytest.fixture(scope="module")
 def page():
-    return claim_page(CLAIMS, VERDICTS)  # all of them: whatever one says, it fits
+    return claim_page(CLAIMS[:8], VERDICTS)
 
 
-def test_no_link_is_dead(page, request):
-    ids = re.findall(r' id="([^"]*)"', page)
+@pytest.fixture(scope="module")
+def whole():
+    return claim_page(CLAIMS, VERDICTS)
+
+
+def test_no_link_is_dead(whole, request):
+    ids = re.findall(r' id="([^"]*)"', whole)
     assert len(set(ids)) == len(ids)
-    links = set(re.findall(r'href="([^"]*)"', page))
+    links = set(re.findall(r'href="([^"]*)"', whole))
     works = yaml.safe_load((request.config.rootpath / "CITATION.cff").read_text("utf-8"))["references"]
     known = {f"#{each}" for each in ids} | {work.get("url") for work in works}
     assert links <= known
@@ -64,8 +69,8 @@ def test_the_keyboard_alone_gets_there(page, look):
     assert seen.locator(f'[id="{MAE_PHASES.id}-symbols"]').get_by_text("information gap").is_visible()
 
 
-def test_nothing_is_wider_than_a_phone(page, look):
-    seen = look(page.replace("<details>", "<details open>"), width=390)
+def test_nothing_is_wider_than_a_phone(whole, look):
+    seen = look(whole.replace("<details>", "<details open>"), width=390)
     assert seen.evaluate("document.documentElement.scrollWidth") == 390
 
 
@@ -94,17 +99,12 @@ def test_words_are_told_from_their_ground(colours):
         assert (lights[1] + 0.05) / (lights[0] + 0.05) >= 4.5
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_the_page_has_these_colours(page, look, dark):
-    seen, colours = look(page, dark=dark), DARK if dark else LIGHT
-    for place, colour in (("body", colours["paper"]), (".SUPPORTED", colours[SUPPORTED])):
-        shown = seen.locator(place).first.evaluate("each => getComputedStyle(each).backgroundColor")
-        assert [int(part) for part in re.findall(r"\d+", shown)] == [
-            int(colour[at : at + 2], 16) for at in (1, 3, 5)
-        ]
-
-
-def test_symbols_are_open_on_paper(page, look):
+def test_the_page_has_these_colours_and_opens_its_symbols_on_paper(page, look):
     seen = look(page)
+    for scheme, colours in (("light", LIGHT), ("dark", DARK)):
+        seen.emulate_media(color_scheme=scheme)
+        for place, colour in (("body", colours["paper"]), (".SUPPORTED", colours[SUPPORTED])):
+            shown = seen.locator(place).first.evaluate("each => getComputedStyle(each).backgroundColor")
+            assert re.findall(r"\d+", shown) == [str(int(colour[at : at + 2], 16)) for at in (1, 3, 5)]
     seen.emulate_media(media="print")
     assert seen.locator(f'[id="{MAE_PHASES.id}-symbols"]').get_by_text("information gap").is_visible()

@@ -71,7 +71,7 @@ class Reader:
             operand = self._attempt(self._operand, before, is_apart, inside)
             if not operand:
                 break
-            if is_apart and (before == "function" or (kind == "function" and before == "operand")):
+            if is_apart and (before == "function" or (kind in ("function", "open") and before == "operand")):
                 parts.append('<mspace width="0.17em"/>')
             parts.append(operand)
             before = (
