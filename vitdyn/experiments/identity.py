@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,8 @@ def require_result_of(training: Any, trajectory: Trajectory, path: Path) -> None
         raise unusable(path, f"holds the result of another experiment ({different})")
 
 
-def why_outdated(trajectory: Trajectory) -> str | None:
-    """Return why a result is none of today's formulas, None where it is."""
-    about = trajectory.dataset.attrs
+def why_outdated(about: Mapping[str, Any]) -> str | None:
+    """Return why a result of these attributes is none of today's formulas, None where it is."""
     made, today = _release(str(about.get("versions", ""))), _release(versions("vitdyn"))
     if about.get("formulas") != FORMULAS:
         return f"was made by formulas {about.get('formulas', 1)}, today's are {FORMULAS}"

@@ -131,7 +131,7 @@ class ResultStore:
                 raise
             warnings.warn(f"{error}: it is made anew", stacklevel=3)
             return None
-        outdated = why_outdated(found)
+        outdated = why_outdated(found.dataset.attrs)
         if outdated is None:
             # of a process that was killed once it had saved the result
             checkpoint_of(path).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -12,21 +12,25 @@ import netCDF4
 import numpy as np
 import xarray
 from xarray.backends import BackendArray
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 from xarray.core import indexing
 
 from vitdyn._errors import as_path, invalid_value
 from vitdyn.experiments.sweep import Label
-from vitdyn.experiments.sweep_folder import Definition, SweepFolder
+from vitdyn.experiments.sweep_folder import DONE, FAILED, MISSING, Definition, SweepFolder
 from vitdyn.experiments.sweep_scan import Held, scan
 
 CELL = "cell"
 """The axis of a sweep that is a list of points."""
+OWN = ("status", "error", "key")
+"""What the dataset says of each cell."""
 
 
 def collect(out: str | Path) -> xarray.Dataset:
     """Return all results of the sweep in a folder as one dataset.
 
-    Its axes are the sweep's, or ``cell`` where the sweep is a list of points, then those of a trajectory; ``step`` and
+    Its axes are the sweep's, numbers in their order, or ``cell`` where the sweep is a list of points; then those of a
+    trajectory, whose names have ``trajectory_`` before them where an axis of the sweep is called so. ``step`` and
     ``time`` are variables, since cells may be recorded at different ones. Where cells differ in size, the smaller is
     filled up with NaN, and so is a cell without a result. ``status`` says of each cell whether it is "done", "failed"
     or "missing", "refused" (no experiment can be made), "unusable" (damaged, or of other formulas), or "absent" (no
@@ -60,7 +64,7 @@ class _Collected:
             order = [list(each.axes).index(axis) for axis in self.axes]
             for index, (labels, key) in enumerate(zip(each.labels(), each.keys, strict=True)):
                 point = tuple(labels[at] for at in order)
-                self.keys[point] = key
+                self.keys[point] = key or self.keys.get(point)
                 if key is None:
                     self.refused[point] = each.refused[index]
         self.held = scan(folder, filter(None, self.keys.values()))
@@ -87,42 +91,36 @@ class _Collected:
 
     def dataset(self) -> xarray.Dataset:
         """Return the dataset."""
-        told = [self._status(point) for point in self.points]
-        done = [self.held[key] for key in self._done()]
+        told = [self._told(point) for point in self.points]
+        kinds = list({id(held): held for held in self.found if held is not None}.values())
+        labels = {self.called(axis): own for axis, own in _labels(kinds).items()}
         data = xarray.Dataset(
             {
-                "status": (self.dims, np.array([status for status, _ in told]).reshape(self.shape)),
-                "error": (
-                    self.dims,
-                    np.array([words for _, words in told], dtype=object).reshape(self.shape),
-                ),
-                "key": (
-                    self.dims,
-                    np.array([self.keys.get(point) or "" for point in self.points]).reshape(self.shape),
-                ),
+                name: (self.dims, self._column(column))
+                for name, column in zip(OWN, zip(*told, strict=True), strict=True)
             },
-            coords=self._coordinates() | _labels(done),
+            coords=self._coordinates() | labels,
             attrs={"sweep": self.definitions[0].name, "folder": str(self.folder.folder)},
         )
-        kinds = {id(held): held for held in done}
-        for name in dict.fromkeys(name for held in kinds.values() for name in held.variables):
-            data[name] = self._variable(name, [held for held in kinds.values() if name in held.variables])
+        for name in dict.fromkeys(name for held in kinds for name in held.variables):
+            data[self.called(name)] = self._variable(name, [held for held in kinds if name in held.variables])
         return data
 
-    def _done(self) -> list[str]:
-        return [key for key in self.keys.values() if key in self.held and self.held[key].why_not is None]
+    def _column(self, values: Sequence[str]) -> np.ndarray:
+        return np.array(values).reshape(self.shape)
 
-    def _status(self, point: tuple[Label, ...]) -> tuple[str, str]:
+    def _told(self, point: tuple[Label, ...]) -> tuple[str, str, str]:
+        """Return status, error and key of a cell."""
         if point not in self.keys:
-            return "absent", ""
+            return "absent", "", ""
         key = self.keys[point]
         if key is None:
-            return "refused", self.refused[point]
+            return "refused", self.refused[point], ""
         if key in self.held:
             why_not = self.held[key].why_not
-            return ("unusable", why_not) if why_not else ("done", "")
+            return ("unusable", why_not, key) if why_not else (DONE, "", key)
         words = self.folder.why_failed(key)
-        return ("failed", words) if words else ("missing", "")
+        return (FAILED, words, key) if words else (MISSING, "", key)
 
     def _coordinates(self) -> dict[str, Any]:
         if not self.is_listed:
@@ -139,17 +137,32 @@ class _Collected:
             raise invalid_value("variable", name, "has other axes in some cells: collect them apart")
         shapes = [held.variables[name][1] for held in kinds]
         files = [
-            self.folder.result(key) if (key := self.keys.get(point)) and self._has(key, name) else None
-            for point in self.points
+            path if held is not None and name in held.variables else None
+            for path, held in zip(self.paths, self.found, strict=True)
         ]
         types = [np.dtype(held.variables[name][2]) for held in kinds]
         dtype = np.result_type(*(each if each.kind == "f" else np.float64 for each in types))
         largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True)) if dims else ()
         lazy = indexing.LazilyIndexedArray(_CellArray(name, files, self.shape, largest, dtype))
-        return xarray.Variable((*self.dims, *dims), lazy, kinds[0].attributes[name])
+        return xarray.Variable((*self.dims, *map(self.called, dims)), lazy, kinds[0].attributes[name])
 
-    def _has(self, key: str, name: str) -> bool:
-        return key in self.held and name in self.held[key].variables
+    def called(self, name: str) -> str:
+        """Return what an axis or a variable of trajectories is called beside the axes of the sweep."""
+        return f"trajectory_{name}" if name in self.axes or name in (*OWN, CELL) else name
+
+    @cached_property
+    def found(self) -> list[Held | None]:
+        """What each point's result holds, None where there is none that can be used."""
+        held = (self.held.get(self.keys.get(point) or "") for point in self.points)
+        return [each if each is not None and each.why_not is None else None for each in held]
+
+    @cached_property
+    def paths(self) -> list[Path | None]:
+        """The file of each point that has a result."""
+        return [
+            None if held is None else self.folder.result(str(self.keys[point]))
+            for point, held in zip(self.points, self.found, strict=True)
+        ]
 
 
 class _CellArray(BackendArray):
@@ -172,10 +185,7 @@ class _CellArray(BackendArray):
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
         outer, inner = key[: len(self.cells)], key[len(self.cells) :]
         numbers = np.arange(len(self.files)).reshape(self.cells)
-        for axis, chosen in reversed(
-            list(enumerate(outer))
-        ):  # from behind: a whole number takes its axis away
-            numbers = numbers[(slice(None),) * axis + (chosen,)]
+        numbers = _outer(numbers, outer)
         kept = [_full(self._cell(int(number)), self.inner, inner, self.dtype) for number in np.ravel(numbers)]
         if not kept:
             empty = np.empty(self.inner, self.dtype)
@@ -186,7 +196,7 @@ class _CellArray(BackendArray):
         path = self.files[number]
         if path is None:
             return None
-        with netCDF4.Dataset(path) as opened:
+        with NETCDF4_PYTHON_LOCK, netCDF4.Dataset(path) as opened:  # the library has no threads
             return np.ma.filled(opened[self.name][...].astype(self.dtype), np.nan)
 
 
@@ -201,7 +211,8 @@ def _full(
 
 
 def _outer(whole: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:
-    for axis, chosen in reversed(list(enumerate(key))):
+    """Return what a key of numbers, slices and lists chooses along each axis by itself."""
+    for axis, chosen in reversed(list(enumerate(key))):  # from behind: a number takes its axis away
         whole = whole[(slice(None),) * axis + (chosen,)]
     return whole
 
@@ -218,11 +229,11 @@ def _union(definitions: Iterable[Definition]) -> dict[str, list[Label]]:
     }
 
 
-def _labels(done: Iterable[Held]) -> dict[str, Any]:
+def _labels(kinds: Iterable[Held]) -> dict[str, Any]:
     """Return the labels along the axes of trajectories: of the longest, where all others begin alike."""
     longest: dict[str, list[Any]] = {}
     differ = set()
-    for held in {id(each): each for each in done}.values():
+    for held in kinds:
         for axis, own in held.labels.items():
             shorter, longer = sorted((longest.get(axis, []), own), key=len)
             longest[axis] = longer

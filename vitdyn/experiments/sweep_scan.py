@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vitdyn._files import writable_beside
+import netCDF4
+import numpy as np
+
+from vitdyn._files import DamagedFileError, read_sealed, writable_beside
 from vitdyn.experiments.identity import why_outdated
 from vitdyn.experiments.sweep_folder import SweepFolder
-from vitdyn.trajectory import Trajectory, versions
+from vitdyn.trajectory import SCHEMA as TRAJECTORY_SCHEMA
+from vitdyn.trajectory import versions
 
-SCHEMA = "vitdyn scan 1"
+SCHEMA = "vitdyn scan 2"
 
 
 class Held(NamedTuple):
@@ -32,6 +36,7 @@ def scan(folder: SweepFolder, keys: Iterable[str]) -> dict[str, Held]:
     """
     place = folder.folder / "scan.json"
     known, kinds = _read(place)
+    numbers = {json.dumps(held): number for number, held in enumerate(kinds)}
     found: dict[str, tuple[int, int, int]] = {}
     fresh = False
     for key in keys:
@@ -41,44 +46,56 @@ def scan(folder: SweepFolder, keys: Iterable[str]) -> dict[str, Held]:
         except FileNotFoundError:
             continue
         seen = known.get(key)
-        if seen is None or tuple(seen[:2]) != (stat.st_size, stat.st_mtime_ns):
+        if seen is None or seen[0] != stat.st_size or seen[1] != stat.st_mtime_ns:
             held = held_by(path, key)
-            if held not in kinds:
+            number = numbers.setdefault(json.dumps(held), len(kinds))
+            if number == len(kinds):
                 kinds.append(held)
-            seen, fresh = (stat.st_size, stat.st_mtime_ns, kinds.index(held)), True
-        found[key] = (seen[0], seen[1], seen[2])
+            seen, fresh = (stat.st_size, stat.st_mtime_ns, number), True
+        found[key] = seen
     if fresh:
         _write(place, known | found, kinds)
-    return {key: kinds[kind] for key, (_, _, kind) in found.items()}
+    return {key: kinds[seen[2]] for key, seen in found.items()}
 
 
 def held_by(path: Path, key: str) -> Held:
     """Read the result of a key, and compare its checksum."""
     try:
-        trajectory = Trajectory.load(path)
-    except ValueError as error:
-        return Held({}, {}, {}, " ".join(str(error).split()))
-    if outdated := why_outdated(trajectory):
-        return Held({}, {}, {}, outdated)
-    if _key_of(trajectory) != key:
-        return Held({}, {}, {}, "holds the result of another experiment than its name says")
-    data = trajectory.dataset
-    numeric = {str(name): each for name, each in data.variables.items() if each.dtype.kind in "fiub"}
-    variables = {
-        name: (tuple(map(str, each.dims)), tuple(each.shape), each.dtype.str)
-        for name, each in numeric.items()
-        if name not in data.dims
+        with netCDF4.Dataset(path.name, memory=read_sealed(path)) as opened:
+            return _held(opened, key)
+    except (DamagedFileError, OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
+        # the library has each of these for what is no result
+        return Held({}, {}, {}, " ".join(str(error).split()) or type(error).__name__)
+
+
+def _held(opened: netCDF4.Dataset, key: str) -> Held:
+    about = {name: opened.getncattr(name) for name in opened.ncattrs()}
+    why_not = why_outdated(about)
+    if about["schema"] != TRAJECTORY_SCHEMA:
+        why_not = f"was written by another version of vitdyn ({about['schema']})"
+    elif _key_of(about) != key:
+        why_not = "holds the result of another experiment than its name says"
+    numeric = {
+        name: each
+        for name, each in opened.variables.items()
+        if name not in opened.dimensions and getattr(each.dtype, "kind", "") in "fiub"
     }
-    labels = {str(name): data[name].to_numpy().tolist() for name in data.dims if name in data.coords}
-    return Held(variables, labels, {name: dict(numeric[name].attrs) for name in variables})
+    variables = {name: (each.dimensions, each.shape, each.dtype.str) for name, each in numeric.items()}
+    labels = {
+        name: np.asarray(opened[name][...]).tolist() for name in opened.dimensions if name in opened.variables
+    }
+    attributes = {
+        name: {word: value for word in each.ncattrs() if isinstance(value := each.getncattr(word), str)}
+        for name, each in numeric.items()
+    }
+    for words in attributes.values():
+        words.pop("coordinates", None)  # of the file's own, which name no axis of the dataset
+    return Held(variables, labels, attributes, why_not)
 
 
-def _key_of(trajectory: Trajectory) -> str | None:
+def _key_of(about: Mapping[str, Any]) -> str:
     """Return the key of the experiment that a result names."""
-    try:
-        training = json.loads(trajectory.dataset.attrs["experiment"])["training"]
-    except (KeyError, TypeError, ValueError):
-        return None
+    training = json.loads(about["experiment"])["training"]
     return hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:16]
 
 
