@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 from sphinx.errors import ExtensionError
 
 NOTES = Path(__file__).parent.parent / "theory_notes"
@@ -76,3 +77,17 @@ def test_links_of_pages_are_followed(tmp_path):
     assert "a.html leads to deep/b.html#here, which has no such anchor" in faults(tmp_path)
     (tmp_path / "deep" / "b.html").unlink()
     assert "a.html leads to deep/b.html#here, which is no file" in faults(tmp_path)
+
+
+@pytest.mark.parametrize("note", sorted(path.name for path in NOTES.glob("*.md")))
+def test_no_index_is_read_as_emphasis(note):
+    # _{b,j} ... _{b} after a prime or a bar: Markdown sets what is between in italics and drops both signs
+    inline = [
+        token for token in MarkdownIt().enable("table").parse((NOTES / note).read_text()) if token.children
+    ]
+    assert not [
+        token.content
+        for token in inline
+        for each in token.children
+        if each.tag == "em" and each.markup == "_"
+    ]

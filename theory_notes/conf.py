@@ -18,6 +18,7 @@ release = version = vitdyn.__version__
 extensions = ["myst_nb", "formulas", "reference", "gallery", "links"]
 exclude_patterns = ["_build", "_sphinx"]
 language = "en"
+smartquotes = False  # f'' is a formula
 
 # the same files are read on GitHub: fences of formulas, and an anchor for each heading
 myst_fence_as_directive = ["math"]

@@ -1,6 +1,8 @@
 """Formulas as MathML, which browsers draw and read aloud by themselves: pages need neither scripts nor a network.
 
-Notes write LaTeX. Docstrings write plain lines, ``Δ = (1 − κ_s) − 2(1 − κ_c)``, of which ``latex_of`` makes LaTeX.
+Notes write LaTeX in fences. Docstrings write equations as lines of Unicode, ``Δ = (1 − κ_s) − 2(1 − κ_c)``, of which
+``latex_of`` makes LaTeX: a whole line is an equation, its words too. Those in sentences, ``φ_1``, are found by
+``vitdyn.pages.formula``.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from unicodedata import normalize
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+
+from vitdyn.pages.formula import Formula, formulas_in
 
 _FUNCTIONS = {
     "log", "exp", "max", "min", "inf", "cos", "corr", "Cov", "Var", "softmax", "sg", "LN", "Ei", "ctr", "gelu", "norm",
@@ -118,6 +123,34 @@ def mathml(latex: str, display: str = "inline") -> str:
     return re.sub(name, r'<mo lspace="0.17em" rspace="0.17em">\1</mo>', markup)
 
 
+_NO_PROSE = (
+    nodes.FixedTextElement, nodes.Invisible, nodes.literal, nodes.math, nodes.raw, nodes.reference, nodes.title,
+    addnodes.desc_signature,
+)  # fmt: skip
+_HALF_FOUND = re.compile(r"\^|(?<![A-Za-z0-9])_|\b[A-Za-zͰ-Ͽ]_|_(?![a-z])|[√‖⟨⟩]")
+
+
+def set_in_sentences(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Set the formulas of sentences; a sentence in which one is found in part only stays as it is written."""
+    for text in list(doctree.findall(nodes.Text)):
+        above = text.parent
+        while above is not None and not isinstance(above, _NO_PROSE):
+            above = above.parent
+        parts = formulas_in(text.astext().replace("\n", " ")) if above is None else []
+        words = [part for part in parts if isinstance(part, str)]
+        if len(words) == len(parts) or any(map(_HALF_FOUND.search, words)):
+            continue
+        text.parent.replace(
+            text, [nodes.Text(part) if isinstance(part, str) else _set(part) for part in parts]
+        )
+
+
+def _set(formula: Formula) -> nodes.raw:
+    long = len(formula.source) > 24  # wider than a phone
+    markup = f'<span class="long">{formula.mathml}</span>' if long else formula.mathml
+    return nodes.raw("", markup, format="html")
+
+
 def inline(self: Any, node: nodes.math) -> None:
     """Write a formula within a line."""
     self.body.append(mathml(node.astext()))
@@ -137,5 +170,6 @@ def displayed(self: Any, node: nodes.math_block) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the renderer, which ``html_math_renderer`` names."""
+    app.connect("doctree-resolved", set_in_sentences, priority=600)  # after links
     app.add_html_math_renderer("formulas", (inline, None), (displayed, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

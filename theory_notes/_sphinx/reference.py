@@ -12,6 +12,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,8 @@ from sphinx.util.nodes import make_refnode
 
 import vitdyn
 
+NOTES = {path.stem for path in Path(__file__).parents[1].glob("*.md")}
+_NOTE = re.compile(r"\b(\w[\w-]*)\.md(?:#[\w-]+)?")
 ROOMS = (
     "theory", "claims", "metrics", "losses", "landscape", "data", "models", "objectives", "observables", "dynamics",
     "reduced", "experiments", "vits", "plotting", "pages", "trajectory", "seeds",
@@ -67,10 +70,15 @@ def address(name: str, home: str) -> str:
     return f"{room.__name__ if name in getattr(room, '__all__', ()) else home}.{name}"
 
 
+def _linked(found: re.Match[str]) -> str:
+    return f":doc:`{found[0]} </{found[1]}>`" if found[1] in NOTES else found[0]
+
+
 def escaped(plain: str) -> str:
-    """Return text in which double backticks alone mean something to reStructuredText."""
-    parts = re.split(r"(``.+?``)", plain, flags=re.DOTALL)
+    """Return text in which double backticks and emphasis alone mean something to reStructuredText."""
+    parts = re.split(r"(``.+?``|(?<![\w*])\*[a-z][a-z ]*[a-z]\*(?![\w*]))", plain, flags=re.DOTALL)
     parts[::2] = [re.sub(r"([*|`]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
+    parts[::2] = [_NOTE.sub(_linked, part) for part in parts[::2]]
     parts[2::2] = [rf"\ {part}" if part[:1].isalnum() else part for part in parts[2::2]]
     return "".join(parts)
 
@@ -139,7 +147,8 @@ def described(name: str, home: str) -> list[str]:
     """Return the directive that documents a name."""
     value, path = getattr(import_module(home), name), address(name, home)
     if inspect.isclass(value):
-        return [f".. autoclass:: {path}", "   :members:", "   :show-inheritance:"]
+        bases = ["   :show-inheritance:"] * (value.__bases__ != (object,))
+        return [f".. autoclass:: {path}", "   :members:", *bases]
     if inspect.isroutine(value):
         return [f".. autofunction:: {path}"]
     return [f".. py:data:: {name}", "", *(f"   {line}" for line in prepared(_words_about(name, home)))]
@@ -166,7 +175,7 @@ def _docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, line
 
 
 def _link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Let a documented name in double backticks lead to its description."""
+    """Let a documented name in double backticks lead to its description, and a note's name to the note."""
     objects = app.env.domains.python_domain.objects
     paths = {path.removeprefix("vitdyn."): path for path in objects} | {path: path for path in objects}
     front = {name: address(name, home) for name, home in offered(vitdyn).items()}
@@ -177,11 +186,16 @@ def _link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for literal in list(doctree.findall(nodes.literal)):
         name = literal.astext().removesuffix("()").removeprefix("vd.")
         path = front.get(name) or paths.get(name.replace("plot.", "plotting."))
-        if path in objects and not isinstance(literal.parent, nodes.reference | nodes.title):
-            found = objects[path]
-            literal.replace_self(
-                make_refnode(app.builder, docname, found.docname, found.node_id, literal.deepcopy())
-            )
+        note = name.removeprefix("theory_notes/").removesuffix(".md")
+        if isinstance(literal.parent, nodes.reference | nodes.title):
+            continue
+        if path in objects:
+            target = objects[path].docname, objects[path].node_id
+        elif name.endswith(".md") and note in NOTES:
+            target = note, ""
+        else:
+            continue
+        literal.replace_self(make_refnode(app.builder, docname, *target, literal.deepcopy()))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
