@@ -20,8 +20,8 @@ coverage: $(READY) $(COMPILED)
 
 # with the pictures of the figures that are there; where figures are asked for as well, when they are drawn
 docs: $(READY) $(COMPILED) | $(filter figures,$(MAKECMDGOALS))
-	rm -rf theory_notes/_build/html
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m sphinx -W --keep-going -q -d theory_notes/_build/doctrees theory_notes theory_notes/_build/html
+	rm -rf theory_notes/_build
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m sphinx -W --keep-going -q theory_notes theory_notes/_build/html
 	@echo "pages    theory_notes/_build/html/index.html"
 
 check: $(READY)

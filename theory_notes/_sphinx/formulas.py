@@ -136,13 +136,22 @@ def set_in_sentences(app: Sphinx, doctree: nodes.document, docname: str) -> None
         above = text.parent
         while above is not None and not isinstance(above, _NO_PROSE):
             above = above.parent
-        parts = formulas_in(text.astext().replace("\n", " ")) if above is None else []
+        parts = formulas_in(_in_print(text.astext())) if above is None else []
         words = [part for part in parts if isinstance(part, str)]
         if len(words) == len(parts) or any(map(_HALF_FOUND.search, words)):
             continue
         text.parent.replace(
             text, [nodes.Text(part) if isinstance(part, str) else _set(part) for part in parts]
         )
+
+
+def _in_print(sentence: str) -> str:
+    """Return a sentence on one line, with the signs of print for those of a keyboard: 16 × 16, Δ = −0.3."""
+    return re.sub(
+        r"(?<=\d) x (?=\d)",
+        " × ",
+        re.sub(r"(?<=[=(/] )-(?=[\d.])|(?<=\d )-(?= )", "−", sentence.replace("\n", " ")),
+    )
 
 
 def _set(formula: Formula) -> nodes.raw:

@@ -43,7 +43,8 @@ def offered(package: ModuleType) -> dict[str, str]:
     if not hasattr(package, "__all__"):
         own = (name for name, value in vars(package).items() if getattr(value, "__module__", "") == path)
         return {name: path for name in own if not name.startswith("_")}
-    names = {name: home for name, home in _imports(package) if name in package.__all__}
+    found = dict(_imports(package))
+    names = {name: found.get(name, path) for name in package.__all__}  # what it does not import it defines
     if package is vitdyn:
         return names
     names |= {
@@ -64,9 +65,9 @@ def _imports(package: ModuleType) -> Iterator[tuple[str, str]]:
                 yield alias.asname or alias.name, f"vitdyn.{alias.name}" if whole else node.module
 
 
-def address(name: str, home: str) -> str:
+def address(name: str, home: str, package: ModuleType = vitdyn) -> str:
     """Return the path by which a name is described: by way of its room where the room offers it."""
-    room = import_module(".".join(home.split(".")[:2]))
+    room = import_module(".".join(home.split(".")[:2])) if package is vitdyn else package
     return f"{room.__name__ if name in getattr(room, '__all__', ()) else home}.{name}"
 
 
@@ -103,16 +104,16 @@ class Names(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the parsed table."""
-        return self.parse_text_to_nodes("\n".join(listed(offered(import_module(self.arguments[0])))))
+        return self.parse_text_to_nodes("\n".join(listed(import_module(self.arguments[0]))))
 
 
-def listed(names: dict[str, str]) -> list[str]:
-    """Return a table of names and first sentences."""
+def listed(package: ModuleType) -> list[str]:
+    """Return a table of the names of a package and their first sentences."""
     lines = [".. list-table::", "   :widths: 32 68", "   :class: names", ""]
-    for name, home in sorted(names.items(), key=lambda each: each[0].lower()):
+    for name, home in sorted(offered(package).items(), key=lambda each: each[0].lower()):
         room = home.removeprefix("vitdyn.")
         is_room = room in ROOMS and not hasattr(import_module(home), name)
-        link = f":doc:`{name} <{room}>`" if is_room else f":py:obj:`{name} <{address(name, home)}>`"
+        link = f":doc:`{name} <{room}>`" if is_room else f":py:obj:`{name} <{address(name, home, package)}>`"
         words = import_module(home).__doc__ if is_room else _words_about(name, home)
         lines += [f"   * - {link}", f"     - {first_sentence(words)}"]
     return [*lines, ""]
@@ -132,20 +133,21 @@ class Room(SphinxDirective):
             "",
             *prepared(package.__doc__ or ""),
             "",
-            *listed(names),
+            *listed(package),
         ]
         for home in sorted({*names.values()}):
-            title = first_sentence(import_module(home).__doc__).rstrip(".")
+            words = "Of the room itself" if home == package.__name__ else import_module(home).__doc__
+            title = first_sentence(words).rstrip(".")
             if len({*names.values()}) > 1:
                 lines += [title, "-" * len(title), "", f"``{home.replace('.', '/')}``", ""]
             for name in sorted((each for each in names if names[each] == home), key=str.lower):
-                lines += [*described(name, home), ""]
+                lines += [*described(name, home, package), ""]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 
-def described(name: str, home: str) -> list[str]:
+def described(name: str, home: str, package: ModuleType) -> list[str]:
     """Return the directive that documents a name."""
-    value, path = getattr(import_module(home), name), address(name, home)
+    value, path = getattr(import_module(home), name), address(name, home, package)
     if inspect.isclass(value):
         bases = ["   :show-inheritance:"] * (value.__bases__ != (object,))
         return [f".. autoclass:: {path}", "   :members:", *bases]

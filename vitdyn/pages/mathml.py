@@ -121,6 +121,7 @@ class Reader:
         if kind == "root":
             self._take()
             argument = self._argument()
+            self.is_strong |= bool(argument)
             return argument and f"<msqrt>{argument}</msqrt>"
         # What a function is of, and what a sign joins without a space, may have a name: ρ(RankMe), λ·CL.
         if kind == "word" and before == "sign" and not is_apart and (inside or self._kind(-1) == "operator"):
@@ -191,6 +192,8 @@ class Reader:
         if kind == "letter":
             self.symbols.setdefault(self.tokens[self.index].text, self.index)
             return _letter(self._take())
+        if kind in ("prefix", "power") and self.tokens[self.index].text in "+*":  # π_+, t_*
+            return f"<mo>{self._take()}</mo>"
         if kind in ("word", "function"):
             return f"<mtext>{escape(self._take())}</mtext>"
         return self._number() if kind == "number" else ""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 FUNCTIONS = ("log", "max", "min", "cos", "exp", "Var", "NMI")
-POWERS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹*", "0123456789∗", strict=True))
+POWERS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹*⁺ᵀ'", "0123456789∗+⊤′", strict=True))
 INDICES = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 BAR = "\N{COMBINING MACRON}"
 
@@ -22,16 +22,16 @@ _TOKEN = re.compile(
         | \d*[{_LETTER}](?:[{_LETTER}]|['’-](?=[{_LETTER}\d]))[{_LETTER}\d_'’.-]*(?<![.-])
         | [{_LETTER}]\d[{_LETTER}\d_]*  # v3
         | ['’]\w+)
-  | (?P<letter>[A-Za-zͰ-΢Τ-Ͽ]{BAR}?)
+  | (?P<letter>[A-Za-zͰ-΢Τ-Ͽℓ]{BAR}?)
   | (?P<script>[_^])
   | (?P<power>[{"".join(map(re.escape, POWERS))}]+)
   | (?P<index>[{"".join(INDICES)}]+)
   | (?P<prefix>[−±+∂∇Σ])
-  | (?P<operator>[=<>≤≥≈≍∝→·×/])
+  | (?P<operator>[=<>≤≥≈≍∝→←≠∈·×/])
   | (?P<root>√)
-  | (?P<bar>\|)
-  | (?P<open>[(\[{{])
-  | (?P<close>[)\]}}])
+  | (?P<bar>[|‖])
+  | (?P<open>[(\[{{⟨])
+  | (?P<close>[)\]}}⟩])
   | (?P<comma>,)
   | (?P<space>[ ])
   | (?P<other>.)
