@@ -35,12 +35,12 @@ if TYPE_CHECKING:
         Uniform,
         orthonormal_basis,
     )
-    from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Schedule, Training
+    from vitdyn.dynamics import Adam, GradientDescent, Momentum, Runtime, Training
     from vitdyn.dynamics.simulate import simulate, simulate_grid
     from vitdyn.experiments import Experiment, ResultStore, Sweep, collect, register, run, run_sweep
     from vitdyn.models import Correlations, Model, OneLayer, Parameters, Transformer, area_attention
     from vitdyn.objectives import Contrastive, MaskedReconstruction, Mixture, Objective
-    from vitdyn.observables import RECORD, Observable, learned_regime, metric_observables
+    from vitdyn.observables import RECORD, Observable, Schedule, learned_regime, metric_observables
     from vitdyn.reduced import ExactReduction, MeanField, integrate
     from vitdyn.trajectory import Trajectory
 
