@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from vitdyn._errors import as_path, invalid_value, require_boolean
 from vitdyn._extras import from_extra
 from vitdyn._files import writable_beside
-from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
+from vitdyn.claims import CLAIMS_BY_ID, INCONCLUSIVE, REFUTED, SUPPORTED, Claim, Verdict
 from vitdyn.objectives import OBJECTIVES
 from vitdyn.observables.learned import REGIMES
-from vitdyn.pages.document import document
+from vitdyn.pages.document import document, text
 from vitdyn.pages.explore_cells import fitting, packed
 from vitdyn.pages.explore_grid import Grid
+from vitdyn.pages.prose import Prose, symbol
 from vitdyn.plotting.regimes import ON_DARK, REGIME_COLOURS
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def explorer_page(
     static = files("vitdyn.pages") / "static"
     style = (static / "explore.css").read_text(encoding="utf-8")
     own = "\n".join((static / f"explore_{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
-    body = (static / "explore.html").read_text(encoding="utf-8")
+    body = (static / "explore.html").read_text(encoding="utf-8").replace("{{claims}}", _statements(verdicts))
     # the library's text has no end of a script in it, but a later version's may
     script = f"{get_plotlyjs()}\n{own}".replace("</script", "<\\/script")
     room = MOST_BYTES - sum(len(part.encode()) for part in (held, style, body, script)) - 20_000
@@ -95,7 +96,6 @@ def read_verdicts(path: str | Path) -> list[dict[str, Any]]:
 
 def _about(grid: Grid, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the page's script has to know besides cells."""
-    named = {verdict["claim"] for verdict in verdicts}
     return {
         "name": grid.name,
         "axes": [{"name": name, "labels": labels} for name, labels in grid.axes.items()],
@@ -104,13 +104,29 @@ def _about(grid: Grid, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             {"name": name, "colour": REGIME_COLOURS[name], "light": name in ON_DARK} for name in REGIMES
         ],
         "verdicts": list(verdicts),
-        "claims": [
-            {"id": claim.id, "statement": claim.statement, "source": claim.source, "check": claim.surrogate}
-            for claim in CLAIMS
-            if claim.id in named
-        ],
         "left_out": [],
     }
+
+
+def _statements(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the judged claims say, with what their symbols mean."""
+    judged = {verdict["claim"] for verdict in verdicts}
+    return "\n".join(_statement(claim, judged) for name, claim in CLAIMS_BY_ID.items() if name in judged)
+
+
+def _statement(claim: Claim, judged: Collection[str]) -> str:
+    prose, plain = Prose(claims=judged, meanings=claim.symbols), Prose()
+    meanings = prose.used((claim.statement, claim.surrogate, claim.symbol))
+    symbols = "".join(
+        f"<dt>{symbol(name)}</dt><dd>{plain.set(words)}</dd>" for name, words in meanings.items()
+    )
+    return (
+        f'<article class="statement" id="{text(claim.id)}" tabindex="-1"><h3>{text(claim.id)}</h3>'
+        f"<p>{prose.set(claim.statement)}</p>"
+        f'<p class="quiet">{prose.set(claim.source)}. Checked at: {prose.set(claim.surrogate)}</p>'
+        + (f"<details><summary>Symbols</summary><dl>{symbols}</dl></details>" if symbols else "")
+        + "</article>"
+    )
 
 
 def _families(axes: Mapping[str, Sequence[Any]]) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vitdyn._errors import invalid_value
 from vitdyn.experiments.sweep_folder import SweepFolder
 from vitdyn.experiments.sweep_results import CELL
 from vitdyn.trajectory import Trajectory
@@ -41,7 +42,12 @@ class Grid:
 
     @classmethod
     def of(cls, dataset: xarray.Dataset) -> Grid:
-        """Read the cells off what ``vd.collect`` returns, or off a part of it; a list of points becomes a grid."""
+        """Read the cells off what ``vd.collect`` returns, or off a part of it; a list of points becomes a grid.
+
+        Raises ``ValueError`` for anything else.
+        """
+        if not {"folder", "sweep"} <= getattr(dataset, "attrs", {}).keys():
+            raise invalid_value("dataset", type(dataset).__name__, "must be what vd.collect returns")
         status = dataset["status"]
         if status.dims == (CELL,):
             dataset = _on_grid(dataset)

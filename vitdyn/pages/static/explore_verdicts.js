@@ -3,7 +3,7 @@
 class VerdictView {
   constructor(sweep) {
     this.sweep = sweep;
-    this.box = byId("verdicts");
+    this.box = byId("judged");
     this.chosen = "all";
     if (sweep.verdicts.length) this.make();
   }
@@ -36,8 +36,7 @@ class VerdictView {
     const group = { class: "buttons", role: "group", "aria-label": "Filter by status" };
     this.box.append(made("div", group, ...[...this.filters].map(button), this.search),
       this.count, made("p", { class: "quiet" }, legend),
-      made("div", { class: "wide" }, made("table", {}, head, this.body)),
-      made("h2", {}, "The claims"), ...this.sweep.claims.map(statement));
+      made("div", { class: "wide" }, made("table", {}, head, this.body)));
     this.fill();
   }
 
@@ -63,7 +62,7 @@ class VerdictView {
     const control = status === "REFUTED" ? "control: as it must be" : "control: MUST BE REFUTED";
     const measured = `${shown(verdict.measured)}  [${shown(low)}, ${shown(high)}]`;
     const cells = {
-      claim: this.link(verdict.claim), case: verdict.case, "judged on": verdict.basis, predicted: predicted(verdict),
+      claim: link(verdict.claim), case: verdict.case, "judged on": verdict.basis, predicted: predicted(verdict),
       measured: [measured, verdict.interval_of].filter(Boolean).join(", "), picture: picture(verdict),
       verdict: made("span", { class: `status ${status}` }, status),
       remark: [isControl ? control : "", verdict.reason].filter(Boolean).join("; "),
@@ -75,26 +74,10 @@ class VerdictView {
     }
     return line;
   }
-
-  /** The claim's id, which leads to its statement where the page has that. */
-  link(id) {
-    const target = `claim-${id}`;
-    if (!this.sweep.claims.some((claim) => claim.id === id)) return id;
-    return made("a", { href: `#${target}`, onclick: (event) => goTo(event, target) }, id);
-  }
 }
 
-function statement({ id, statement: words, source, check }) {
-  return made("article", { class: "statement", id: `claim-${id}`, tabindex: "-1" }, made("h3", {}, id),
-    made("p", {}, words), made("p", { class: "quiet" }, `${source}. Checked at: ${check}`));
-}
-
-/* a link of its own, for the address after # holds what is shown */
-function goTo(event, id) {
-  event.preventDefault();
-  byId(id).scrollIntoView();
-  byId(id).focus();
-}
+/** The claim's id, which leads to its statement where the page has that. */
+const link = (id) => (byId(id)?.matches(".statement") ? made("a", { href: `#${id}` }, id) : id);
 
 function predicted({ symbol, predicted_low: low, predicted_high: high }) {
   if (low === null && high === null) return `${symbol}: no prediction`;
