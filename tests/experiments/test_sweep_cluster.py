@@ -24,7 +24,7 @@ def prepared(sweep, out):
     """Keep a sweep's definition; return its tasks, one to a cell and thus more than workers, and the folder."""
     folder = SweepFolder(out)
     folder.add(Definition.of(sweep))
-    return [Task((index,), 0.1) for index in range(len(sweep))], folder
+    return [Task((index,), (cell.experiment.key,)) for index, cell in enumerate(sweep)], folder
 
 
 def carry_out(sweep, out, scheduler, bar=None, patience=20.0):

@@ -65,7 +65,7 @@ def local_engine(
     for task in tasks:
         if task in small:
             continue
-        carry_out(folder, [sweep[index] for index in task.cells], runtime)
+        carry_out(folder, [sweep[index] for index in task.cells], task.keys, runtime)
         bar.update(len(task.cells))
 
 
@@ -85,7 +85,7 @@ def plan_sweep(sweep: Sweep, out: str | Path, *, runtime: Runtime = Runtime(), a
         state = folder.state(key)
         unusable = runtime.anew and state == DONE and held_by(folder.result(key), key).why_not
         if state == MISSING or unusable or (again and state == FAILED):
-            planner.add(index, experiment)
+            planner.add(index, experiment, key)
 
     definition = Definition.of(sweep, plan)
     if not any(definition.keys):

@@ -66,7 +66,7 @@ class Work(NamedTuple):
         return Order(
             folder=str(self.folder.folder),
             cells=cloudpickle.dumps(cells),
-            keys=tuple(cell.experiment.key for cell in cells),
+            keys=task.keys,
             runtime=self.runtime,
             paths=self.paths,
             software=self.software,
@@ -220,11 +220,10 @@ class Session:
         if not in_vain:
             self.work.left.appendleft(attempt)
         elif not attempt.alone:
-            for index in attempt.task.cells:
-                self.work.left.appendleft(Attempt(Task((index,), 0.0), attempt.tried, True))
+            self.work.left.extendleft(Attempt(one, attempt.tried, True) for one in attempt.task.singly())
         else:
             cell = self.work.sweep[attempt.task.cells[0]]
-            self.work.folder.record(cell, cell.experiment.key, NoWorkerError(words))
+            self.work.folder.record(cell, attempt.task.keys[0], NoWorkerError(words))
             self.work.bar.update(1)
 
     def _shun(self, outcome: Outcome) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,11 +24,16 @@ MOST_CELLS = 256
 
 
 class Task(NamedTuple):
-    """Cells that run together, by their numbers in the sweep; seconds that they may take here, and bytes on disk."""
+    """Cells that run together, by their numbers in the sweep and their keys; seconds and bytes that they may take."""
 
     cells: tuple[int, ...]
-    seconds: float
+    keys: tuple[str, ...]
+    seconds: float = 0.0
     bytes: int = 0
+
+    def singly(self) -> Iterator[Task]:
+        """Go through tasks of one cell each."""
+        return (Task((index,), (key,)) for index, key in zip(self.cells, self.keys, strict=True))
 
 
 @dataclass
@@ -46,17 +51,18 @@ class Planner:
         self._open: dict[Hashable, int] = {}  # the number of the task of each kind that has room
         self._costs: dict[Hashable, tuple[float, int]] = {}
 
-    def add(self, index: int, experiment: Experiment) -> None:
+    def add(self, index: int, experiment: Experiment, key: str) -> None:
         """Put a cell into a task."""
         kind = self._kind(experiment)
         seconds, size = self._cost(kind, experiment)
         at = self._open.get(kind) if kind is not None else None
-        held = Task((), 0.0) if at is None else self.tasks[at]
+        held = Task((), ()) if at is None else self.tasks[at]
         if at is None or held.seconds + seconds > self.seconds or len(held.cells) == MOST_CELLS:
-            at, held = len(self.tasks), Task((), 0.0)
+            at, held = len(self.tasks), Task((), ())
             self.tasks.append(held)
             self._open[kind] = at
-        self.tasks[at] = Task((*held.cells, index), held.seconds + seconds, held.bytes + size)
+        cells, keys = (*held.cells, index), (*held.keys, key)
+        self.tasks[at] = Task(cells, keys, held.seconds + seconds, held.bytes + size)
 
     def _kind(self, experiment: Experiment) -> Hashable:
         """Return what cells of one task share, None for a cell that runs alone."""
@@ -78,17 +84,14 @@ class Planner:
         return cost
 
 
-def carry_out(
-    folder: SweepFolder, cells: Sequence[Cell], runtime: Runtime, workers: int | None = None
-) -> int:
+def carry_out(folder: SweepFolder, cells: Sequence[Cell], keys: Sequence[str], runtime: Runtime) -> int:
     """Run those cells of a task that have no result, keep what each gives or why it fails; return how many failed.
 
     Cells run together. Where that fails, those without a result run one by one: each ends as it does alone. What is not
     a cell's own, a full disk or too little memory, is raised, and the cells stay without a result. Where ``runtime``
     says ``anew``, a result that cannot be used is made again.
     """
-    store = folder.store(runtime, workers)
-    keys = [cell.experiment.key for cell in cells]
+    store = folder.store(runtime)
     missing = [
         (cell, key)
         for cell, key in zip(cells, keys, strict=True)

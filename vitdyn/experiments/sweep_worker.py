@@ -78,7 +78,7 @@ def _carried_out(order: Order, worker: str) -> Outcome:
         words = "it has other code of a module than this machine has: start the workers anew"
         return Outcome(worker, 0, REFUSED, words)
     try:
-        return Outcome(worker, carry_out(SweepFolder(Path(order.folder)), cells, order.runtime))
+        return Outcome(worker, carry_out(SweepFolder(Path(order.folder)), cells, order.keys, order.runtime))
     except Exception as error:
         words = f"{type(error).__name__}: {' '.join(str(error).split())}"
         full = isinstance(error, ValueError) and is_disk_error(error)
