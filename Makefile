@@ -6,7 +6,7 @@ CORE := $(VENV)/.core
 READY := $(VENV)/.ready
 COMPILED := $(VENV)/.compiled
 
-.PHONY: figures docs test coverage check lint bench clean
+.PHONY: figures docs test coverage check lint bench faults clean
 
 figures: $(READY) $(COMPILED)
 	$(VENV)/bin/vitdyn figures --out figures --results results $(FIGURES)
@@ -40,6 +40,11 @@ bench: $(READY)
 	OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864 \
 		$(VENV)/bin/python -m pytest tests/benchmarks --benchmark-only --benchmark-disable-gc -p no:xdist
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/benchmarks/cost_table.py
+
+# a sweep whose workers, scheduler, disk and client are lost, against one that nothing disturbs; ten minutes on idle cores
+faults: $(COMPILED)
+	$(VENV)/bin/python tests/faults/faults.py
+	$(VENV)/bin/python tests/faults/overhead.py
 
 # without bytecode of all that is installed: it takes longer than the rest, and what is imported is compiled then
 $(CORE): pyproject.toml constraints.txt
