@@ -7,6 +7,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from io import BytesIO
+from math import inf, isfinite
 from pathlib import Path
 from urllib.parse import quote
 
@@ -164,7 +165,7 @@ def _figure(claim: Claim, verdicts: Sequence[Verdict], prose: Prose) -> str:
 
 
 _COLUMNS = (
-    "case", "judged on", "predicted", "measured", "interval", "interval of", "count", "verdict", "remark"
+    "case", "verdict", "remark", "predicted", "measured", "interval", "count", "interval of", "judged on"
 )  # fmt: skip
 
 
@@ -175,13 +176,19 @@ def _numbers(verdicts: Sequence[Verdict], prose: Prose) -> str:
 
 def _row(verdict: Verdict, prose: Prose) -> tuple[str, ...]:
     """Return the cells of a verdict, in the order of ``_COLUMNS``."""
-    interval = f"[{short(verdict.low)}, {short(verdict.high)}]"
-    cells = (
-        verdict.case,
-        verdict.basis,
-        verdict.predicted,
+    return (
+        prose.set(verdict.case),
+        badge(verdict.status),
+        prose.set(verdict.remark),
+        f"({_end(verdict.predicted_low)}, {_end(verdict.predicted_high)})",
         short(verdict.measured),
-        interval,
-        verdict.interval_of,
+        f"[{_end(verdict.low)}, {_end(verdict.high)}]",
+        str(verdict.count),
+        prose.set(verdict.interval_of),
+        prose.set(verdict.basis),
     )
-    return (*map(prose.set, cells), str(verdict.count), badge(verdict.status), prose.set(verdict.remark))
+
+
+def _end(number: float) -> str:
+    """Return the end of an interval, which may be none."""
+    return short(number) if isfinite(number) else {inf: "∞", -inf: "−∞"}.get(number, "–")
