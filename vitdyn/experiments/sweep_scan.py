@@ -63,16 +63,16 @@ def held_by(path: Path, key: str) -> Held:
     try:
         with netCDF4.Dataset(path.name, memory=read_sealed(path)) as opened:
             return _held(opened, key)
-    except (DamagedFileError, OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
-        # the library has each of these for what is no result
+    except (DamagedFileError, OSError, RuntimeError, ValueError) as error:
+        # the library has these for what is no file of its own
         return Held({}, {}, {}, " ".join(str(error).split()) or type(error).__name__)
 
 
 def _held(opened: netCDF4.Dataset, key: str) -> Held:
     about = {name: opened.getncattr(name) for name in opened.ncattrs()}
     why_not = why_outdated(about)
-    if about["schema"] != TRAJECTORY_SCHEMA:
-        why_not = f"was written by another version of vitdyn ({about['schema']})"
+    if about.get("schema") != TRAJECTORY_SCHEMA:
+        why_not = f"was written by another version of vitdyn ({about.get('schema')})"
     elif _key_of(about) != key:
         why_not = "holds the result of another experiment than its name says"
     numeric = {
@@ -93,9 +93,12 @@ def _held(opened: netCDF4.Dataset, key: str) -> Held:
     return Held(variables, labels, attributes, why_not)
 
 
-def _key_of(about: Mapping[str, Any]) -> str:
+def _key_of(about: Mapping[str, Any]) -> str | None:
     """Return the key of the experiment that a result names."""
-    training = json.loads(about["experiment"])["training"]
+    try:
+        training = json.loads(about["experiment"])["training"]
+    except (LookupError, TypeError, ValueError):
+        return None
     return hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:16]
 
 
