@@ -455,7 +455,8 @@ def test_what_commands_load():
             except SystemExit:
                 pass
         for arguments in (["list"], ["env"], ["--help"], ["run", "mae", "--help"], ["flow", "cl", "--help"],
-                          ["reduce", "mae", "--help"], ["check", "--help"], ["inspect", "--help"],
+                          ["reduce", "mae", "--help"], ["sweep", "--help"], ["collect", "--help"],
+                          ["check", "--help"], ["inspect", "--help"],
                           ["figures", "--help"], ["run", "maes"]):
             told(*arguments)
         heavy = ("torch", "scipy", "numba", "matplotlib", "xarray")

@@ -5,7 +5,29 @@ from pathlib import Path
 
 import pytest
 
+from vitdyn.experiments.sweep_file import read_sweep
+
 ROOT = Path(__file__).parents[1]
+
+
+def test_its_file_of_toml_is_its_sweep_of_python(tmp_path):
+    blocks = {
+        word: re.findall(rf"```{word}\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+        for word in ("python", "toml")
+    }
+    (tmp_path / "masks.toml").write_text(blocks["toml"][0])
+    space = {}
+    layout, training, sweep = (
+        next(line for block in blocks["python"] for line in block.splitlines() if line.startswith(name))
+        for name in ("layout =", "base =", "sweep =")
+    )
+    exec(
+        "\n".join(
+            ("import vitdyn as vd", layout, "generator = vd.PatchGenerator(layout=layout)", training, sweep)
+        ),
+        space,
+    )
+    assert list(read_sweep(tmp_path / "masks.toml")) == list(space["sweep"])
 
 
 @pytest.mark.usefixtures("registering")

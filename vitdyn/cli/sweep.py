@@ -40,6 +40,8 @@ class Sweep:
     """auto, cpu or cuda."""
     keep_final_state: bool = False
     """Keep every patch's correlations at the end of simulations: most of a file."""
+    anew: bool = False
+    """Make kept results and checkpoints again that cannot be used; all are read."""
 
     def __call__(self) -> int:
         """Say the cost, run what is missing, say what came of it."""
@@ -47,7 +49,9 @@ class Sweep:
         from vitdyn.experiments.sweep_run import carry_out_work, plan_sweep
 
         engine = _engine_of(self.engine)
-        runtime = Runtime(device=self.device, progress=True, keep_final_state=self.keep_final_state)
+        runtime = Runtime(
+            device=self.device, progress=True, keep_final_state=self.keep_final_state, anew=self.anew
+        )
         work = plan_sweep(_sweep_of(self.file), self.out, runtime=runtime, again=self.again)
         print(_cost(work), flush=True)
         if self.plan_only:
