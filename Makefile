@@ -6,7 +6,7 @@ CORE := $(VENV)/.core
 READY := $(VENV)/.ready
 COMPILED := $(VENV)/.compiled
 
-.PHONY: figures docs test coverage check lint bench faults clean
+.PHONY: figures docs test coverage installed versions check lint bench faults clean
 
 figures: $(READY) $(COMPILED)
 	$(VENV)/bin/vitdyn figures --out figures --results results $(FIGURES)
@@ -23,6 +23,14 @@ docs: $(READY) $(COMPILED) | $(filter figures,$(MAKECMDGOALS))
 	rm -rf theory_notes/_build
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m sphinx -W --keep-going -q theory_notes theory_notes/_build/html
 	@echo "pages    theory_notes/_build/html/index.html"
+
+# wheel and sdist, used from an empty folder without extras
+installed: $(READY)
+	$(VENV)/bin/python tests/installed.py
+
+# oldest and newest versions of what vitdyn needs, under every Python here; needs uv, gigabytes and half an hour
+versions:
+	$(PYTHON) tests/versions.py $(VERSIONS)
 
 check: $(READY)
 	$(VENV)/bin/vitdyn check --results results
