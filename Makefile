@@ -26,7 +26,7 @@ docs: $(READY) $(COMPILED) | $(filter figures,$(MAKECMDGOALS))
 
 # wheel and sdist, used from an empty folder without extras
 installed: $(READY)
-	$(VENV)/bin/python tests/installed.py
+	$(NICE) $(VENV)/bin/python tests/installed.py
 
 # oldest and newest versions of what vitdyn needs, under every Python here; needs uv, gigabytes and half an hour
 versions:
