@@ -83,7 +83,7 @@ class CellView {
     const figures = names.map((name) => this.figure(name));
     this.series = [...new Set(names.flatMap((name) => curves.panels[name].series))].filter((name) => name);
     const more = figures.slice(FIRST_PANELS.length);
-    const summary = made("summary", {}, `${more.length} variables more`);
+    const summary = made("summary", {}, `More variables (${more.length})`);
     const rest = made("details", { id: "more-panels" }, summary, made("div", { class: "charts" }, ...more));
     rest.addEventListener("toggle", () => this.drawAll());
     const bands = curves.seeds > 1 ? `Lines are medians of ${curves.seeds} seeds, bands their extremes.` : "One seed.";

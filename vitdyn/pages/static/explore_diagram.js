@@ -148,9 +148,16 @@ class Diagram {
     const known = mean.filter((value) => value !== null);
     const least = known.reduce((one, other) => Math.min(one, other), Infinity);
     const most = known.reduce((one, other) => Math.max(one, other), -Infinity);
-    const [zmin, zmax] = !known.length ? [0, 1] : least === most ? [least - 0.5, most + 0.5] : [least, most];
-    const z = this.each((index) => (index === null ? null : mean[index]));
-    const text = z.map((row) => row.map((value) => (value === null ? "" : shown(value, 2))));
+    // what spans decades (times do) is coloured by its logarithm, but for shares, which compare to 1
+    const isWide = least > 0 && most / least > 100 && !/attention/.test(this.state.quantity);
+    const scaled = (value) => (value !== null && isWide ? Math.log10(value) : value);
+    const [low, high] = [scaled(least), scaled(most)];
+    const [zmin, zmax] = !known.length ? [0, 1] : low === high ? [low - 0.5, high + 0.5] : [low, high];
+    const values = this.each((index) => (index === null ? null : mean[index]));
+    const z = values.map((row) => row.map(scaled));
+    const text = values.map((row) => row.map((value) => (value === null ? "" : shown(value, 2))));
+    const powers = range(Math.floor(zmax) - Math.ceil(zmin) + 1).map((step) => Math.ceil(zmin) + step);
+    const ticks = isWide ? { tickvals: powers, ticktext: powers.map((power) => `10<sup>${power}</sup>`) } : {};
     return {
       type: "heatmap", x: range(this.columns.length), y: range(this.rows.length), z, zmin, zmax, colorscale: "Cividis",
       text, texttemplate: this.width > 44 ? "%{text}" : "", textfont: { ...TEXT, size: 11 },
@@ -158,7 +165,7 @@ class Diagram {
       hoverongaps: true, xgap: this.width > 8 ? 2 : 0, ygap: 2,
       colorbar: {
         orientation: "h", x: 0.5, xanchor: "center", y: 1, yanchor: "bottom",
-        thickness: 12, len: 0.9, outlinewidth: 0, ypad: 6,
+        thickness: 12, len: 0.9, outlinewidth: 0, ypad: 6, ...ticks,
       },
     };
   }
@@ -273,17 +280,21 @@ class Diagram {
     const isCell = row in this.rows && column in this.columns && !this.rows[row].isHeader;
     if (!isCell) return;
     this.cursor = { row, column };
-    Plotly.relayout(this.box, { shapes: [this.outline(row, column)] });
+    Plotly.relayout(this.box, { shapes: this.outline(row, column) });
     const index = this.cell(row, column);
     byId("cursor").textContent = `${this.sweep.where(index)}: ${this.sweep.told(index, this.state.quantity)}`;
     if (opens) this.open(index);
   }
 
   outline(row, column) {
-    const line = { color: colour("ink"), width: 3 };
-    if (!this.isCurve) return { type: "rect", x0: column - 0.5, x1: column + 0.5, y0: row - 0.5, y1: row + 0.5, line };
-    const x = this.xs[column];
-    return { type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { ...line, width: 2, dash: "dot" } };
+    const [ink, paper] = [colour("ink"), colour("paper")];
+    if (this.isCurve) {
+      const x = this.xs[column];
+      return [{ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: ink, width: 2, dash: "dot" } }];
+    }
+    const box = { type: "rect", x0: column - 0.5, x1: column + 0.5, y0: row - 0.5, y1: row + 0.5 };
+    // a light line about a dark one is seen on every colour
+    return [{ ...box, line: { color: paper, width: 7 } }, { ...box, line: { color: ink, width: 3 } }];
   }
 
   key(event) {
