@@ -1,6 +1,7 @@
 """How Sphinx builds these notes into pages: `make docs` writes them to theory_notes/_build/html."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -42,3 +43,14 @@ html_static_path = ["_sphinx/pages.css"]
 html_css_files = ["pages.css"]
 html_show_sourcelink = html_show_copyright = False
 html_copy_source = False
+
+
+def setup(app):
+    """Keep what a tutorial writes, its explorer, with the doctrees: a page that is as it was is not executed again."""
+    os.environ["VITDYN_PAGES"] = str(app.doctreedir)
+    app.connect("build-finished", _bring_explorer, priority=800)  # before links are followed
+
+
+def _bring_explorer(app, error):
+    if error is None and app.builder.format == "html":
+        shutil.copy(Path(app.doctreedir, "tutorials", "explorer.html"), Path(app.outdir, "tutorials"))
