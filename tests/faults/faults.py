@@ -5,6 +5,7 @@ Each row ends with every cell equal to the undisturbed one, to the bit, or the s
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -33,8 +34,8 @@ TOO_LITTLE = "250MiB"
 class Kept:
     """A process in a group of its own, started again when it ends: as by the loop of a batch script."""
 
-    def __init__(self, *command, before="", log=os.devnull):
-        shell = f"{before} exec " + " ".join(command) + f" 2>> {log}"
+    def __init__(self, *command, log=os.devnull):
+        shell = "exec " + " ".join(command) + f" 2>> {log}"
         self.started, self.stopped = 0, False
         self.command = ("bash", "-c", shell)
         self.thread = threading.Thread(target=self._keep, daemon=True)
@@ -70,9 +71,10 @@ class Place:
         self.wait(workers)
 
     def wait(self, count):
-        """Wait for as many workers."""
+        """Wait for as many workers; return their addresses."""
         with Client(scheduler_file=str(self.file), set_as_default=False) as client:
             client.wait_for_workers(count, timeout=300)
+            return set(client.nthreads())
 
     def worker(self, *options, **how):
         """Start a worker."""
@@ -135,7 +137,9 @@ def without_memory(place, out, rng):
 
 def without_disk(place, out, rng):
     """A fourth worker can write no file of more than a kilobyte."""
-    with extra(place, before="ulimit -f 1;"):
+    with extra(place) as address:
+        with Client(scheduler_file=str(place.file), set_as_default=False) as client:
+            client.run(resource.setrlimit, resource.RLIMIT_FSIZE, (1000, 1000), workers=[address])
         return ended(place.client(out))
 
 
@@ -168,10 +172,10 @@ SCENARIOS = (undisturbed, killed, without_memory, without_disk, scheduler_lost, 
 @contextmanager
 def extra(place, *options, **how):
     """Have a fourth worker for a while."""
+    before = place.wait(len(place.workers))
     worker = place.worker(*options, **how)
-    place.wait(4)
     try:
-        yield
+        yield next(iter(place.wait(len(before) + 1) - before))
     finally:
         worker.stop()
 
