@@ -131,7 +131,7 @@ class Diagram {
       for (const { kind, count, letter } of cell) {
         const middle = (before + count / 2) / total;
         before += count;
-        if ((this.width * count) / total < 18) continue;
+        if ((this.width * count) / total < 10 + 8 * letter.length) continue; // no room for it
         found.x.push(column + HALF * (2 * middle - 1));
         found.y.push(y);
         found.text.push(letter);
