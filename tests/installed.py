@@ -92,6 +92,7 @@ def main() -> None:
             each.mkdir()
         package = installed(built(folder), folder / "venv")
         close(package, home)
+        (work / "limits.toml").write_text(SWEEP)
         bare = {
             "HOME": str(home),
             "TMPDIR": str(temporary),
