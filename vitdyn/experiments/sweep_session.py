@@ -29,6 +29,8 @@ AHEAD, FEWEST = 4, 16
 """Tasks in flight for each thread of the workers, and at least: a million cells are never all futures."""
 LOOK = 5.0
 """Seconds from look to look at which workers there are."""
+RESTART = 60.0
+"""Seconds for a worker to come where all that there are have a disk that takes nothing."""
 ATTEMPTS = 3
 """Workers on which a task may lack memory, or meet another error of the system, before that is its own fault."""
 
@@ -95,6 +97,8 @@ class Session:
     """The nanny of each worker, itself where it has none: a worker that was started anew has the nanny it had."""
     threads: int = 0
     shunned: set[str] = field(default_factory=set)
+    full: str = ""
+    """What the last of those said of its disk."""
     looked: float = float("-inf")
     last_seen: float = field(default_factory=time.monotonic)
 
@@ -118,17 +122,18 @@ class Session:
     def _look(self) -> None:
         """Take note of which workers there are; send again what only workers that are no more were to do."""
         now = time.monotonic()
-        if now < self.looked + LOOK and self.homes:
+        if now < self.looked + (LOOK if self._able() else 0.2):
             return
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
         self.homes = {address: each["nanny"] or address for address, each in workers.items()}
         self.threads = sum(each["nthreads"] for each in workers.values())
         self.looked = now
-        if workers:
+        if self._able():
             self.last_seen = now
-        elif now > self.last_seen + self.patience:
-            remedy = f"has had no worker for {duration(self.patience)}: dask worker --scheduler-file FILE"
-            raise invalid_value("engine", self.scheduler, remedy)
+        # of those whose disk takes nothing others may just be started again
+        elif now > self.last_seen + (wait := min(self.patience, RESTART) if self.shunned else self.patience):
+            remedy = self.full or "dask worker --scheduler-file FILE starts one"
+            raise invalid_value("engine", self.scheduler, f"has had no worker for {duration(wait)}: {remedy}")
         for key, flight in list(self.flights.items()):
             if flight.only is not None and not flight.only & workers.keys():
                 self.client.cancel([self.flights.pop(key).future])
@@ -137,7 +142,7 @@ class Session:
     def _send(self) -> None:
         """Fill what may be in flight, once half of it has ended: many tasks in one message cost little each."""
         most = max(FEWEST, AHEAD * self.threads)
-        if not self.homes or len(self.flights) > most // 2:
+        if not self._able() or len(self.flights) > most // 2:
             return
         sent = [self.work.left.popleft() for _ in range(min(most - len(self.flights), len(self.work.left)))]
         try:
@@ -165,13 +170,13 @@ class Session:
         if not attempt.tried | self.shunned:
             return None
         able = frozenset(worker for worker, home in self.homes.items() if home not in self.shunned)
-        return frozenset(worker for worker in able if self.homes[worker] not in attempt.tried) or able or None
+        return frozenset(worker for worker in able if self.homes[worker] not in attempt.tried) or able
 
     def _wait(self) -> list[Future]:
         """Return the tasks that have ended, after some time none."""
         found: list[Future] = []
         with suppress(Empty):
-            found.append(self.ended.get(timeout=LOOK if self.homes else 0.2))
+            found.append(self.ended.get(timeout=LOOK if self._able() else 0.2))
             while True:
                 found.append(self.ended.get_nowait())
         held = [(each, self.flights.get(str(each.key))) for each in found]
@@ -227,13 +232,15 @@ class Session:
             self.work.bar.update(1)
 
     def _shun(self, outcome: Outcome) -> None:
-        """Send a worker nothing more whose disk takes nothing. Raises ``ValueError`` where that is all workers."""
-        home = self._home(outcome.worker)
+        """Send a worker nothing more whose disk takes nothing."""
+        home, self.full = self._home(outcome.worker), outcome.words
         if home not in self.shunned:
             self.shunned.add(home)
             warnings.warn(f"worker {outcome.worker} is sent no more: {outcome.words}", stacklevel=2)
-        if set(self.homes.values()) <= self.shunned:
-            raise invalid_value("engine", self.scheduler, f"no worker is left: {outcome.words}")
+
+    def _able(self) -> set[str]:
+        """Return the machines that can be sent something."""
+        return set(self.homes.values()) - self.shunned
 
     def _home(self, worker: str) -> str:
         return self.homes.get(worker, worker)
