@@ -163,6 +163,8 @@ def interrupted(place, out, rng):
     wait_for(out, int(rng.integers(20, 150)), client)
     client.send_signal(signal.SIGINT)
     _, words = client.communicate(timeout=120)
+    if client.returncode != 130:
+        raise SystemExit(f"the interrupted client ended with {client.returncode}: {words}")
     return f"exit {client.returncode} at {len(results(out))} results ({words.strip()}); {ended(place.client(out))}"
 
 
@@ -223,6 +225,9 @@ def compared(out, reference):
 def main(names):
     """Run the scenarios of these names, or all; print the table."""
     rng, rows = np.random.default_rng(24), []
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores it, and so its clients
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         began = time.monotonic()
