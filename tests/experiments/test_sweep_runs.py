@@ -206,6 +206,46 @@ def test_other_experiments_at_the_same_points_are_refused(tmp_path, complaint):
     assert collect(tmp_path).sizes["kappa_s"] == 1
 
 
+def test_variables_that_some_cells_lack_are_as_long_as_the_others(tmp_path):
+    """A flow of one seed and three areas beside a training of more of each."""
+    kinds = {"flow": lambda: flow(0.3), "training": lambda: trained(3)}
+    run_sweep(
+        Sweep.product("kinds", lambda kind: kinds[kind](), {"kind": ("flow", "training")}),
+        tmp_path,
+        runtime=RUNTIME,
+    )
+    data = collect(tmp_path)
+    for kind, make in kinds.items():
+        alone = run(make(), runtime=RUNTIME).dataset
+        for name in (name for name in alone.data_vars if name in data):
+            own = data[name].sel(kind=kind)[tuple(map(slice, alone[name].shape))]
+            np.testing.assert_array_equal(own, alone[name])
+            assert data[name].sel(kind=kind).notnull().sum() == alone[name].notnull().sum()
+
+
+def test_one_name_for_two_things_is_refused(complaint):
+    few, most = (MaskedReconstruction(mask_ratio=ratio) for ratio in (0.25, 0.75))
+    base, clash = trained(2), [{"objective": few, "areas": 2}, {"objective": most, "areas": 3}]
+    refused = [
+        ("objective", "as another value is", lambda: Sweep.listed("l", trained, clash)),
+        ("areas", "a label twice", lambda: Sweep.product("l", trained, {"areas": {True: 2, "true": 3}})),
+        ("seeds", "read alike", lambda: Sweep.product("l", trained, {"seeds": {1: 1, "1": 2}})),
+        ("axes", "a field twice", lambda: Sweep.over(base, {"steps": (1,), "training.steps": (2,)})),
+        ("axes", "rename it", lambda: Sweep.product("l", trained, {"status": (1,)})),
+        ("axes", "rename it", lambda: Sweep.product("l", trained, {"trajectory_seed": (1,)})),
+    ]  # fmt: skip
+    for field, remedy, attempt in refused:
+        with complaint(field, remedy):
+            attempt()
+    within = Sweep.over(base, {"objective.mask_ratio": (0.25,), "objective": (MaskedReconstruction(),)})
+    assert within[0].experiment.training.objective.mask_ratio == 0.25, "a field within one that is set too"
+
+
+def test_whatever_a_function_raises_is_why_its_point_is_refused(tmp_path):
+    run_sweep(Sweep.product("l", lambda at: {1: flow(0.3)}[at], {"at": (1, 2)}), tmp_path, runtime=RUNTIME)
+    assert collect(tmp_path)["error"].to_numpy().tolist() == ["", "KeyError: 2"]
+
+
 def test_no_point_can_be_made(tmp_path):
     with pytest.raises(ValueError, match=r"\Ano cell of flows can be run: kappa_s = 2: must be"):
         run_sweep(flows(2, 3), tmp_path / "out", runtime=RUNTIME)

@@ -16,6 +16,13 @@ from vitdyn.experiments.experiment import Experiment
 Label = str | int | float
 """What a value of an axis is called in a table, a file and a dataset."""
 
+CELL = "cell"
+"""The axis of a dataset of a sweep that is a list of points."""
+OWN = ("status", "error", "key")
+"""What such a dataset says of each cell."""
+BESIDE = "trajectory_"
+"""What stands before the name of an axis of trajectories where an axis of the sweep is called so."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -65,12 +72,17 @@ class Sweep:
         """Return the sweep over a list of points, each with a value for every axis."""
         require_callable("make", make)
         given = [dict(point) for point in as_tuple("points", points, Mapping)]
-        if not given or any(point.keys() != given[0].keys() for point in given):
+        if not given or not given[0] or any(point.keys() != given[0].keys() for point in given):
             raise invalid_value("points", given[:3], "must be points of the same axes, one or more")
         axes: dict[str, dict[Label, Any]] = {axis: {} for axis in given[0]}
         for point in given:
             for axis, value in point.items():
-                axes[axis].setdefault(label_of(axis, value), value)
+                first = axes[axis].setdefault(label_of(axis, value), value)
+                if first is not value and first != value:
+                    words = (
+                        f"is called {label_of(axis, value)!r} as another value is: list what it is made from"
+                    )
+                    raise invalid_value(axis, value, words)
         places = {axis: {label: place for place, label in enumerate(own)} for axis, own in axes.items()}
         found = [
             tuple(places[axis][label_of(axis, value)] for axis, value in point.items()) for point in given
@@ -100,9 +112,16 @@ class Sweep:
         return cls.product(base.name, make, {names[path]: values for path, values in axes.items()})
 
     def __post_init__(self) -> None:
-        for axis in self.axes:
+        require_kind("name", self.name, str)
+        for axis, own in self.axes.items():
             if not isinstance(axis, str) or not axis.isidentifier():
                 raise invalid_value("axes", axis, "must have names made of letters, digits and _")
+            if axis in (*OWN, CELL) or axis.startswith(BESIDE):
+                raise invalid_value(
+                    "axes", axis, "is what the sweep's dataset calls something else: rename it"
+                )
+            if len(set(map(str, own))) < len(own):  # where one label is a word, a dataset has words for all
+                raise invalid_value(axis, list(own), "has a number and a word that read alike: rename one")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -140,6 +159,8 @@ class Sweep:
 def axis_names(paths: Iterable[str]) -> dict[str, str]:
     """Return the name of the axis of each path: its last word, or all of them where two paths end alike."""
     paths = list(paths)
+    if len({str(path).removeprefix("training.") for path in paths}) < len(paths):
+        raise invalid_value("axes", paths, "names a field twice")
     last = [str(path).split(".")[-1] for path in paths]
     return {
         path: word if last.count(word) == 1 else str(path).replace(".", "_")
@@ -169,10 +190,10 @@ def _labelled(axis: str, values: Any) -> dict[Label, Any]:
         found = {label_of(axis, label): value for label, value in values.items()}
     elif isinstance(values, np.ndarray | Sequence | range) and not isinstance(values, str):
         found = {label_of(axis, value): value for value in values}
-        if len(found) < len(values):
-            raise invalid_value(axis, list(values), "has a label twice: give a dict of labels and values")
     else:
         raise invalid_value(axis, values, "must be a sequence of values, or a dict of labels and values")
+    if len(found) < len(values):
+        raise invalid_value(axis, list(values), "has a label twice: give a dict of labels and values")
     if not found:
         raise invalid_value(axis, values, "must have a value or more")
     return found
@@ -187,7 +208,8 @@ class _Changed:
 
     def __call__(self, **values: Any) -> Experiment:
         training: Any = self.base.training
-        for axis, value in values.items():
+        # a whole field before what stands in it
+        for axis, value in sorted(values.items(), key=lambda item: self.paths[item[0]].count(".")):
             path = self.paths[axis]
             training = _with(training, path.removeprefix("training.").split("."), value, path)
         return replace(self.base, training=training)

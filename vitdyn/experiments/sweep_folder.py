@@ -50,8 +50,11 @@ class Definition:
             try:
                 experiment = sweep[index].experiment
                 key, reason = key_or_reason(experiment.training)
-            except (ValueError, ArithmeticError) as error:
-                reason = " ".join(str(error).split())
+            except Exception as error:  # whatever a user's function raises
+                words = " ".join(str(error).split())
+                reason = (
+                    words if isinstance(error, ValueError) and words else f"{type(error).__name__}: {words}"
+                )
             keys.append(None if reason else key)
             if reason:
                 refused[index] = reason

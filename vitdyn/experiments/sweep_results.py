@@ -16,21 +16,16 @@ from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 from xarray.core import indexing
 
 from vitdyn._errors import as_path, invalid_value
-from vitdyn.experiments.sweep import Label
+from vitdyn.experiments.sweep import BESIDE, CELL, OWN, Label
 from vitdyn.experiments.sweep_folder import DONE, FAILED, MISSING, Definition, SweepFolder
 from vitdyn.experiments.sweep_scan import Held, scan
-
-CELL = "cell"
-"""The axis of a sweep that is a list of points."""
-OWN = ("status", "error", "key")
-"""What the dataset says of each cell."""
 
 
 def collect(out: str | Path) -> xarray.Dataset:
     """Return all results of the sweep in a folder as one dataset.
 
-    Its axes are the sweep's, numbers in their order, or ``cell`` where the sweep is a list of points; then those of a
-    trajectory, whose names have ``trajectory_`` before them where an axis of the sweep is called so. ``step`` and
+    Its axes are the sweep's, numbers in their order (words, where one is a word), or ``cell`` where the sweep is a list
+    of points; then those of a trajectory, whose names have ``trajectory_`` before them where an axis of the sweep is called so. ``step`` and
     ``time`` are variables, since cells may be recorded at different ones. Where cells differ in size, the smaller is
     filled up with NaN, and so is a cell without a result. ``status`` says of each cell whether it is "done", "failed"
     or "missing", "refused" (no experiment can be made), "unusable" (damaged, or of other formulas), or "absent" (no
@@ -92,8 +87,7 @@ class _Collected:
     def dataset(self) -> xarray.Dataset:
         """Return the dataset."""
         told = [self._told(point) for point in self.points]
-        kinds = list({id(held): held for held in self.found if held is not None}.values())
-        labels = {self.called(axis): own for axis, own in _labels(kinds).items()}
+        labels = {self.called(axis): own for axis, own in _labels(self.kinds).items()}
         data = xarray.Dataset(
             {
                 name: (self.dims, self._column(column))
@@ -102,8 +96,9 @@ class _Collected:
             coords=self._coordinates() | labels,
             attrs={"sweep": self.definitions[0].name, "folder": str(self.folder.folder)},
         )
-        for name in dict.fromkeys(name for held in kinds for name in held.variables):
-            data[self.called(name)] = self._variable(name, [held for held in kinds if name in held.variables])
+        for name in dict.fromkeys(name for held in self.kinds for name in held.variables):
+            having = [held for held in self.kinds if name in held.variables]
+            data[self.called(name)] = self._variable(name, having)
         return data
 
     def _column(self, values: Sequence[str]) -> np.ndarray:
@@ -135,20 +130,33 @@ class _Collected:
         dims, _, _ = kinds[0].variables[name]
         if any(held.variables[name][0] != dims for held in kinds):
             raise invalid_value("variable", name, "has other axes in some cells: collect them apart")
-        shapes = [held.variables[name][1] for held in kinds]
         files = [
             path if held is not None and name in held.variables else None
             for path, held in zip(self.paths, self.found, strict=True)
         ]
         types = [np.dtype(held.variables[name][2]) for held in kinds]
         dtype = np.result_type(*(each if each.kind == "f" else np.float64 for each in types))
-        largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True)) if dims else ()
+        largest = tuple(self.sizes[axis] for axis in dims)
         lazy = indexing.LazilyIndexedArray(_CellArray(name, files, self.shape, largest, dtype))
         return xarray.Variable((*self.dims, *map(self.called, dims)), lazy, kinds[0].attributes[name])
 
     def called(self, name: str) -> str:
         """Return what an axis or a variable of trajectories is called beside the axes of the sweep."""
-        return f"trajectory_{name}" if name in self.axes or name in (*OWN, CELL) else name
+        return f"{BESIDE}{name}" if name in self.axes or name in (*OWN, CELL) else name
+
+    @cached_property
+    def kinds(self) -> list[Held]:
+        """What results hold, once of all that hold alike."""
+        return list({id(held): held for held in self.found if held is not None}.values())
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """How long the axes of trajectories are in the largest cell, whichever variables that has."""
+        found: dict[str, int] = {}
+        for held in self.kinds:
+            for dims, shape, _ in held.variables.values():
+                found |= {axis: max(size, found.get(axis, 0)) for axis, size in zip(dims, shape, strict=True)}
+        return found
 
     @cached_property
     def found(self) -> list[Held | None]:
