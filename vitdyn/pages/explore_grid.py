@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vitdyn._errors import invalid_value
+from vitdyn.experiments.sweep import CELL
 from vitdyn.experiments.sweep_folder import SweepFolder
-from vitdyn.experiments.sweep_results import CELL
 from vitdyn.trajectory import Trajectory
 
 if TYPE_CHECKING:

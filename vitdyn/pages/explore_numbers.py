@@ -141,12 +141,18 @@ def curves_of(panels: list[Panel], frames: np.ndarray, *, by_area: bool) -> dict
         there = ~np.isnan(values).all((0, 1))
         names = [name for name, is_there in zip(names, there, strict=True) if is_there]
         if names:
-            drawn = values[..., there]
-            # nanmedian is slow
-            median = np.nanmedian(drawn, 1) if np.isnan(drawn).any() else np.median(drawn, 1)
-            spread = np.stack([median, np.nanmin(drawn, 1), np.nanmax(drawn, 1)])
+            spread = _spread(values[..., there])
             found[panel.name] = {"series": names, "values": plain(spread.transpose(0, 2, 1))}
     return found
+
+
+def _spread(drawn: np.ndarray) -> np.ndarray:
+    """Return median, least and greatest of the seeds, NaN in a frame that no seed has a value in."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        # nanmedian is slow
+        median = np.nanmedian(drawn, 1) if np.isnan(drawn).any() else np.median(drawn, 1)
+        return np.stack([median, np.nanmin(drawn, 1), np.nanmax(drawn, 1)])
 
 
 def _names(areas: int) -> list[str]:
