@@ -77,7 +77,7 @@ class Definition:
                 keys=tuple(held["keys"]),
                 refused={int(index): words for index, words in held["refused"].items()},
             )
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise invalid_value("sweep", str(path), f"is no definition of a sweep ({error})") from error
 
     def to_json(self) -> str:

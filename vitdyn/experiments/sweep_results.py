@@ -24,12 +24,13 @@ from vitdyn.experiments.sweep_scan import Held, scan
 def collect(out: str | Path) -> xarray.Dataset:
     """Return all results of the sweep in a folder as one dataset.
 
-    Its axes are the sweep's, numbers in their order (words, where one is a word), or ``cell`` where the sweep is a list
-    of points; then those of a trajectory, whose names have ``trajectory_`` before them where an axis of the sweep is called so. ``step`` and
-    ``time`` are variables, since cells may be recorded at different ones. Where cells differ in size, the smaller is
-    filled up with NaN, and so is a cell without a result. ``status`` says of each cell whether it is "done", "failed"
-    or "missing", "refused" (no experiment can be made), "unusable" (damaged, or of other formulas), or "absent" (no
-    point of the sweep); ``error`` says why. Values are read from their files when they are asked for.
+    Its axes are the sweep's, numbers in their order (words, where one is a word), or ``cell`` where the sweep is a
+    list of points; then those of a trajectory, whose names have ``trajectory_`` before them where an axis of the sweep
+    is called so. ``step`` and ``time`` are variables, since cells may be recorded at different ones. Where cells
+    differ in size, the smaller is filled up with NaN, and so is a cell without a result. ``status`` says of each cell
+    whether it is "done", "failed" or "missing", "refused" (no experiment can be made), "unusable" (damaged, or of
+    other formulas), or "absent" (no point of the sweep); ``error`` says why. Values are read from their files when
+    they are asked for.
 
     Raises ``ValueError`` for a folder that holds no sweep.
 
