@@ -32,7 +32,7 @@ def reconstruction_drives(
 
         −γν² C_b/P² (m_3 C_b + m_1m_2 (C_a − ν Σ_i C_i²/P))
 
-    to another, below 0 for the largest. So a query of a drops b before it finds its own where νC_b² > PC_a
+    to another, below 0 for the largest. So a query of a drops b before it finds its own where νC_b² > P C_a
     (``competitor_gap``); Δ is that of a local a and the global b. Each is divided by K. Exact. Source: ours.
 
     >>> drives = vd.theory.reconstruction_drives(vd.PatchLayout.from_sizes([4, 48, 48]), vd.Constant(value=1.0))
@@ -120,7 +120,7 @@ def discriminating_size_ratio(
 
 
 def competitor_gap(own_size: float, other_size: float, patches: float) -> float:
-    """Return log(C_b²/(PC_a))/log P, the gap of a query of area a and another area b; Δ for a local and the global one.
+    """Return log(C_b²/(P C_a))/log P, the gap of a query of area a and another area b; Δ for a local and the global one.
 
     Above 0 a masked query of a drops b before it finds its own area, whatever the exponents. With C_1 < C_s a query
     of the small area 1 has the gap 2κ_s − 1 − κ_c to each local area. Leading order. Source: ours.
