@@ -168,6 +168,8 @@ def test_an_engine_that_is_none_is_refused(up, tmp_path):
     with pytest.raises(ValueError, match="no such file: 'dask scheduler --scheduler-file FILE' writes one"):
         Cluster(scheduler=str(tmp_path / "scheduler.json"))
     (tmp_path / "scheduler.json").write_text("{}")
+    with pytest.raises(ValueError, match="must be a file, or begin with one of inproc://"):
+        Cluster(scheduler="ftp://nowhere:1")
     with pytest.raises(ValueError, match="is no file of a dask scheduler"):
         Cluster(scheduler=str(tmp_path / "scheduler.json"))
     with pytest.raises(ValueError, match="no scheduler answers there for 0 s"):

@@ -28,6 +28,7 @@ from vitdyn.experiments.sweep_worker import software
 
 with from_extra("sweep"):
     from distributed import Client
+    from distributed.comm.registry import backends
 
 _FIRST = 30.0
 """Seconds for a scheduler to answer at the start, when there is none yet that could come back."""
@@ -76,6 +77,9 @@ class Cluster:
     def _address(self) -> str:
         """Return where the scheduler listens; a new one may have written its file anew."""
         if "://" in self.scheduler:
+            if self.scheduler.partition("://")[0] not in backends:
+                known = ", ".join(f"{each}://" for each in backends)
+                raise invalid_value("engine", self.scheduler, f"must be a file, or begin with one of {known}")
             return self.scheduler
         path = as_path("engine", self.scheduler)
         try:
