@@ -120,7 +120,7 @@ def discriminating_size_ratio(
 
 
 def competitor_gap(own_size: float, other_size: float, patches: float) -> float:
-    """Return log(C_b²/(P C_a))/log P, the gap of a query of area a and another area b; Δ for a local and the global one.
+    """Return log(C_b²/(P C_a))/log P, the gap of a query of area a and an area b; Δ for a local and the global one.
 
     Above 0 a masked query of a drops b before it finds its own area, whatever the exponents. With C_1 < C_s a query
     of the small area 1 has the gap 2κ_s − 1 − κ_c to each local area. Leading order. Source: ours.
