@@ -223,3 +223,19 @@ def test_a_part_that_cannot_be_trained_is_refused(training, complaint):
     ):
         with complaint(field, remedy):
             simulate(replace(training, objective=kind()))
+
+
+class Mixing(Toy):
+    """A loss from which the mean over all seeds is taken."""
+
+    name = "mixing"
+
+    def loss(self, forward):
+        return super().loss(forward) - forward.outputs().mean()
+
+
+def test_a_loss_that_mixes_seeds_is_refused(complaint):
+    training = Training(generator=PatchGenerator(layout=LAYOUT), objective=Mixing(), steps=1, seeds=3)
+    with complaint("Mixing.loss", "must be a seed's own: keep the first axis apart"):
+        simulate(training)
+    assert simulate(replace(training, objective=Toy())).dataset.sizes["seed"] == 3

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitdyn._code import is_of_library
 from vitdyn._errors import invalid_value
 from vitdyn.data import PatchBatch, PatchGenerator
 from vitdyn.dynamics.batches import BatchSource
@@ -27,7 +28,7 @@ from vitdyn.models.checked import (
     require_streams,
 )
 from vitdyn.models.model import AREA_ATTENTION, ATTENTION_MAPS, CLOSED_FORMS, CORRELATIONS, STREAMS
-from vitdyn.objectives.contract import first_state
+from vitdyn.objectives.contract import first_state, loss_of
 from vitdyn.seeds import Streams
 
 
@@ -105,9 +106,11 @@ def require_trainable(training: Training, device: torch.device) -> None:
     Before work starts, by a loss and its gradient of two seeds on a few samples, where the run will be: a small part of
     a single step. A model whose outputs or attention have another shape, whose numbers are not finite at the start,
     whose outputs do not depend on its parameters, or on those of another seed, or on chance; an objective that reads
-    attention of a model that has none.
+    attention of a model that has none; an objective of the user's that mixes seeds.
     """
     model = training.trained_model
+    if not is_of_library(type(training.objective)):
+        _require_seeds_apart(training, device)
     if CLOSED_FORMS in model.offers:
         return
     seeds, dtype = training.seed_numbers[:2], PRECISIONS[training.precision]
@@ -129,6 +132,25 @@ def require_trainable(training: Training, device: torch.device) -> None:
             words = "the gradient of the loss is not finite at the start"
             raise invalid_value(f"{type(model).__name__}.outputs", f"NaN or infinite in {name}", words)
     _require_own_start(training, parameters, seeds, device)
+
+
+def _require_seeds_apart(training: Training, device: torch.device) -> None:
+    """Raise ``ValueError`` unless the loss of a seed is the same, to the bit, whatever seed is beside it."""
+    objective, dtype, own = training.objective, PRECISIONS[training.precision], training.seed_numbers[-1]
+
+    def loss_beside(other: int) -> Tensor:
+        seeds = (other, own)
+        few = BatchSource(training.generator, objective, seeds, _few_samples(training), None, dtype, device)
+        parameters, (batch, views) = first_parameters(training, seeds, device), few.training(0, None)
+        state = first_state(objective, parameters, seeds)
+        forward = loss_gradient(parameters, objective, batch, views, state, model=training.trained_model)[1]
+        return loss_of(objective, forward)[-1]
+
+    first, second = (loss_beside(other) for other in sorted({0, 1, 2} - {own})[:2])
+    if not torch.equal(first, second) and not (first.isnan() and second.isnan()):
+        shown = f"{float(first):.9g} and {float(second):.9g} of one seed beside two others"
+        words = "must be a seed's own: keep the first axis apart, and draw nothing by chance"
+        raise invalid_value(f"{type(objective).__name__}.loss", shown, words)
 
 
 def _require_own_start(
