@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from inspect import get_annotations
 from typing import Any
 
 from vitdyn._errors import invalid_value
@@ -70,7 +71,7 @@ def register(kind: Any, *, name: str | None = None) -> Any:
 def _name_of(kind: Any, name: str | None, table: Registry) -> str:
     """Return the name of a class. Raises ``ValueError`` where command line and JSON cannot call it, or make one."""
     title: str = kind.__name__
-    if not is_dataclass(kind):
+    if not _has_its_fields(kind):
         words = "must be a dataclass(frozen=True, kw_only=True): its fields are its specification"
         raise invalid_value("kind", kind, words)
     for field in fields(kind):
@@ -83,6 +84,12 @@ def _name_of(kind: Any, name: str | None, table: Registry) -> str:
         words = "must be made of small letters and digits, with single hyphens between"
         raise invalid_value("name", found, words)
     return found
+
+
+def _has_its_fields(kind: Any) -> bool:
+    """Return whether a class is a dataclass: without the decorator it has its parent's fields, and none of its own."""
+    own = get_annotations(kind).keys()
+    return is_dataclass(kind) and own <= {*kind.__dataclass_fields__}
 
 
 def hyphened(title: str) -> str:
@@ -106,5 +113,9 @@ def class_with(*names: str) -> Callable[[Any], bool]:
 
 
 def _place(entry: Any) -> tuple[str, str]:
-    kind = entry if isinstance(entry, type) else type(entry)
+    """Return where a class is defined, or the function by which an observable or a claim measures."""
+    named: Any = (
+        entry if isinstance(entry, type) else getattr(entry, "compute", getattr(entry, "measure", None))
+    )
+    kind = named if hasattr(named, "__qualname__") else type(entry)
     return kind.__module__, kind.__qualname__
