@@ -12,7 +12,8 @@ def html_table(title: str, rows: Iterable[Iterable[object]], columns: Iterable[s
     """Return a table as HTML: what its cells say, escaped, under the names of its columns if it has any."""
     head = _row("th", columns) if columns else ""
     body = "".join(_row("td", row) for row in rows)
-    return f"<table><caption {_LEFT}>{escape(title)}</caption>{head}{body}</table>"
+    lines = escape(title).replace("\n", "<br>")
+    return f"<table><caption {_LEFT}>{lines}</caption>{head}{body}</table>"
 
 
 def _row(tag: str, cells: Iterable[object]) -> str:

@@ -14,6 +14,7 @@ from vitdyn._errors import (
     require_sequence,
 )
 from vitdyn._notebook import html_table
+from vitdyn._tables import text_table
 from vitdyn.claims.claim import (
     INCONCLUSIVE,
     REFUTED,
@@ -49,7 +50,10 @@ def judge(
 
 
 class Verdicts(tuple[Verdict, ...]):
-    """Verdicts in order, which a notebook shows as a table."""
+    """Verdicts in order, a table where they are printed or shown in a notebook."""
+
+    def __str__(self) -> str:
+        return f"{text_table(VERDICT_COLUMNS, (verdict.cells for verdict in self))}\n{counts(self)}"
 
     def _repr_html_(self) -> str:
         return html_table(counts(self), (verdict.cells for verdict in self), VERDICT_COLUMNS)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from vitdyn._errors import invalid_value, require_choice
-from vitdyn._tables import text_table
 from vitdyn.cli.model import LAYER, model_of
 
 UNDECIDED = 3
@@ -51,7 +50,7 @@ class Check:
     def __call__(self) -> int:
         """Print the table; return the exit status."""
         from vitdyn._files import require_writable, writable_beside
-        from vitdyn.claims import CLAIMS_BY_ID, VERDICT_COLUMNS, check, contradicted, counts, passes
+        from vitdyn.claims import CLAIMS_BY_ID, check, contradicted, passes
         from vitdyn.dynamics import Runtime
         from vitdyn.experiments import ResultStore
 
@@ -70,8 +69,7 @@ class Check:
             chosen = _on(model_of(self), chosen, named=bool(self.claims))
         store = ResultStore(self.results, runtime=runtime)
         verdicts = check(chosen, store, scale="quick" if self.quick else "full", seed=self.seed)
-        print(text_table(VERDICT_COLUMNS, [verdict.cells for verdict in verdicts]))
-        print(counts(verdicts))
+        print(verdicts)
         if self.json:
             with writable_beside(self.json) as scratch:
                 scratch.write_text(_verdicts_as_json(verdicts))
