@@ -101,6 +101,11 @@ class TestTheTwin:
         assert np.isnan(found["excess_loss"]).all()
         assert "feature_position" not in found.dataset
 
+    def test_is_named_with_the_field_that_brought_it_where_it_lacks_something(self, complaint):
+        pull = vd.Observable(name="pull", compute=lambda state: state.loss, needs="correlations")
+        with complaint("observables", "trains in place of one-layer for generator.noise"):
+            run({"noise": 0.2}, MaskedReconstruction(), observables=(pull,))
+
     def test_stands_for_no_subclass_of_the_layer(self, complaint):
         """Its outputs may be others: kernels refuse the data before work starts."""
 

@@ -89,9 +89,11 @@ class Training:
         object.__setattr__(self, "observables", as_observables("observables", self.observables))
         for each in self.observables:
             if isinstance(each, Observable) and each not in self.recorded and each not in RECORD:
-                raise invalid_value(
-                    "observables", each.name, f"needs {each.needs}, which {self.trained_model.name} lacks"
-                )
+                words = f"needs {each.needs}, which {self.trained_model.name} lacks"
+                if self.trained_model is not self.model:  # the user has named no such model
+                    field = self.generator.beyond_layer
+                    words += f", that trains in place of {self.model.name} for generator.{field}: read state.parameters"
+                raise invalid_value("observables", each.name, words)
         check_observables(self.recorded, self.generator.layout)
         self.objective.check(self.generator.layout, self.batch_size)
         self.objective.check(self.generator.layout, self.evaluation_samples)

@@ -221,5 +221,6 @@ def _with(spec: Any, path: Sequence[str], value: Any, whole: str) -> Any:
     names = [field.name for field in fields(spec)] if is_dataclass(spec) else []
     if first not in names:
         has = f"{type(spec).__name__} has the fields {', '.join(names)}" if names else "there is no field"
+        has += ": what makes one of other numbers is a function of yours, for Sweep.product"
         raise invalid_value("axes", whole, has)
     return replace(spec, **{first: _with(getattr(spec, first), rest, value, whole) if rest else value})
