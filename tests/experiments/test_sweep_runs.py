@@ -223,6 +223,16 @@ def test_variables_that_some_cells_lack_are_as_long_as_the_others(tmp_path):
             assert data[name].sel(kind=kind).notnull().sum() == alone[name].notnull().sum()
 
 
+def test_seeds_that_differ_are_told_of_each_cell(tmp_path):
+    def make(first, count):
+        return trained(1, seeds=tuple(range(first, first + count)))
+
+    run_sweep(Sweep.product("seeds", make, {"first": (0, 4), "count": (1, 2)}), tmp_path)
+    data = collect(tmp_path)
+    assert "seed" not in data.coords
+    np.testing.assert_array_equal(data["trajectory_seed"], [[[0, np.nan], [0, 1]], [[4, np.nan], [4, 5]]])
+
+
 def test_one_name_for_two_things_is_refused(complaint):
     few, most = (MaskedReconstruction(mask_ratio=ratio) for ratio in (0.25, 0.75))
     base, clash = trained(2), [{"objective": few, "areas": 2}, {"objective": most, "areas": 3}]

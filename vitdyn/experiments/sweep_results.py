@@ -26,11 +26,11 @@ def collect(out: str | Path) -> xarray.Dataset:
 
     Its axes are the sweep's, numbers in their order (words, where one is a word), or ``cell`` where the sweep is a
     list of points; then those of a trajectory, whose names have ``trajectory_`` before them where an axis of the sweep
-    is called so. ``step`` and ``time`` are variables, since cells may be recorded at different ones. Where cells
-    differ in size, the smaller is filled up with NaN, and so is a cell without a result. ``status`` says of each cell
-    whether it is "done", "failed" or "missing", "refused" (no experiment can be made), "unusable" (damaged, or of
-    other formulas), or "absent" (no point of the sweep); ``error`` says why. Values are read from their files when
-    they are asked for.
+    is called so. ``step`` and ``time`` are variables, since cells may be recorded at different ones, and where cells
+    have other seeds so are these, as ``trajectory_seed``. Where cells differ in size, the smaller is filled up with
+    NaN, and so is a cell without a result. ``status`` says of each cell whether it is "done", "failed" or "missing",
+    "refused" (no experiment can be made), "unusable" (damaged, or of other formulas), or "absent" (no point of the
+    sweep); ``error`` says why. Values are read from their files when they are asked for.
 
     Raises ``ValueError`` for a folder that holds no sweep.
 
@@ -88,7 +88,8 @@ class _Collected:
     def dataset(self) -> xarray.Dataset:
         """Return the dataset."""
         told = [self._told(point) for point in self.points]
-        labels = {self.called(axis): own for axis, own in _labels(self.kinds).items()}
+        alike, differing = _labels(self.kinds)
+        labels = {self.called(axis): own for axis, own in alike.items()}
         data = xarray.Dataset(
             {
                 name: (self.dims, self._column(column))
@@ -100,7 +101,17 @@ class _Collected:
         for name in dict.fromkeys(name for held in self.kinds for name in held.variables):
             having = [held for held in self.kinds if name in held.variables]
             data[self.called(name)] = self._variable(name, having)
+        for axis in differing:
+            data[f"{BESIDE}{axis}"] = (*self.dims, self.called(axis)), self._own_labels(axis)
         return data
+
+    def _own_labels(self, axis: str) -> np.ndarray:
+        """Return what each cell calls the places of an axis that cells label by other numbers, seeds above all."""
+        own = np.full((len(self.points), self.sizes[axis]), np.nan)
+        for row, held in zip(own, self.found, strict=True):
+            there = held.labels.get(axis, []) if held else []
+            row[: len(there)] = there
+        return own.reshape(*self.shape, -1)
 
     def _column(self, values: Sequence[str]) -> np.ndarray:
         return np.array(values).reshape(self.shape)
@@ -238,8 +249,8 @@ def _union(definitions: Iterable[Definition]) -> dict[str, list[Label]]:
     }
 
 
-def _labels(kinds: Iterable[Held]) -> dict[str, Any]:
-    """Return the labels along the axes of trajectories: of the longest, where all others begin alike."""
+def _labels(kinds: Iterable[Held]) -> tuple[dict[str, Any], list[str]]:
+    """Return labels along axes of trajectories, of the longest where others begin alike; and the axes where not."""
     longest: dict[str, list[Any]] = {}
     differ = set()
     for held in kinds:
@@ -248,4 +259,4 @@ def _labels(kinds: Iterable[Held]) -> dict[str, Any]:
             longest[axis] = longer
             if longer[: len(shorter)] != shorter:
                 differ.add(axis)
-    return {axis: own for axis, own in longest.items() if axis not in differ}
+    return {axis: own for axis, own in longest.items() if axis not in differ}, sorted(differ)
