@@ -14,6 +14,7 @@ import xarray
 
 from vitdyn import cli
 from vitdyn.claims import CLAIMS, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
+from vitdyn.claims.check import Verdicts
 from vitdyn.cli import catalogue
 from vitdyn.data import DISTRIBUTIONS
 from vitdyn.dynamics import OPTIMIZERS
@@ -261,7 +262,7 @@ def verdict(status, expected=SUPPORTED, **changes):
 def test_check_prints_a_table_and_exits_with_one_on_a_refutation_and_three_if_it_shows_nothing(
     verdicts, status, told, monkeypatch, capsys, tmp_path
 ):
-    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale, seed: tuple(verdicts))
+    monkeypatch.setattr("vitdyn.claims.check", lambda claims, runner, scale, seed: Verdicts(verdicts))
     assert cli.main(["check", "--quick", "--json", str(tmp_path / "report.json")]) == status
     printed = capsys.readouterr().out
     assert "x > 0.5" in printed

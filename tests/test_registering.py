@@ -197,14 +197,10 @@ def test_what_cannot_be_registered(complaint):
         name = "undecorated"
         delta: float = 1.0
 
-    spread = vd.Observable(name="spread", compute=lambda state: state.loss)
-    other = vd.Observable(name="spread", compute=Plain.loss)
-    vd.register(spread)
     for kind, field, remedy in (
-        (other, "name", "take another one"),
         (Undecorated, "kind", "must be a dataclass"),
         (np.ndarray, "kind", "a Claim, or the class of an objective"),
-        (vd.CLAIMS[0], "name", "take another one"),
+        (vd.CLAIMS[0], "name", "is that of Claim: take another one"),
         (Plain(), "kind", "the class of an objective"),
         (Plain, "kind", "must be a dataclass"),
         (type("Same", (vd.MaskedReconstruction,), {}), "name", "is that of MaskedReconstruction"),

@@ -113,9 +113,5 @@ def class_with(*names: str) -> Callable[[Any], bool]:
 
 
 def _place(entry: Any) -> tuple[str, str]:
-    """Return where a class is defined, or the function by which an observable or a claim measures."""
-    named: Any = (
-        entry if isinstance(entry, type) else getattr(entry, "compute", getattr(entry, "measure", None))
-    )
-    kind = named if hasattr(named, "__qualname__") else type(entry)
+    kind = entry if isinstance(entry, type) else type(entry)
     return kind.__module__, kind.__qualname__

@@ -84,6 +84,7 @@ def click_cell(tab, column, row, columns, rows):
 def table_of(tab, selector):
     """Return the cells of a table that stands behind a picture, opened as a reader opens it."""
     tab.locator(f"{selector} > summary").click()
+    tab.locator(f"{selector} tbody tr").first.wait_for()  # the table is made once it is opened
     return [row.locator("td").all_inner_texts() for row in tab.locator(f"{selector} tbody tr").all()]
 
 
